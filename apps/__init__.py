@@ -1,0 +1,1 @@
+"""Task applications, one script each; `python -m apps` lists them."""

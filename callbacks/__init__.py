@@ -1,0 +1,1 @@
+"""Keras callbacks that Keras lacks or does worse."""

@@ -1,0 +1,1 @@
+"""Networks as published: functions from sizes to a functional `keras.Model`."""

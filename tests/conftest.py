@@ -1,0 +1,41 @@
+"""What every test needs: quiet TensorFlow, fixed seeds, the float32 policy, and the shared data where it exists."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import keras
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def clean_keras():
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session()
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.exists():
+        pytest.skip(f"needs ../shared/{name}, which this checkout does not have beside it")
+    return folder
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data sets beside the checkout."""
+    return _shared("data")
+
+
+@pytest.fixture
+def shared_tfds() -> Path:
+    """The prepared TensorFlow Datasets folder beside the checkout."""
+    return _shared("tfds")
