@@ -1,4 +1,4 @@
-"""What every test needs: quiet TensorFlow, fixed seeds, the float32 policy, and the shared data where it exists."""
+"""What every test needs: quiet TensorFlow, seeds, the float32 policy, the shared data."""
 
 import os
 from pathlib import Path
