@@ -1,0 +1,77 @@
+"""One file that holds the whole state of a training run and is never half-written."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+_ARRAY = "__array__"
+
+
+class Checkpoint:
+    """Saves and restores a nest of dicts and lists whose leaves are JSON values or NumPy arrays.
+
+    The state is written to a temporary file beside the target, flushed to the disk and renamed over
+    the old one, so that a process killed at any moment leaves either the old state or the new one.
+
+    Args:
+        folder: Where the file `state.npz` lives; made when the first state is saved.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = Path(folder) / "state.npz"
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replaces the saved state by this one."""
+        arrays: list[np.ndarray] = []
+
+        def set_aside(leaf):
+            if isinstance(leaf, np.ndarray):
+                arrays.append(leaf)
+                return {_ARRAY: len(arrays) - 1}
+            return leaf.item() if isinstance(leaf, np.generic) else leaf
+
+        text = json.dumps(keras.tree.map_structure(set_aside, state))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(".state.npz")
+        with temporary.open("wb") as file:
+            named = {f"array_{index}": array for index, array in enumerate(arrays)}
+            np.savez(file, allow_pickle=False, structure=np.array(text), **named)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+        sync_folder(self.path.parent)
+
+    def load(self) -> dict[str, Any] | None:
+        """Returns the saved state, or None when there is none."""
+        if not self.path.exists():
+            return None
+        with np.load(self.path, allow_pickle=False) as file:
+
+            def put_back(node):
+                if isinstance(node, dict):
+                    if _ARRAY in node:
+                        return file[f"array_{node[_ARRAY]}"]
+                    return {key: put_back(value) for key, value in node.items()}
+                return [put_back(value) for value in node] if isinstance(node, list) else node
+
+            return put_back(json.loads(str(file["structure"])))
+
+    def delete(self) -> None:
+        """Removes the saved state and its folder; a finished run needs neither."""
+        for path in (self.path, self.path.with_name(".state.npz")):
+            path.unlink(missing_ok=True)
+        if self.path.parent.exists():
+            self.path.parent.rmdir()
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes a folder's entries, such as a rename in it, to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

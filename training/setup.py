@@ -1,0 +1,72 @@
+"""What has to be set before the first tensor is made: seeds, precision, strategy."""
+
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def prepare(
+    seed: int, precision: Precision = "float32", strategy: Strategy = "none"
+) -> tf.distribute.Strategy:
+    """Seeds everything, sets the dtype policy and starts the strategy.
+
+    On a CPU all operations are made deterministic; on a GPU that would cost speed.
+
+    Args:
+        seed: Seeds Python, NumPy, TensorFlow and Keras; at least 0.
+        precision: Type of the computations; variables are float32 in each case. With float16 the
+            loss is scaled by Keras.
+        strategy: `none`: one device; `mirrored`: all GPUs of this machine; `multi_worker`: the
+            processes named in the environment variable TF_CONFIG, as Kubernetes operators set it;
+            `tpu`: the TPU that the environment names (written after TensorFlow's documentation,
+            never tried on a TPU).
+
+    Returns:
+        The strategy, in whose `scope()` the model is to be made and compiled.
+    """
+    # First of all: the workers of a cluster find each other before any operation has run.
+    chosen = _strategy(strategy)
+    keras.utils.set_random_seed(seed)
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+    keras.config.set_dtype_policy(POLICIES[precision])
+    return chosen
+
+
+def _strategy(name: Strategy) -> tf.distribute.Strategy:
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files: the chief, or else worker 0."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    has_chief = "chief" in resolver.cluster_spec().as_dict()
+    return resolver.task_type == "chief" or (not has_chief and resolver.task_id == 0)
+
+
+def undistributed(model: keras.Model) -> keras.Model:
+    """Returns a copy of a functional model whose variables belong to no strategy.
+
+    Evaluation and export by the chief alone need it: what a strategy holds can be asked only by
+    all its workers together.
+    """
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
