@@ -1,0 +1,98 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from training.optimizers import (
+    ADAMW_DECAY,
+    LEARNING_RATES,
+    NOT_DECAYED,
+    OPTIMIZERS,
+    learning_rate_schedule,
+    optimizer,
+)
+
+
+def dense(value: float) -> keras.layers.Dense:
+    layer = keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(value))
+    layer.build((None, 1))
+    layer.bias.assign([value])
+    return layer
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_decay_is_decoupled_and_spares_the_bias(name):
+    layer = dense(2.0)
+    made = optimizer(name, learning_rate=0.5, weight_decay=0.1)
+    made.apply([np.zeros((1, 1)), np.zeros(1)], layer.trainable_variables)
+    # A zero gradient moves nothing, so what is left is w - learning_rate * decay * w.
+    assert layer.kernel.numpy().item() == pytest.approx(2.0 - 0.5 * 0.1 * 2.0)
+    assert layer.bias.numpy().item() == 2.0
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_no_decay_at_zero(name):
+    layer = dense(2.0)
+    optimizer(name, weight_decay=0.0).apply(
+        [np.zeros((1, 1)), np.zeros(1)], layer.trainable_variables
+    )
+    assert layer.kernel.numpy().item() == 2.0
+
+
+def test_adamw_alone_decays_by_default():
+    for name, expected in {"adam": 2.0, "adamw": 2.0 - 0.5 * ADAMW_DECAY * 2.0}.items():
+        layer = dense(2.0)
+        made = optimizer(name, learning_rate=0.5)
+        made.apply([np.zeros((1, 1)), np.zeros(1)], layer.trainable_variables)
+        assert layer.kernel.numpy().item() == pytest.approx(expected)
+
+
+def test_second_step_of_momentum_and_nesterov_by_hand():
+    # v = 0.9 v - 0.1 g; momentum: w += v; nesterov: w += 0.9 v - 0.1 g, both with g = 1.
+    expected = {"sgd": -0.2, "momentum": -0.1 - 0.19, "nesterov": -0.19 - (0.171 + 0.1)}
+    for name, value in expected.items():
+        layer = dense(0.0)
+        made = optimizer(name, learning_rate=0.1)
+        for _ in range(2):
+            made.apply([np.ones((1, 1)), np.zeros(1)], layer.trainable_variables)
+        assert layer.kernel.numpy().item() == pytest.approx(value), name
+
+
+def test_gradients_are_clipped_by_their_common_norm():
+    layer = dense(0.0)
+    made = optimizer("sgd", learning_rate=1.0, clip_norm=1.0)
+    made.apply([np.full((1, 1), 3.0), np.full(1, 4.0)], layer.trainable_variables)
+    assert layer.kernel.numpy().item() == pytest.approx(-0.6)
+    assert layer.bias.numpy().item() == pytest.approx(-0.8)
+
+
+def test_cosine_with_warmup_by_hand():
+    rate = learning_rate_schedule(0.4, "cosine", warmup_steps=4, total_steps=12)
+    got = [float(rate(step)) for step in (0, 2, 4, 6, 8, 12)]
+    quarter = 0.2 * (1 + math.cos(math.pi / 4))
+    assert got == pytest.approx([0.0, 0.2, 0.4, quarter, 0.2, 0.0], abs=1e-7)
+
+
+def test_cosine_and_constant_without_warmup():
+    assert float(learning_rate_schedule(0.4, "cosine", 0, 10)(5)) == pytest.approx(0.2)
+    assert learning_rate_schedule(0.4, "constant", 0, 10) == 0.4
+
+
+def test_constant_stays_after_the_warmup():
+    rate = learning_rate_schedule(0.4, "constant", 4, 10)
+    assert [float(rate(step)) for step in (1, 4, 9)] == pytest.approx([0.1, 0.4, 0.4])
+
+
+def test_every_optimizer_has_a_learning_rate():
+    assert LEARNING_RATES.keys() == OPTIMIZERS.keys()
+    assert "bias" in NOT_DECAYED
+
+
+def test_errors_name_the_value():
+    with pytest.raises(ValueError, match=r"`name` must be one of sgd, momentum.*'lion'"):
+        optimizer("lion")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weight_decay=-1"):
+        optimizer("sgd", weight_decay=-1)
+    with pytest.raises(ValueError, match="warmup_steps=10, total_steps=10"):
+        learning_rate_schedule(0.1, "cosine", 10, 10)

@@ -1,0 +1,121 @@
+"""Optimizers by name, with decoupled weight decay and a warm-up + cosine learning rate."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import keras
+
+OptimizerName = Literal[
+    "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw"
+]
+Schedule = Literal["constant", "cosine"]
+
+OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+    "sgd": keras.optimizers.SGD,
+    "momentum": partial(keras.optimizers.SGD, momentum=0.9),
+    "nesterov": partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+    "adagrad": keras.optimizers.Adagrad,
+    "adadelta": keras.optimizers.Adadelta,
+    "rmsprop": keras.optimizers.RMSprop,
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+}
+
+LEARNING_RATES = {
+    "sgd": 0.1,
+    "momentum": 0.05,
+    "nesterov": 0.05,
+    "adagrad": 0.01,
+    "adadelta": 1.0,
+    "rmsprop": 1e-3,
+    "adam": 1e-3,
+    "adamw": 1e-3,
+}
+"""Learning rate of each optimizer where the user names none."""
+
+ADAMW_DECAY = 0.01
+"""Weight decay of adamw where the user names none."""
+
+NOT_DECAYED = ("bias", "gamma", "beta", "position", "class_token")
+"""Weights whose names hold one of these are no connection strengths: decay leaves them alone."""
+
+
+def learning_rate_schedule(
+    learning_rate: float, schedule: Schedule, warmup_steps: int, total_steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate of each step.
+
+    Rises linearly from 0 over `warmup_steps`, then stays (`constant`) or falls to 0 at
+    `total_steps` along half a cosine wave (`cosine`).
+
+    Reference:
+        Loshchilov & Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2017, eq. 5,
+        without restarts. https://arxiv.org/abs/1608.03983
+
+    Args:
+        learning_rate: The highest learning rate, reached after the warm-up.
+        schedule: `constant` or `cosine`.
+        warmup_steps: Steps of the warm-up; 0 for none.
+        total_steps: Steps of the whole run; more than `warmup_steps`.
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            "`warmup_steps` must be at least 0 and less than the steps of the run. Received: "
+            f"warmup_steps={warmup_steps}, total_steps={total_steps}"
+        )
+    if schedule == "constant" and warmup_steps == 0:
+        return learning_rate
+    if schedule == "constant":
+        return keras.optimizers.schedules.PolynomialDecay(
+            0.0, warmup_steps, end_learning_rate=learning_rate
+        )
+    if warmup_steps == 0:
+        return keras.optimizers.schedules.CosineDecay(learning_rate, total_steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0,
+        total_steps - warmup_steps,
+        warmup_target=learning_rate,
+        warmup_steps=warmup_steps,
+    )
+
+
+def optimizer(
+    name: OptimizerName,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
+    weight_decay: float | None = None,
+    clip_norm: float | None = None,
+) -> keras.optimizers.Optimizer:
+    """Returns an optimizer whose weight decay is decoupled from the gradient.
+
+    Each step also takes `learning_rate * weight_decay * w` off every kernel `w`.
+
+    Reference:
+        Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2.
+        https://arxiv.org/abs/1711.05101
+
+    Args:
+        name: One of `OPTIMIZERS`; momentum and nesterov are SGD with a momentum of 0.9.
+        learning_rate: Step size or schedule of it; None for the entry of `LEARNING_RATES`.
+        weight_decay: Share of a kernel that a step at learning rate 1 takes off; 0 for none. None
+            for `ADAMW_DECAY` with adamw and 0 with every other optimizer.
+        clip_norm: Largest norm of all gradients together; None for no limit.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"`name` must be one of {', '.join(OPTIMIZERS)}. Received: name={name!r}")
+    if weight_decay is None:
+        weight_decay = ADAMW_DECAY if name == "adamw" else 0.0
+    if not (weight_decay >= 0 and math.isfinite(weight_decay)):
+        raise ValueError(
+            f"`weight_decay` must be at least 0. Received: weight_decay={weight_decay}"
+        )
+    made = OPTIMIZERS[name](
+        learning_rate=LEARNING_RATES[name] if learning_rate is None else learning_rate,
+        # AdamW refuses None, and for the others a decay of 0 would still cost a pass.
+        weight_decay=weight_decay if weight_decay or name == "adamw" else None,
+        global_clipnorm=clip_norm,
+    )
+    if weight_decay:
+        made.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    return made
