@@ -1,0 +1,189 @@
+"""From examples to batches: shuffled and resumable for training, complete for evaluation.
+
+Nothing here knows what the examples are; `prepare` and `transform` do.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+CACHE_LIMIT = 2 * 2**30
+"""Prepared examples are kept in memory by default up to this many bytes."""
+
+Prepare = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Counts the training batches of one pass, without the rest that fills no batch.
+
+    Example:
+        >>> steps_per_epoch(1257, 32), steps_per_epoch(5, 32)
+        (39, 1)
+    """
+    return max(1, num_examples // batch_size)
+
+
+def training_batches(
+    examples: tf.data.Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    start_step: int = 0,
+    prepare: Prepare | None = None,
+    transform: Callable[[Any, Any, tf.Tensor], tuple[Any, Any]] | None = None,
+    cache: bool | None = None,
+    shuffle_buffer: int = 4096,
+) -> tf.data.Dataset:
+    """Runs over all epochs of shuffled batches, from any step on.
+
+    The order of an epoch depends on `seed` and the epoch alone, the seed handed to `transform`
+    on `seed` and the step alone. A run that starts at `start_step` therefore sees bit for bit what
+    an unbroken run sees from there on, and neither prepares nor transforms what lies before.
+
+    A cached set is prepared once, here, and shuffled as a whole. Otherwise the raw examples pass
+    through a buffer and are prepared in each epoch: memory stays at `shuffle_buffer` raw examples.
+
+    Args:
+        examples: Finite dataset of `(feature, label)` in a stable order, cardinality known.
+        batch_size: Examples a step over all replicas; at least 1. An epoch's rest is dropped,
+            unless the whole set is smaller than one batch, which is then the batch.
+        seed: 0 to 2**31 - 1.
+        epochs: Passes over the examples; at least 1.
+        start_step: Batches to leave out, counted from the beginning of the first epoch.
+        prepare: Maps one `(feature, label)` before the cache, such as decoding; None for nothing.
+        transform: Maps `(features, labels, seed)` of a batch, seed int32 `(2,)`, such as
+            augmentation; must be a pure function. None for nothing.
+        cache: Whether to keep the prepared examples in memory (twice their size while it fills).
+            None: if they have one fixed size and take at most `CACHE_LIMIT` bytes.
+        shuffle_buffer: Raw examples among which an uncached set is shuffled; at least 1.
+
+    Returns:
+        A dataset of `epochs * steps_per_epoch(n, batch_size) - start_step` batches.
+    """
+    num_examples = _count(examples)
+    for name, value in {"batch_size": batch_size, "epochs": epochs}.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"`seed` must be in 0 to 2**31 - 1. Received: seed={seed}")
+    steps = steps_per_epoch(num_examples, batch_size)
+    if not 0 <= start_step <= steps * epochs:
+        raise ValueError(
+            f"`start_step` must be in 0 to {steps * epochs} ({epochs} epochs of {steps} steps). "
+            f"Received: start_step={start_step}"
+        )
+    batch_size = min(batch_size, num_examples)
+    first_epoch, first_batch = divmod(start_step, steps)
+    order_seed, transform_seed = [seed, 0], [seed, 1]
+
+    def skipped_batches(epoch):
+        return tf.where(epoch == first_epoch, tf.constant(first_batch, tf.int64), 0)
+
+    def shuffled_indices(epoch):
+        epoch_seed = tf.random.fold_in(order_seed, epoch)
+        indices = tf.random.experimental.stateless_shuffle(tf.range(num_examples), epoch_seed)
+        batches = tf.reshape(indices[: steps * batch_size], (steps, batch_size))
+        return tf.data.Dataset.from_tensor_slices(batches).skip(skipped_batches(epoch))
+
+    def shuffled_examples(epoch):
+        # Sets the seed of this traced function only, so that the order does not depend on
+        # the global seed (with 0, `shuffle` would compare the tensor in Python).
+        tf.random.set_seed(1)
+        epoch_seed = tf.random.fold_in(tf.constant(order_seed, tf.int64), epoch)[0]
+        shuffled = examples.shuffle(shuffle_buffer, epoch_seed, reshuffle_each_iteration=False)
+        return shuffled.take(steps * batch_size).skip(skipped_batches(epoch) * batch_size)
+
+    prepared = _prepared(examples, prepare)
+    epoch_numbers = tf.data.Dataset.range(first_epoch, epochs)
+    if _fits_in_memory(prepared, num_examples) if cache is None else cache:
+        stored = _stored(prepared)
+        batches = epoch_numbers.flat_map(shuffled_indices).map(
+            lambda indices: tf.nest.map_structure(lambda all_: tf.gather(all_, indices), stored),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    else:
+        # The stream of each epoch is a whole number of batches, so batching it after the epochs
+        # are joined keeps their boundaries while preparation runs ahead across them.
+        batches = _prepared(epoch_numbers.flat_map(shuffled_examples), prepare).batch(
+            batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    if transform is not None:
+        numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start_step, steps * epochs), batches)
+        batches = numbered.map(
+            lambda step, batch: transform(*batch, tf.random.fold_in(transform_seed, step)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    batches = batches.apply(tf.data.experimental.assert_cardinality(steps * epochs - start_step))
+    return _finished(batches)
+
+
+def evaluation_batches(
+    examples: tf.data.Dataset,
+    *,
+    batch_size: int,
+    prepare: Prepare | None = None,
+    transform: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+    cache: bool | None = None,
+) -> tf.data.Dataset:
+    """Passes once over every example, in order; the last batch may be smaller.
+
+    Args:
+        examples: Finite dataset of `(feature, label)`, cardinality known.
+        batch_size: Examples a step over all replicas; at least 1.
+        prepare: Maps one `(feature, label)` before the cache; None for nothing.
+        transform: Maps `(features, labels)` of a batch after the cache; None for nothing.
+        cache: Whether the first pass keeps the prepared examples in memory for the later ones.
+            None: if they have one fixed size and take at most `CACHE_LIMIT` bytes.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+    num_examples = _count(examples)
+    prepared = _prepared(examples, prepare)
+    batches = prepared.batch(batch_size, num_parallel_calls=tf.data.AUTOTUNE)
+    if _fits_in_memory(prepared, num_examples) if cache is None else cache:
+        batches = batches.cache()
+    if transform is not None:
+        batches = batches.map(transform, num_parallel_calls=tf.data.AUTOTUNE)
+    return _finished(batches)
+
+
+def _count(examples: tf.data.Dataset) -> int:
+    num_examples = int(examples.cardinality())
+    if num_examples < 1:
+        raise ValueError(
+            "`examples` must be a finite dataset of known size with at least one example. "
+            f"Received: cardinality={num_examples}"
+        )
+    return num_examples
+
+
+def _prepared(examples: tf.data.Dataset, prepare: Prepare | None) -> tf.data.Dataset:
+    if prepare is None:
+        return examples
+    return examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _fits_in_memory(prepared: tf.data.Dataset, num_examples: int) -> bool:
+    specs = tf.nest.flatten(prepared.element_spec)
+    if any(spec.dtype == tf.string or not spec.shape.is_fully_defined() for spec in specs):
+        return False
+    example_bytes = sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
+    return num_examples * example_bytes <= CACHE_LIMIT
+
+
+def _stored(prepared: tf.data.Dataset) -> Any:
+    """Holds all examples in one tensor a component: gathering a batch copies it only once."""
+    with tf.device("CPU"):
+        parts = list(prepared.batch(256, num_parallel_calls=tf.data.AUTOTUNE))
+        return tf.nest.map_structure(lambda *chunks: tf.concat(chunks, axis=0), *parts)
+
+
+def _finished(batches: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Every worker reads all examples and takes its share of each global batch.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
