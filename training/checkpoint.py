@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,46 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_resume(
+    checkpoint: Checkpoint,
+    config: Mapping[str, Any],
+    *,
+    required: bool,
+    may_differ: Collection[str] = (),
+) -> int:
+    """Returns the step that a run of this config continues from, 0 for a new run.
+
+    Args:
+        checkpoint: The checkpoint of the run folder.
+        config: The settings of the run that is about to start, as JSON values.
+        required: Whether it is an error that there is no checkpoint.
+        may_differ: Settings that do not change what is trained, such as the folder.
+
+    Raises:
+        FileNotFoundError: There is no checkpoint although one is required.
+        ValueError: The checkpoint belongs to another config; names the differences.
+    """
+    state = checkpoint.load()
+    if state is None:
+        if required:
+            raise FileNotFoundError(
+                f"No checkpoint to resume from at {checkpoint.path}. Leave out --resume to start a "
+                "new run."
+            )
+        return 0
+    saved = state["config"]
+    differences = [
+        f"  {name}: {saved.get(name)!r} in the checkpoint, {config.get(name)!r} now"
+        for name in sorted({*saved, *config} - set(may_differ))
+        if saved.get(name) != config.get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"The checkpoint {checkpoint.path} belongs to a run with other settings:\n"
+            + "\n".join(differences)
+            + "\nStart with the same settings to continue it, choose another --out, or delete the "
+            f"folder {checkpoint.path.parent} to give that run up."
+        )
+    return state["step"]

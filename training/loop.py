@@ -24,8 +24,8 @@ class Interrupted(KeyboardInterrupt):
     """The run was asked to stop (Ctrl-C or SIGTERM) and has saved its checkpoint."""
 
 
-class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite."""
+class NotFinite(ArithmeticError):
+    """The loss or a weight became NaN or infinite."""
 
 
 def fit(
@@ -65,7 +65,7 @@ def fit(
 
     Raises:
         Interrupted: After Ctrl-C or SIGTERM, with the checkpoint written.
-        NonFiniteLoss: When the loss is NaN or infinite; names the step.
+        NotFinite: When the loss or a weight is NaN or infinite; names the step.
     """
     run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks, verbose)
     state = checkpoint.load() if checkpoint else None
@@ -134,7 +134,7 @@ class _Run:
         if not np.isfinite(logs["loss"]):
             # Another worker's loss may be the bad one: then only the last step is known here.
             step = self.step - count + bad_step + 1 if bad_step >= 0 else self.step
-            raise NonFiniteLoss(self._advice(step, logs["loss"]))
+            raise NotFinite(self._advice(f"The loss became {logs['loss']}", step))
         return logs
 
     def metrics(self) -> dict[str, float]:
@@ -154,7 +154,11 @@ class _Run:
         ]
 
     def save(self):
-        """Writes the checkpoint; every worker reads its variables, the chief alone writes."""
+        """Writes the checkpoint; every worker reads the variables, the chief alone writes."""
+        values = [variable.value.numpy() for variable in self._variables()]
+        # ReLU turns NaN into 0, so that weights can be lost behind a finite loss.
+        if not all(np.isfinite(value).all() for value in values):
+            raise NotFinite(self._advice("A weight had become NaN or infinite", self.step))
         if not self.checkpoint:
             return
         state = {
@@ -162,7 +166,7 @@ class _Run:
             "step": self.step,
             "stopped": bool(self.model.stop_training),
             "history": self.history,
-            "variables": [variable.value.numpy() for variable in self._variables()],
+            "variables": values,
             "callbacks": [callback.get_state() for callback in self.stateful],
         }
         if is_chief(self.strategy):
@@ -178,7 +182,15 @@ class _Run:
         for callback, value in zip(self.stateful, state["callbacks"], strict=True):
             callback.set_state(value)
 
-    def _advice(self, step: int, loss: float) -> str:
+    def how_to_go_on(self) -> str:
+        if not self.checkpoint:
+            return f"Stopped after step {self.step}."
+        return (
+            f"Stopped after step {self.step}; {self.checkpoint.path} holds the state. The same "
+            "command continues from there."
+        )
+
+    def _advice(self, what: str, step: int) -> str:
         saved = self.checkpoint and self.checkpoint.load()
         last = (
             f"The last good checkpoint, {self.checkpoint.path}, is of step {saved['step']}."
@@ -186,9 +198,9 @@ class _Run:
             else "No checkpoint had been written yet."
         )
         return (
-            f"The loss became {loss} at step {step} (epoch {(step - 1) // self.steps_per_epoch + 1}"
-            f"). {last} Try a smaller learning rate, a warm-up, gradient clipping, float32 or "
-            "bfloat16 instead of float16 precision, and look for extreme values in the data."
+            f"{what} at step {step} (epoch {(step - 1) // self.steps_per_epoch + 1}). {last} Try a "
+            "smaller learning rate, a warm-up, gradient clipping, float32 or bfloat16 instead of "
+            "float16 precision, and look for extreme values in the data."
         )
 
 
@@ -209,7 +221,7 @@ def _epoch(run: _Run, iterator, validation, checkpoint_every: int, stop_asked) -
         if done < run.steps_per_epoch and (count == until_checkpoint or stop_asked()):
             run.save()
         if done < run.steps_per_epoch and stop_asked():
-            raise Interrupted
+            raise Interrupted(run.how_to_go_on())
     if validation is not None:
         run.callbacks.on_test_begin()
         validation_logs = run.validate(validation)
@@ -220,7 +232,7 @@ def _epoch(run: _Run, iterator, validation, checkpoint_every: int, stop_asked) -
         run.history.setdefault(name, []).append(float(value))
     run.save()
     if stop_asked():
-        raise Interrupted
+        raise Interrupted(run.how_to_go_on())
 
 
 def _by_data(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,0 +1,233 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from callbacks import EarlyStopping
+from training.checkpoint import Checkpoint
+from training.loop import Interrupted, NotFinite, fit
+from training.setup import POLICIES, is_chief, prepare, undistributed
+
+ROOT = Path(__file__).parents[2]
+
+
+def network(rate: float = 0.1, activation: str = "relu") -> keras.Model:
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(8, activation=activation)(inputs)
+    x = keras.layers.Dropout(0.25)(keras.layers.BatchNormalization()(x))
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    return model
+
+
+def examples(count: int) -> tf.data.Dataset:
+    random = np.random.default_rng(0)
+    features = random.normal(size=(count, 4)).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((features, (features[:, 0] > 0).astype("int32")))
+
+
+def batches(start: int) -> tf.data.Dataset:
+    return examples(100).batch(10).repeat().skip(start)
+
+
+def train(folder=None, *, epochs=3, callbacks=(), model=None, **options):
+    model = model or network()
+    validation = examples(37).batch(10)
+    history = fit(
+        model,
+        batches,
+        epochs=epochs,
+        steps_per_epoch=10,
+        validation=validation,
+        callbacks=callbacks,
+        checkpoint=Checkpoint(folder) if folder else None,
+        verbose=False,
+        **options,
+    )
+    return model, history
+
+
+def assert_same_weights(left, right):
+    for a, b in zip(left.get_weights(), right.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_equals_keras_fit():
+    model, history = train()
+    reference = network()
+    expected = reference.fit(
+        batches(0),
+        epochs=3,
+        steps_per_epoch=10,
+        validation_data=examples(37).batch(10),
+        shuffle=False,
+        verbose=0,
+    )
+    for name, values in expected.history.items():
+        assert history[name] == pytest.approx(values, rel=1e-5), name
+    for a, b in zip(model.get_weights(), reference.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+class StopAsking(keras.callbacks.Callback):
+    """Sends the signal of Ctrl-C after some calls of the training step."""
+
+    def __init__(self, after: int):
+        super().__init__()
+        self.after = after
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after -= 1
+        if self.after == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_interrupted_run_continues_to_the_same_bits(tmp_path, after):
+    whole, history = train()
+    options = {"checkpoint_every": 4}
+    with pytest.raises(Interrupted, match="same command continues"):
+        train(tmp_path, callbacks=[StopAsking(after)], **options)
+    resumed, resumed_history = train(tmp_path, **options)
+    assert resumed_history == history
+    assert_same_weights(whole, resumed)
+
+
+def test_run_that_early_stopping_ended_is_not_trained_on(tmp_path):
+    stopping = EarlyStopping("val_loss", patience=2)
+    first, history = train(tmp_path, epochs=30, callbacks=[stopping], model=network(rate=1.0))
+    assert len(history["loss"]) < 30
+    again = EarlyStopping("val_loss", patience=2)
+    second, same = train(tmp_path, epochs=30, callbacks=[again], model=network(rate=1.0))
+    assert same == history
+    assert again.stopped_epoch == stopping.stopped_epoch
+    assert_same_weights(first, second)
+
+
+@pytest.mark.parametrize(
+    ("activation", "message"),
+    [
+        ("tanh", r"The loss became nan at step 17 \(epoch 2\).*is of step 10\. Try"),
+        # ReLU turns NaN into 0 and hides it from the loss, but not from the next checkpoint.
+        ("relu", r"A weight had become NaN or infinite at step 20 .*is of step 10\. Try"),
+    ],
+)
+def test_lost_run_stops_naming_step_and_checkpoint(tmp_path, activation, message):
+    def poisoned(start):
+        def poison(index, batch):
+            features, labels = batch
+            return tf.where(index == 16, np.nan, features), labels
+
+        return batches(0).enumerate().map(poison).skip(start)
+
+    with pytest.raises(NotFinite, match=message):
+        fit(
+            network(activation=activation),
+            poisoned,
+            epochs=3,
+            steps_per_epoch=10,
+            checkpoint=Checkpoint(tmp_path),
+            verbose=False,
+        )
+
+
+@pytest.mark.parametrize("precision", POLICIES)
+def test_prepare_sets_policy_and_seed(precision):
+    strategy = prepare(5, precision)
+    assert keras.config.dtype_policy().name == POLICIES[precision]
+    first = keras.random.uniform((3,))
+    prepare(5, precision)
+    np.testing.assert_array_equal(first, keras.random.uniform((3,)))
+    assert is_chief(strategy)
+
+
+def test_mirrored_strategy_trains_to_the_same_weights():
+    single, history = train()
+    strategy = prepare(0, strategy="mirrored")
+    with strategy.scope():
+        model = network()
+    mirrored, mirrored_history = train(model=model)
+    assert mirrored_history["loss"] == pytest.approx(history["loss"], rel=1e-5)
+    copy = undistributed(mirrored)
+    assert_same_weights(copy, mirrored)
+    assert copy.count_params() == single.count_params()
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+WORKER = """
+import sys
+import keras
+import numpy as np
+import tensorflow as tf
+from models.lenet import lenet5
+from training.checkpoint import Checkpoint
+from training.loop import fit
+from training.setup import prepare
+
+strategy = prepare(0, strategy=sys.argv[2])
+with strategy.scope():
+    model = lenet5()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"], jit_compile=False)
+random = np.random.default_rng(0)
+images = random.uniform(size=(320, 28, 28, 1)).astype("float32")
+labels = random.integers(10, size=320)
+data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(32).repeat()
+fit(model, data.skip, epochs=2, steps_per_epoch=10, validation=data.take(2), verbose=False,
+    checkpoint=Checkpoint(sys.argv[1] + "-checkpoint"))
+np.save(sys.argv[1], np.concatenate([weight.ravel() for weight in model.get_weights()]))
+"""
+
+
+def start_worker(result: Path, strategy: str, tf_config: dict | None) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if tf_config:
+        environment["TF_CONFIG"] = json.dumps(tf_config)
+    command = [sys.executable, "-c", WORKER, str(result), strategy]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def test_two_workers_match_one_process_and_only_the_chief_writes(tmp_path):
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    workers = [
+        start_worker(
+            tmp_path / f"worker{index}.npy",
+            "multi_worker",
+            {"cluster": cluster, "task": {"type": "worker", "index": index}},
+        )
+        for index in (0, 1)
+    ]
+    try:
+        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert start_worker(tmp_path / "single.npy", "none", None).wait(timeout=240) == 0
+    chief, other, single = (
+        np.load(tmp_path / f"{name}.npy") for name in ("worker0", "worker1", "single")
+    )
+    np.testing.assert_array_equal(chief, other)
+    assert np.abs(chief - single).max() < 1e-5
+    assert (tmp_path / "worker0.npy-checkpoint").exists()
+    assert not (tmp_path / "worker1.npy-checkpoint").exists()

@@ -1,0 +1,221 @@
+"""The files of a run that people read: config, scores, history and a report to look at."""
+
+import base64
+import csv
+import html
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from training.checkpoint import sync_folder
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
+       color: #222; background: #fff; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; }
+.scores td { font-size: 1.15rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What there is to say about a finished run.
+
+    Args:
+        title: Heading of the report, such as the task and the network.
+        summary: One sentence under the heading.
+        config: The settings, as a nest of JSON values.
+        scores: Scores on the test examples.
+        num_test: Test examples that the scores are measured on.
+        history: For each metric its value after each epoch.
+        facts: Further rows of the table about the run, such as the wall time in seconds.
+        figures: Pairs of a caption and a picture.
+        tables: Pairs of a caption and rows of cells; the first row is the heading.
+    """
+
+    title: str
+    summary: str
+    config: Mapping[str, Any]
+    scores: Mapping[str, float]
+    num_test: int
+    history: Mapping[str, Sequence[float]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    figures: Sequence[tuple[str, Figure]] = ()
+    tables: Sequence[tuple[str, Sequence[Sequence[Any]]]] = ()
+
+
+def write_run(folder: Path, run: Run) -> Path:
+    """Writes `config.json`, `scores.json`, `history.csv` and `report.html`; returns the report.
+
+    Each file appears whole or not at all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.json", json.dumps(run.config, indent=2) + "\n")
+    write_text(folder / "scores.json", json.dumps(dict(run.scores), indent=2) + "\n")
+    write_text(folder / "history.csv", _history_csv(run.history))
+    write_text(folder / "report.html", _report_html(run))
+    return folder / "report.html"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file at once: a reader sees the old text or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def machine() -> str:
+    """Describes this machine: processor, cores or accelerators, memory, library versions."""
+    accelerators = tf.config.list_physical_devices("GPU") + tf.config.list_physical_devices("TPU")
+    devices = ", ".join(device.name for device in accelerators) or f"{os.cpu_count()} CPU cores"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{platform.system()} {platform.machine()}, {devices}, {memory:.0f} GiB, "
+        f"Python {platform.python_version()}, TensorFlow {tf.__version__}, "
+        f"Keras {keras.__version__}"
+    )
+
+
+def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Draws each metric over the epochs, training and validation in one panel."""
+    names = [name for name in history if f"val_{name}" in history] or list(history)
+    figure = Figure(figsize=(4.5 * len(names), 3.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        epochs = range(1, len(history[name]) + 1)
+        axes.plot(epochs, history[name], marker=".", label="training")
+        if f"val_{name}" in history:
+            axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
+        axes.set(xlabel="epoch", title=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def _history_csv(history: Mapping[str, Sequence[float]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["epoch", *history])
+    for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):
+        writer.writerow([epoch, *row])
+    return text.getvalue()
+
+
+def _report_html(run: Run) -> str:
+    scores = [(name, f"{value:.4f}") for name, value in run.scores.items()]
+    facts = {**run.facts, "machine": machine()}
+    parts = [
+        f"<h1>{html.escape(run.title)}</h1>",
+        f"<p>{html.escape(run.summary)}</p>",
+        f"<h2>Scores on {run.num_test} test examples</h2>",
+        _table(scores, heading=None, style="scores"),
+    ]
+    if run.history and next(iter(run.history.values())):
+        parts += ["<h2>Learning curves</h2>", _figure("", learning_curves(run.history))]
+    for caption, figure in run.figures:
+        parts += [f"<h2>{html.escape(caption)}</h2>", _figure(caption, figure)]
+    for caption, rows in run.tables:
+        parts += [f"<h2>{html.escape(caption)}</h2>", _table(rows[1:], heading=rows[0])]
+    parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]
+    parts += ["<h2>Config</h2>", _table(_flat(run.config), heading=None)]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f"<title>{html.escape(run.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _flat(config: Mapping[str, Any], prefix: str = ""):
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _table(rows, heading, style: str = "") -> str:
+    def cell(value):
+        kind = ' class="number"' if isinstance(value, int | float) else ""
+        return f"<td{kind}>{html.escape(str(value))}</td>"
+
+    lines = ["<tr>" + "".join(cell(value) for value in row) + "</tr>" for row in rows]
+    if heading:
+        names = "".join(f"<th>{html.escape(str(name))}</th>" for name in heading)
+        lines.insert(0, f"<tr>{names}</tr>")
+    return f'<table class="{style}">' + "\n".join(lines) + "</table>"
+
+
+def _figure(caption: str, figure: Figure) -> str:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    data = base64.b64encode(picture.getvalue()).decode()
+    return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}"></figure>'
+
+
+def confusion_matrix(
+    labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str], most: int = 20
+) -> Figure:
+    """Draws how often each class was taken for which.
+
+    Args:
+        labels: True class numbers `(n,)`.
+        predictions: Predicted class numbers `(n,)`.
+        classes: Name of each class.
+        most: Classes drawn at the most; of more, those with the most errors.
+    """
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (labels, predictions), 1)
+    errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
+    shown = np.sort(np.argsort(-errors, kind="stable")[:most])
+    counts = counts[np.ix_(shown, shown)]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 2.5 + 0.42 * len(shown)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [classes[index] for index in shown]
+    axes.set_xticks(range(len(shown)), names, rotation=90)
+    axes.set_yticks(range(len(shown)), names)
+    title = f"the {most} classes with the most errors" if len(classes) > most else None
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        text = str(counts[row, column])
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def image_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
+    """Draws pictures in rows with a caption above each.
+
+    Args:
+        pictures: uint8 arrays `(height, width, 1 or 3)`.
+        captions: One text a picture.
+        columns: Pictures a row.
+    """
+    rows = max(1, -(-len(pictures) // columns))
+    figure = Figure(figsize=(1.7 * columns, 2.2 * rows), layout="constrained")
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(caption, fontsize=8)
+    return figure
