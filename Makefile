@@ -1,0 +1,39 @@
+PYTHON ?= python3
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: run test test-backends lint bench
+
+run: .venv/installed
+	.venv/bin/python -m apps.image_classification
+
+test: lint
+	.venv/bin/python -m pytest -q
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test-backends: .venv-backends/installed
+	KERAS_BACKEND=jax .venv-backends/bin/python -m pytest tests/layers -q
+	KERAS_BACKEND=torch .venv-backends/bin/python -m pytest tests/layers -q
+
+bench: .venv-bench/installed
+	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.layers
+	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.training_speed
+	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.input_pipeline
+
+.venv/installed: requirements.txt pyproject.toml
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv-backends/installed: tests/backends.txt
+	test -x .venv-backends/bin/python || $(PYTHON) -m venv .venv-backends
+	.venv-backends/bin/python -m pip install -q --disable-pip-version-check -r tests/backends.txt
+	touch $@
+
+.venv-bench/installed: requirements.txt benchmarks/requirements.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt -r benchmarks/requirements.txt
+	touch $@
