@@ -113,7 +113,9 @@ def training_batches(
     if transform is not None:
         numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start_step, steps * epochs), batches)
         batches = numbered.map(
-            lambda step, batch: transform(*batch, tf.random.fold_in(transform_seed, step)),
+            lambda step, batch: transform(
+                batch[0], batch[1], tf.random.fold_in(transform_seed, step)
+            ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps * epochs - start_step))
