@@ -185,8 +185,8 @@ def _check_saving(layer, inputs, expected, tolerance) -> None:
             import tensorflow as tf
 
             model.export(folder + "/1", verbose=False)
-            served = tf.saved_model.load(folder + "/1").serve(_one(_tensors(inputs)))
-            _close(_numpy(served), expected, tolerance)
+            served = tf.saved_model.load(folder + "/1")
+            _close(_numpy(served.serve(_one(_tensors(inputs)))), expected, tolerance)
 
 
 def _check_channels_first(layer, inputs, expected, tolerance) -> None:
