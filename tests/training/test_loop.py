@@ -1,10 +1,5 @@
-import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,8 +10,6 @@ from callbacks import EarlyStopping
 from training.checkpoint import Checkpoint
 from training.loop import Interrupted, NotFinite, fit
 from training.setup import POLICIES, is_chief, prepare, undistributed
-
-ROOT = Path(__file__).parents[2]
 
 
 def network(rate: float = 0.1, activation: str = "relu") -> keras.Model:
@@ -165,69 +158,3 @@ def test_mirrored_strategy_trains_to_the_same_weights():
     copy = undistributed(mirrored)
     assert_same_weights(copy, mirrored)
     assert copy.count_params() == single.count_params()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
-
-
-WORKER = """
-import sys
-import keras
-import numpy as np
-import tensorflow as tf
-from models.lenet import lenet5
-from training.checkpoint import Checkpoint
-from training.loop import fit
-from training.setup import prepare
-
-strategy = prepare(0, strategy=sys.argv[2])
-with strategy.scope():
-    model = lenet5()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"], jit_compile=False)
-random = np.random.default_rng(0)
-images = random.uniform(size=(320, 28, 28, 1)).astype("float32")
-labels = random.integers(10, size=320)
-data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(32).repeat()
-fit(model, data.skip, epochs=2, steps_per_epoch=10, validation=data.take(2), verbose=False,
-    checkpoint=Checkpoint(sys.argv[1] + "-checkpoint"))
-np.save(sys.argv[1], np.concatenate([weight.ravel() for weight in model.get_weights()]))
-"""
-
-
-def start_worker(result: Path, strategy: str, tf_config: dict | None) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if tf_config:
-        environment["TF_CONFIG"] = json.dumps(tf_config)
-    command = [sys.executable, "-c", WORKER, str(result), strategy]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
-
-
-def test_two_workers_match_one_process_and_only_the_chief_writes(tmp_path):
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    workers = [
-        start_worker(
-            tmp_path / f"worker{index}.npy",
-            "multi_worker",
-            {"cluster": cluster, "task": {"type": "worker", "index": index}},
-        )
-        for index in (0, 1)
-    ]
-    try:
-        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert start_worker(tmp_path / "single.npy", "none", None).wait(timeout=240) == 0
-    chief, other, single = (
-        np.load(tmp_path / f"{name}.npy") for name in ("worker0", "worker1", "single")
-    )
-    np.testing.assert_array_equal(chief, other)
-    assert np.abs(chief - single).max() < 1e-5
-    assert (tmp_path / "worker0.npy-checkpoint").exists()
-    assert not (tmp_path / "worker1.npy-checkpoint").exists()

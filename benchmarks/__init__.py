@@ -1,0 +1,1 @@
+"""Measured comparisons, each a script that prints a table."""

@@ -1,0 +1,92 @@
+"""The 5000 + 1000 image subset of CIFAR-10 that the comparisons of networks train on."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data.augmentation import augmentation
+from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from training.loop import fit
+from training.optimizers import learning_rate_schedule, optimizer
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def load(folder: Path) -> tuple[Arrays, Arrays]:
+    """Reads uint8 images `(n, 32, 32, 3)` and labels `(n,)` for training and testing.
+
+    Args:
+        folder: Holds `cifar10_batch_N.png`, one image of 32 x 32 a row, and their labels; batch 50
+            is the test set.
+    """
+    paths = sorted(folder.glob("cifar10_batch_*.png"))
+    if not paths:
+        raise FileNotFoundError(f"{folder} has no cifar10_batch_N.png; name the folder by --data")
+
+    def read(chosen) -> Arrays:
+        pictures = [tf.io.decode_png(path.read_bytes()).numpy() for path in chosen]
+        labels = [np.loadtxt(path.with_suffix(".labels.txt"), dtype=int) for path in chosen]
+        return np.concatenate(pictures).reshape(-1, 32, 32, 3), np.concatenate(labels)
+
+    is_test = [path.stem.endswith("_50") for path in paths]
+    train = [path for path, test in zip(paths, is_test, strict=True) if not test]
+    return read(train), read([path for path in paths if path not in train])
+
+
+def train_and_test(
+    model: keras.Model,
+    train: Arrays,
+    test: Arrays,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+) -> tuple[float, float]:
+    """Trains with momentum and a cosine, returns the errors on training and test images in [0, 1].
+
+    Both are measured at the end, in inference mode.
+    """
+    steps = steps_per_epoch(len(train[0]), batch_size)
+    model.compile(
+        optimizer=optimizer(
+            "momentum", learning_rate_schedule(learning_rate, "cosine", 0, steps * epochs), 5e-3
+        ),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    vary = augmentation("none", (32, 32, 3))
+
+    def transform(pixels, labels, seed):
+        return vary(tf.cast(pixels, tf.float32) / 255, tf.one_hot(labels, 10), seed)
+
+    fit(
+        model,
+        lambda start: training_batches(
+            tf.data.Dataset.from_tensor_slices(train),
+            batch_size=batch_size,
+            seed=seed,
+            epochs=epochs,
+            start_step=start,
+            transform=transform,
+        ),
+        epochs=epochs,
+        steps_per_epoch=steps,
+        verbose=False,
+    )
+
+    def error(arrays: Arrays) -> float:
+        batches = evaluation_batches(
+            tf.data.Dataset.from_tensor_slices(arrays),
+            batch_size=250,
+            transform=lambda pixels, labels: (
+                tf.cast(pixels, tf.float32) / 255,
+                tf.one_hot(labels, 10),
+            ),
+        )
+        return 1 - model.evaluate(batches, verbose=0, return_dict=True)["accuracy"]
+
+    return error(train), error(test)
