@@ -1,23 +1,20 @@
 """The one way from a trained model to a version that TensorFlow Serving loads as it is."""
 
-import json
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from serving import graph, parity, versions
+from serving.card import write_card
 from serving.warmup import Record, Tensors, batches, write_records
 
-# Largest difference between the live model's answer and the exported one's, by compute dtype: the
-# two may be fused differently, which rounds differently (float32 has 24 bits, float16 11, bfloat16 8).
+# Largest difference between the live model's answer and the exported one's, by compute dtype: they
+# may be fused differently, which rounds differently (float32 has 24 bits, float16 11, bfloat16 8).
 TOLERANCES = {"float32": 1e-5, "float64": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 # Examples of each signature but serving_default: they may be large, such as decoded pixels.
@@ -32,8 +29,8 @@ class Signature:
         inputs: A named `tf.TensorSpec` for each input, first dimension None (the batch).
         preprocess: From the inputs, as keyword arguments, to what the model takes: a tensor,
             or a tuple, list or dict of tensors. TensorFlow operations only.
-        postprocess: From what the model returns, with floating tensors as float32, to a dict of tensors,
-            named as the client shall see them.
+        postprocess: From what the model returns, floating tensors as float32, to a dict of
+            tensors, named as the client shall see them.
         words: What each input and output means, for people: kind of data, unit, order.
         resources: Lookup tables, tokenizers and other trackable objects that the two functions use.
     """
@@ -69,10 +66,10 @@ def export(
 ) -> Path:
     """Writes the next version of a model, for any server that watches `base`.
 
-    The version appears whole or not at all, and only after it has been loaded again and has answered the
-    warmup examples as the live model does: to 1e-5 of the largest value in float32, 1e-2 in
-    float16, 5e-2 in bfloat16. It needs TensorFlow, or TensorFlow Text if `preprocess` uses its
-    operations, and nothing else.
+    The version appears whole or not at all, and only after it has been loaded again and has
+    answered the warmup examples as the live model does: to 1e-5 of the largest value in float32,
+    1e-2 in float16, 5e-2 in bfloat16. It needs TensorFlow, with TensorFlow Text if a signature uses
+    its operations, and nothing else.
 
     Args:
         base: Folder of the versions 1, 2, ...; made if it is not there.
@@ -89,11 +86,14 @@ def export(
     base = Path(base)
     _require_examples(signatures, warmup)
     records = _ask_live(model, signatures, warmup)
+    tolerance = _tolerance(model)
     with versions.workplace(base) as written:
         _write_graph(written, model, signatures)
-        _write_extras(written, model, signatures, records, card)
         _require_portable(written, base)
-        _require_parity(written, records, _tolerance(model))
+        _require_parity(written, records, tolerance)
+        write_records(written, records)
+        words = {name: signature.words for name, signature in signatures.items()}
+        write_card(written, card, words, tolerance)
         return versions.publish(written, base)
 
 
@@ -133,7 +133,7 @@ def _ask_live(
 
 
 def _fitting(signature: Signature, features: Any) -> Tensors | None:
-    """Returns what the model takes as inputs of a signature, if they are of its types and shapes."""
+    """Returns what the model takes as inputs of a signature, if types and shapes fit."""
     specs = {str(spec.name): spec for spec in signature.inputs}
     tensors = features if isinstance(features, dict) else None
     if tensors is None:
@@ -163,7 +163,7 @@ def _as_float32(tensor: tf.Tensor) -> tf.Tensor:
 def _write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signature]) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
-    # A function of its own inside each signature, so that it can be compiled apart from the host parts.
+    # A function of its own in each signature, so that it can be compiled apart from the host parts.
     core = tf.function(_core(model), autograph=False)
     for name, signature in signatures.items():
         for resource in signature.resources:
@@ -179,72 +179,6 @@ def _endpoint(signature: Signature, core: Callable) -> Callable:
         return signature.answer(core, dict(zip(names, tensors, strict=True)))
 
     return answer
-
-
-def _write_extras(
-    folder: Path,
-    model: keras.Model,
-    signatures: Mapping[str, Signature],
-    records: list[Record],
-    card: Mapping[str, object],
-) -> None:
-    write_records(folder, records)
-    meta_graph = graph.read(folder)
-    names = graph.operations(meta_graph)
-    content = {
-        **_plain(card),
-        "signatures": {
-            name: _described(meta_graph.signature_def[name], signature.words)
-            for name, signature in signatures.items()
-        },
-        "tolerance": _tolerance(model),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        },
-        "operations": names,
-    }
-    path = folder / "assets.extra" / "model_card.json"
-    path.write_text(json.dumps(content, indent=2, default=str) + "\n")
-
-
-def _described(signature_def, words: Mapping[str, str]) -> dict[str, list[dict[str, object]]]:
-    unexplained = {*signature_def.inputs, *signature_def.outputs} - words.keys()
-    if unexplained:
-        raise ValueError(
-            "`words` must explain every input and output of a signature. "
-            f"Received: words for {sorted(words)}, none for {sorted(unexplained)}"
-        )
-
-    def described(infos):
-        return [
-            {
-                "name": name,
-                "dtype": tf.as_dtype(info.dtype).name,
-                "shape": tf.TensorShape(info.tensor_shape).as_list()
-                if not info.tensor_shape.unknown_rank
-                else None,
-                "meaning": words[name],
-            }
-            for name, info in sorted(infos.items())
-        ]
-
-    return {"inputs": described(signature_def.inputs), "outputs": described(signature_def.outputs)}
-
-
-def _plain(value: Any) -> Any:
-    """Returns what JSON can hold; of an absolute path only the last part, which says enough."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    if isinstance(value, (Path, str)) and Path(value).is_absolute():
-        return Path(value).name
-    return value
 
 
 def _tolerance(model: keras.Model) -> float:

@@ -58,7 +58,7 @@ def unservable(names: list[str]) -> list[str]:
 
 
 def absolute_paths(meta_graph: tf.compat.v1.MetaGraphDef) -> list[str]:
-    """Returns what looks like an absolute path among the assets, attributes and string constants."""
+    """Returns what looks like an absolute path among assets, attributes and string constants."""
     texts = {asset.filename.encode() for asset in meta_graph.asset_file_def}
     for node in _nodes(meta_graph):
         for attribute in node.attr.values():

@@ -38,8 +38,8 @@ def workplace(base: Path) -> Iterator[Path]:
     """Yields a path for a version to be written to: hidden, beside the versions of `base`.
 
     It is on the same file system, so that `publish` is one rename, and is gone afterwards
-    whatever happens. What runs that were killed left behind is removed first; what runs that are still
-    alive are writing is known by the file `alive`, which they hold locked, and stays.
+    whatever happens. What runs that were killed left behind is removed first; what living runs
+    are writing stays: they hold the file `alive` in it locked.
     """
     base.mkdir(parents=True, exist_ok=True)
     with _locked(base / ".lock"):
@@ -56,8 +56,8 @@ def workplace(base: Path) -> Iterator[Path]:
 def publish(written: Path, base: Path) -> Path:
     """Moves a finished version to the next number of `base` and returns its new path.
 
-    Everything is on the disk before the name appears, and the name is on the disk on return, so that
-    not even a power cut leaves half a version.
+    Everything is on the disk before the name appears, and the name is on the disk on return, so
+    that not even a power cut leaves half a version.
     """
     for path in (written, *written.rglob("*")):
         _flush(path)

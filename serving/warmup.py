@@ -1,7 +1,7 @@
 """Warmup requests: what TensorFlow Serving replays before it serves a version.
 
-Each record holds a request with real inputs and, which the server ignores, the response of the model
-that was exported, so that anyone can check later that the version still answers like it.
+Each record holds a request with real inputs and, which the server ignores, the response of the
+model that was exported, so that anyone can check later that the version still answers like it.
 """
 
 from collections.abc import Iterator, Mapping

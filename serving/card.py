@@ -1,0 +1,83 @@
+"""The model card of a version: what it is, what goes in and out, how good it is, what made it."""
+
+import json
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from serving import graph
+
+Words = Mapping[str, str]
+
+
+def write_card(
+    version: Path, card: Mapping[str, object], words: Mapping[str, Words], tolerance: float
+) -> None:
+    """Writes `assets.extra/model_card.json`.
+
+    Args:
+        version: Folder that holds the SavedModel already.
+        card: What the maker says: task, data, scores, config.
+        words: By signature, what each input and output means.
+        tolerance: Largest difference from the recorded answers, for `serving.verify`.
+    """
+    meta_graph = graph.read(version)
+    content = {
+        **plain(card),
+        "signatures": {
+            name: _described(meta_graph.signature_def[name], words[name]) for name in words
+        },
+        "tolerance": tolerance,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+        "operations": graph.operations(meta_graph),
+    }
+    path = version / "assets.extra" / "model_card.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """Returns what JSON can hold; of an absolute path only the last part, which says enough."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, (Path, str)) and Path(value).is_absolute():
+        return Path(value).name
+    return value
+
+
+def _described(signature_def, words: Words) -> dict[str, list[dict[str, object]]]:
+    unexplained = {*signature_def.inputs, *signature_def.outputs} - words.keys()
+    if unexplained:
+        raise ValueError(
+            "`words` must explain every input and output of a signature. "
+            f"Received: words for {sorted(words)}, none for {sorted(unexplained)}"
+        )
+    return {
+        side: [
+            {
+                "name": name,
+                "dtype": tf.as_dtype(infos[name].dtype).name,
+                "shape": [
+                    dim.size if dim.size >= 0 else None for dim in infos[name].tensor_shape.dim
+                ],
+                "meaning": words[name],
+            }
+            for name in sorted(infos)
+        ]
+        for side, infos in (("inputs", signature_def.inputs), ("outputs", signature_def.outputs))
+    }

@@ -1,0 +1,230 @@
+"""The checks of `serving.verify`, which runs them in a process of their own.
+
+They know no kind of data: what to ask comes from the warmup requests of the version, and the
+signature for XLA is any that has no strings. Each prints a line of JSON as soon as it is done.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from serving import graph, parity
+from serving.errors import reason
+from serving.verify import Check
+from serving.warmup import Record, Tensors, read_records
+
+BATCH_SIZES = (1, 2, 3, 7)
+XLA_BATCH_SIZES = (1, 8, 32)
+XLA_TOLERANCE = 1e-4
+# For a dimension other than the batch that a signature leaves open, such as the length of a text.
+OPEN_DIMENSION = 16
+
+
+class Subject:
+    """The version under test, read once."""
+
+    def __init__(self, version: Path):
+        self.version = version
+
+    @functools.cached_property
+    def meta_graph(self) -> tf.compat.v1.MetaGraphDef:
+        return graph.read(self.version)
+
+    @functools.cached_property
+    def signatures(self) -> dict:
+        """Signatures by name, without the initialiser that TensorFlow adds."""
+        found = self.meta_graph.signature_def
+        return {name: found[name] for name in sorted(found) if not name.startswith("__")}
+
+    @functools.cached_property
+    def loaded(self):
+        return graph.load(self.version)
+
+    @functools.cached_property
+    def card(self) -> dict:
+        return json.loads((self.version / "assets.extra" / "model_card.json").read_text("utf-8"))
+
+    @functools.cached_property
+    def records(self) -> list[Record]:
+        records = read_records(self.version)
+        if "serving_default" not in {record.signature for record in records}:
+            raise ValueError("no requests for `serving_default` in tf_serving_warmup_requests")
+        return records
+
+    def ask(self, signature: str, inputs: Tensors) -> Tensors:
+        tensors = {name: tf.constant(values) for name, values in inputs.items()}
+        answer = self.loaded.signatures[signature](**tensors)
+        return {name: answer[name].numpy() for name in answer}
+
+    def examples(self, signature: str, count: int) -> Tensors:
+        """Returns `count` examples: the warmup requests, over and over, or made up ones."""
+        batches = [record.inputs for record in self.records if record.signature == signature]
+        if not batches:
+            return _made_up(self.signatures[signature], count)
+        whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        return {
+            name: np.resize(values, (count, *values.shape[1:])) for name, values in whole.items()
+        }
+
+
+def graph_is_readable(subject: Subject) -> str:
+    return f"{len(subject.meta_graph.graph_def.library.function)} functions"
+
+
+def loads(subject: Subject) -> str:
+    return f"{len(subject.loaded.signatures)} signatures in TensorFlow {tf.__version__}"
+
+
+def signatures_are_named_float32_and_dynamic(subject: Subject) -> str:
+    if "serving_default" not in subject.signatures:
+        raise ValueError(f"no `serving_default`, only {sorted(subject.signatures)}")
+    for signature, definition in subject.signatures.items():
+        for name, info in (*definition.inputs.items(), *definition.outputs.items()):
+            where = f"`{name}` of `{signature}`"
+            dtype = tf.as_dtype(info.dtype)
+            if dtype.is_floating and dtype != tf.float32:
+                raise ValueError(f"{where} is {dtype.name}, not float32")
+            if name.startswith(("output_", "args_", "unknown")):
+                raise ValueError(f"{where} has no name of its own")
+            dimensions = info.tensor_shape.dim
+            if not info.tensor_shape.unknown_rank and (not dimensions or dimensions[0].size != -1):
+                raise ValueError(f"{where} has no open first dimension for the batch")
+    return "; ".join(_words(*item) for item in subject.signatures.items())
+
+
+def card_is_complete(subject: Subject) -> str:
+    if (
+        missing := {"signatures", "versions", "operations", "date", "tolerance"}
+        - subject.card.keys()
+    ):
+        raise ValueError(f"model_card.json has no {sorted(missing)}")
+    if set(subject.card["signatures"]) != set(subject.signatures):
+        raise ValueError(f"model_card.json describes {sorted(subject.card['signatures'])}")
+    return f"of {subject.card['date']}"
+
+
+def operations_are_servable(subject: Subject) -> str:
+    names = graph.operations(subject.meta_graph)
+    if unservable := graph.unservable(names):
+        raise ValueError(f"not in TensorFlow or TensorFlow Text: {', '.join(unservable)}")
+    others = [name for name in names if not hasattr(tf.raw_ops, name)]
+    return f"{len(names)} operations, of TensorFlow Text: {', '.join(others) or 'none'}"
+
+
+def paths_are_relative(subject: Subject) -> str:
+    if paths := graph.absolute_paths(subject.meta_graph):
+        raise ValueError(f"absolute: {', '.join(paths)}")
+    return f"{len(subject.meta_graph.asset_file_def)} assets"
+
+
+def warmup_replays_in_a_session(subject: Subject) -> str:
+    """As TensorFlow Serving does it, and the answers are those of the exported model."""
+    records, tolerance, largest = subject.records, subject.card["tolerance"], 0.0
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.saved_model.load(session, ["serve"], str(subject.version))
+        for record in records:
+            definition = subject.signatures[record.signature]
+            received = session.run(
+                {name: info.name for name, info in definition.outputs.items()},
+                {definition.inputs[name].name: values for name, values in record.inputs.items()},
+            )
+            largest = max(largest, parity.difference(record.outputs, received, tolerance))
+    return f"{len(records)} requests, at most {largest:.1e} from the recorded answers"
+
+
+def batch_size_does_not_matter(subject: Subject) -> str:
+    largest, tolerance = 0.0, subject.card["tolerance"]
+    for signature in subject.signatures:
+        examples = subject.examples(signature, max(BATCH_SIZES))
+        singles = [
+            subject.ask(signature, {name: values[i : i + 1] for name, values in examples.items()})
+            for i in range(max(BATCH_SIZES))
+        ]
+        for size in BATCH_SIZES:
+            batch = {name: values[:size] for name, values in examples.items()}
+            expected = {
+                name: np.concatenate([single[name] for single in singles[:size]])
+                for name in singles[0]
+            }
+            answer = subject.ask(signature, batch)
+            largest = max(largest, parity.difference(expected, answer, tolerance))
+    sizes = ", ".join(map(str, BATCH_SIZES))
+    return f"{sizes} at once: at most {largest:.1e} from one by one"
+
+
+def core_compiles_with_xla(subject: Subject) -> str:
+    numeric = [name for name, item in subject.signatures.items() if not _has_strings(item)]
+    if not numeric:
+        raise ValueError("no signature without strings to compile")
+    largest, tolerance = 0.0, max(XLA_TOLERANCE, subject.card["tolerance"])
+    for signature in numeric:
+        compiled = tf.function(subject.loaded.signatures[signature], jit_compile=True)
+        for size in XLA_BATCH_SIZES:
+            examples = subject.examples(signature, size)
+            answer = compiled(**{name: tf.constant(values) for name, values in examples.items()})
+            received = {name: answer[name].numpy() for name in answer}
+            expected = subject.ask(signature, examples)
+            largest = max(largest, parity.difference(expected, received, tolerance))
+    sizes = ", ".join(map(str, XLA_BATCH_SIZES))
+    return f"{', '.join(numeric)} at {sizes}: at most {largest:.1e} from uncompiled"
+
+
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    "graph": graph_is_readable,
+    "loads": loads,
+    "signatures": signatures_are_named_float32_and_dynamic,
+    "model card": card_is_complete,
+    "operations": operations_are_servable,
+    "paths": paths_are_relative,
+    "warmup": warmup_replays_in_a_session,
+    "batch sizes": batch_size_does_not_matter,
+    "XLA": core_compiles_with_xla,
+}
+
+
+def run(version: Path) -> Iterator[Check]:
+    """Runs the checks one by one; what cannot be read or loaded is not checked further."""
+    subject = Subject(version)
+    for name, check in CHECKS.items():
+        try:
+            yield Check(name, True, check(subject))
+        # Whatever goes wrong, in TensorFlow or in the files, is the finding.
+        except Exception as error:
+            yield Check(name, False, reason(error))
+            if name in ("graph", "loads"):
+                return
+
+
+def _has_strings(definition) -> bool:
+    infos = (*definition.inputs.values(), *definition.outputs.values())
+    return any(info.dtype == tf.string.as_datatype_enum for info in infos)
+
+
+def _made_up(definition, count: int) -> Tensors:
+    examples = {}
+    for name, info in definition.inputs.items():
+        dtype = tf.as_dtype(info.dtype)
+        if dtype == tf.string:
+            raise ValueError(f"no warmup request for `{name}`, and a string cannot be made up")
+        dimensions = [
+            dim.size if dim.size >= 0 else OPEN_DIMENSION for dim in info.tensor_shape.dim
+        ]
+        values = np.random.default_rng(0).random((count, *dimensions[1:]))
+        examples[name] = values.astype(dtype.as_numpy_dtype)
+    return examples
+
+
+def _words(name: str, definition) -> str:
+    return f"{name}({', '.join(definition.inputs)}) -> {', '.join(definition.outputs)}"
+
+
+if __name__ == "__main__":
+    tf.get_logger().setLevel("ERROR")
+    for result in run(Path(sys.argv[1])):
+        print(json.dumps(asdict(result)), flush=True)

@@ -1,0 +1,19 @@
+"""Plain text tables for the terminal."""
+
+from collections.abc import Sequence
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lays out rows in left-aligned columns under their headers.
+
+    Example:
+        >>> print(table(["file", "class"], [["a.png", "cat"]]))
+        file   class
+        a.png  cat
+    """
+    lines = [headers, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headers))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
