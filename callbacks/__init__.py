@@ -1,1 +1,19 @@
 """Keras callbacks that Keras lacks or does worse."""
+
+from callbacks.dead_units import DeadUnits
+from callbacks.early_stopping import EarlyStopping
+from callbacks.export_best import ExportBest
+from callbacks.feature_visualization import FeatureVisualization
+from callbacks.gradient_norm import GradientNorm
+from callbacks.saturation import Saturation
+from callbacks.throughput import Throughput
+
+__all__ = [
+    "DeadUnits",
+    "EarlyStopping",
+    "ExportBest",
+    "FeatureVisualization",
+    "GradientNorm",
+    "Saturation",
+    "Throughput",
+]

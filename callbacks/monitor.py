@@ -1,0 +1,62 @@
+"""The metric that a callback watches: its name, its good direction, what counts as better."""
+
+import math
+import warnings
+from collections.abc import Mapping
+
+FALLING_SUFFIXES = ("loss", "error")
+RISING_SUFFIXES = ("accuracy", "acc", "auc", "precision", "recall", "f1")
+
+
+class Monitor:
+    """Reads one metric from a callback's logs and compares its values.
+
+    A value is better when it beats the best so far by more than `min_delta`; NaN never is.
+
+    Args:
+        name: Key of the metric in `logs`.
+        mode: `"min"`, `"max"`, or `"auto"`: falling for names that end in loss or error, rising for
+            names that end in accuracy, auc, precision, recall or f1.
+        min_delta: Least improvement that counts, in the metric's own unit; at least 0.
+    """
+
+    def __init__(self, name: str, mode: str = "auto", min_delta: float = 0.0):
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"`mode` must be 'auto', 'min' or 'max'. Received: mode={mode!r}")
+        if min_delta < 0:
+            raise ValueError(f"`min_delta` must be at least 0. Received: min_delta={min_delta!r}")
+        self.name = name
+        self.mode = _direction(name) if mode == "auto" else mode
+        self.min_delta = min_delta
+        self._warned = False
+
+    def read(self, logs: Mapping[str, float] | None) -> float | None:
+        """Returns the metric's value, or None after warning once that it is not there."""
+        logs = logs or {}
+        if self.name in logs:
+            return float(logs[self.name])
+        if not self._warned:
+            self._warned = True
+            known = ", ".join(sorted(logs)) or "none"
+            warnings.warn(
+                f"The metric {self.name!r} is not in the logs. Available: {known}.", stacklevel=3
+            )
+        return None
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Whether `value` improves on `best`; anything but NaN improves on None."""
+        if best is None:
+            return not math.isnan(value)
+        if self.mode == "min":
+            return value < best - self.min_delta
+        return value > best + self.min_delta
+
+
+def _direction(name: str) -> str:
+    if name.endswith(FALLING_SUFFIXES):
+        return "min"
+    if name.endswith(RISING_SUFFIXES):
+        return "max"
+    raise ValueError(
+        f"`mode` must be 'min' or 'max' for a metric whose name does not tell. Received: {name!r}"
+    )
