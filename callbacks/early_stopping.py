@@ -1,7 +1,6 @@
 """Early stopping by patience or by Prechelt's criteria, resumable."""
 
 import keras
-import numpy as np
 
 from callbacks.monitor import Monitor
 
@@ -130,13 +129,13 @@ class EarlyStopping(keras.callbacks.Callback):
         if self.stopped_epoch is not None:
             self.model.stop_training = True
 
-    def _reset(self) -> None:
-        self.best: float | None = None
-        self.best_epoch: int | None = None
+    def _reset(self):
+        self.best = None
+        self.best_epoch = None
         self.epochs_since_best = 0
-        self.training_values: list[float] = []
-        self.stopped_epoch: int | None = None
-        self.best_weights: list[np.ndarray] | None = None
+        self.training_values = []
+        self.stopped_epoch = None
+        self.best_weights = None
 
     def _must_stop(self, epoch, value):
         if self.criterion == "patience":

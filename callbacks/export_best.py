@@ -60,7 +60,7 @@ class ExportBest(keras.callbacks.Callback):
         self.best_epoch = state["best_epoch"]
         self.version = None if state["version"] is None else Path(state["version"])
 
-    def _reset(self) -> None:
-        self.best: float | None = None
-        self.best_epoch: int | None = None
-        self.version: Path | None = None
+    def _reset(self):
+        self.best = None
+        self.best_epoch = None
+        self.version = None
