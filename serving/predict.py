@@ -103,6 +103,9 @@ def main(
         files: Files to answer.
         as_json: Print a JSON object by file instead of a table.
     """
+    if not files:
+        print("`files` must name at least one file.", file=sys.stderr)
+        return 1
     contents, failed = _read(files)
     try:
         answers, refused = FilePredictor(folder).answer(contents)

@@ -1,67 +1,256 @@
 """A trained model leaves as a version that needs only TensorFlow."""
 
+import dataclasses
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving import export as export_module
+from serving import graph
+from serving.card import plain, write_card
 from serving.export import Signature, export
+from serving.versions import numbered
+from serving.warmup import read_records
+from tests.serving.conftest import classifier
+
+ROOT = Path(__file__).parents[2]
 
 
-def encoded(images: np.ndarray) -> np.ndarray:
-    return np.array([tf.io.encode_png(image).numpy() for image in images], dtype=object)
-
-
-def decode(image_bytes):
-    pixels = tf.map_fn(
-        lambda image: tf.ensure_shape(tf.io.decode_png(image, channels=1), (8, 8, 1)),
-        image_bytes,
-        fn_output_signature=tf.uint8,
+def vector_signature(**changes) -> Signature:
+    signature = Signature(
+        inputs=(tf.TensorSpec((None, 4), tf.float32, name="row"),),
+        preprocess=lambda row: row,
+        postprocess=lambda outputs: {"value": outputs},
+        words={"row": "four numbers", "value": "two numbers"},
     )
-    return tf.cast(pixels, tf.float32) / 255
+    return dataclasses.replace(signature, **changes)
 
 
-def best(logits):
-    scores, indices = tf.math.top_k(tf.nn.softmax(logits), 2)
-    return {"classes": tf.gather(tf.constant(["zero", "one", "two"]), indices), "scores": scores}
+def dense() -> keras.Model:
+    row = keras.Input((4,))
+    return keras.Model(row, keras.layers.Dense(2)(row))
 
 
-SIGNATURES = {
-    "serving_default": Signature(
-        inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
-        preprocess=decode,
-        postprocess=best,
-        words={"image_bytes": "PNG", "classes": "best first", "scores": "probabilities"},
-    ),
-    "from_pixels": Signature(
-        inputs=(tf.TensorSpec((None, 8, 8, 1), tf.float32, name="images"),),
-        preprocess=lambda images: images,
-        postprocess=lambda logits: {"logits": logits},
-        words={"images": "in [0, 1]", "logits": "of each class"},
-    ),
-}
+ROWS = {"row": np.ones((2, 4), "float32")}
 
 
-@pytest.fixture
-def model() -> keras.Model:
-    images = keras.Input((8, 8, 1), name="images")
-    x = keras.layers.Conv2D(4, 3, activity_regularizer="l2")(images)
-    x = keras.layers.BatchNormalization()(x)
-    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
-    return keras.Model(images, keras.layers.Dense(3, dtype="float32")(x))
+def test_each_export_is_the_next_version(tmp_path):
+    paths = [
+        export(tmp_path, dense(), {"serving_default": vector_signature()}, ROWS, {})
+        for _ in range(2)
+    ]
+    assert paths == [tmp_path / "1", tmp_path / "2"]
+    assert not list(tmp_path.glob(".export-*"))
 
 
-@pytest.fixture
-def warmup() -> dict[str, np.ndarray]:
-    images = np.random.default_rng(0).integers(0, 256, (10, 8, 8, 1), np.uint8)
-    return {"image_bytes": encoded(images)}
+def test_the_loaded_model_answers_as_the_live_one(tmp_path, model, signatures, warmup):
+    version = export(tmp_path, model, signatures, warmup, {})
+    loaded = tf.saved_model.load(str(version)).signatures
+    pixels = np.random.default_rng(1).random((5, 8, 8, 1), "float32")
+    logits = loaded["from_pixels"](images=tf.constant(pixels))["logits"]
+    np.testing.assert_allclose(logits, model.predict(pixels, verbose=0), atol=1e-5)
+    answer = loaded["serving_default"](image_bytes=tf.constant(warmup["image_bytes"]))
+    assert answer["classes"].shape == (10, 2)
+    assert np.all(answer["scores"][:, 0] >= answer["scores"][:, 1])
 
 
-def test_export_writes_numbered_versions_with_card_and_warmup(tmp_path, model, warmup):
-    first = export(tmp_path, model, SIGNATURES, warmup, {"task": "test"})
-    second = export(tmp_path, model, SIGNATURES, warmup, {"task": "test"})
-    assert (first, second) == (tmp_path / "1", tmp_path / "2")
-    card = json.loads((second / "assets.extra" / "model_card.json").read_text())
-    print(card)
+def test_an_undecodable_image_fails_its_request_and_is_named(exported):
+    answer = tf.saved_model.load(str(exported / "1")).signatures["serving_default"]
+    (record, *_) = read_records(exported / "1")
+    image = record.inputs["image_bytes"][0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1 3\]"):
+        answer(image_bytes=tf.constant([image, b"no image", image, image[:20]]))
+    assert answer(image_bytes=tf.constant([image]))["scores"].shape == (1, 2)
+
+
+def test_nothing_of_training_is_in_the_graph(exported):
+    operations = graph.operations(graph.read(exported / "1"))
+    assert not [name for name in operations if "Random" in name or name == "AssignAddVariableOp"]
+
+
+def test_the_card_says_what_goes_in_and_out(exported):
+    card = json.loads((exported / "1" / "assets.extra" / "model_card.json").read_text())
+    assert card["task"] == "test"
+    assert card["signatures"]["serving_default"] == {
+        "inputs": [
+            {
+                "name": "image_bytes",
+                "dtype": "string",
+                "shape": [None],
+                "meaning": "PNG or JPEG files",
+            }
+        ],
+        "outputs": [
+            {
+                "name": "classes",
+                "dtype": "string",
+                "shape": [None, 2],
+                "meaning": "names of the two likeliest, best first",
+            },
+            {
+                "name": "scores",
+                "dtype": "float32",
+                "shape": [None, 2],
+                "meaning": "their probabilities",
+            },
+        ],
+    }
+    assert "Conv2D" in card["operations"]
+    assert card["versions"]["tensorflow"] == tf.__version__
+    assert card["tolerance"] == 1e-5
+
+
+def test_a_card_is_written_into_any_version(tmp_path, exported):
+    (tmp_path / "saved_model.pb").write_bytes((exported / "1" / "saved_model.pb").read_bytes())
+    with pytest.raises(ValueError, match=r"none for \['images', 'logits'\]"):
+        write_card(tmp_path, {}, {"from_pixels": {}}, 1e-5)
+    write_card(tmp_path, {}, {"from_pixels": {"images": "pixels", "logits": "scores"}}, 1e-5)
+    card = json.loads((tmp_path / "assets.extra" / "model_card.json").read_text())
+    assert list(card["signatures"]) == ["from_pixels"]
+
+
+def test_plain_keeps_no_absolute_path():
+    value = {"out": Path("/home/me/run"), "data": "/data/cats", "n": np.float32(0.5), "k": (1, 2)}
+    assert plain(value) == {"out": "run", "data": "cats", "n": 0.5, "k": [1, 2]}
+
+
+def test_warmup_holds_both_signatures(exported):
+    records = read_records(exported / "1")
+    sizes = [(record.signature, len(next(iter(record.inputs.values())))) for record in records]
+    default = [("serving_default", size) for size in (1, 2, 4, 3)]
+    assert sizes == [*default, ("from_pixels", 4)]
+
+
+def test_no_file_names_the_exporting_machine(exported, tmp_path_factory):
+    places = (ROOT, Path(sys.prefix), exported, tmp_path_factory.getbasetemp())
+    files = [path for path in (exported / "1").rglob("*") if path.is_file()]
+    assert len(files) >= 5
+    for path in files:
+        content = path.read_bytes()
+        assert not [place for place in places if str(place).encode() in content], path
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
+def test_outputs_are_float32_whatever_the_precision(tmp_path, policy, signatures, warmup):
+    keras.config.set_dtype_policy(policy)
+    version = export(tmp_path, classifier(), signatures, warmup, {})
+    definitions = graph.read(version).signature_def
+    for name in signatures:
+        for output in definitions[name].outputs.values():
+            assert tf.as_dtype(output.dtype) in (tf.float32, tf.string)
+    card = json.loads((version / "assets.extra" / "model_card.json").read_text())
+    assert card["tolerance"] == (1e-2 if policy.removeprefix("mixed_") == "float16" else 5e-2)
+
+
+def test_pairs_dicts_and_lookup_tables_pass(tmp_path):
+    left, right = keras.Input((), name="left"), keras.Input((), name="right")
+    total = keras.layers.Add()([left, right])
+    model = keras.Model({"left": left, "right": right}, {"total": total, "left": left})
+    keys, values = tf.constant(["one", "two"]), tf.constant([1.0, 2.0])
+    numbers = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), -1.0)
+    words = {"first": "a word", "second": "a word", "total": "sum", "left": "first number"}
+    signature = Signature(
+        inputs=tuple(tf.TensorSpec((None,), tf.string, name=name) for name in ("first", "second")),
+        preprocess=lambda first, second: {
+            "left": numbers.lookup(first),
+            "right": numbers.lookup(second),
+        },
+        postprocess=lambda outputs: outputs,
+        words=words,
+        resources=(numbers,),
+    )
+    warmup = {"first": np.array([b"one"], object), "second": np.array([b"two"], object)}
+    version = export(tmp_path, model, {"serving_default": signature}, warmup, {})
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(version))
+        definition = loaded.signature_def["serving_default"]
+        feeds = {definition.inputs["first"].name: ["two"], definition.inputs["second"].name: ["x"]}
+        assert session.run(definition.outputs["total"].name, feeds).tolist() == [1.0]
+
+
+def test_tuples_in_and_lists_out_pass(tmp_path):
+    a, b = keras.Input((1,)), keras.Input((1,))
+    model = keras.Model([a, b], [keras.layers.Add()([a, b]), keras.layers.Subtract()([a, b])])
+    signature = vector_signature(
+        preprocess=lambda row: (row[:, :1], row[:, 1:2]),
+        postprocess=lambda outputs: {"sum": outputs[0], "difference": outputs[1]},
+        words={"row": "numbers", "sum": "of two", "difference": "of two"},
+    )
+    version = export(tmp_path, model, {"serving_default": signature}, ROWS, {})
+    answer = tf.saved_model.load(str(version)).signatures["serving_default"]
+    assert answer(row=tf.constant([[3.0, 1.0, 0.0, 0.0]]))["difference"].numpy() == [[2.0]]
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "message"),
+    [
+        pytest.param(
+            lambda row: tf.ensure_shape(
+                tf.numpy_function(lambda x: x, [row], tf.float32), (None, 4)
+            ),
+            "without Python",
+            id="python function",
+        ),
+        pytest.param(
+            lambda row: row + tf.strings.to_number(tf.io.read_file("/proc/sys/kernel/panic")),
+            "absolute path",
+            id="absolute path",
+        ),
+        pytest.param(
+            lambda row: row if tf.executing_eagerly() else row + 1.0,
+            "does not answer the warmup examples as the live model does",
+            id="another answer",
+        ),
+    ],
+)
+def test_what_could_not_be_served_is_not_written(tmp_path, preprocess, message):
+    signatures = {"serving_default": vector_signature(preprocess=preprocess)}
+    with pytest.raises(ValueError, match=message):
+        export(tmp_path, dense(), signatures, ROWS, {})
+    assert numbered(tmp_path) == {}
+    assert not list(tmp_path.glob(".export-*"))
+
+
+def test_arguments_are_checked(tmp_path):
+    signature = vector_signature()
+    with pytest.raises(ValueError, match="must have `serving_default`"):
+        export(tmp_path, dense(), {"other": signature}, ROWS, {})
+    with pytest.raises(ValueError, match="equally many examples"):
+        export(tmp_path, dense(), {"serving_default": signature}, {"rows": ROWS["row"]}, {})
+    with pytest.raises(ValueError, match="`words` must explain"):
+        words = {"row": "four numbers"}
+        export(tmp_path, dense(), {"serving_default": vector_signature(words=words)}, ROWS, {})
+    with pytest.raises(TypeError, match="`postprocess` must return a dict"):
+        bare = vector_signature(postprocess=lambda outputs: outputs)
+        export(tmp_path, dense(), {"serving_default": bare}, ROWS, {})
+    for spec in (tf.TensorSpec((None, 4), name=None), tf.TensorSpec((1, 4), name="row")):
+        with pytest.raises(ValueError, match="`inputs` must be named"):
+            dataclasses.replace(signature, inputs=(spec,))
+
+
+def test_a_killed_export_leaves_nothing_that_a_server_sees(tmp_path):
+    script = """
+import os, signal, sys
+from pathlib import Path
+from serving import export as module
+from tests.serving.test_export import ROWS, dense, vector_signature
+
+module.write_card = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+module.export(Path(sys.argv[1]), dense(), {"serving_default": vector_signature()}, ROWS, {})
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert numbered(tmp_path) == {}
+    assert len(list(tmp_path.glob(".export-*/version/saved_model.pb"))) == 1
+    signatures = {"serving_default": vector_signature()}
+    assert export_module.export(tmp_path, dense(), signatures, ROWS, {}) == tmp_path / "1"
+    assert not list(tmp_path.glob(".export-*"))

@@ -1,0 +1,39 @@
+"""Two answers are the same within a tolerance, and up to the order of ties."""
+
+import numpy as np
+import pytest
+
+from serving.parity import difference
+
+SCORES = np.array([[0.5, 0.3, 0.2]], "float32")
+CLASSES = np.array([[b"a", b"b", b"c"]], object)
+
+
+def test_difference_is_relative_to_the_largest_value():
+    expected, received = np.array([0.0, 100.0]), np.array([0.5, 100.0])
+    assert difference({"x": expected}, {"x": received}, 0.01) == pytest.approx(0.005)
+    with pytest.raises(ValueError, match=r"`x` at \(0,\) is 0.5, expected 0: 0.005 apart"):
+        difference({"x": expected}, {"x": received}, 0.001)
+
+
+def test_infinity_and_nan_equal_themselves_only():
+    values = np.array([np.inf, np.nan, 1.0])
+    assert difference({"x": values}, {"x": values}, 0) == 0
+    with pytest.raises(ValueError, match="inf apart"):
+        difference({"x": values}, {"x": np.array([np.inf, 0.0, 1.0])}, 1)
+
+
+def test_order_among_ties_is_free():
+    scores = np.array([[0.5, 0.25, 0.25]], "float32")
+    swapped = np.array([[b"a", b"c", b"b"]], object)
+    expected, received = {"k": CLASSES, "s": scores}, {"k": swapped, "s": scores}
+    assert difference(expected, received, 1e-5) == 0
+    with pytest.raises(ValueError, match=r"`k` at \(0, 1\) is b'c', expected b'b'"):
+        difference(expected | {"s": SCORES}, received | {"s": SCORES}, 1e-5)
+
+
+def test_other_outputs_and_shapes_are_refused():
+    with pytest.raises(ValueError, match="outputs are"):
+        difference({"s": SCORES}, {"k": CLASSES}, 1)
+    with pytest.raises(ValueError, match=r"shape \(3,\), expected \(1, 3\)"):
+        difference({"s": SCORES}, {"s": SCORES[0]}, 1)
