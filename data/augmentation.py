@@ -58,7 +58,9 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
 def _pure(layer: keras.layers.Layer, inputs, seed: tf.Tensor):
     """Calls a layer with its random generators set from `seed` and left as they were."""
     # A layer of this kind has no other variables than the states of its generators.
-    states = [(state, tf.random.fold_in(seed, i)) for i, state in enumerate(layer.variables)]
+    generators = layer.variables
+    seeds = tf.random.split(seed, num=len(generators)) if generators else []
+    states = [(state, seeds[i]) for i, state in enumerate(generators)]
     with keras.StatelessScope(state_mapping=states):
         return layer(inputs, training=True)
 

@@ -91,7 +91,9 @@ def training_batches(
         # Sets the seed of this traced function only, so that the order does not depend on
         # the global seed (with 0, `shuffle` would compare the tensor in Python).
         tf.random.set_seed(1)
-        epoch_seed = tf.random.fold_in(tf.constant(order_seed, tf.int64), epoch)[0]
+        epoch_seed = tf.random.stateless_uniform(
+            (), tf.random.fold_in(order_seed, epoch), minval=None, maxval=None, dtype=tf.int64
+        )
         shuffled = examples.shuffle(shuffle_buffer, epoch_seed, reshuffle_each_iteration=False)
         return shuffled.take(steps * batch_size).skip(skipped_batches(epoch) * batch_size)
 

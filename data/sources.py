@@ -1,8 +1,15 @@
 """Where data comes from, whatever its kind: bad data, stable splits, TensorFlow Datasets."""
 
+import difflib
 import hashlib
-from collections.abc import Sequence
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
 
 SPLITS = ("train", "validation", "test")
 MOST_LISTED = 10
@@ -69,3 +76,87 @@ def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
     if position < test:
         return "test"
     return "validation" if position < test + validation else "train"
+
+
+def watched(items: Iterable[Any], total: int, doing: str) -> Iterator[Any]:
+    """Passes batches on and, once that takes over a second, shows on stderr how far it is.
+
+    Args:
+        items: Batches; their lengths are what is counted.
+        total: Sum of the lengths.
+        doing: What is going on, such as "Checking images".
+    """
+    begin = shown = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += len(item)
+        now = time.monotonic()
+        if now - shown > 1:
+            shown, rate = now, done / (now - begin)
+            left = (total - done) / rate
+            line = f"\r{doing}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left "
+            print(line, end="", file=sys.stderr, flush=True)
+    if shown != begin:
+        print(f"\r{doing}: {done} of {total} in {time.monotonic() - begin:.0f} s", file=sys.stderr)
+
+
+def tfds_builder(name: str) -> Any:
+    """Finds a data set of TensorFlow Datasets, downloading it only if it is not on disk.
+
+    Args:
+        name: Such as `fashion_mnist` or `NAME/CONFIG:VERSION`. It lies in, or comes to, the folder
+            that the environment variable TFDS_DATA_DIR names, or else ~/tensorflow_datasets.
+    """
+    import tensorflow_datasets as tfds
+
+    def bad(found: str, wanted: str) -> BadData:
+        return BadData(f"tfds:{name}", [Fault(f"tfds:{name}", found, wanted, skippable=False)])
+
+    data_dir = os.environ.get("TFDS_DATA_DIR")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        near = difflib.get_close_matches(name, tfds.list_builders()) or ["mnist", "fashion_mnist"]
+        catalogue = "one of https://www.tensorflow.org/datasets/catalog, such as "
+        raise bad("no data set of this name", catalogue + " or ".join(near)) from error
+    except (ValueError, AssertionError) as error:
+        raise bad(str(error).strip(), "a configuration and version that exist") from error
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare()
+        except (OSError, ImportError, tfds.download.DownloadError) as error:
+            raise bad(
+                f"no copy in {builder.data_dir}, and the download failed ({error})",
+                "a network, or TFDS_DATA_DIR set to a folder that holds it",
+            ) from error
+    return builder
+
+
+def tfds_splits(builder: Any, decoders: Any = None) -> dict[str, tf.data.Dataset]:
+    """Reads the supervised train, validation and test examples, in their stored order.
+
+    A missing validation split is the last 10 % of train, a missing test split the 10 % before it,
+    so that both stay the same as long as the prepared data set does.
+
+    Args:
+        builder: What `tfds_builder` returned.
+        decoders: As in `tfds.load`; for instance to skip decoding.
+    """
+    splits = builder.info.splits
+    if "train" not in splits:
+        fault = Fault(builder.name, f"only {', '.join(splits)}", "a train split", skippable=False)
+        raise BadData(f"tfds:{builder.name}", [fault])
+    slices = {split: split for split in SPLITS}
+    left = 100
+    for split in ("validation", "test"):
+        if split not in splits:
+            slices[split] = f"train[{left - 10}%:{left}%]"
+            left -= 10
+    slices["train"] = f"train[:{left}%]"
+    return {
+        split: builder.as_dataset(
+            split=selected, as_supervised=True, decoders=decoders, shuffle_files=False
+        )
+        for split, selected in slices.items()
+    }

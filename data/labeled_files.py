@@ -1,0 +1,190 @@
+"""Files with a class each, as people have them: a folder a class, or a CSV of path and label."""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data.sources import SPLITS, BadData, Fault, split_of
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+COLUMN_NAMES = {
+    "path": "path",
+    "file": "path",
+    "filename": "path",
+    "image": "path",
+    "label": "label",
+    "class": "label",
+    "split": "split",
+}
+
+
+@dataclass(frozen=True)
+class LabeledFile:
+    """One example.
+
+    Args:
+        path: Where to read it.
+        name: Path relative to the data, which decides its split and its order.
+        label: Name of its class.
+        split: train, validation or test; empty as long as the data does not say.
+        place: Where a user finds it.
+    """
+
+    path: str
+    name: str
+    label: str
+    split: str
+    place: str
+
+
+def labeled_files(data: str, suffixes: Collection[str]) -> tuple[list[LabeledFile], list[Fault]]:
+    """Lists the files of a folder or CSV and what is wrong with the listing itself.
+
+    A folder has one sub-folder a class, at any depth below which lie its files; or train/ and, if
+    it likes, test/ and validation/ (or val/) with such sub-folders. Hidden files and those of
+    other suffixes are no examples. A CSV has the columns path (relative to the CSV's folder),
+    label and, if it likes, split; a header (path, file, filename or image; label or class; split)
+    may reorder them.
+
+    Args:
+        data: Path of the folder or CSV.
+        suffixes: What the names of files end in, such as `.png`, in lower case.
+    """
+    root = Path(data)
+    if root.is_dir():
+        return _from_folder(root, suffixes)
+    if root.is_file() and root.suffix.lower() == ".csv":
+        return _from_csv(root)
+    found = "a file of another kind" if root.exists() else "nothing there"
+    wanted = "a folder with one sub-folder a class, or a .csv of path and label"
+    raise BadData(data, [Fault(data, found, wanted, skippable=False)])
+
+
+def _visible(folder: Path) -> list[Path]:
+    hidden = (".", "__MACOSX")
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(hidden))
+
+
+def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFile], list[Fault]]:
+    files, faults = [], []
+    top = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
+    given = {SPLIT_NAMES[name]: path for name, path in top.items() if name in SPLIT_NAMES}
+    if "train" not in given or any(path.is_file() for path in _visible(given["train"])):
+        given = {"": root}
+    for split, folder in given.items():
+        for entry in _visible(folder):
+            where = entry.relative_to(root).as_posix()
+            if entry.is_file() and entry.suffix.lower() in suffixes:
+                faults.append(Fault(where, "a file outside the class folders", "it inside one"))
+            if not entry.is_dir():
+                continue
+            found = [
+                path
+                for path in sorted(entry.rglob("*"))
+                if path.suffix.lower() in suffixes
+                and not any(part.startswith(".") for part in path.relative_to(entry).parts)
+            ]
+            names = [path.relative_to(root).as_posix() for path in found]
+            files += [
+                LabeledFile(str(path), name, entry.name, split, name)
+                for path, name in zip(found, names, strict=True)
+            ]
+            if not found:
+                kinds = ", ".join(sorted(suffixes))
+                wanted = f"at least one of {kinds}, or no such folder"
+                faults.append(Fault(f"{where}/", "an empty class folder", wanted, examples=0))
+    return files, faults
+
+
+def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        fault = Fault(path.name, str(error), "comma-separated UTF-8 text", skippable=False)
+        raise BadData(str(path), [fault]) from error
+    columns = ["path", "label", "split"]
+    header = [COLUMN_NAMES.get(cell.lower(), "") for cell in rows[0][1]] if rows else []
+    if "path" in header and "label" in header:
+        columns, rows = header, rows[1:]
+    files, faults = [], []
+    for line, cells in rows:
+        row = dict(zip(columns, cells, strict=False))
+        place = f"{path.name} line {line}"
+        split = SPLIT_NAMES.get(row.get("split", "").lower(), "")
+        if not row.get("path") or not row.get("label"):
+            missing = "label" if row.get("path") else "path"
+            faults.append(Fault(place, f"no {missing} in {','.join(cells)!r}", "path,label"))
+        elif "split" in row and not split:
+            found = f"the split {row['split']!r}"
+            faults.append(Fault(place, found, "train, validation or test"))
+        else:
+            name = Path(row["path"]).as_posix()
+            file_path = str(path.parent / name)
+            files.append(LabeledFile(file_path, name, row["label"], split, f"{place} ({name})"))
+    return files, faults
+
+
+def without_conflicts(
+    files: Sequence[LabeledFile], contents: Sequence[int]
+) -> tuple[list[LabeledFile], list[Fault]]:
+    """Leaves out files whose content appears under two classes.
+
+    Args:
+        files: The files.
+        contents: A hash of the content of each.
+    """
+    same = defaultdict(list)
+    for file, content in zip(files, contents, strict=True):
+        same[content].append(file)
+    kept, faults = [], []
+    for copies in same.values():
+        if len({file.label for file in copies}) == 1:
+            kept += copies
+            continue
+        others = ", ".join(f"{file.place} of class {file.label}" for file in copies[1:4])
+        wanted = f"one class for it (here: {copies[0].label})"
+        found = f"the same content as {others}"
+        faults.append(Fault(copies[0].place, found, wanted, examples=len(copies)))
+    return kept, faults
+
+
+def divided(files: Sequence[LabeledFile]) -> tuple[list[LabeledFile], list[Fault]]:
+    """Gives every file a split and leaves out classes that training would never see.
+
+    Where the data has no split of its own, 10 % of the files go to validation and 10 % to test, by
+    a hash of their names; where only one of these is missing, it is taken from train likewise.
+    """
+    given = {file.split for file in files}
+    shares = {split: 0.0 if split in given else 0.1 for split in ("validation", "test")}
+    files = [
+        replace(file, split=split_of(file.name, **shares)) if file.split in ("", "train") else file
+        for file in files
+    ]
+    faults = []
+    trained = {file.label for file in files if file.split == "train"}
+    for label, count in Counter(file.label for file in files if file.label not in trained).items():
+        found = f"{count} examples, none in the training set"
+        wanted = "more examples, or some in train by a split of your own"
+        faults.append(Fault(f"class {label}", found, wanted, examples=count))
+    files = [file for file in files if file.label in trained]
+    for split in SPLITS:
+        if files and not any(file.split == split for file in files):
+            found = f"no example: chance gave it none of the {len(files)}"
+            wanted = "more examples, or a split of your own (train/, validation/, test/)"
+            faults.append(Fault(f"the {split} set", found, wanted, skippable=False))
+    if len(trained) < 2:
+        found = f"only the class {trained.pop()}" if trained else "no usable example"
+        wanted = "at least two classes"
+        faults.insert(0, Fault("the training set", found, wanted, skippable=False))
+    return files, faults

@@ -1,0 +1,140 @@
+"""Bad files, folders and CSVs: one message that names them all, or none of them used."""
+
+import re
+import shutil
+
+import pytest
+
+from data import images
+from data.labeled_files import divided, labeled_files, without_conflicts
+from data.sources import SPLITS, BadData
+
+
+def faults_of(data, **options):
+    with pytest.raises(BadData) as caught:
+        images.load(str(data), **options)
+    return str(caught.value)
+
+
+def spoil(folder, draw):
+    """Puts one of each kind of bad file in; returns how many files that makes useless."""
+    (folder / "cat" / "text.jpg").write_text("not an image")
+    (folder / "cat" / "nothing.jpg").write_bytes(b"")
+    whole = (folder / "dog" / "0.png").read_bytes()
+    (folder / "dog" / "half.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "dog" / "broken.png").symlink_to(folder / "gone.png")
+    shutil.copy(folder / "dog" / "2.png", folder / "cat" / "copy.png")
+    (folder / "bird").mkdir()
+    draw(folder / "loose.png", seed=500)
+    return 4 + 2 + 1
+
+
+def test_all_faults_of_a_folder_are_told_at_once(folder, draw):
+    spoil(folder, draw)
+    message = faults_of(folder)
+    for line in (
+        "7 faults",
+        "cat/text.jpg: found text; wanted a whole JPEG",
+        "cat/nothing.jpg: found an empty file",
+        "dog/half.png: found a truncated, damaged or unusual PNG image",
+        "dog/broken.png: found no such file",
+        "cat/copy.png: found the same content as dog/2.png of class dog",
+        "bird/: found an empty class folder",
+        "loose.png: found a file outside the class folders",
+        "--skip-bad",
+    ):
+        assert line in message
+
+
+def test_skip_bad_leaves_out_and_counts(folder, draw):
+    useless = spoil(folder, draw)
+    found = images.load(str(folder), skip_bad=True)
+    assert found.skipped == useless and found.classes == ("cat", "dog")
+    assert sum(len(getattr(found, split)) for split in SPLITS) == 99
+    for data, _ in found.train:
+        images.decode(data, found.input_shape)
+
+
+def test_faults_of_a_csv_name_file_and_line(folder):
+    table = folder / "labels.csv"
+    good = [f"{path.relative_to(folder)},{path.parent.name}" for path in folder.rglob("*.png")]
+    table.write_text("\n".join(["path,label", "cat/1.png,", "cat/gone.png,cat", ",dog", *good]))
+    message = faults_of(table)
+    assert "labels.csv line 2: found no label in 'cat/1.png,'; wanted path,label" in message
+    assert "labels.csv line 3 (cat/gone.png): found no such file" in message
+    assert "labels.csv line 4: found no path" in message
+    assert images.load(str(table), skip_bad=True).skipped == 3
+
+
+def test_unknown_split_in_a_csv_is_named(folder):
+    table = folder / "labels.csv"
+    table.write_text("cat/1.png,cat,holdout\ndog/0.png,dog,train")
+    assert "line 1: found the split 'holdout'; wanted train, validation or test" in faults_of(table)
+
+
+def test_one_class_only_is_an_error_even_with_skip_bad(folder):
+    shutil.rmtree(folder / "dog")
+    for skip_bad in (False, True):
+        message = faults_of(folder, skip_bad=skip_bad)
+        assert "found only the class cat; wanted at least two classes" in message
+        assert "--skip-bad" not in message
+
+
+def test_class_that_training_would_never_see_is_told_or_left_out(folder, draw):
+    root = folder.parent / "split"
+    shutil.copytree(folder, root / "train")
+    for i, label in enumerate(("cat", "dog", "eel")):
+        draw(root / "test" / label / "extra.png", seed=1000 + i)
+    assert "class eel: found 1 examples, none in the training set" in faults_of(root)
+    found = images.load(str(root), skip_bad=True)
+    assert found.classes == ("cat", "dog") and len(found.test) == 2 and found.skipped == 1
+
+
+def test_too_few_images_for_a_split_are_told(tmp_path, draw):
+    for i in range(4):
+        draw(tmp_path / str(i % 2) / f"{i}.png", seed=i)
+    assert "a split of your own" in faults_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty", "note.txt", "empty.csv"])
+def test_data_that_is_not_there_says_what_is_wanted(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "note.txt").write_text("hello")
+    (tmp_path / "empty.csv").write_text("")
+    message = faults_of(tmp_path / name)
+    assert re.search("wanted a(t least two classes| folder)", message)
+
+
+def test_unknown_name_lists_the_built_in_samples():
+    assert "tfds:NAME, or a built-in sample (digits)" in faults_of("digitz")
+
+
+def test_truncated_jpeg_is_found(folder, draw):
+    draw(folder / "cat" / "photo.jpg", seed=900, size=(64, 64))
+    whole = (folder / "cat" / "photo.jpg").read_bytes()
+    (folder / "cat" / "photo.jpg").write_bytes(whole[: len(whole) * 3 // 4])
+    message = faults_of(folder)
+    assert "cat/photo.jpg: found a truncated, damaged or unusual JPEG image" in message
+
+
+def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
+    draw(folder / "cat" / "deep" / "a.PNG", seed=700)
+    draw(folder / "cat" / ".hidden" / "b.png", seed=701)
+    (folder / "cat" / "notes.txt").write_text("not an example")
+    files, faults = labeled_files(str(folder), {".png"})
+    assert len(files) == 101 and not faults
+    assert ("cat/deep/a.PNG", "cat", "") in {(file.name, file.label, file.split) for file in files}
+
+
+def test_same_content_under_one_class_is_no_conflict(folder):
+    files, _ = labeled_files(str(folder), {".png"})
+    cats = [file for file in files if file.label == "cat"]
+    assert without_conflicts(cats, [1] * len(cats)) == (cats, [])
+    kept, faults = without_conflicts(files, [1, *range(2, len(files)), 1])
+    assert len(kept) == len(files) - 2 and faults[0].examples == 2
+
+
+def test_division_gives_every_file_a_split(folder):
+    files, faults = divided(labeled_files(str(folder), {".png"})[0])
+    assert len(files) == 100 and not faults
+    assert {file.split for file in files} == set(SPLITS)

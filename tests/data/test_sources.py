@@ -1,0 +1,71 @@
+"""Stable splits, the one message about bad data, and TensorFlow Datasets."""
+
+import warnings
+
+import pytest
+
+from data import sources
+from data.sources import BadData, Fault
+
+
+def test_splits_have_the_shares_asked_for():
+    names = [f"cat/{i}.jpg" for i in range(5000)]
+    splits = [sources.split_of(name, validation=0.2, test=0.1) for name in names]
+    assert abs(splits.count("validation") / 5000 - 0.2) < 0.02
+    assert abs(splits.count("test") / 5000 - 0.1) < 0.02
+    assert set(splits) == set(sources.SPLITS)
+
+
+def test_split_and_order_of_a_name_never_change():
+    assert [sources.split_of(f"{i}") for i in (7, 8, 9)] == ["train", "validation", "test"]
+    assert sources.stable_order("a") == 0xCA978112CA1BBDCA
+
+
+def test_message_lists_ten_faults_and_how_to_go_on():
+    faults = [Fault(f"cats/{i}.jpg", "text", "an image") for i in range(12)]
+    message = str(BadData("photos", faults))
+    assert message.startswith("photos cannot be used: 12 faults, the first 10:")
+    assert "cats/9.jpg: found text; wanted an image" in message
+    assert "cats/10.jpg" not in message
+    assert "--skip-bad" in message
+
+
+def test_message_does_not_offer_to_skip_what_cannot_be_skipped():
+    fault = Fault("the training set", "one class", "two", skippable=False)
+    assert "--skip-bad" not in str(BadData("photos", [fault]))
+
+
+def test_long_work_shows_its_rate_on_stderr_and_short_work_nothing(capsys, monkeypatch):
+    seconds = iter([0.0, 0.1, 0.2, 0.3])
+    monkeypatch.setattr(sources.time, "monotonic", lambda: next(seconds))
+    assert list(sources.watched(["ab", "cd"], 4, "Checking")) == ["ab", "cd"]
+    assert capsys.readouterr() == ("", "")
+    seconds = iter([0.0, 2.0, 2.5, 3.0])
+    assert list(sources.watched(["ab", "cd"], 4, "Checking")) == ["ab", "cd"]
+    written = capsys.readouterr().err
+    assert "Checking: 2 of 4, 1/s, 2 s left" in written
+    assert "Checking: 4 of 4 in 3 s" in written
+
+
+def test_tfds_cuts_a_missing_validation_split_from_train(shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        splits = sources.tfds_splits(sources.tfds_builder("fashion_mnist"))
+    assert {split: len(examples) for split, examples in splits.items()} == {
+        "train": 54_000,
+        "validation": 6_000,
+        "test": 10_000,
+    }
+
+
+def test_unknown_tfds_name_suggests_near_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(BadData, match=r"tfds:fashion_mnits: found no data set.*fashion_mnist"):
+        sources.tfds_builder("fashion_mnits")
+
+
+def test_unknown_tfds_version_says_which_there_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(BadData, match=r"cannot be loaded at version 9\.9\.9"):
+        sources.tfds_builder("mnist:9.9.9")
