@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from callbacks import EarlyStopping, Throughput
 from data import images
-from data.augmentation import AugmentationName, augmentation
+from data.augmentation import augmentation
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from models.alexnet import alexnet
 from models.cifar_resnet import cifar_resnet
@@ -96,7 +96,7 @@ class Config:
     """Height and width, in pixels, that images are resized to; None for the data's own."""
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for colour; None for the data's own."""
-    augment: AugmentationName = "none"
+    augment: Literal["none", "light", "randaugment", "mixup", "cutmix"] = "none"
     """How training images are varied."""
     skip_bad: bool = False
     """Leave bad images out instead of stopping."""
@@ -389,7 +389,8 @@ def report_run(config, data, model, test: Evaluation, history, settings, seconds
 def answer_one(config: Config, data: images.Images, version: Path) -> None:
     """Asks the exported model about one test image, in a process that knows only TensorFlow."""
     image, label = next(data.test.as_numpy_iterator())
-    path = config.out / f"example{images.suffix(image)}"
+    kind = next(name for name, magic in images.MAGIC.items() if image.startswith(magic))
+    path = config.out / f"example.{kind.lower()}"
     path.write_bytes(image)
     print(f"A test image of class {data.classes[label]}, answered from {version}:", flush=True)
     subprocess.run(

@@ -78,7 +78,7 @@ def fit(
         while run.step < epochs * steps_per_epoch and not model.stop_training:
             _epoch(run, iterator, validation, checkpoint_every or steps_per_epoch, stop_asked)
         run.callbacks.on_train_end()
-    return run.history
+    return run.recorder.history
 
 
 class _Run:
@@ -91,10 +91,11 @@ class _Run:
         self.config = config
         self.steps_per_epoch = steps_per_epoch
         self.step = 0
-        self.history: dict[str, list[float]] = {}
+        # Last of all, so that it sees what the others write into the logs.
+        self.recorder = keras.callbacks.History()
         self.stateful = [callback for callback in callbacks if hasattr(callback, "get_state")]
         self.callbacks = keras.callbacks.CallbackList(
-            list(callbacks),
+            [*callbacks, self.recorder],
             add_progbar=verbose and is_chief(self.strategy),
             model=model,
             epochs=epochs,
@@ -165,7 +166,7 @@ class _Run:
             "config": self.config,
             "step": self.step,
             "stopped": bool(self.model.stop_training),
-            "history": self.history,
+            "history": self.recorder.history,
             "variables": values,
             "callbacks": [callback.get_state() for callback in self.stateful],
         }
@@ -174,7 +175,7 @@ class _Run:
 
     def restore(self, state):
         self.step = state["step"]
-        self.history.update(state["history"])
+        self.recorder.history.update(state["history"])
         self.model.stop_training = state["stopped"]
         with self.strategy.scope():
             for variable, value in zip(self._variables(), state["variables"], strict=True):
@@ -228,8 +229,6 @@ def _epoch(run: _Run, iterator, validation, checkpoint_every: int, stop_asked) -
         run.callbacks.on_test_end(validation_logs)
         logs = {**logs, **validation_logs}
     run.callbacks.on_epoch_end(epoch, logs)
-    for name, value in logs.items():
-        run.history.setdefault(name, []).append(float(value))
     run.save()
     if stop_asked():
         raise Interrupted(run.how_to_go_on())
