@@ -1,0 +1,107 @@
+"""What the networks share: normalisation and pooling by name, the check of the input's size."""
+
+import math
+
+import keras
+
+import layers
+
+NORMS = ("batch", "group", "layer", "none")
+POOLS = ("max", "average", "lp", "mixed", "stochastic", "spectral")
+
+
+def normalization(
+    norm: str,
+    channels: int,
+    *,
+    scale: bool = True,
+    epsilon: float = 1e-3,
+    name: str | None = None,
+) -> keras.layers.Layer | None:
+    """Makes the layer that normalises features `(batch, height, width, channels)`.
+
+    Reference:
+        batch: Ioffe & Szegedy, Batch Normalization, 2015. https://arxiv.org/abs/1502.03167
+        group: Wu & He, Group Normalization, 2018. https://arxiv.org/abs/1803.08494
+        layer: Ba et al., Layer Normalization, 2016. https://arxiv.org/abs/1607.06450
+
+    Args:
+        norm: `batch`; `group`, with 32 groups or as many as divide `channels` into equal groups
+            of at least two; `layer`, over all positions and channels of an example; or `none`.
+        channels: Channels of the features; at least 1.
+        scale: Whether to learn a factor a channel.
+        epsilon: Added to the variance; above 0.
+        name: The layer's name, or None for Keras' choice.
+
+    Returns:
+        A new layer, or None for `none`.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"`norm` must be one of {', '.join(NORMS)}. Received: norm={norm!r}")
+    if norm == "none":
+        return None
+    if norm == "batch":
+        # Half of the moving statistics are from the last 7 batches, so that short runs, too, are
+        # evaluated with statistics of the network as it is.
+        return keras.layers.BatchNormalization(
+            momentum=0.9, epsilon=epsilon, scale=scale, name=name
+        )
+    groups = math.gcd(32, channels) if norm == "group" else 1
+    if groups == channels > 1:
+        groups //= 2
+    return layers.GroupNormalization(groups, epsilon=epsilon, scale=scale, name=name)
+
+
+def pooling(
+    pool: str,
+    pool_size: int = 2,
+    strides: int | None = None,
+    padding: str = "valid",
+    name: str | None = None,
+) -> keras.layers.Layer:
+    """Makes the layer that pools windows of features `(batch, height, width, channels)`.
+
+    Args:
+        pool: `max`; `average`; `lp`, the root mean square; `mixed`, the mean of `max` and
+            `average`; `stochastic`, drawn while training; or `spectral`, a crop of the
+            frequencies. See the layers for the papers.
+        pool_size: Height and width of a window, in pixels; at least 1.
+        strides: Pixels between two windows, or None for `pool_size`.
+        padding: `valid` or `same`.
+        name: The layer's name, or None for Keras' choice.
+
+    Returns:
+        A new layer.
+    """
+    kinds = {
+        "max": keras.layers.MaxPooling2D,
+        "average": keras.layers.AveragePooling2D,
+        "lp": layers.LpPooling2D,
+        "mixed": layers.MixedPooling2D,
+        "stochastic": layers.StochasticPooling2D,
+        "spectral": layers.SpectralPooling2D,
+    }
+    if pool not in kinds:
+        raise ValueError(f"`pool` must be one of {', '.join(POOLS)}. Received: pool={pool!r}")
+    return kinds[pool](pool_size=pool_size, strides=strides, padding=padding, name=name)
+
+
+def require_input(input_shape: tuple[int, int, int], minimum: int) -> None:
+    """Refuses images that are too small for a network.
+
+    Args:
+        input_shape: Height, width and channels of an image.
+        minimum: Least height and width that the network works with, in pixels; at least 1.
+    """
+    if len(input_shape) != 3 or not all(isinstance(size, int) for size in input_shape):
+        raise ValueError(
+            "`input_shape` must be three integers, height, width and channels. "
+            f"Received: input_shape={input_shape}"
+        )
+    height, width, channels = input_shape
+    if min(height, width) < minimum or channels < 1:
+        raise ValueError(
+            f"`input_shape` must have a height and a width of at least {minimum} and at least 1 "
+            f"channel: the smallest image that works is {minimum} x {minimum} pixels. "
+            f"Received: input_shape={input_shape}"
+        )
