@@ -31,7 +31,7 @@ from models.alexnet import alexnet
 from models.cifar_resnet import cifar_resnet
 from models.imagenet import PRESETS, pretrained
 from models.inception_resnet_v2 import inception_resnet_v2
-from models.inception_v1 import googlenet
+from models.inception_v1 import WithAuxiliaryHeads, googlenet
 from models.inception_v2 import inception_v2
 from models.inception_v3 import inception_v3
 from models.inception_v4 import inception_v4
@@ -96,15 +96,15 @@ class Config:
     """Height and width, in pixels, that images are resized to; None for the data's own."""
     channels: Literal[1, 3] | None = None
     """1 for grey, 3 for colour; None for the data's own."""
-    augment: Literal["none", "light", "randaugment", "mixup", "cutmix"] = "none"
+    augment: Literal["none", "light", "randaugment", "mixup", "cutmix"] = "light"
     """How training images are varied."""
     skip_bad: bool = False
     """Leave bad images out instead of stopping."""
-    epochs: int = 30
+    epochs: int = 80
     """Passes over the training set."""
     batch_size: int = 32
     """Images a step, over all devices."""
-    optimizer: OptimizerName = "adam"
+    optimizer: OptimizerName = "adamw"
     """How the gradient becomes a step; momentum and nesterov are SGD with momentum 0.9."""
     learning_rate: float | None = None
     """Highest step size; None for the optimizer's usual."""
@@ -113,7 +113,7 @@ class Config:
     warmup_epochs: float = 0.0
     """Epochs over which the step size rises from 0."""
     weight_decay: float | None = None
-    """Decoupled weight decay; None for 0.01 with adamw and 0 with the others."""
+    """Decoupled weight decay; None for 0.05 with adamw and 0 with the others."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
     patience: int = 0
@@ -184,6 +184,8 @@ def main(config: Config) -> dict[str, float]:
     if not is_chief(strategy):
         return {}
     model = undistributed(model)
+    if isinstance(model, WithAuxiliaryHeads):
+        model = model.without_heads()
     test = evaluate(config, data, model)
     version = export_model(config, data, model, test, settings)
     report = report_run(config, data, model, test, history, settings, time.perf_counter() - begin)

@@ -35,7 +35,7 @@ LEARNING_RATES = {
 }
 """Learning rate of each optimizer where the user names none."""
 
-ADAMW_DECAY = 0.01
+ADAMW_DECAY = 0.05
 """Weight decay of adamw where the user names none."""
 
 NOT_DECAYED = ("bias", "gamma", "beta", "position", "class_token")
