@@ -60,7 +60,7 @@ def convolution(x, conv: Conv, norm: str, name: str, scale: bool = True):
         use_bias=norm == "none",
         name=name,
     )(x)
-    normalize = normalization(norm, scale=scale, epsilon=1e-3, name=f"{name}_norm")
+    normalize = normalization(norm, conv.filters, scale=scale, name=f"{name}_norm")
     if normalize is not None:
         x = normalize(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)

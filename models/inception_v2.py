@@ -63,7 +63,7 @@ def _stem(x, norm: str, pool: str):
         use_bias=norm == "none",
         name="conv1",
     )(x)
-    normalize = normalization(norm, epsilon=1e-3, name="conv1_norm")
+    normalize = normalization(norm, 64, name="conv1_norm")
     if normalize is not None:
         x = normalize(x)
     x = keras.layers.ReLU(name="conv1_relu")(x)
