@@ -1,5 +1,6 @@
 """What must hold for every layer, on every backend of Keras: `check_layer`."""
 
+import copy
 import inspect
 import tempfile
 from pathlib import Path
@@ -23,13 +24,14 @@ def check_layer(
     inputs=None,
     tolerance: float = 1e-5,
 ) -> None:
-    """Asks of a layer everything that STYLE asks of all layers.
+    """Asks of a layer everything that all layers must do.
 
     Args:
         layer_class: The class, registered as `hornbook>Name`.
         config: Arguments to make the layer with, without `name`, `dtype` and `data_format`.
         input_shape: Shape of the input with the batch dimension, or a list of shapes.
-        output_shape: Shape of the output (channels last where the layer has channels).
+        output_shape: Shape of the output (channels last where the layer has channels). With
+            as many axes as the input it is transposed for "channels_first", else the same.
         weights: How many trainable weights the layer has.
         inputs: NumPy input (or list of inputs), or None for seeded normal numbers.
         tolerance: Largest difference between two ways of running, as a share of the largest output.
@@ -72,7 +74,7 @@ def _check_config(layer, config) -> None:
     ]
     assert set(arguments) <= set(saved), f"not in the config: {set(arguments) - set(saved)}"
     assert set(config) <= set(saved)
-    assert kind.from_config(saved).get_config() == saved
+    assert kind.from_config(copy.deepcopy(saved)).get_config() == saved
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert restored.get_config() == saved
 
@@ -113,7 +115,7 @@ def _compilers(layer, training):
             compiled = tf.function(lambda x: layer(_one(x), **call), jit_compile=jit_compile)
             yield compiled, jit_compile
     if BACKEND == "jax":
-        import jax  # type: ignore[import-not-found]
+        import jax
 
         def stateless(tensors):
             trainable = [v.value for v in layer.trainable_variables]
@@ -194,14 +196,19 @@ def _check_channels_first(layer, inputs, expected, tolerance) -> None:
     first = _twin(layer, transposed, data_format="channels_first")
     answer = _run(first, transposed)
     assert tuple(first.compute_output_shape(transposed[0].shape)) == answer.shape
-    _close(np.moveaxis(answer, 1, -1), expected, tolerance)
+    if answer.ndim == inputs[0].ndim:
+        answer = np.moveaxis(answer, 1, -1)
+    _close(answer, expected, tolerance)
     for gradient in gradients(first, transposed)[1]:
         assert np.isfinite(gradient).all()
 
 
 def _twin(layer, inputs, **changes):
-    """The same layer with the same weights and other arguments."""
-    twin = type(layer).from_config({**layer.get_config(), **changes})
+    """The same layer with the same weights and other arguments, a wrapper's layer likewise."""
+    config = {**layer.get_config(), **changes}
+    if isinstance(layer, keras.layers.Wrapper):
+        config["layer"]["config"].update(changes)
+    twin = type(layer).from_config(config)
     twin(_one(_tensors(inputs)))
     twin.set_weights(layer.get_weights())
     return twin

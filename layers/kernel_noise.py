@@ -1,0 +1,147 @@
+"""Regularisation by noise on a layer's kernel: DropConnect and Gaussian weight noise."""
+
+import keras
+from keras import ops
+
+
+class _KernelNoise(keras.layers.Wrapper):
+    """Calls a layer with changed kernels while training, and as it is otherwise."""
+
+    def __init__(self, layer, seed: int | None, **kwargs):
+        kwargs.setdefault("dtype", layer.dtype_policy)
+        super().__init__(layer, **kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if not any(_is_kernel(weight) for weight in self.layer.weights):
+            raise ValueError(
+                "`layer` must have a weight whose name ends in 'kernel', as dense and "
+                f"convolution layers do. Received: layer={self.layer}"
+            )
+
+    def call(self, inputs, training=False):
+        if not training:
+            return self.layer(inputs)
+        values = [
+            (weight, self._changed(ops.convert_to_tensor(weight)) if _is_kernel(weight) else weight)
+            for weight in self.layer.variables
+        ]
+        with keras.StatelessScope(values, collect_losses=True) as scope:
+            outputs = self.layer(inputs)
+        for loss in scope.losses:
+            self.add_loss(loss)
+        for variable in self.layer.non_trainable_variables:
+            if not _is_kernel(variable):
+                variable.assign(scope.get_current_value(variable))
+        return outputs
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+    def _changed(self, kernel):
+        raise NotImplementedError
+
+
+def _is_kernel(weight) -> bool:
+    return weight.name.endswith("kernel")
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class DropConnect(_KernelNoise):
+    """Drops random weights of a dense or convolution layer while training.
+
+    Calls `layer` with `kernel * mask / (1 - rate)`, where each entry of `mask` is 0 with
+    probability `rate` and 1 otherwise, so that the expected kernel is the kernel. The mask
+    is drawn once a call and shared by the batch (the paper draws one for each example,
+    which takes a kernel for each example). Biases are kept. At inference the layer is
+    called as it is, which is the paper's mean network.
+
+    Reference:
+        Wan et al., Regularization of Neural Networks using DropConnect, 2013, eq. 5.
+        https://proceedings.mlr.press/v28/wan13.html
+
+    Args:
+        layer: The layer whose kernels lose weights: all weights whose name ends in "kernel".
+        rate: Probability that a weight is dropped; from 0 to below 1.
+        seed: Seed of the masks, or None for a random one.
+
+    Call arguments:
+        inputs: What `layer` takes.
+        training: Whether to drop weights.
+
+    Input shape:
+        That of `layer`.
+
+    Output shape:
+        That of `layer`.
+
+    Example:
+        >>> layer = DropConnect(keras.layers.Dense(3), rate=0.5)
+        >>> tuple(layer(ops.ones((2, 4)), training=True).shape)
+        (2, 3)
+    """
+
+    def __init__(self, layer, rate: float = 0.5, seed: int | None = None, **kwargs):
+        if not 0 <= rate < 1:
+            raise ValueError(f"`rate` must be at least 0 and below 1. Received: rate={rate}")
+        super().__init__(layer, seed, **kwargs)
+        self.rate = rate
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+    def _changed(self, kernel):
+        draws = keras.random.uniform(ops.shape(kernel), dtype="float32", seed=self.seed_generator)
+        return ops.where(draws < self.rate, 0.0, kernel / (1 - self.rate))
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class WeightNoise(_KernelNoise):
+    """Adds Gaussian noise to the kernel of a layer while training.
+
+    Calls `layer` with `kernel + stddev * n`, `n` from the standard normal distribution and
+    drawn once a call. Biases are kept. At inference the layer is called as it is.
+
+    Reference:
+        Graves, Practical Variational Inference for Neural Networks, 2011, section 3.1
+        (a posterior of fixed variance is weight noise).
+        https://papers.nips.cc/paper/2011/hash/7eb3c8be3d411e8ebfab08eba5f49632-Abstract.html
+
+    Args:
+        layer: The layer whose kernels are noisy: all weights whose name ends in "kernel".
+        stddev: Standard deviation of the noise, in units of the weights; at least 0.
+        seed: Seed of the noise, or None for a random one.
+
+    Call arguments:
+        inputs: What `layer` takes.
+        training: Whether to add noise.
+
+    Input shape:
+        That of `layer`.
+
+    Output shape:
+        That of `layer`.
+
+    Example:
+        >>> layer = WeightNoise(keras.layers.Conv2D(3, 2), stddev=0.1)
+        >>> tuple(layer(ops.ones((1, 4, 4, 2)), training=True).shape)
+        (1, 3, 3, 3)
+    """
+
+    def __init__(self, layer, stddev: float = 0.1, seed: int | None = None, **kwargs):
+        if stddev < 0:
+            raise ValueError(f"`stddev` must be at least 0. Received: stddev={stddev}")
+        super().__init__(layer, seed, **kwargs)
+        self.stddev = stddev
+
+    def get_config(self):
+        return {**super().get_config(), "stddev": self.stddev}
+
+    def _changed(self, kernel):
+        noise = keras.random.normal(ops.shape(kernel), dtype="float32", seed=self.seed_generator)
+        return kernel + self.stddev * noise

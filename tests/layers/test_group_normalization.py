@@ -1,0 +1,148 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from layers import GroupNormalization
+from tests.layers.check import BACKEND, check_layer, gradients
+
+
+def normal(*shape, seed=0):
+    return np.float32(np.random.default_rng(seed).normal(size=shape))
+
+
+@pytest.mark.parametrize(
+    ("config", "weights"),
+    [
+        ({"groups": 3}, 2),
+        ({"groups": 1, "center": False, "epsilon": 1e-2}, 1),
+        ({"groups": 6, "scale": False}, 1),
+    ],
+    ids=["groups", "one group", "a group a channel"],
+)
+def test_layer_does_what_every_layer_does(config, weights):
+    check_layer(GroupNormalization, config, (2, 5, 4, 6), (2, 5, 4, 6), weights=weights)
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (2, 7, 6), (2, 3, 4, 5, 6)], ids=str)
+def test_any_number_of_positions(shape):
+    x = normal(*shape)
+    layer, reference = GroupNormalization(3), keras.layers.GroupNormalization(3)
+    np.testing.assert_allclose(layer(x), reference(x), atol=1e-5)
+
+
+def test_one_value_by_hand():
+    # Group 1 holds 0, 2, 4, 6: mean 3, variance 5; group 2 holds 1, 1, 1, 1.
+    x = np.array([[[0, 2, 1, 1], [4, 6, 1, 1]]], "float32")
+    y = ops.convert_to_numpy(GroupNormalization(2, epsilon=4.0)(x))
+    np.testing.assert_allclose(y, [[[-1, -1 / 3, 0, 0], [1 / 3, 1, 0, 0]]], atol=1e-6)
+
+
+def test_one_group_is_layer_normalisation():
+    x = normal(3, 5, 4, 6)
+    reference = keras.layers.LayerNormalization(axis=(1, 2, 3), epsilon=1e-3)
+    np.testing.assert_allclose(GroupNormalization(1)(x), reference(x), atol=1e-5)
+
+
+def test_a_group_for_each_channel_is_instance_normalisation():
+    x = normal(3, 5, 4, 6)
+    y = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-3)
+    np.testing.assert_allclose(GroupNormalization(6)(x), y, atol=1e-5)
+
+
+def random_pair(groups, channels):
+    """Our layer and Keras' own with the same random gamma and beta."""
+    pair = GroupNormalization(groups), keras.layers.GroupNormalization(groups)
+    for layer in pair:
+        layer.build((None, 5, 4, channels))
+        layer.set_weights([normal(channels, seed=1), normal(channels, seed=2)])
+    return pair
+
+
+def test_values_and_gradients_equal_those_of_keras():
+    x = normal(3, 5, 4, 6)
+    ours, reference = random_pair(2, 6)
+    np.testing.assert_allclose(ours(x), reference(x), atol=1e-5)
+    for found, wanted in zip(gradients(ours, x), gradients(reference, x), strict=True):
+        for ours_one, reference_one in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(ours_one, reference_one, atol=1e-5)
+
+
+def test_second_derivatives_equal_those_of_keras():
+    x = normal(2, 3, 2, 4)
+    ours, reference = random_pair(2, 4)
+    wanted = gradient_penalty(reference, x)
+    np.testing.assert_allclose(gradient_penalty(ours, x), wanted, rtol=1e-4, atol=1e-3)
+
+
+def gradient_penalty(layer, x):
+    """Gradient of |d sum(y^3) / dx|^2 to x, as a gradient penalty takes it."""
+
+    def cubes(x):
+        return ops.sum(layer(x) ** 3)
+
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = cubes(x)
+            penalty = tf.reduce_sum(inner.gradient(value, x) ** 2)
+        return outer.gradient(penalty, x).numpy()
+    if BACKEND == "jax":
+        import jax
+
+        return jax.grad(lambda x: ops.sum(jax.grad(cubes)(x) ** 2))(ops.convert_to_tensor(x))
+    import torch
+
+    tensor = torch.tensor(x, requires_grad=True)
+    (slope,) = torch.autograd.grad(cubes(tensor), tensor, create_graph=True)
+    return torch.autograd.grad((slope**2).sum(), tensor)[0].numpy()
+
+
+def test_large_mean_costs_no_digits():
+    x = normal(2, 16, 16, 8).astype("float64") + 1e4
+    x = x.astype("float32")  # what float32 can hold of it
+    exact = x.astype("float64").reshape(2, 256, 4, 2)
+    exact = (exact - exact.mean((1, 3), keepdims=True)) / np.sqrt(
+        exact.var((1, 3), keepdims=True) + 1e-3
+    )
+    y = ops.convert_to_numpy(GroupNormalization(4)(x))
+    np.testing.assert_allclose(y, exact.reshape(x.shape), atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_70000_does_not_overflow(dtype):
+    x = np.float32(70000) * np.sign(normal(2, 8, 8, 4))
+    y = ops.convert_to_numpy(ops.cast(GroupNormalization(2, dtype=dtype)(x), "float32"))
+    assert np.abs(y).max() < 2
+    np.testing.assert_allclose(y, GroupNormalization(2)(x), atol=1e-2)
+
+
+def test_constant_input_gives_beta_and_a_finite_gradient():
+    x = np.full((1, 3, 3, 4), 7, "float32")
+    layer = GroupNormalization(2, beta_initializer="ones")
+    np.testing.assert_allclose(layer(x), np.ones_like(x))
+    assert np.isfinite(gradients(layer, x)[1][0]).all()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"groups": 0}, "`groups` must be a positive integer"),
+        ({"epsilon": 0}, "`epsilon` must be above 0"),
+        ({"data_format": "NHWC"}, "`data_format` must be 'channels_last' or"),
+    ],
+    ids=["groups", "epsilon", "data_format"],
+)
+def test_wrong_argument(config, message):
+    with pytest.raises(ValueError, match=message):
+        GroupNormalization(**config)
+
+
+def test_groups_that_do_not_divide_the_channels():
+    with pytest.raises(ValueError, match=r"must divide .* groups=4, input_shape=\(2, 3, 3, 6\)"):
+        GroupNormalization(4)(normal(2, 3, 3, 6))
