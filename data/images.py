@@ -110,12 +110,19 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
     """
     height, width, channels = input_shape
     pixels = _with_channels(_decoded(image_bytes), channels)
-    resized = tf.cond(
-        tf.reduce_all(tf.shape(pixels)[:2] == (height, width)),
-        lambda: pixels,
-        lambda: _rounded(tf.image.resize(pixels, (height, width), antialias=True)),
-    )
-    return tf.ensure_shape(resized, input_shape)
+    size = tf.shape(pixels)[:2]
+
+    def resized():
+        # Averaging is slow, and changes nothing where there is nothing to average.
+        smooth = tf.cond(
+            tf.reduce_any(size > (height, width)),
+            lambda: tf.image.resize(pixels, (height, width), antialias=True),
+            lambda: tf.image.resize(pixels, (height, width)),
+        )
+        return _rounded(smooth)
+
+    fitting = tf.cond(tf.reduce_all(size == (height, width)), lambda: pixels, resized)
+    return tf.ensure_shape(fitting, input_shape)
 
 
 def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -177,7 +184,7 @@ def _with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
 
 
 def _rounded(levels: tf.Tensor) -> tf.Tensor:
-    return tf.saturate_cast(tf.round(levels), tf.uint8)
+    return tf.cast(tf.round(levels), tf.uint8)
 
 
 def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
