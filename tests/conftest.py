@@ -19,7 +19,7 @@ def clean_keras():
     keras.config.set_image_data_format("channels_last")
     yield
     keras.config.set_dtype_policy("float32")
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)
 
 
 def _shared(name: str) -> Path:

@@ -176,6 +176,11 @@ def gradients(layer, inputs, training=None) -> tuple[list, list]:
     return [_numpy(g) for g in found[0]], [_numpy(g) for g in found[1]]
 
 
+def assert_close(found, wanted, rtol: float = 1e-7, atol: float = 0) -> None:
+    """NumPy's `assert_allclose` for tensors of any backend and dtype."""
+    np.testing.assert_allclose(_numpy(found), _numpy(wanted), rtol, atol)
+
+
 def _check_saving(layer, inputs, expected, tolerance) -> None:
     model = _model(layer, inputs)
     with tempfile.TemporaryDirectory() as folder:
@@ -239,7 +244,7 @@ def _one(inputs):
 
 
 def _numpy(tensor) -> np.ndarray:
-    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+    return ops.convert_to_numpy(ops.cast(ops.convert_to_tensor(tensor), "float32"))
 
 
 def _close(answer, expected, tolerance: float) -> None:

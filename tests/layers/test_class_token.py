@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from layers import ClassToken
-from tests.layers.check import check_layer
+from tests.layers.check import assert_close, check_layer
 
 
 @pytest.mark.parametrize("initializer", ["zeros", "ones"])
@@ -14,7 +14,7 @@ def test_layer_does_what_every_layer_does(initializer):
 def test_one_value_by_hand():
     layer = ClassToken(initializer="ones")
     answer = layer(np.array([[[2, 3]], [[4, 5]]], "float32"))
-    np.testing.assert_array_equal(answer, [[[1, 1], [2, 3]], [[1, 1], [4, 5]]])
+    assert_close(answer, [[[1, 1], [2, 3]], [[1, 1], [4, 5]]])
 
 
 def test_no_tokens_leave_the_class_token_alone():

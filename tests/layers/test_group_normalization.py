@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from layers import GroupNormalization
-from tests.layers.check import BACKEND, check_layer, gradients
+from tests.layers.check import BACKEND, assert_close, check_layer, gradients
 
 
 def normal(*shape, seed=0):
@@ -28,26 +28,26 @@ def test_layer_does_what_every_layer_does(config, weights):
 def test_any_number_of_positions(shape):
     x = normal(*shape)
     layer, reference = GroupNormalization(3), keras.layers.GroupNormalization(3)
-    np.testing.assert_allclose(layer(x), reference(x), atol=1e-5)
+    assert_close(layer(x), reference(x), atol=1e-5)
 
 
 def test_one_value_by_hand():
     # Group 1 holds 0, 2, 4, 6: mean 3, variance 5; group 2 holds 1, 1, 1, 1.
     x = np.array([[[0, 2, 1, 1], [4, 6, 1, 1]]], "float32")
     y = ops.convert_to_numpy(GroupNormalization(2, epsilon=4.0)(x))
-    np.testing.assert_allclose(y, [[[-1, -1 / 3, 0, 0], [1 / 3, 1, 0, 0]]], atol=1e-6)
+    assert_close(y, [[[-1, -1 / 3, 0, 0], [1 / 3, 1, 0, 0]]], atol=1e-6)
 
 
 def test_one_group_is_layer_normalisation():
     x = normal(3, 5, 4, 6)
     reference = keras.layers.LayerNormalization(axis=(1, 2, 3), epsilon=1e-3)
-    np.testing.assert_allclose(GroupNormalization(1)(x), reference(x), atol=1e-5)
+    assert_close(GroupNormalization(1)(x), reference(x), atol=1e-5)
 
 
 def test_a_group_for_each_channel_is_instance_normalisation():
     x = normal(3, 5, 4, 6)
     y = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-3)
-    np.testing.assert_allclose(GroupNormalization(6)(x), y, atol=1e-5)
+    assert_close(GroupNormalization(6)(x), y, atol=1e-5)
 
 
 def random_pair(groups, channels):
@@ -62,17 +62,17 @@ def random_pair(groups, channels):
 def test_values_and_gradients_equal_those_of_keras():
     x = normal(3, 5, 4, 6)
     ours, reference = random_pair(2, 6)
-    np.testing.assert_allclose(ours(x), reference(x), atol=1e-5)
+    assert_close(ours(x), reference(x), atol=1e-5)
     for found, wanted in zip(gradients(ours, x), gradients(reference, x), strict=True):
         for ours_one, reference_one in zip(found, wanted, strict=True):
-            np.testing.assert_allclose(ours_one, reference_one, atol=1e-5)
+            assert_close(ours_one, reference_one, atol=1e-5)
 
 
 def test_second_derivatives_equal_those_of_keras():
     x = normal(2, 3, 2, 4)
     ours, reference = random_pair(2, 4)
     wanted = gradient_penalty(reference, x)
-    np.testing.assert_allclose(gradient_penalty(ours, x), wanted, rtol=1e-4, atol=1e-3)
+    assert_close(gradient_penalty(ours, x), wanted, rtol=1e-4, atol=1e-3)
 
 
 def gradient_penalty(layer, x):
@@ -111,7 +111,7 @@ def test_large_mean_costs_no_digits():
         exact.var((1, 3), keepdims=True) + 1e-3
     )
     y = ops.convert_to_numpy(GroupNormalization(4)(x))
-    np.testing.assert_allclose(y, exact.reshape(x.shape), atol=2e-3)
+    assert_close(y, exact.reshape(x.shape), atol=2e-3)
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
@@ -119,13 +119,13 @@ def test_70000_does_not_overflow(dtype):
     x = np.float32(70000) * np.sign(normal(2, 8, 8, 4))
     y = ops.convert_to_numpy(ops.cast(GroupNormalization(2, dtype=dtype)(x), "float32"))
     assert np.abs(y).max() < 2
-    np.testing.assert_allclose(y, GroupNormalization(2)(x), atol=1e-2)
+    assert_close(y, GroupNormalization(2)(x), atol=1e-2)
 
 
 def test_constant_input_gives_beta_and_a_finite_gradient():
     x = np.full((1, 3, 3, 4), 7, "float32")
     layer = GroupNormalization(2, beta_initializer="ones")
-    np.testing.assert_allclose(layer(x), np.ones_like(x))
+    assert_close(layer(x), np.ones_like(x))
     assert np.isfinite(gradients(layer, x)[1][0]).all()
 
 

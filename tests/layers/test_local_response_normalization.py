@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from layers import LocalResponseNormalization
-from tests.layers.check import BACKEND, check_layer, gradients
+from tests.layers.check import BACKEND, assert_close, check_layer, gradients
 
 
 def normal(*shape):
@@ -23,7 +23,7 @@ def test_one_value_by_hand():
     # Energies of neighbours: 1 + 4, 1 + 4 + 9, 4 + 9; then 1 + 3 * energy is 16, 43, 40.
     layer = LocalResponseNormalization(depth_radius=1, bias=1, alpha=3, beta=0.5)
     y = layer(np.array([[1, 2, 3]], "float32"))
-    np.testing.assert_allclose(y, [[1 / 4, 2 / 43**0.5, 3 / 40**0.5]], rtol=1e-6)
+    assert_close(y, [[1 / 4, 2 / 43**0.5, 3 / 40**0.5]], rtol=1e-6)
 
 
 def test_equals_sums_written_out():
@@ -32,7 +32,7 @@ def test_equals_sums_written_out():
     for channel in range(9):
         energy = (x[..., max(0, channel - 2) : channel + 3] ** 2).sum(-1)
         y[..., channel] = x[..., channel] / (2 + 0.1 * energy) ** 0.75
-    np.testing.assert_allclose(LocalResponseNormalization(alpha=0.1)(x), y, rtol=1e-5)
+    assert_close(LocalResponseNormalization(alpha=0.1)(x), y, rtol=1e-5)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="compares with tf.nn")
@@ -48,16 +48,16 @@ def test_values_and_gradients_equal_those_of_tensorflow(depth_radius, beta):
         tape.watch(x)
         ours = layer(x)
         reference = tf.nn.local_response_normalization(x, depth_radius, 1.5, 0.2, beta)
-    np.testing.assert_allclose(ours, reference, rtol=1e-5)
+    assert_close(ours, reference, rtol=1e-5)
     found, wanted = (tape.gradient(y, x, output_gradients=direction) for y in (ours, reference))
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_large_half_precision_activations_do_not_overflow():
     x = np.full((1, 2, 2, 4), 70000, "float32")
     half = LocalResponseNormalization(alpha=1.0, dtype="mixed_float16")(x)
     full = LocalResponseNormalization(alpha=1.0)(x)
-    np.testing.assert_allclose(ops.convert_to_numpy(half), full, rtol=1e-3)
+    assert_close(ops.convert_to_numpy(half), full, rtol=1e-3)
 
 
 def test_zeros_stay_zeros_with_a_finite_gradient():

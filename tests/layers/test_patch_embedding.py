@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from layers import PatchEmbedding
-from tests.layers.check import check_layer
+from tests.layers.check import assert_close, check_layer
 
 
 def test_layer_does_what_every_layer_does():
@@ -17,7 +17,7 @@ def test_one_value_by_hand():
     layer.build((1, 4, 4, 1))
     layer.projection.set_weights([np.ones((2, 2, 1, 1)), np.array([0.5])])
     tokens = layer(np.arange(16, dtype="float32").reshape(1, 4, 4, 1))
-    np.testing.assert_allclose(tokens, [[[10.5], [18.5], [42.5], [50.5]]])
+    assert_close(tokens, [[[10.5], [18.5], [42.5], [50.5]]])
 
 
 def test_equals_cutting_and_one_matrix_product():
@@ -27,7 +27,7 @@ def test_equals_cutting_and_one_matrix_product():
     kernel, bias = layer.projection.get_weights()
     patches = images.reshape(2, 2, 3, 3, 3, 4).transpose(0, 1, 3, 2, 4, 5).reshape(2, 6, 36)
     wanted = patches @ kernel.reshape(36, 5) + bias
-    np.testing.assert_allclose(tokens, wanted, atol=1e-5)
+    assert_close(tokens, wanted, atol=1e-5)
 
 
 def test_an_image_of_one_patch_is_one_token():

@@ -5,7 +5,7 @@ from keras import ops
 
 from layers import Whitening
 from layers.whitening import CHUNK, MODES
-from tests.layers.check import BACKEND, check_layer
+from tests.layers.check import BACKEND, assert_close, check_layer
 
 
 def correlated(count=200, features=6, seed=0):
@@ -40,16 +40,16 @@ def test_covariance_becomes_the_identity(mode):
     data = correlated()
     white = ops.convert_to_numpy(adapted(mode, data, epsilon=0)(data))
     covariance = np.cov(white.T, bias=True)
-    np.testing.assert_allclose(white.mean(0), 0, atol=1e-4)
-    np.testing.assert_allclose(np.diag(covariance), 1, atol=1e-4)
+    assert_close(white.mean(0), 0, atol=1e-4)
+    assert_close(np.diag(covariance), 1, atol=1e-4)
     if mode != "standard":
-        np.testing.assert_allclose(covariance, np.eye(6), atol=1e-4)
+        assert_close(covariance, np.eye(6), atol=1e-4)
 
 
 def test_standardisation_by_hand():
     # Mean 2 and variance 1; with 3 added to the variance the answer is halved.
     data = np.array([[1.0], [3.0]])
-    np.testing.assert_allclose(adapted("standard", data, epsilon=3)(data), [[-0.5], [0.5]])
+    assert_close(adapted("standard", data, epsilon=3)(data), [[-0.5], [0.5]])
 
 
 def test_standardisation_equals_that_of_keras():
@@ -57,7 +57,7 @@ def test_standardisation_equals_that_of_keras():
     reference = keras.layers.Normalization()
     reference.adapt(np.float32(data))
     answer = adapted("standard", data, epsilon=0)(data)
-    np.testing.assert_allclose(answer, reference(data), atol=1e-4)
+    assert_close(answer, reference(data), atol=1e-4)
 
 
 def test_pca_equals_that_of_scikit_learn():
@@ -67,7 +67,7 @@ def test_pca_equals_that_of_scikit_learn():
     # scikit-learn divides the covariance by n - 1.
     wanted = reference.transform(data) * np.sqrt(200 / 199)
     layer = adapted("pca", data, epsilon=0, components=3)
-    np.testing.assert_allclose(layer(data), wanted, atol=1e-4)
+    assert_close(layer(data), wanted, atol=1e-4)
 
 
 def test_zca_is_the_inverse_root_of_the_covariance():
@@ -75,7 +75,7 @@ def test_zca_is_the_inverse_root_of_the_covariance():
     data = correlated()
     root = linalg.inv(linalg.sqrtm(np.cov(data.T, bias=True) + 0.1 * np.eye(6)))
     wanted = (data - data.mean(0)) @ root
-    np.testing.assert_allclose(adapted("zca", data, epsilon=0.1)(data), wanted, atol=1e-4)
+    assert_close(adapted("zca", data, epsilon=0.1)(data), wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -84,20 +84,20 @@ def test_batches_give_what_the_whole_array_gives(mode):
     whole = adapted(mode, data)
     parts = adapted(mode, [data[:7], data[7:7], data[7:40], data[40:]])
     for wanted, found in zip(whole.get_weights(), parts.get_weights(), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+        assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_arrays_longer_than_a_chunk_are_read_to_the_end():
     data = correlated(CHUNK + 100)
     layer = adapted("standard", data)
-    np.testing.assert_allclose(layer.get_weights()[0], data.mean(0), rtol=1e-5)
+    assert_close(layer.get_weights()[0], data.mean(0), rtol=1e-5)
 
 
 def test_tf_data_gives_what_the_array_gives():
     tf = pytest.importorskip("tensorflow")
     data = correlated(50)
     batches = tf.data.Dataset.from_tensor_slices(data).batch(16)
-    np.testing.assert_allclose(adapted("zca", batches)(data), adapted("zca", data)(data), atol=1e-5)
+    assert_close(adapted("zca", batches)(data), adapted("zca", data)(data), atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -108,33 +108,33 @@ def test_singular_data_give_zeros_where_they_do_not_vary(mode):
     white = ops.convert_to_numpy(adapted(mode, data, epsilon=0)(data))
     assert np.isfinite(white).all() and np.abs(white).max() < 10
     if mode == "pca":
-        np.testing.assert_allclose(white.std(0), [1, 1, 0, 0], atol=1e-4)
+        assert_close(white.std(0), [1, 1, 0, 0], atol=1e-4)
     else:
-        np.testing.assert_allclose(white[:, 3], 0, atol=1e-4)
+        assert_close(white[:, 3], 0, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_one_example_gives_zeros(mode):
     data = np.full((1, 3), 0.1)
-    np.testing.assert_allclose(adapted(mode, data, epsilon=0)(data), np.zeros((1, 3)), atol=1e-6)
+    assert_close(adapted(mode, data, epsilon=0)(data), np.zeros((1, 3)), atol=1e-6)
 
 
 def test_large_mean_costs_no_digits_in_half_precision():
     data = correlated() + 1e5
     white = adapted("zca", data, dtype="mixed_float16")(data)
     wanted = adapted("zca", data - 1e5)(data - 1e5)
-    np.testing.assert_allclose(ops.convert_to_numpy(white), wanted, atol=0.05)
+    assert_close(ops.convert_to_numpy(white), wanted, atol=0.05)
 
 
 def test_before_adapt_it_is_the_identity():
     data = np.float32(correlated())
-    np.testing.assert_array_equal(Whitening("zca")(data), data)
+    assert_close(Whitening("zca")(data), data)
 
 
 def test_adapting_again_forgets():
     layer = adapted("standard", correlated(seed=1))
     layer.adapt(correlated(seed=2))
-    np.testing.assert_allclose(layer.get_weights()[0], correlated(seed=2).mean(0), rtol=1e-5)
+    assert_close(layer.get_weights()[0], correlated(seed=2).mean(0), rtol=1e-5)
 
 
 def test_what_was_adapted_is_saved_with_the_model(tmp_path):
@@ -142,7 +142,7 @@ def test_what_was_adapted_is_saved_with_the_model(tmp_path):
     model = keras.Sequential([keras.Input((6,)), adapted("pca", data, components=2)])
     model.save(tmp_path / "model.keras")
     restored = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(restored(data), model(data), atol=1e-6)
+    assert_close(restored(data), model(data), atol=1e-6)
     assert np.std(ops.convert_to_numpy(model(data)), axis=0) == pytest.approx([1, 1], abs=1e-4)
 
 
@@ -154,7 +154,7 @@ def test_what_was_adapted_is_exported_with_the_model(tmp_path):
     model = keras.Sequential([keras.Input((6,)), adapted("zca", data)])
     model.export(tmp_path / "1", verbose=False)
     served = tf.saved_model.load(tmp_path / "1")
-    np.testing.assert_allclose(served.serve(data), model(data), atol=1e-6)
+    assert_close(served.serve(data), model(data), atol=1e-6)
 
 
 @pytest.mark.parametrize(
