@@ -19,6 +19,7 @@ def vgg(
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
     depth: int = 16,
+    units: int = 4096,
     norm: str = "none",
     pool: str = "max",
     dropout: float = 0.5,
@@ -33,6 +34,7 @@ def vgg(
         input_shape: Height, width (at least 32 pixels) and channels of an image.
         num_classes: How many classes; at least 1.
         depth: Layers with weights: 11, 13, 16 or 19.
+        units: Units of fc6 and of fc7; at least 1.
         norm: Normalisation after each convolution: `batch`, `group`, `layer` or `none`.
         pool: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`.
         dropout: Share of fc6 and fc7 that training drops, in [0, 1).
@@ -59,7 +61,7 @@ def vgg(
         x = pooling(pool, 2, name=f"pool{block}")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     for name in ("fc6", "fc7"):
-        x = keras.layers.Dense(4096, "relu", kernel_initializer="he_normal", name=name)(x)
+        x = keras.layers.Dense(units, "relu", kernel_initializer="he_normal", name=name)(x)
         x = keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="fc8")(x)
     return keras.Model(images, logits, name=f"vgg{depth}")

@@ -9,6 +9,7 @@ from models.parts import pooling, require_input
 def zfnet(
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
+    units: int = 4096,
     pool: str = "max",
     dropout: float = 0.5,
 ) -> keras.Model:
@@ -21,8 +22,9 @@ def zfnet(
         https://arxiv.org/abs/1311.2901
 
     Args:
-        input_shape: Height, width (at least 33 pixels) and channels of an image.
+        input_shape: Height, width (at least 53 pixels) and channels of an image.
         num_classes: How many classes; at least 1.
+        units: Units of fc6 and of fc7; at least 1.
         pool: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`; windows of 3, stride 2.
         dropout: Share of fc6 and fc7 that training drops, in [0, 1).
 
@@ -30,7 +32,7 @@ def zfnet(
         A model from images `(batch, height, width, channels)` in [0, 1] to logits
         `(batch, num_classes)`.
     """
-    require_input(input_shape, 33)
+    require_input(input_shape, 53)
     images = keras.Input(input_shape, name="images")
     x = keras.layers.ZeroPadding2D(1, name="conv1_pad")(images)
     x = _convolution(x, 96, 7, "conv1", strides=2, padding="valid")
@@ -45,7 +47,7 @@ def zfnet(
     x = pooling(pool, 3, 2, name="pool5")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     for name in ("fc6", "fc7"):
-        x = keras.layers.Dense(4096, "relu", kernel_initializer="he_normal", name=name)(x)
+        x = keras.layers.Dense(units, "relu", kernel_initializer="he_normal", name=name)(x)
         x = keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="fc8")(x)
     return keras.Model(images, logits, name="zfnet")
