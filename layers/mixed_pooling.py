@@ -1,0 +1,104 @@
+"""Pooling between the maximum and the mean."""
+
+import keras
+from keras import ops
+
+from layers.pooling_windows import _Pooling2D
+
+MODES = ("fixed", "random", "learned")
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class MixedPooling2D(_Pooling2D):
+    """Blends max pooling and average pooling.
+
+    Computes `y = alpha max_j x_j + (1 - alpha) mean_j x_j` over each window, where alpha is
+
+    - `"fixed"`: the argument;
+    - `"random"`: 0 or 1, drawn anew at each training call, and 1/2 at inference (Yu et al.);
+    - `"learned"`: one trained number, kept in [0, 1] (Lee et al.), which the argument begins.
+
+    Reference:
+        Yu et al., Mixed Pooling for Convolutional Neural Networks, 2014, eq. 6.
+        https://doi.org/10.1007/978-3-319-11740-9_34
+        Lee, Gallagher & Tu, Generalizing Pooling Functions in Convolutional Neural Networks,
+        2016, section 3.1. https://arxiv.org/abs/1509.08985
+
+    Args:
+        pool_size: Height and width of a window, or one number for both, in pixels.
+        mode: "fixed", "random" or "learned".
+        alpha: Share of the maximum, in [0, 1]; not used by "random".
+        strides: Pixels between two windows, or None for `pool_size`.
+        padding: "valid" or "same".
+        data_format: "channels_last", "channels_first", or None for Keras' own setting.
+        seed: Seeds the draws of "random"; None for Keras' global seed.
+
+    Call arguments:
+        inputs: Images.
+        training: Whether "random" draws.
+
+    Input shape:
+        `(batch, height, width, channels)`, or `(batch, channels, height, width)` for
+        "channels_first".
+
+    Output shape:
+        As of `keras.layers.MaxPooling2D`.
+
+    Example:
+        >>> x = ops.reshape(ops.array([0.0, 1.0, 3.0, 4.0]), (1, 2, 2, 1))
+        >>> float(ops.squeeze(MixedPooling2D(alpha=0.5)(x)))
+        3.0
+    """
+
+    def __init__(
+        self,
+        pool_size=2,
+        mode: str = "fixed",
+        alpha: float = 0.5,
+        strides=None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        if mode not in MODES:
+            raise ValueError(f"`mode` must be one of {', '.join(MODES)}. Received: mode={mode!r}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"`alpha` must be in [0, 1]. Received: alpha={alpha}")
+        super().__init__(pool_size, strides, padding, data_format, **kwargs)
+        self.mode = mode
+        self.alpha = alpha
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed) if mode == "random" else None
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self.mode == "learned":
+            self.share = self.add_weight(
+                shape=(),
+                initializer=keras.initializers.Constant(self.alpha),
+                constraint=_unit_interval,
+                name="alpha",
+            )
+
+    def call(self, inputs, training=False):
+        arguments = (self.pool_size, self.strides, self.padding, self.data_format)
+        largest = ops.max_pool(inputs, *arguments)
+        mean = ops.average_pool(inputs, *arguments)
+        return mean + self._alpha(inputs.dtype, training) * (largest - mean)
+
+    def _alpha(self, dtype, training):
+        if self.mode == "learned":
+            return ops.cast(self.share, dtype)
+        if self.mode == "random" and training:
+            is_max = keras.random.uniform((), seed=self.generator) < 0.5
+            return ops.cast(is_max, dtype)
+        return ops.cast(0.5 if self.mode == "random" else self.alpha, dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode, "alpha": self.alpha, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+def _unit_interval(weight):
+    return ops.clip(weight, 0.0, 1.0)

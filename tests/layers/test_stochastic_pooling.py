@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from layers import StochasticPooling2D
+from tests.layers.check import assert_close, check_layer, gradients
+
+
+def positive(*shape):
+    return np.float32(np.random.default_rng(0).uniform(0.5, 2.0, size=shape))
+
+
+@pytest.mark.parametrize(
+    ("config", "out"),
+    [
+        ({"seed": 1}, (2, 3, 4, 3)),
+        ({"pool_size": 3, "strides": 2, "seed": 1}, (2, 2, 3, 3)),
+        ({"pool_size": (2, 3), "strides": 2, "padding": "same"}, (2, 3, 4, 3)),
+    ],
+    ids=["side by side", "overlapping", "same"],
+)
+def test_layer_does_what_every_layer_does(config, out):
+    check_layer(StochasticPooling2D, config, (2, 6, 8, 3), out)
+
+
+def test_inference_by_hand():
+    x = np.array([0.0, -2.0, 1.0, 3.0], "float32").reshape(1, 2, 2, 1)
+    assert_close(ops.squeeze(StochasticPooling2D()(x)), 0.25 * 1 + 0.75 * 3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_window_without_positive_activation_gives_zero(training):
+    x = -positive(1, 4, 4, 2)
+    assert not ops.convert_to_numpy(StochasticPooling2D()(x, training=training)).any()
+
+
+@pytest.mark.parametrize("strides", [2, 1])
+def test_pixels_are_drawn_as_often_as_their_share(strides):
+    # 20,000 draws of one window: each frequency within 5 standard deviations.
+    values = np.array([1.0, 0.0, 2.0, 5.0], "float32")
+    x = np.tile(values.reshape(1, 2, 2, 1), (1, 1, 1, 20000))
+    drawn = ops.convert_to_numpy(StochasticPooling2D(2, strides, seed=3)(x, training=True))
+    for value, share in zip(values, values / 8, strict=True):
+        deviation = np.sqrt(share * (1 - share) / 20000)
+        assert abs((drawn == value).mean() - share) <= 5 * deviation
+    assert not (drawn == 0).any()
+
+
+def test_same_seed_draws_the_same_and_each_call_anew():
+    x = positive(2, 8, 8, 16)
+    first, second = StochasticPooling2D(seed=5), StochasticPooling2D(seed=5)
+    a, b = first(x, training=True), second(x, training=True)
+    assert_close(a, b)
+    assert np.any(ops.convert_to_numpy(a) != ops.convert_to_numpy(first(x, training=True)))
+
+
+def test_gradient_reaches_only_the_drawn_pixel():
+    x = positive(3, 4, 6, 2)
+    layer = StochasticPooling2D(seed=0)
+    gradient = gradients(layer, x, training=True)[1][0]
+    per_window = gradient.reshape(3, 2, 2, 3, 2, 2) != 0
+    assert (per_window.sum(axis=(2, 4)) == 1).all()
+
+
+def test_drawn_values_come_from_their_overlapping_windows():
+    x = positive(1, 7, 7, 4)
+    drawn = ops.convert_to_numpy(StochasticPooling2D(3, 2)(x, training=True))
+    for i in range(3):
+        for j in range(3):
+            window = x[0, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3].reshape(9, 4)
+            assert (window == drawn[0, i, j]).any(axis=0).all()
+
+
+def test_large_half_precision_activations_do_not_overflow():
+    x = np.full((1, 2, 2, 1), 30000, "float32")
+    y = StochasticPooling2D(dtype="mixed_float16")(x)
+    assert_close(ops.squeeze(y), 30000, rtol=1e-3)
+
+
+def test_larger_window_than_the_image_is_refused():
+    with pytest.raises(ValueError, match="must not be larger than the image"):
+        StochasticPooling2D(5)(np.zeros((1, 4, 4, 1)))
