@@ -52,9 +52,11 @@ def cifar_resnet(
 def _block(x, filters: int, strides: int, norm: str, name: str):
     shortcut = x
     if strides > 1:
+        # The pixels that the windows of "same" padding are centred on.
+        top, left = (1 - side % 2 for side in x.shape[1:3])
         added = filters - x.shape[-1]
         sides = (added // 2, added - added // 2)
-        shortcut = ops.pad(x[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), sides))
+        shortcut = ops.pad(x[:, top::strides, left::strides], ((0, 0), (0, 0), (0, 0), sides))
     x = _convolution(x, filters, strides, norm, f"{name}_1")
     x = keras.layers.ReLU(name=f"{name}_1_relu")(x)
     x = _convolution(x, filters, 1, norm, f"{name}_2")

@@ -2,15 +2,17 @@
 
 import keras
 
+from models.parts import require_input
+
 
 def mlp(
-    input_shape: tuple[int, ...] = (28, 28, 1),
+    input_shape: tuple[int, int, int] = (28, 28, 1),
     num_classes: int = 10,
     units: tuple[int, ...] = (512, 512),
     activation: str = "relu",
     dropout: float = 0.2,
 ) -> keras.Model:
-    """Builds a multilayer perceptron on the flattened input.
+    """Builds a multilayer perceptron on the flattened image.
 
     Computes `h_k = activation(h_{k-1} @ kernel_k + bias_k)` for each hidden layer.
 
@@ -19,22 +21,24 @@ def mlp(
         https://doi.org/10.1038/323533a0
 
     Args:
-        input_shape: Shape of an example without the batch, such as height, width and channels.
+        input_shape: Height, width and channels of an image; each at least 1.
         num_classes: How many classes; at least 1.
         units: Units of each hidden layer.
         activation: Name of a Keras activation.
         dropout: Share of each hidden layer that training drops, in [0, 1).
 
     Returns:
-        A model from inputs `(batch, *input_shape)` to logits `(batch, num_classes)`.
+        A model from images `(batch, height, width, channels)` in [0, 1] to logits
+        `(batch, num_classes)`.
     """
-    inputs = keras.Input(input_shape, name="images")
+    require_input(input_shape, 1)
+    images = keras.Input(input_shape, name="images")
     initializer = "he_normal" if activation == "relu" else "glorot_uniform"
-    x = keras.layers.Flatten(name="flatten")(inputs)
+    x = keras.layers.Flatten(name="flatten")(images)
     for number, width in enumerate(units, start=1):
         x = keras.layers.Dense(
             width, activation, kernel_initializer=initializer, name=f"hidden{number}"
         )(x)
         x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name="mlp")
+    return keras.Model(images, logits, name="mlp")

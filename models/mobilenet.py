@@ -35,7 +35,7 @@ def mobilenet(
         Applications, 2017, table 1. https://arxiv.org/abs/1704.04861
 
     Args:
-        input_shape: Height, width (at least 1 pixel) and channels of an image.
+        input_shape: Height, width (at least 32 pixels) and channels of an image.
         num_classes: How many classes; at least 1.
         width: Multiplier of all filters; above 0.
         norm: `batch`, `group`, `layer` or `none`.
@@ -47,7 +47,7 @@ def mobilenet(
     """
     if not width > 0:
         raise ValueError(f"`width` must be above 0. Received: width={width}")
-    require_input(input_shape, 1)
+    require_input(input_shape, 32)
     images = keras.Input(input_shape, name="images")
     x = _pad(images, 2, "conv1")
     x = keras.layers.Conv2D(
@@ -66,7 +66,8 @@ def mobilenet(
             strides,
             padding="same" if strides == 1 else "valid",
             use_bias=norm == "none",
-            depthwise_initializer="he_normal",
+            # He's for the 9 inputs of an output: Keras takes them for the kernel's outputs.
+            depthwise_initializer=keras.initializers.VarianceScaling(2.0, "fan_out"),
             name=f"{name}_depthwise",
         )(_pad(x, strides, f"{name}_depthwise"))
         x = _activated(x, norm, f"{name}_depthwise")

@@ -4,7 +4,13 @@ import math
 
 import keras
 
-import layers
+from layers import (
+    GroupNormalization,
+    LpPooling2D,
+    MixedPooling2D,
+    SpectralPooling2D,
+    StochasticPooling2D,
+)
 
 NORMS = ("batch", "group", "layer", "none")
 POOLS = ("max", "average", "lp", "mixed", "stochastic", "spectral")
@@ -49,7 +55,7 @@ def normalization(
     groups = math.gcd(32, channels) if norm == "group" else 1
     if groups == channels > 1:
         groups //= 2
-    return layers.GroupNormalization(groups, epsilon=epsilon, scale=scale, name=name)
+    return GroupNormalization(groups, epsilon=epsilon, scale=scale, name=name)
 
 
 def pooling(
@@ -76,10 +82,10 @@ def pooling(
     kinds = {
         "max": keras.layers.MaxPooling2D,
         "average": keras.layers.AveragePooling2D,
-        "lp": layers.LpPooling2D,
-        "mixed": layers.MixedPooling2D,
-        "stochastic": layers.StochasticPooling2D,
-        "spectral": layers.SpectralPooling2D,
+        "lp": LpPooling2D,
+        "mixed": MixedPooling2D,
+        "stochastic": StochasticPooling2D,
+        "spectral": SpectralPooling2D,
     }
     if pool not in kinds:
         raise ValueError(f"`pool` must be one of {', '.join(POOLS)}. Received: pool={pool!r}")

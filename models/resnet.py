@@ -31,7 +31,6 @@ def resnet(
     norm: str = "batch",
     pool: str = "max",
     stride_in: Literal["1x1", "3x3"] = "3x3",
-    epsilon: float = 1e-5,
 ) -> keras.Model:
     """Builds ResNet-18, 34, 50, 101 or 152.
 
@@ -50,7 +49,6 @@ def resnet(
         pool: Pooling after conv1: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`.
         stride_in: Which convolution of a bottleneck has the stride: the first, `1x1`, in the
             paper; the second, `3x3`, in most later work, where it is more accurate.
-        epsilon: Added to the variance by the normalisation.
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits
@@ -61,7 +59,7 @@ def resnet(
     if stride_in not in ("1x1", "3x3"):
         raise ValueError(f"`stride_in` must be 1x1 or 3x3. Received: stride_in={stride_in!r}")
     require_input(input_shape, 1)
-    build = _Builder(norm, stride_in, epsilon)
+    build = _Builder(norm, stride_in)
     images = keras.Input(input_shape, name="images")
     x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(images)
     x = build.convolution(x, 64, 7, 2, "conv1", padding="valid")
@@ -85,7 +83,6 @@ class _Builder(NamedTuple):
 
     norm: str
     stride_in: str
-    epsilon: float
 
     def convolution(self, x, filters, size, strides, name, padding="same"):
         x = keras.layers.Conv2D(
@@ -97,7 +94,7 @@ class _Builder(NamedTuple):
             kernel_initializer="he_normal",
             name=name,
         )(x)
-        normalize = normalization(self.norm, filters, epsilon=self.epsilon, name=f"{name}_norm")
+        normalize = normalization(self.norm, filters, epsilon=1e-5, name=f"{name}_norm")
         return normalize(x) if normalize else x
 
     def three_by_three(self, x, filters, strides, name):

@@ -53,7 +53,12 @@ def vgg(
         for number in range(1, convolutions + 1):
             name = f"conv{block}_{number}"
             x = keras.layers.Conv2D(
-                filters, 3, padding="same", kernel_initializer="he_normal", name=name
+                filters,
+                3,
+                padding="same",
+                use_bias=norm == "none",
+                kernel_initializer="he_normal",
+                name=name,
             )(x)
             normalize = normalization(norm, filters, name=f"{name}_norm")
             x = normalize(x) if normalize else x
