@@ -1,5 +1,8 @@
 """Pooling by the power mean."""
 
+import functools
+import math
+
 import keras
 from keras import ops
 
@@ -20,10 +23,10 @@ class LpPooling2D(_Pooling2D):
 
     Args:
         pool_size: Height and width of a window, or one number for both, in pixels.
-        p: The power; at least 1.
         strides: Pixels between two windows, or None for `pool_size`.
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first", or None for Keras' own setting.
+        p: The power; at least 1.
 
     Input shape:
         `(batch, height, width, channels)`, or `(batch, channels, height, width)` for
@@ -41,40 +44,73 @@ class LpPooling2D(_Pooling2D):
     def __init__(
         self,
         pool_size=2,
-        p: float = 2.0,
         strides=None,
         padding: str = "valid",
         data_format: str | None = None,
+        p: float = 2.0,
         **kwargs,
     ):
-        if not p >= 1:
-            raise ValueError(f"`p` must be at least 1. Received: p={p}")
+        if not 1 <= p < math.inf:
+            raise ValueError(f"`p` must be at least 1 and finite. Received: p={p}")
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
         self.p = p
 
     def call(self, inputs):
-        # Powers overflow in float16 and lose in bfloat16 what makes a mean.
-        x = ops.abs(ops.cast(inputs, "float32"))
-        places = self.windows(x)
-        largest = places[0]
-        for place in places[1:]:
-            largest = ops.maximum(largest, place)
-        # Shares of the window's largest value can be raised to any power. The result does not
-        # depend on the divisor, so neither does the gradient.
-        largest = ops.stop_gradient(largest)
-        is_positive = largest > 0
-        divisor = ops.where(is_positive, largest, 1.0)
-        total = sum(ops.power(place / divisor, self.p) for place in places)
-        mean = total / self._counts(inputs)
-        # The root's slope at 0 is infinite, so windows of zeros go around it.
-        root = ops.power(ops.where(is_positive, mean, 1.0), 1 / self.p)
-        return ops.cast(ops.where(is_positive, divisor * root, 0.0), inputs.dtype)
+        x = self._channels_last(inputs)
+        weight = self._weight(x)
 
-    def _counts(self, inputs):
-        """Pixels of each window that lie inside the image."""
-        if self.padding == "valid":
-            return float(self.pool_size[0] * self.pool_size[1])
-        return sum(self.windows(ops.ones_like(inputs, dtype="float32")))
+        @ops.custom_gradient
+        def pool(x):
+            outputs = self._power_mean(self._windows(x), weight)
+
+            def gradient(*arguments, upstream=None):
+                # PyTorch, which names `upstream`, recorded nothing above: second derivatives
+                # need the outputs from the inputs.
+                images, y = x, outputs
+                if upstream is None:
+                    (upstream,) = arguments
+                else:
+                    (images,) = arguments
+                    y = self._power_mean(self._windows(images), weight)
+                return self._gradient(images, y, upstream * weight)
+
+            return outputs, gradient
+
+        return self._as_outputs(pool(x))
 
     def get_config(self):
         return {**super().get_config(), "p": self.p}
+
+    def _weight(self, x):
+        """One over the number of a window's pixels that lie inside the image."""
+        if self.padding == "valid":
+            return 1.0 / len(self._places())
+        return 1.0 / sum(self._windows(ops.ones((1, *x.shape[1:3], 1), x.dtype)))
+
+    def _power_mean(self, windows, weight):
+        sizes = [ops.abs(pixels) for pixels in windows]
+        largest = functools.reduce(ops.maximum, sizes)
+        # Powers of shares of the largest neither overflow nor vanish all.
+        divisor = ops.where(largest > 0, largest, 1.0)
+        mean = sum(self._power(size / divisor, self.p) for size in sizes) * weight
+        return largest * self._power(mean, 1 / self.p)
+
+    def _gradient(self, x, y, upstream):
+        """Gradient `upstream sign(x) (|x| / y)^(p - 1)`: written out, it is finite at y = 0."""
+        divisor = ops.where(y > 0, y, 1.0)
+        return self._from_windows(
+            [
+                upstream * ops.sign(pixels) * self._power(ops.abs(pixels) / divisor, self.p - 1)
+                for pixels in self._windows(x)
+            ],
+            x.shape,
+        )
+
+    @staticmethod
+    def _power(x, power: float):
+        # General powers take ten times as long as these.
+        if power == 0:
+            return ops.ones_like(x)
+        if power in (1, 2):
+            return x if power == 1 else ops.square(x)
+        return ops.sqrt(x) if power == 0.5 else ops.power(x, power)

@@ -26,11 +26,11 @@ class MixedPooling2D(_Pooling2D):
 
     Args:
         pool_size: Height and width of a window, or one number for both, in pixels.
-        mode: "fixed", "random" or "learned".
-        alpha: Share of the maximum, in [0, 1]; not used by "random".
         strides: Pixels between two windows, or None for `pool_size`.
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first", or None for Keras' own setting.
+        mode: "fixed", "random" or "learned".
+        alpha: Share of the maximum, in [0, 1]; not used by "random".
         seed: Seeds the draws of "random"; None for Keras' global seed.
 
     Call arguments:
@@ -39,7 +39,7 @@ class MixedPooling2D(_Pooling2D):
 
     Input shape:
         `(batch, height, width, channels)`, or `(batch, channels, height, width)` for
-        "channels_first".
+        "channels_first"; height and width known.
 
     Output shape:
         As of `keras.layers.MaxPooling2D`.
@@ -53,11 +53,11 @@ class MixedPooling2D(_Pooling2D):
     def __init__(
         self,
         pool_size=2,
-        mode: str = "fixed",
-        alpha: float = 0.5,
         strides=None,
         padding: str = "valid",
         data_format: str | None = None,
+        mode: str = "fixed",
+        alpha: float = 0.5,
         seed: int | None = None,
         **kwargs,
     ):
@@ -69,7 +69,7 @@ class MixedPooling2D(_Pooling2D):
         self.mode = mode
         self.alpha = alpha
         self.seed = seed
-        self.generator = keras.random.SeedGenerator(seed) if mode == "random" else None
+        self.seed_generator = keras.random.SeedGenerator(seed) if mode == "random" else None
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -78,25 +78,28 @@ class MixedPooling2D(_Pooling2D):
                 shape=(),
                 initializer=keras.initializers.Constant(self.alpha),
                 constraint=_unit_interval,
+                autocast=False,
                 name="alpha",
             )
 
-    def call(self, inputs, training=False):
-        arguments = (self.pool_size, self.strides, self.padding, self.data_format)
-        largest = ops.max_pool(inputs, *arguments)
-        mean = ops.average_pool(inputs, *arguments)
-        return mean + self._alpha(inputs.dtype, training) * (largest - mean)
-
-    def _alpha(self, dtype, training):
-        if self.mode == "learned":
-            return ops.cast(self.share, dtype)
-        if self.mode == "random" and training:
-            is_max = keras.random.uniform((), seed=self.generator) < 0.5
-            return ops.cast(is_max, dtype)
-        return ops.cast(0.5 if self.mode == "random" else self.alpha, dtype)
+    def call(self, inputs, training=None):
+        x = self._channels_last(inputs)
+        mean = self._mean(x)
+        largest = ops.max_pool(x, self.pool_size, self.strides, self.padding, "channels_last")
+        return self._as_outputs(mean + self._share(training, x.dtype) * (largest - mean))
 
     def get_config(self):
         return {**super().get_config(), "mode": self.mode, "alpha": self.alpha, "seed": self.seed}
+
+    def _share(self, training, dtype):
+        """What alpha is in this call."""
+        if self.mode == "learned":
+            return ops.cast(self.share, dtype)
+        if self.mode == "fixed":
+            return self.alpha
+        if not training:
+            return 0.5
+        return ops.cast(keras.random.uniform((), seed=self.seed_generator) < 0.5, dtype)
 
 
 @keras.saving.register_keras_serializable(package="hornbook")

@@ -1,26 +1,29 @@
 """What the pooling layers share: their arguments, shapes and windows."""
 
+import math
+
 import keras
 from keras import ops
 
 
-class _WindowPooling2D(keras.layers.Layer):
-    """Keras' pooling arguments, checked, and windows as lists of tensors.
+class _Pooling2D(keras.layers.Layer):
+    """Keras' pooling arguments, checked, and an image's windows as a list of tensors."""
 
-    The methods for `call` work on `(batch, height, width, channels)`, whatever the data format;
-    sizes may be unknown before the call.
-    """
-
-    def __init__(self, pool_size, strides, padding: str, data_format: str | None, **kwargs):
+    def __init__(
+        self,
+        pool_size=2,
+        strides=None,
+        padding: str = "valid",
+        data_format: str | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.pool_size = _pair(pool_size, "pool_size")
         self.strides = self.pool_size if strides is None else _pair(strides, "strides")
         self.padding = padding
         self.data_format = keras.config.image_data_format() if data_format is None else data_format
         if padding not in ("valid", "same"):
-            raise ValueError(
-                f"`padding` must be 'valid' or 'same'. Received: padding={padding!r}"
-            )
+            raise ValueError(f"`padding` must be 'valid' or 'same'. Received: padding={padding!r}")
         if self.data_format not in ("channels_last", "channels_first"):
             raise ValueError(
                 "`data_format` must be 'channels_last' or 'channels_first'. "
@@ -30,25 +33,29 @@ class _WindowPooling2D(keras.layers.Layer):
     def build(self, input_shape):
         if len(input_shape) != 4:
             raise ValueError(
-                "The input must have four axes: batch, height, width and channels. "
+                "The input must have four axes, those of a batch of images. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
-        sizes = input_shape[1:3] if self.data_format == "channels_last" else input_shape[2:4]
-        for size, window in zip(sizes, self.pool_size, strict=True):
-            if self.padding == "valid" and size is not None and size < window:
+        sides = self._sides(input_shape)
+        if None in sides:
+            raise ValueError(
+                f"Height and width must be known. Received: input_shape={tuple(input_shape)}"
+            )
+        for side, window in zip(sides, self.pool_size, strict=True):
+            if self.padding == "valid" and side < window:
                 raise ValueError(
-                    "`pool_size` must be at most the input's height and width, or `padding` be "
-                    f"'same'. Received: pool_size={self.pool_size}, "
+                    "`pool_size` must be at most the image's height and width, unless `padding` "
+                    f"is 'same'. Received: pool_size={self.pool_size}, "
                     f"input_shape={tuple(input_shape)}"
                 )
 
     def compute_output_shape(self, input_shape):
         first = 1 if self.data_format == "channels_last" else 2
-        sizes = (
-            None if size is None else self._num_windows(size, axis)
-            for axis, size in enumerate(input_shape[first : first + 2])
+        sides = (
+            None if side is None else self._num_windows(side, axis)
+            for axis, side in enumerate(self._sides(input_shape))
         )
-        return (*input_shape[:first], *sizes, *input_shape[first + 2 :])
+        return (*input_shape[:first], *sides, *input_shape[first + 2 :])
 
     def get_config(self):
         return {
@@ -59,74 +66,114 @@ class _WindowPooling2D(keras.layers.Layer):
             "data_format": self.data_format,
         }
 
+    def _sides(self, shape) -> tuple:
+        return tuple(shape[1:3] if self.data_format == "channels_last" else shape[2:4])
+
+    def _num_windows(self, side: int, axis: int) -> int:
+        if self.padding == "same":
+            return math.ceil(side / self.strides[axis])
+        return (side - self.pool_size[axis]) // self.strides[axis] + 1
+
     def _channels_last(self, inputs):
-        """The inputs as `(batch, height, width, channels)`, in float32 at least."""
-        dtype = keras.backend.result_type(self.compute_dtype, "float32")
-        x = ops.cast(inputs, dtype)
+        """Inputs of either data format as `(batch, height, width, channels)`, float32 at least."""
+        x = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
         return x if self.data_format == "channels_last" else ops.transpose(x, (0, 2, 3, 1))
 
-    def _as_inputs(self, outputs):
-        """Outputs `(batch, height, width, channels)` in the layer's data format and dtype."""
-        outputs = ops.cast(outputs, self.compute_dtype)
-        if self.data_format == "channels_last":
-            return outputs
-        return ops.transpose(outputs, (0, 3, 1, 2))
+    def _as_outputs(self, x):
+        """The reverse of `_channels_last`, in the layer's compute dtype."""
+        x = ops.cast(x, self.compute_dtype)
+        return x if self.data_format == "channels_last" else ops.transpose(x, (0, 3, 1, 2))
 
-    def _num_windows(self, size, axis: int):
-        if self.padding == "same":
-            return (size - 1) // self.strides[axis] + 1
-        return (size - self.pool_size[axis]) // self.strides[axis] + 1
-
-    def _pixels_before(self, size, axis: int):
-        """Rows or columns of padding before the first pixel, half of all rounded down."""
+    def _mean(self, x):
+        """Mean of each window's pixels inside the image, of `(batch, height, width, channels)`."""
         if self.padding == "valid":
-            return 0
-        last_window = (self._num_windows(size, axis) - 1) * self.strides[axis]
-        missing = last_window + self.pool_size[axis] - size
-        return (max(missing, 0) if isinstance(missing, int) else ops.maximum(missing, 0)) // 2
+            return self._padded_mean(x)
+        # Keras' own "same" counts repeated pixels under PyTorch.
+        (down, top, _), (across, left, _) = self._grid(x.shape)
+        (high, wide), (tall, broad) = self.strides, self.pool_size
 
-    def _window_elements(self, x):
-        """Lists the first elements of all windows, then the second ones, row by row.
+        def fit(x):
+            x = _fit(x, 1, -top, (down - 1) * high + tall)
+            return _fit(x, 2, -left, (across - 1) * wide + broad)
 
-        Elements of the padding are 0. Each tensor is `(batch, windows down, windows across,
-        channels)`.
+        inside = self._padded_mean(fit(ops.ones((1, *x.shape[1:3], 1), x.dtype)))
+        return self._padded_mean(fit(x)) / inside
+
+    def _padded_mean(self, x):
+        return ops.average_pool(x, self.pool_size, self.strides, "valid", "channels_last")
+
+    def _grid(self, shape) -> list[tuple[int, int, int]]:
+        """For height and width: windows, pixels of padding before, cells of one stride each."""
+        grid = []
+        for axis, side in enumerate(shape[1:3]):
+            window, stride = self.pool_size[axis], self.strides[axis]
+            windows = self._num_windows(side, axis)
+            missing = 0
+            if self.padding == "same":
+                missing = max((windows - 1) * stride + window - side, 0)
+            grid.append((windows, missing // 2, windows + (window - 1) // stride))
+        return grid
+
+    def _places(self) -> list[tuple[int, int]]:
+        return [(i, j) for i in range(self.pool_size[0]) for j in range(self.pool_size[1])]
+
+    def _windows(self, x) -> list:
+        """The first pixels of all windows, then their second ones and so on, row by row.
+
+        Takes images `(batch, height, width, channels)`; each of the tensors is `(batch, windows
+        down, windows across, channels)`. Pixels of the padding are 0.
         """
-        windows = [self._num_windows(size, axis) for axis, size in enumerate(ops.shape(x)[1:3])]
-        phases = self._phases(x, windows)
-        elements = []
-        for row in range(self.pool_size[0]):
-            for column in range(self.pool_size[1]):
-                top, left = row // self.strides[0], column // self.strides[1]
-                phase = phases[row % self.strides[0]][column % self.strides[1]]
-                elements.append(
-                    phase[:, top : top + windows[0], left : left + windows[1]]
-                    if max(self.pool_size[i] > self.strides[i] for i in (0, 1))
-                    else phase
-                )
-        return elements
+        (down, top, rows), (across, left, columns) = self._grid(x.shape)
+        (high, wide), channels = self.strides, x.shape[3]
+        x = _fit(_fit(x, 1, -top, rows * high), 2, -left, columns * wide)
+        # Pixels a stride apart become neighbours: slices with steps took several times as long.
+        x = ops.reshape(x, (-1, rows, high, columns, wide, channels))
+        return [
+            x[:, i // high : i // high + down, i % high, j // wide : j // wide + across, j % wide]
+            for i, j in self._places()
+        ]
 
-    def _phases(self, x, windows):
-        """Splits the padded input into its pixels at each offset modulo the strides.
+    def _from_windows(self, windows: list, shape):
+        """The transpose of `_windows`: images of this shape, each pixel a sum over its windows.
 
-        Splitting costs a copy, and its gradient another; slices with steps cost several, since
-        the gradient of each is as large as the input.
+        Each slice of `_windows` has a gradient as large as the image. Here each is a window's
+        size until the pixels at the same place of a stride are together.
         """
-        batch, *_, channels = ops.shape(x)
-        pads, cells = [(0, 0)], []
-        for axis, size in enumerate(ops.shape(x)[1:3]):
-            before = self._pixels_before(size, axis)
-            cells.append(windows[axis] + (self.pool_size[axis] - 1) // self.strides[axis])
-            after = cells[axis] * self.strides[axis] - before - size
-            pads.append(
-                (before, max(after, 0) if isinstance(after, int) else ops.maximum(after, 0))
-            )
+        (_, top, rows), (_, left, columns) = self._grid(shape)
+        high, wide = self.strides
+        cells: dict[tuple[int, int], list] = {}
+        for (i, j), window in zip(self._places(), windows, strict=True):
+            shifted = _fit(_fit(window, 1, -(i // high), rows), 2, -(j // wide), columns)
+            cells.setdefault((i % high, j % wide), []).append(shifted)
+        zeros = ops.zeros_like(next(iter(cells.values()))[0])
+        x = ops.stack(
+            [
+                ops.concatenate([sum(cells.get((i, j), [zeros])) for j in range(wide)], axis=-1)
+                for i in range(high)
+            ],
+            axis=2,
+        )  # (batch, rows, high, columns, wide * channels)
+        x = ops.reshape(x, (-1, rows * high, columns * wide, shape[3]))
+        return _fit(_fit(x, 1, top, shape[1]), 2, left, shape[2])
+
+
+def _fit(x, axis: int, start: int, size: int):
+    """Positions `start` to `start + size` along an axis, with 0 where there are none."""
+    side = x.shape[axis]
+    if (start, size) == (0, side):
+        return x
+    index = [slice(None)] * 4
+    index[axis] = slice(max(start, 0), min(start + size, side))
+    pads = [(0, 0)] * 4
+    pads[axis] = (max(-start, 0), max(start + size - side, 0))
+    return ops.pad(x[tuple(index)], pads)
 
 
 def _pair(value, name: str) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or not all(isinstance(size, int) and size >= 1 for size in pair):
         raise ValueError(
-            f"`{name}` must be a positive integer or a pair of them, for height and width. "
+            f"`{name}` must be a positive integer or two, for height and width. "
             f"Received: {name}={value!r}"
         )
     return pair

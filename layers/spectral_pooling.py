@@ -13,13 +13,14 @@ class SpectralPooling2D(_Pooling2D):
 
     Takes the discrete Fourier transform of each channel, keeps as many frequencies a side as
     the output has pixels, and transforms back. Where the output has an even number of pixels
-    its highest frequency has no conjugate partner; there the mean of the two input frequencies
-    `+n/2` and `-n/2` is kept, so that the output is real. Scaled so that a constant image keeps
-    its value; without a crop the layer is the identity.
+    its highest frequency has lost its conjugate partner; the real part of the transform back
+    puts the conjugate there again, which makes real what the paper's "treat corner cases" makes
+    real. Scaled so that a constant image keeps its value; without a crop the layer is the
+    identity.
 
     Reference:
         Rippel, Snoek & Adams, Spectral Representations for Convolutional Neural Networks, 2015,
-        section 3. https://arxiv.org/abs/1506.03767
+        section 3 and algorithm 1. https://arxiv.org/abs/1506.03767
 
     Args:
         pool_size: Height and width of the window whose count decides the output's size, or one
@@ -41,29 +42,38 @@ class SpectralPooling2D(_Pooling2D):
     """
 
     def call(self, inputs):
-        # The transform, the crop and the transform back are linear and act on each side by
-        # itself, so that each side takes one product with a real matrix.
-        sides, out = self.sides(inputs.shape), self.output_sides(inputs.shape)
-        rows, columns = (
-            ops.convert_to_tensor(_low_frequencies(side, count), dtype="float32")
-            for side, count in zip(sides, out, strict=True)
-        )
-        # bfloat16 has fewer digits than a sum over an image's side needs.
-        x = ops.cast(inputs, "float32")
-        if self.data_format == "channels_first":
-            x = ops.einsum("mh,bchw,nw->bcmn", rows, x, columns)
-        else:
-            x = ops.einsum("mh,bhwc,nw->bmnc", rows, x, columns)
-        return ops.cast(x, inputs.dtype)
+        x = self._channels_last(inputs)
+        (down, *_), (across, *_) = self._grid(x.shape)
+        high, wide = x.shape[1:3]
+        if (down, across) == (high, wide):
+            return self._as_outputs(x)
+        # Transform, crop and transform back are linear and separate into height and width: two
+        # products with small matrices, which every device has, instead of complex numbers.
+        rows, columns = _cosines(down, high), _cosines(across, wide)
+        outputs = _both_sides(rows, x, columns)
+        if down % 2 == across % 2 == 0:
+            outputs -= _both_sides(_sines(down, high), x, _sines(across, wide))
+        return self._as_outputs(outputs)
 
 
-def _low_frequencies(side: int, count: int) -> np.ndarray:
-    """Matrix `(count, side)` that resamples a signal to its `count` lowest frequencies."""
-    positions = np.arange(count)[:, None] / count - np.arange(side)[None, :] / side
-    highest = (count - 1) // 2
-    matrix = np.ones((count, side))
-    for frequency in range(1, highest + 1):
-        matrix += 2 * np.cos(2 * np.pi * frequency * positions)
-    if count % 2 == 0:
-        matrix += np.cos(np.pi * count * positions)
-    return (matrix / side).astype("float32")
+def _both_sides(rows, x, columns):
+    """The products `rows x[b, :, :, c] columns^T` for each example b and channel c."""
+    height, width, channels = x.shape[1:]
+    x = ops.reshape(x, (-1, height, width * channels))
+    x = ops.matmul(ops.convert_to_tensor(rows, x.dtype), x)
+    x = ops.reshape(x, (-1, width, channels))  # (batch * windows down, width, channels)
+    x = ops.matmul(ops.convert_to_tensor(columns, x.dtype), x)
+    return ops.reshape(x, (-1, len(rows), len(columns), channels))
+
+
+def _cosines(count: int, side: int) -> np.ndarray:
+    """Real part `(count, side)` of transform, crop to `count` frequencies and transform back."""
+    frequencies = np.arange(count) - count // 2
+    places = np.arange(count)[:, None] / count - np.arange(side) / side
+    return np.cos(2 * np.pi * frequencies[:, None, None] * places).sum(axis=0) / side
+
+
+def _sines(count: int, side: int) -> np.ndarray:
+    """Imaginary part: frequencies cancel their conjugates, but for the one that has lost its."""
+    places = np.arange(count)[:, None] / count - np.arange(side) / side
+    return np.sin(-np.pi * count * places) / side

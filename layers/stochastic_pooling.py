@@ -1,5 +1,7 @@
 """Pooling by drawing one pixel of each window."""
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -58,31 +60,49 @@ class StochasticPooling2D(_Pooling2D):
     ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
         self.seed = seed
-        self.generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=False):
-        places = [ops.relu(place) for place in self.windows(inputs)]
-        if training:
-            return self._draw(places)
-        # Squares overflow in float16 beyond 255.
-        wide = [ops.cast(place, "float32") for place in places]
-        total = sum(wide)
-        squares = sum(place * place for place in wide)
-        return ops.cast(squares / ops.where(total > 0, total, 1.0), inputs.dtype)
-
-    def _draw(self, places):
-        # A uniform number in [0, total) falls into one of the intervals that the activations,
-        # put end to end, make of it: one number a window, however large the window is.
-        ends = [ops.cast(ops.stop_gradient(places[0]), "float32")]
-        for place in places[1:]:
-            ends.append(ends[-1] + ops.cast(ops.stop_gradient(place), "float32"))
-        uniform = keras.random.uniform(ops.shape(ends[0]), dtype="float32", seed=self.generator)
-        point = uniform * ends[-1]
-        # From the last place to the first, so that the first interval that holds the point wins.
-        drawn = places[-1]
-        for place, end in zip(places[-2::-1], ends[-2::-1], strict=True):
-            drawn = ops.where(point < end, place, drawn)
-        return drawn
+    def call(self, inputs, training=None):
+        x = self._channels_last(inputs)
+        return self._as_outputs(self._draw(x) if training else self._expect(x))
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
+
+    def _expect(self, x):
+        activations = ops.relu(x)
+        mean = self._mean(activations)
+        return self._mean(ops.square(activations)) / ops.where(mean > 0, mean, 1.0)
+
+    def _draw(self, x):
+        (down, *_), (across, *_) = self._grid(x.shape)
+        # One number a window, however many pixels it has.
+        uniform = keras.random.uniform(
+            (ops.shape(x)[0], down, across, x.shape[3]), dtype=x.dtype, seed=self.seed_generator
+        )
+
+        @ops.custom_gradient
+        def draw(x):
+            windows = [ops.relu(pixels) for pixels in self._windows(x)]
+            # Laid end to end, the activations are intervals; the point falls into the first one
+            # that ends beyond it. An interval without length never gets it.
+            ends = list(itertools.accumulate(windows))
+            point = uniform * ends[-1]
+            falls_before = [point < end for end in ends[:-1]]
+            drawn = windows[-1]
+            for pixels, is_before in zip(windows[-2::-1], falls_before[::-1], strict=True):
+                drawn = ops.where(is_before, pixels, drawn)
+            has_drawn = drawn > 0
+
+            def gradient(*arguments, upstream=None):
+                rest = arguments[0] if upstream is None else upstream
+                rest = ops.where(has_drawn, rest, 0.0)
+                shares = []
+                for is_before in falls_before:
+                    shares.append(ops.where(is_before, rest, 0.0))
+                    rest = ops.where(is_before, 0.0, rest)
+                return self._from_windows([*shares, rest], x.shape)
+
+            return drawn, gradient
+
+        return draw(x)

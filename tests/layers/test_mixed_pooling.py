@@ -34,7 +34,7 @@ def test_random_is_max_or_mean_while_training_and_halfway_otherwise():
     x = normal(2, 5, 5, 3)
     largest = ops.convert_to_numpy(keras.layers.MaxPooling2D(3, 2)(x))
     mean = ops.convert_to_numpy(keras.layers.AveragePooling2D(3, 2)(x))
-    layer = MixedPooling2D(3, "random", strides=2, seed=0)
+    layer = MixedPooling2D(3, 2, mode="random", seed=0)
     drawn = [ops.convert_to_numpy(layer(x, training=True)) for _ in range(60)]
     times_max = sum(np.allclose(y, largest, atol=1e-6) for y in drawn)
     assert times_max + sum(np.allclose(y, mean, atol=1e-6) for y in drawn) == 60

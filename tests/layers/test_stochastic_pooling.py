@@ -78,5 +78,5 @@ def test_large_half_precision_activations_do_not_overflow():
 
 
 def test_larger_window_than_the_image_is_refused():
-    with pytest.raises(ValueError, match="must not be larger than the image"):
+    with pytest.raises(ValueError, match="must be at most the image"):
         StochasticPooling2D(5)(np.zeros((1, 4, 4, 1)))
