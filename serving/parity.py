@@ -10,9 +10,10 @@ Tensors = Mapping[str, np.ndarray]
 def difference(expected: Tensors, received: Tensors, tolerance: float) -> float:
     """Returns the largest difference of two answers, if they agree.
 
-    Floating outputs are measured against the largest value of the tensor, or 1 if that is less. All
-    other outputs must be equal, but where they are ranked by a floating output of the same shape:
-    there the order among ties (values along the last axis that lie within the tolerance) is free.
+    Floating outputs are measured against the largest value of the tensor, or 1 if that is less; NaN
+    agrees with nothing, not even NaN, since no answer is to hold it. All other outputs must be
+    equal, but where they are ranked by a floating output of the same shape: there the order among
+    ties (values along the last axis that lie within the tolerance) is free.
 
     Args:
         expected: Arrays by output name.
@@ -53,8 +54,9 @@ def _distance(name: str, expected: np.ndarray, received: np.ndarray, tolerance: 
     scale = max(1.0, float(np.max(np.abs(expected), where=np.isfinite(expected), initial=0.0)))
     with np.errstate(invalid="ignore"):
         distance = np.abs(received.astype("float64") - expected) / scale
-    same = (received == expected) | (np.isnan(received) & np.isnan(expected))
-    distance = np.where(same, 0.0, np.nan_to_num(distance, nan=np.inf))
+    distance = np.where(
+        received == expected, 0.0, np.nan_to_num(distance, nan=np.inf, posinf=np.inf)
+    )
     if distance.max() > tolerance:
         where = tuple(int(i) for i in np.unravel_index(distance.argmax(), distance.shape))
         raise ValueError(

@@ -49,8 +49,10 @@ def workplace(base: Path) -> Iterator[Path]:
     try:
         yield folder / "version"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(alive)
+        # Under the lock, so that nobody who looks for abandoned folders meets half of this one.
+        with _locked(base / ".lock"):
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(alive)
 
 
 def publish(written: Path, base: Path) -> Path:

@@ -101,6 +101,12 @@ def test_a_fault_fails_its_check(tmp_path, function, spec, check, detail):
     assert detail in found[check].detail
 
 
+def test_a_network_that_answers_all_alike_is_told(tmp_path, exported):
+    told = "all answers alike"
+    assert told in results(saved(tmp_path, lambda x: {"y": 2 * x}, OPEN))["warmup"].detail
+    assert told not in results(exported / "1")["warmup"].detail
+
+
 def test_missing_warmup_and_card_fail(tmp_path):
     version = saved(tmp_path, lambda x: {"y": 2 * x}, OPEN, write_warmup=False)
     (version / "assets.extra" / "model_card.json").write_text("{}")

@@ -62,9 +62,9 @@ def test_killed_at_any_moment_a_writer_leaves_a_whole_version_or_none(tmp_path):
 
 def test_writers_at_the_same_time_get_numbers_of_their_own(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        written = list(pool.map(write, [tmp_path] * 16))
-    assert sorted(int(path.name) for path in written) == list(range(1, 17))
-    assert list(numbered(tmp_path)) == list(range(1, 17))
+        written = list(pool.map(write, [tmp_path] * 64))
+    assert sorted(int(path.name) for path in written) == list(range(1, 65))
+    assert list(numbered(tmp_path)) == list(range(1, 65))
     assert all((path / "saved_model.pb").is_file() for path in written)
 
 
