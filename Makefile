@@ -1,5 +1,5 @@
 PYTHON ?= python3
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: run test test-backends lint bench
 

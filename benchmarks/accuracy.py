@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tyro
@@ -28,7 +28,7 @@ EXPERIMENTS = {
     "fashion_mnist_cifar_resnet20": app.Config(
         data="tfds:fashion_mnist",
         model="cifar_resnet20",
-        epochs=14,
+        epochs=12,
         batch_size=128,
         optimizer="nesterov",
         learning_rate=0.1,

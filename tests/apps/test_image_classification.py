@@ -20,6 +20,10 @@ from data import images
 ROOT = Path(__file__).parents[2]
 
 
+STOPPING = {"epochs": 20, "patience": 2, "learning_rate": 0.01, "schedule": "constant"}
+"""Settings of a run that stops early."""
+
+
 def config(out: Path, **changes) -> app.Config:
     return app.Config(**{"epochs": 2, "batch_size": 62, "out": out, **changes})
 
@@ -36,13 +40,14 @@ def weights(folder: Path) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, dict[str, float]]:
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    return folder, app.main(config(folder, epochs=8, patience=2))
+    return folder, app.main(config(folder, **STOPPING))
 
 
 def test_digits_are_learnt_and_the_run_folder_is_whole(trained):
     folder, scores = trained
     assert scores["accuracy"] > 0.9
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert 3 <= len(history(folder)) < 20
+    assert sorted(path.name for path in folder.glob("[!.]*")) == [
         "1",
         "config.json",
         "example.png",
@@ -83,8 +88,7 @@ def test_undecodable_image_fails_the_request_naming_its_index(trained):
 
 
 KILLED = """
-import os, signal, sys
-from dataclasses import replace
+import json, os, signal, sys
 from pathlib import Path
 from apps import image_classification as app
 from serving import export
@@ -100,7 +104,7 @@ def killed_at_call(module, name, number):
     setattr(module, name, counted)
 
 killed_at_call(eval(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
-app.main(app.Config(epochs=8, batch_size=62, patience=2, out=Path(sys.argv[1])))
+app.main(app.Config(**json.loads(sys.argv[5]), batch_size=62, out=Path(sys.argv[1])))
 """
 
 
@@ -115,11 +119,12 @@ app.main(app.Config(epochs=8, batch_size=62, patience=2, out=Path(sys.argv[1])))
 def test_killed_run_ends_as_if_it_had_never_been(trained, tmp_path, capsys, module, name, call):
     whole, _ = trained
     folder = tmp_path / "run"
-    command = [sys.executable, "-c", KILLED, str(folder), module, name, str(call)]
+    arguments = [str(folder), module, name, str(call), json.dumps(STOPPING)]
+    command = [sys.executable, "-c", KILLED, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert not list(folder.glob("[0-9]*"))
-    app.main(config(folder, epochs=8, patience=2))
+    app.main(config(folder, **STOPPING))
     assert "Continuing the run" in capsys.readouterr().out
     assert history(folder) == history(whole)
     for a, b in zip(weights(folder), weights(whole), strict=True):
