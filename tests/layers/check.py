@@ -176,6 +176,35 @@ def gradients(layer, inputs, training=None) -> tuple[list, list]:
     return [_numpy(g) for g in found[0]], [_numpy(g) for g in found[1]]
 
 
+def gradient_penalty(layer, x) -> np.ndarray:
+    """Gradient of |d sum(y^3) / dx|^2 to x: the second derivatives of a layer's output y."""
+
+    def cubes(x):
+        return ops.sum(layer(x) ** 3)
+
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = cubes(x)
+            penalty = tf.reduce_sum(inner.gradient(value, x) ** 2)
+        return _numpy(outer.gradient(penalty, x))
+    if BACKEND == "jax":
+        import jax
+
+        penalty = jax.grad(lambda x: ops.sum(jax.grad(cubes)(x) ** 2))
+        return _numpy(penalty(ops.convert_to_tensor(x)))
+    import torch
+
+    tensor = torch.tensor(x, requires_grad=True)
+    (slope,) = torch.autograd.grad(cubes(tensor), tensor, create_graph=True)
+    return _numpy(torch.autograd.grad((slope**2).sum(), tensor)[0])
+
+
 def assert_close(found, wanted, rtol: float = 1e-7, atol: float = 0) -> None:
     """NumPy's `assert_allclose` for tensors of any backend and dtype."""
     np.testing.assert_allclose(_numpy(found), _numpy(wanted), rtol, atol)

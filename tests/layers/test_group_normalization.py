@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from layers import GroupNormalization
-from tests.layers.check import BACKEND, assert_close, check_layer, gradients
+from tests.layers.check import assert_close, check_layer, gradient_penalty, gradients
 
 
 def normal(*shape, seed=0):
@@ -73,34 +73,6 @@ def test_second_derivatives_equal_those_of_keras():
     ours, reference = random_pair(2, 4)
     wanted = gradient_penalty(reference, x)
     assert_close(gradient_penalty(ours, x), wanted, rtol=1e-4, atol=1e-3)
-
-
-def gradient_penalty(layer, x):
-    """Gradient of |d sum(y^3) / dx|^2 to x, as a gradient penalty takes it."""
-
-    def cubes(x):
-        return ops.sum(layer(x) ** 3)
-
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        x = tf.constant(x)
-        with tf.GradientTape() as outer:
-            outer.watch(x)
-            with tf.GradientTape() as inner:
-                inner.watch(x)
-                value = cubes(x)
-            penalty = tf.reduce_sum(inner.gradient(value, x) ** 2)
-        return outer.gradient(penalty, x).numpy()
-    if BACKEND == "jax":
-        import jax
-
-        return jax.grad(lambda x: ops.sum(jax.grad(cubes)(x) ** 2))(ops.convert_to_tensor(x))
-    import torch
-
-    tensor = torch.tensor(x, requires_grad=True)
-    (slope,) = torch.autograd.grad(cubes(tensor), tensor, create_graph=True)
-    return torch.autograd.grad((slope**2).sum(), tensor)[0].numpy()
 
 
 def test_large_mean_costs_no_digits():

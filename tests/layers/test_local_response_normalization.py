@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from layers import LocalResponseNormalization
-from tests.layers.check import BACKEND, assert_close, check_layer, gradients
+from tests.layers.check import BACKEND, assert_close, check_layer, gradient_penalty, gradients
 
 
 def normal(*shape):
@@ -51,6 +51,16 @@ def test_values_and_gradients_equal_those_of_tensorflow(depth_radius, beta):
     assert_close(ours, reference, rtol=1e-5)
     found, wanted = (tape.gradient(y, x, output_gradients=direction) for y in (ours, reference))
     assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_second_derivatives_equal_those_of_the_formula():
+    def formula(x):
+        channels = [ops.sum(x[..., max(0, i - 1) : i + 2] ** 2, axis=-1) for i in range(5)]
+        return x / (1 + 0.3 * ops.stack(channels, axis=-1)) ** 0.75
+
+    x = normal(2, 3, 2, 5)
+    found = gradient_penalty(LocalResponseNormalization(1, 1.0, 0.3, 0.75), x)
+    assert_close(found, gradient_penalty(formula, x), rtol=1e-4, atol=1e-4)
 
 
 def test_large_half_precision_activations_do_not_overflow():
