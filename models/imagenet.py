@@ -177,11 +177,10 @@ def download(name: str, include_top: bool) -> keras.Model:
     except Exception as error:  # Keras raises a plain Exception when a download fails.
         url = preset.url(include_top)
         raise ConnectionError(
-            f"The ImageNet weights of {name} could not be loaded ({error}). They were looked for in "
-            f"the cache of Keras and then at {url}. Without a network, get that file elsewhere and "
-            f"put it into the folder `models` of the cache, as "
-            f"~/.keras/models/{url.rsplit('/', 1)[1]}, or set KERAS_HOME to a folder that has it "
-            "in `models`."
+            f"The ImageNet weights of {name} could not be loaded ({error}). They were looked for "
+            f"in the cache of Keras and then at {url}. Without a network, fetch that file "
+            f"elsewhere and save it as ~/.keras/models/{url.rsplit('/', 1)[1]}, or set KERAS_HOME "
+            "to a folder that has it in its `models`."
         ) from error
 
 

@@ -63,7 +63,7 @@ class WithAuxiliaryHeads(keras.Model):
 
     def without_heads(self) -> keras.Model:
         """Returns the model of the first output alone, with the same layers and weights."""
-        return keras.Model(self.inputs, self.outputs[0], name=self.name)
+        return keras.Model(self.input, self.outputs[0], name=self.name)
 
 
 def googlenet(

@@ -13,7 +13,7 @@ from models.imagenet import (
     with_preprocessing,
 )
 
-SIDES = {"inception_v3": 75, "inception_resnet_v2": 75}
+SIDES = {"inception_v3": 75, "inception_resnet_v2": 75, "mobilenet": 64}
 PREPROCESS = {
     "caffe": keras.applications.resnet.preprocess_input,
     "tf": keras.applications.mobilenet.preprocess_input,
@@ -24,13 +24,15 @@ def randomize(model: keras.Model) -> None:
     """Gives all weights values that no initialiser gives, of a size that lets signals through."""
     random = np.random.default_rng(0)
     for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance"):
-            # Around the half that kernels and ReLU leave of a variance.
-            weight.assign(random.uniform(0.3, 0.9, weight.shape))
-        elif weight.name == "kernel" and weight.shape[-1] == 1:
+        if weight.name == "kernel" and weight.shape[-1] == 1:
             # Depthwise, which initialisers take for a kernel over all channels.
             weight.assign(random.normal(0, 0.5, weight.shape))
-        elif weight.name != "kernel":
+        elif weight.name == "kernel":
+            # From Glorot's variance to He's, which ReLU needs.
+            weight.assign(weight * 2**0.5)
+        elif weight.name in ("gamma", "moving_variance"):
+            weight.assign(random.uniform(0.6, 1.4, weight.shape))
+        else:
             weight.assign(random.normal(0, 0.1, weight.shape))
 
 
