@@ -207,7 +207,7 @@ def test_mixed_precision_gives_logits_in_float32(name):
     [
         (partial(vgg, depth=12), "`depth` must be one of"),
         (partial(resnet, depth=20), "`depth` must be one of"),
-        (partial(resnet, stride_in="5x5"), "`stride_in` must be 1x1 or 3x3"),
+        (partial(MODELS["resnet50"], stride_in="5x5"), "`stride_in` must be 1x1 or 3x3"),
         (partial(cifar_resnet, depth=18), "`depth` must be one of"),
         (partial(mobilenet, width=0), "`width` must be above 0"),
         (partial(vit, size="huge"), "`size` must be one of tiny, small"),
