@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.predict import FilePredictor, as_plain, as_table, main
+from serving.predict import FilePredictor, as_plain, as_table, main, quiet
 from tests.serving.conftest import encoded
 
 
@@ -105,3 +106,10 @@ def test_a_table_has_a_row_a_rank_or_a_row_a_file():
         "text",
         "float32 (4, 4)  [1, 2]",
     ]
+
+
+def test_quiet_hides_only_what_is_written_within(capfd):
+    with quiet():
+        os.write(2, b"noise")
+    os.write(2, b"news")
+    assert capfd.readouterr().err == "news"
