@@ -219,13 +219,13 @@ def transfer(
     # A source without head gives nothing to what is met before its own last layer.
     takers = takers[len(takers) - len(givers) :]
     first = next(layer for layer in source.layers if layer.weights)
-    normalization = None
-    for giver, taker in zip(givers, takers, strict=True):
+    # What normalises a convolution's output is met just before the convolution.
+    normalizations = [takers[0], *takers[:-1]]
+    for giver, taker, normalization in zip(givers, takers, normalizations, strict=True):
         values = {weight.name: keras.ops.convert_to_numpy(weight) for weight in giver.weights}
         if "moving_mean" in values:
             values.setdefault("gamma", np.ones_like(values["beta"]))
             values["moving_variance"] = values["moving_variance"] + giver.epsilon - taker.epsilon
-            normalization = taker
         elif "bias" in values and not taker.use_bias:
             normalization.moving_mean.assign(normalization.moving_mean - values["bias"])
         if giver is first and mode == "caffe":

@@ -4,7 +4,7 @@ from functools import partial
 
 import keras
 
-from models.inception_module import Conv, Pool, convolution, inception_module
+from models.inception_module import Branch, Conv, Pool, convolution, inception_module
 from models.parts import pooling, require_input
 
 
@@ -76,19 +76,25 @@ def _block(x, branches, scale: float, norm: str, name: str, rectify: bool = True
     return keras.layers.ReLU(name=f"{name}_relu")(x) if rectify else x
 
 
-_MODULE = (
+_MODULE: tuple[Branch, ...] = (
     [Conv(96, 1)],
     [Conv(48, 1), Conv(64, 5)],
     [Conv(64, 1), Conv(96, 3), Conv(96, 3)],
     [Pool("average"), Conv(64, 1)],
 )
-_BLOCK_35 = (
+_BLOCK_35: tuple[Branch, ...] = (
     [Conv(32, 1)],
     [Conv(32, 1), Conv(32, 3)],
     [Conv(32, 1), Conv(48, 3), Conv(64, 3)],
 )
-_BLOCK_17 = ([Conv(192, 1)], [Conv(128, 1), Conv(160, (1, 7)), Conv(192, (7, 1))])
-_BLOCK_8 = ([Conv(192, 1)], [Conv(192, 1), Conv(224, (1, 3)), Conv(256, (3, 1))])
+_BLOCK_17: tuple[Branch, ...] = (
+    [Conv(192, 1)],
+    [Conv(128, 1), Conv(160, (1, 7)), Conv(192, (7, 1))],
+)
+_BLOCK_8: tuple[Branch, ...] = (
+    [Conv(192, 1)],
+    [Conv(192, 1), Conv(224, (1, 3)), Conv(256, (3, 1))],
+)
 
 
 def _reduction_a(pool: str):

@@ -48,7 +48,7 @@ def application(preset: Preset, side: int, include_top: bool = True) -> keras.Mo
 def random_images(height: int, width: int) -> np.ndarray:
     """Two images of noise, a dark and a bright one."""
     noise = np.random.default_rng(1).uniform(0, 0.5, (2, height, width, 3)).astype("float32")
-    return noise + np.float32([0, 0.5])[:, None, None, None]
+    return noise + np.array([0, 0.5], "float32").reshape(2, 1, 1, 1)
 
 
 def largest_difference(answer, expected) -> float:

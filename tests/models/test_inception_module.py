@@ -13,8 +13,10 @@ from models.inception_v2 import inception_v2
 from models.inception_v3 import inception_v3
 from models.inception_v4 import inception_v4
 
+googlenet_without_heads = partial(googlenet, auxiliary=False)
+
 SMALLEST = {
-    partial(googlenet, auxiliary=False): 1,
+    googlenet_without_heads: 1,
     googlenet: 65,
     inception_v2: 1,
     inception_v3: 75,
@@ -22,8 +24,6 @@ SMALLEST = {
     inception_resnet_v2: 75,
 }
 """Least height and width, in pixels."""
-
-PLAIN = list(SMALLEST)[:1] + list(SMALLEST)[2:]
 
 
 def name_of(build) -> str:
@@ -90,23 +90,32 @@ def test_grids_are_the_published_ones(build):
         assert model.get_layer(name).output.shape == (None, side, side, channels)
 
 
-@pytest.mark.parametrize("build", PLAIN, ids=name_of)
-def test_choices_of_norm_and_pool_keep_every_shape(build):
-    side = max(SMALLEST[build], 64)
-    published = blueprint(build, side).get_layer("logits").input.shape
-    for norm, pool in (
-        ("group", "average"),
-        ("layer", "lp"),
-        ("none", "mixed"),
-        ("batch", "stochastic"),
-        ("batch", "spectral"),
-    ):
-        model = blueprint(build, side, norm=norm, pool=pool)
-        kinds = {type(layer).__name__ for layer in model.layers}
-        assert ("BatchNormalization" in kinds) == (norm == "batch")
-        assert ("GroupNormalization" in kinds) == (norm in ("group", "layer"))
-        assert model.get_layer("logits").input.shape == published
-        assert any(kind.lower().startswith(pool) for kind in kinds)
+@pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])
+@pytest.mark.parametrize("build", [googlenet_without_heads, inception_v2], ids=name_of)
+def test_norm_normalizes_every_convolution(build, norm):
+    check_kinds(blueprint(build, 32, norm=norm), norm, "max")
+
+
+@pytest.mark.parametrize("pool", ["average", "lp", "mixed", "stochastic", "spectral"])
+@pytest.mark.parametrize("build", [googlenet_without_heads, inception_v2], ids=name_of)
+def test_pool_shrinks_as_the_published_one(build, pool):
+    check_kinds(blueprint(build, 63, norm="batch", pool=pool), "batch", pool)
+
+
+@pytest.mark.parametrize("build", [inception_v3, inception_v4, inception_resnet_v2], ids=name_of)
+def test_large_networks_take_other_norms_and_pools(build):
+    check_kinds(blueprint(build, 75, norm="group", pool="spectral"), "group", "spectral")
+
+
+def check_kinds(model: keras.Model, norm: str, pool: str) -> None:
+    kinds = [type(layer).__name__ for layer in model.layers]
+    normalizations = {"batch": "BatchNormalization", "none": ""}.get(norm, "GroupNormalization")
+    convolutions = sum(kind in ("Conv2D", "SeparableConv2D") for kind in kinds)
+    # The last convolution of a residual block is linear.
+    linear = kinds.count("Rescaling")
+    assert kinds.count(normalizations) == (0 if norm == "none" else convolutions - linear)
+    assert any(kind.lower().startswith(pool) for kind in kinds)
+    assert model.output_shape == (None, 5)
 
 
 def test_loss_falls_on_one_batch_and_the_model_survives_saving(tmp_path):
