@@ -69,12 +69,13 @@ def fit(
     """
     run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks, verbose)
     state = checkpoint.load() if checkpoint else None
-    run.build(next(iter(batches(0))))
+    remaining = batches(state["step"] if state else 0)
+    run.build(remaining.element_spec)
     with _stop_signals() as stop_asked:
         run.callbacks.on_train_begin()
         if state:
             run.restore(state)
-        iterator = iter(run.strategy.experimental_distribute_dataset(_by_data(batches(run.step))))
+        iterator = iter(run.strategy.experimental_distribute_dataset(_by_data(remaining)))
         while run.step < epochs * steps_per_epoch and not model.stop_training:
             _epoch(run, iterator, validation, checkpoint_every or steps_per_epoch, stop_asked)
         run.callbacks.on_train_end()
@@ -110,8 +111,11 @@ class _Run:
             else model.train_step
         )
 
-    def build(self, batch):
+    def build(self, element_spec):
         """Creates optimizer and metric variables, which a traced step under a strategy cannot."""
+        batch = tf.nest.map_structure(
+            lambda spec: tf.zeros([size or 1 for size in spec.shape], spec.dtype), element_spec
+        )
         with self.strategy.scope():
             self.model.optimizer.build(self.model.trainable_variables)
             self._test_step(batch)

@@ -1,17 +1,8 @@
 """Small images on disk."""
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
-
-
-@pytest.fixture(autouse=True)
-def clean_keras():
-    """Leaves out clearing the session, which would take longer than most of these tests."""
-    keras.utils.set_random_seed(0)
-    yield
-    keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture
