@@ -243,11 +243,11 @@ def labelled_batches(config: Config, data: images.Images, examples) -> tf.data.D
 def build(config: Config, data: images.Images) -> keras.Model:
     choices = {"norm": config.norm, "pool": config.pool}
     choices = {name: choice for name, choice in choices.items() if choice is not None}
-    sizes = {"input_shape": data.input_shape, "num_classes": len(data.classes)}
+    shape, num_classes = data.input_shape, len(data.classes)
     if config.preset == "imagenet":
-        return pretrained(config.model, **sizes, trainable=not config.freeze)
+        return pretrained(config.model, shape, num_classes, trainable=not config.freeze)
     try:
-        return MODELS[config.model](**sizes, **choices)
+        return MODELS[config.model](input_shape=shape, num_classes=num_classes, **choices)
     except TypeError as error:
         raise ValueError(f"{config.model} has no such choice: {error}") from error
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -38,7 +39,7 @@ class Config:
     """Highest step size."""
 
 
-WINDOW = {"pool_size": 3, "strides": 2, "padding": "same"}
+WINDOW: dict[str, Any] = {"pool_size": 3, "strides": 2, "padding": "same"}
 
 POOLINGS: dict[str, Callable[[], keras.layers.Layer]] = {
     "max": lambda: keras.layers.MaxPooling2D(**WINDOW),

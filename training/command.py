@@ -21,7 +21,7 @@ def run(main: Callable[[Any], dict[str, float]], config_class: type, description
         config_class: Frozen dataclass with a docstring below each field.
         description: The app's docstring, shown by `--help`.
     """
-    config = tyro.cli(config_class, description=description)
+    config: Any = tyro.cli(config_class, description=description)
     try:
         main(config)
     except Interrupted as stop:

@@ -127,7 +127,7 @@ def _report_html(run: Run) -> str:
         f"<h2>Scores on {run.num_test} test examples</h2>",
         _table(scores, heading=None, style="scores"),
     ]
-    if run.history and next(iter(run.history.values())):
+    if any(run.history.values()):
         parts += ["<h2>Learning curves</h2>", _figure("", learning_curves(run.history))]
     for caption, figure in run.figures:
         parts += [f"<h2>{html.escape(caption)}</h2>", _figure(caption, figure)]

@@ -72,5 +72,5 @@ def test_slow_wave_keeps_its_shape_and_fast_one_vanishes():
 
 
 def test_bad_padding_is_refused():
-    with pytest.raises(ValueError, match="`padding` must be .valid. or .same."):
+    with pytest.raises(ValueError, match=r"`padding` must be .valid. or .same."):
         SpectralPooling2D(padding="full")
