@@ -1,0 +1,274 @@
+"""Receptive fields: which pixels of the image a unit of each layer sees."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+import layers
+
+CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
+POOLINGS = (
+    keras.layers.AveragePooling2D,
+    keras.layers.MaxPooling2D,
+    layers.LpPooling2D,
+    layers.MixedPooling2D,
+    layers.StochasticPooling2D,
+)
+WHOLE_IMAGE = (
+    keras.layers.Flatten,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+    layers.SpectralPooling2D,
+)
+MERGES = (
+    keras.layers.Add,
+    keras.layers.Average,
+    keras.layers.Concatenate,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
+    keras.layers.Multiply,
+    keras.layers.Subtract,
+)
+PIXEL_BY_PIXEL = (
+    keras.layers.Activation,
+    keras.layers.BatchNormalization,
+    keras.layers.Dense,
+    keras.layers.Dropout,
+    keras.layers.ELU,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.GroupNormalization,
+    keras.layers.Identity,
+    keras.layers.LayerNormalization,
+    keras.layers.LeakyReLU,
+    keras.layers.Normalization,
+    keras.layers.PReLU,
+    keras.layers.ReLU,
+    keras.layers.Rescaling,
+    keras.layers.Softmax,
+    keras.layers.SpatialDropout2D,
+    layers.GroupNormalization,
+    layers.LocalResponseNormalization,
+)
+
+
+class ReceptiveField(NamedTuple):
+    """What the units of a layer see; each pair is height and width, in pixels of the image.
+
+    Args:
+        name: The layer's name.
+        size: Pixels that a unit sees, those beyond the image's border included.
+        stride: Pixels between the fields of two neighbouring units; 0 where every unit sees the
+            whole image.
+        centre: Where the middle of the first unit's field lies; (0, 0) is the middle of the first
+            pixel. Negative if it lies in the padding.
+    """
+
+    name: str
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    centre: tuple[float, float]
+
+
+class _Span(NamedTuple):
+    """Unit i sees the pixels from `start + i * stride` on, `size` of them, along one axis."""
+
+    start: int
+    size: int
+    stride: int
+
+
+_Spans = tuple[_Span, _Span]
+
+
+def receptive_field(model: keras.Model) -> list[ReceptiveField]:
+    """Computes the receptive field of every layer of a convolutional model.
+
+    A window of k pixels, d apart, at steps of s, with p pixels of padding before the image, makes
+    of a field of `size`, `stride` and `start` one of `size + (k - 1) d stride`, `s stride` and
+    `start - p stride`. Where branches meet, a unit sees the pixels from the first to the last
+    that any of them sees. Statistics of group and layer normalisation over all positions are not
+    counted.
+
+    Reference:
+        Araujo, Norris & Sim, Computing Receptive Fields of Convolutional Neural Networks, 2019,
+        eq. 2, 5 and 6. https://distill.pub/2019/computing-receptive-fields
+
+    Args:
+        model: A functional or sequential model of images of known height and width, each layer
+            used once. Its layers: convolutions, pooling, padding, branches that are added or
+            concatenated, and what treats each pixel by itself; layers after flattening or global
+            pooling see the whole image.
+
+    Returns:
+        One row a layer, in the order of the computation. Layers of a model inside the model are
+        named `model/layer`.
+    """
+    model = keras.Model(model.inputs, model.outputs)
+    data_format = _data_format(model)
+    spans = {id(tensor): (_Span(0, 1, 1), _Span(0, 1, 1)) for tensor in model.inputs}
+    sides = _sides(model.inputs[0], data_format)
+    if None in sides:
+        raise ValueError(
+            f"`model` must have inputs of known height and width. Received: {model.input_shape}"
+        )
+    whole = (_Span(0, sides[0], 0), _Span(0, sides[1], 0))
+    return _walk(model, spans, whole, data_format)
+
+
+def receptive_field_table(rows: Iterable[ReceptiveField]) -> str:
+    """Formats the rows of `receptive_field` as a text table, one line a layer.
+
+    Height and width are told apart only where they differ.
+    """
+
+    def cell(pair) -> str:
+        return " x ".join(f"{value:g}" for value in (pair[:1] if pair[0] == pair[1] else pair))
+
+    heads = ("layer", "size", "stride", "centre of the first unit")
+    lines = [heads, *((r.name, cell(r.size), cell(r.stride), cell(r.centre)) for r in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    )
+
+
+def _walk(model, spans: dict[int, _Spans], whole: _Spans, data_format: str, prefix: str = ""):
+    """Rows of the model's layers; adds the spans of its tensors to those of its inputs."""
+    rows = []
+    for operation in model.operations:
+        if isinstance(operation, keras.layers.InputLayer):
+            continue
+        inputs, outputs = keras.tree.flatten(operation.input), keras.tree.flatten(operation.output)
+        seen = [spans[id(tensor)] for tensor in inputs]
+        if isinstance(operation, keras.Model):
+            inner = keras.Model(operation.inputs, operation.outputs)
+            spans.update(zip(map(id, inner.inputs), seen, strict=True))
+            rows += _walk(inner, spans, whole, data_format, f"{prefix}{operation.name}/")
+            for outside, inside in zip(outputs, inner.outputs, strict=True):
+                spans[id(outside)] = spans[id(inside)]
+            continue
+        found = _after(operation, inputs, outputs, seen, whole, data_format)
+        spans.update((id(tensor), found) for tensor in outputs)
+        if isinstance(operation, keras.layers.Layer):
+            rows.append(_row(prefix + operation.name, found))
+    return rows
+
+
+def _row(name: str, spans: _Spans) -> ReceptiveField:
+    height, width = spans
+    return ReceptiveField(
+        name,
+        (height.size, width.size),
+        (height.stride, width.stride),
+        (height.start + (height.size - 1) / 2, width.start + (width.size - 1) / 2),
+    )
+
+
+def _after(operation, inputs, outputs, seen: list[_Spans], whole: _Spans, data_format) -> _Spans:
+    """What the units after an operation see, given what those before it see."""
+    layer = operation.layer if isinstance(operation, keras.layers.Wrapper) else operation
+    before = _sides(inputs[0], data_format)
+    moves = _sides(outputs[0], data_format) not in [_sides(each, data_format) for each in inputs]
+    if isinstance(layer, CONVOLUTIONS):
+        return _slid(seen[0], before, layer.kernel_size, layer)
+    if isinstance(layer, POOLINGS):
+        return _slid(seen[0], before, layer.pool_size, layer)
+    if isinstance(layer, keras.layers.ZeroPadding2D):
+        (top, _), (left, _) = layer.padding
+        return _shifted(seen[0][0], -top), _shifted(seen[0][1], -left)
+    if isinstance(layer, WHOLE_IMAGE):
+        return whole if moves else seen[0]
+    if isinstance(layer, PIXEL_BY_PIXEL):
+        return seen[0]
+    if all(span.stride == 0 for spans in seen for span in spans):
+        return whole
+    is_function = not isinstance(layer, keras.layers.Layer)  # of keras.ops
+    if not moves and (is_function or isinstance(layer, MERGES)):
+        return _union(seen, 0, layer.name), _union(seen, 1, layer.name)
+    if is_function and len(seen) == 1:
+        return _picked(seen[0], inputs[0], outputs[0], data_format)
+    raise ValueError(
+        "`model` must consist of layers whose windows are known: "
+        f"{', '.join(kind.__name__ for kind in (*CONVOLUTIONS, *POOLINGS))} and layers that treat "
+        f"each pixel by itself. Received: layer {layer.name!r} of type {type(layer).__name__}"
+    )
+
+
+def _slid(spans: _Spans, sides, windows, layer: Any) -> _Spans:
+    """After a convolution or pooling over images of these sides."""
+    dilation = layer.dilation_rate if isinstance(layer, CONVOLUTIONS) else (1, 1)
+    after = []
+    for axis, span in enumerate(spans):
+        stride, reach = layer.strides[axis], (windows[axis] - 1) * dilation[axis]
+        padding = 0
+        if layer.padding == "same":
+            padding = max((sides[axis] - 1) // stride * stride + reach + 1 - sides[axis], 0) // 2
+        span = _shifted(span, -padding)
+        after.append(_Span(span.start, span.size + reach * span.stride, span.stride * stride))
+    return after[0], after[1]
+
+
+def _shifted(span: _Span, pixels: int) -> _Span:
+    return span._replace(start=span.start + pixels * span.stride)
+
+
+def _union(seen: list[_Spans], axis: int, name: str) -> _Span:
+    """What is seen through several branches that meet."""
+    spans = [each[axis] for each in seen]
+    if any(span.stride == 0 for span in spans):
+        return next(span for span in spans if span.stride == 0)
+    if len({span.stride for span in spans}) > 1:
+        raise ValueError(
+            "Branches must have the same stride where they meet. Received: "
+            f"strides {[span.stride for span in spans]} at layer {name!r}"
+        )
+    start = min(span.start for span in spans)
+    end = max(span.start + span.size for span in spans)
+    return _Span(start, end - start, spans[0].stride)
+
+
+def _picked(spans: _Spans, before, after, data_format: str) -> _Spans:
+    """After an operation that only picks pixels, such as a slice with steps.
+
+    Runs it on images that hold the number of each row, then of each column.
+    """
+    pick = keras.Model(before, after)
+    found = []
+    for axis, span in enumerate(spans):
+        place = axis + (1 if data_format == "channels_last" else 2)
+        numbers = np.arange(before.shape[place], dtype="float32")
+        shape = [1, 1, 1, 1]
+        shape[place] = -1
+        image = np.broadcast_to(numbers.reshape(shape), (1, *before.shape[1:]))
+        picked = keras.ops.convert_to_numpy(keras.ops.max(pick(image), axis=_others(place)))
+        step = int(picked[1] - picked[0]) if len(picked) > 1 else 1
+        if not np.array_equal(picked, picked[0] + step * np.arange(len(picked))):
+            raise ValueError(
+                "`model` must change the size of images by convolution, pooling, padding or "
+                f"evenly spaced slices. Received: an operation that makes {after.name}"
+            )
+        shifted = _shifted(span, int(picked[0]))
+        found.append(shifted._replace(stride=step * span.stride))
+    return found[0], found[1]
+
+
+def _others(place: int) -> tuple[int, ...]:
+    return tuple(axis for axis in range(4) if axis != place)
+
+
+def _data_format(model: keras.Model) -> str:
+    windows = (layer for layer in model.layers if isinstance(layer, (*CONVOLUTIONS, *POOLINGS)))
+    first = next(windows, None)
+    return keras.config.image_data_format() if first is None else first.data_format
+
+
+def _sides(tensor, data_format: str) -> tuple:
+    return tuple(tensor.shape[1:3] if data_format == "channels_last" else tensor.shape[2:4])
