@@ -136,7 +136,7 @@ def _check_gradients(layer, inputs) -> None:
 
 
 def gradients(layer, inputs, training=None) -> tuple[list, list]:
-    """Gradients of a fixed random projection of a built layer's output, as NumPy arrays.
+    """Gradients of a fixed random projection of a layer's output, as NumPy arrays.
 
     Returns: those to the trainable weights and those to the inputs.
     """
@@ -148,8 +148,10 @@ def gradients(layer, inputs, training=None) -> tuple[list, list]:
         direction = np.random.default_rng(1).normal(size=tuple(output.shape)) / 8
         return ops.sum(ops.cast(output, "float32") * ops.cast(direction, "float32"))
 
-    trainable = [v.value for v in layer.trainable_variables]
     tensors = _tensors(inputs)
+    if not layer.built:
+        layer(_one(tensors))
+    trainable = [v.value for v in layer.trainable_variables]
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
