@@ -193,7 +193,7 @@ def _after(operation, inputs, outputs, seen: list[_Spans], whole: _Spans, data_f
     is_function = not isinstance(layer, keras.layers.Layer)  # of keras.ops
     if not moves and (is_function or isinstance(layer, MERGES)):
         return _union(seen, 0, layer.name), _union(seen, 1, layer.name)
-    if is_function and len(seen) == 1:
+    if len(seen) == 1 and (is_function or isinstance(layer, keras.layers.Cropping2D)):
         return _picked(seen[0], inputs[0], outputs[0], data_format)
     raise ValueError(
         "`model` must consist of layers whose windows are known: "
