@@ -37,12 +37,29 @@ def test_power_one_is_average_pooling_of_absolute_values(padding):
     assert_close(LpPooling2D(3, 2, padding, p=1.0)(x), average(np.abs(x)), rtol=1e-5)
 
 
-def test_large_power_comes_close_to_max_pooling_without_overflow():
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("p", [1.5, 2.0, 7.0])
+def test_equals_power_means_written_out(padding, p):
+    x = normal(2, 7, 6, 3)
+    y = ops.convert_to_numpy(LpPooling2D((3, 2), (2, 3), padding, p=p)(x))
+    # "same" adds a row on both sides of 7 rows, and nothing to 6 columns.
+    top = 1 if padding == "same" else 0
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            first = 2 * i - top
+            window = np.abs(x[:, max(first, 0) : first + 3, 3 * j : 3 * j + 2])
+            assert_close(y[:, i, j], (window**p).mean(axis=(1, 2)) ** (1 / p), rtol=1e-5)
+
+
+@pytest.mark.parametrize("p", [64, 512])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_large_power_comes_close_to_max_pooling_without_overflow(p, dtype):
     x = 1e3 * normal(2, 6, 6, 3)
+    layer = LpPooling2D(p=p, dtype=dtype)
     largest = ops.convert_to_numpy(keras.layers.MaxPooling2D(2)(np.abs(x)))
-    for dtype in ("float32", "mixed_float16", "mixed_bfloat16"):
-        y = LpPooling2D(p=512, dtype=dtype)(x)
-        assert_close(y, largest, rtol=1.5e-2)
+    y = ops.convert_to_numpy(ops.cast(layer(x), "float32"))
+    assert (y <= 1.01 * largest).all() and (y >= 0.99 * 4 ** (-1 / p) * largest).all()
+    assert np.isfinite(gradients(layer, x)[1][0]).all()
 
 
 def test_gradient_of_zeros_is_finite_and_of_others_as_written_out():
@@ -60,6 +77,7 @@ def test_gradient_of_zeros_is_finite_and_of_others_as_written_out():
     ("arguments", "message"),
     [
         ({"p": 0.5}, "`p` must be at least 1"),
+        ({"p": float("inf")}, "`p` must be at least 1 and finite"),
         ({"pool_size": 0}, "`pool_size` must be a positive integer"),
         ({"strides": (1, 2, 3)}, "`strides` must be a positive integer or two"),
         ({"padding": "full"}, "`padding` must be .valid. or .same."),
@@ -74,5 +92,7 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_bad_inputs_are_refused():
     with pytest.raises(ValueError, match="four axes"):
         LpPooling2D()(np.zeros((2, 4, 4)))
+    with pytest.raises(ValueError, match="Height and width must be known"):
+        LpPooling2D().build((None, None, 4, 1))
     with pytest.raises(ValueError, match="must be at most the image"):
         LpPooling2D(5)(np.zeros((2, 4, 4, 1)))

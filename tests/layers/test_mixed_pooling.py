@@ -30,6 +30,28 @@ def test_one_window_by_hand():
         assert_close(ops.squeeze(MixedPooling2D(alpha=alpha)(x)), wanted)
 
 
+@pytest.mark.parametrize("size", [6, 7])
+@pytest.mark.parametrize("strides", [2, 3])
+def test_padding_counts_neither_as_maximum_nor_in_the_mean(size, strides):
+    x = normal(2, size, size, 3) - 3
+    y = ops.convert_to_numpy(MixedPooling2D(3, strides, "same", alpha=0.25)(x))
+    top = max((y.shape[1] - 1) * strides + 3 - size, 0) // 2
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            rows, columns = (
+                slice(max(strides * n - top, 0), strides * n - top + 3) for n in (i, j)
+            )
+            window = x[:, rows, columns]
+            wanted = 0.25 * window.max(axis=(1, 2)) + 0.75 * window.mean(axis=(1, 2))
+            assert_close(y[:, i, j], wanted, rtol=1e-5)
+
+
+def test_mean_of_large_half_precision_activations_does_not_overflow():
+    x = np.full((1, 4, 4, 1), 30000, "float32")
+    y = MixedPooling2D(4, dtype="mixed_float16")(x)
+    assert_close(ops.squeeze(y), 30000, rtol=1e-3)
+
+
 def test_random_is_max_or_mean_while_training_and_halfway_otherwise():
     x = normal(2, 5, 5, 3)
     largest = ops.convert_to_numpy(keras.layers.MaxPooling2D(3, 2)(x))

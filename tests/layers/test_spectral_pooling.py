@@ -23,31 +23,37 @@ def test_layer_does_what_every_layer_does(config, out):
 
 
 def cropped_spectrum(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Crops the centred spectrum of `(height, width)` and transforms back, with NumPy's FFT."""
-    for axis, count in enumerate((rows, columns)):
-        spectrum = np.moveaxis(np.fft.fft(x, axis=axis), axis, 0)
-        size = len(spectrum)
-        kept = np.zeros((count, *spectrum.shape[1:]), complex)
-        for frequency in range(-((count - 1) // 2), (count - 1) // 2 + 1):
-            kept[frequency % count] = spectrum[frequency % size]
-        if count % 2 == 0:
-            half = count // 2
-            kept[half] = (spectrum[half] + spectrum[-half % size]) / 2
-        cropped = np.fft.ifft(kept, axis=0) * count / size
-        assert np.abs(cropped.imag).max() < 1e-9  # conjugate symmetry is kept
-        x = np.moveaxis(cropped.real, 0, axis)
-    return x
+    """The paper's algorithm 1 on `(height, width)`: transform, centre crop, treat corner cases,
+    transform back."""
+    spectrum = np.fft.fftshift(np.fft.fft2(x))
+    top = x.shape[0] // 2 - rows // 2
+    left = x.shape[1] // 2 - columns // 2
+    kept = np.fft.ifftshift(spectrum[top : top + rows, left : left + columns])
+    # The frequencies of the even case that are their own conjugates are real, and the others
+    # along the same edge are conjugates of each other.
+    mirrored = np.conj(np.roll(kept[::-1, ::-1], 1, axis=(0, 1)))
+    kept = (kept + mirrored) / 2
+    shrunk = np.fft.ifft2(kept) * rows * columns / x.size
+    assert np.abs(shrunk.imag).max() < 1e-12
+    return shrunk.real
 
 
-@pytest.mark.parametrize("height", [7, 8])
-@pytest.mark.parametrize("width", [9, 10])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-def test_equals_the_cropped_spectrum_of_numpy(height, width, stride):
-    x = normal(1, height, width, 1)
-    layer = SpectralPooling2D(2, stride, "same")
-    y = layer(x)
-    wanted = cropped_spectrum(x[0, :, :, 0].astype("float64"), *y.shape[1:3])
-    assert_close(y[0, :, :, 0], wanted, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("size", [(7, 9), (7, 8), (8, 8), (12, 10), (6, 11)], ids=str)
+@pytest.mark.parametrize("strides", [2, 3, (2, 1), (1, 2)], ids=str)
+def test_equals_the_cropped_spectrum_of_numpy(size, strides):
+    x = normal(1, *size, 2)
+    y = SpectralPooling2D(2, strides, "same")(x)
+    for channel in range(2):
+        wanted = cropped_spectrum(x[0, :, :, channel].astype("float64"), *y.shape[1:3])
+        assert_close(y[0, :, :, channel], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_highest_frequency_of_an_even_crop_by_hand():
+    # Of each side the frequencies 0 and -1 are kept. Half of this wave is at (1, 1), which is
+    # left out, the other half at (-1, -1), which stays.
+    i, j = np.indices((4, 4))
+    x = np.float32(np.cos(np.pi * (i + j) / 2))[None, :, :, None]
+    assert_close(SpectralPooling2D(2)(x)[0, :, :, 0], [[0.5, -0.5], [-0.5, 0.5]], atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [5, 6])

@@ -28,6 +28,27 @@ def test_inference_by_hand():
     assert_close(ops.squeeze(StochasticPooling2D()(x)), 0.25 * 1 + 0.75 * 3)
 
 
+def test_inference_equals_weighted_means_written_out():
+    x = np.float32(np.random.default_rng(0).normal(size=(2, 7, 7, 3)))
+    y = ops.convert_to_numpy(StochasticPooling2D(3, 2, "same")(x))
+    for i in range(4):
+        for j in range(4):
+            rows, columns = (slice(max(2 * n - 1, 0), 2 * n + 2) for n in (i, j))
+            active = np.maximum(x[:, rows, columns], 0)
+            total = active.sum(axis=(1, 2))
+            wanted = (active**2).sum(axis=(1, 2)) / np.where(total > 0, total, 1)
+            assert_close(y[:, i, j], wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_mean_of_many_draws_is_the_inference():
+    x = positive(1, 5, 5, 1)
+    many = np.tile(x, (1, 1, 1, 20000))
+    layer = StochasticPooling2D(3, 2, "same", seed=4)
+    drawn = ops.convert_to_numpy(layer(many, training=True))
+    # The values lie in [0.5, 2], so a mean's deviation is below 0.75 / sqrt(20000) = 0.0053.
+    assert_close(drawn.mean(axis=-1), ops.convert_to_numpy(layer(x))[..., 0], atol=0.025)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_window_without_positive_activation_gives_zero(training):
     x = -positive(1, 4, 4, 2)
@@ -60,6 +81,27 @@ def test_gradient_reaches_only_the_drawn_pixel():
     gradient = gradients(layer, x, training=True)[1][0]
     per_window = gradient.reshape(3, 2, 2, 3, 2, 2) != 0
     assert (per_window.sum(axis=(2, 4)) == 1).all()
+
+
+def test_gradient_of_overlapping_windows_adds_up_at_the_drawn_pixels():
+    # No two pixels are equal, so that a window's draw tells its place.
+    x = np.float32(np.random.default_rng(0).permutation(7 * 7 * 4).reshape(1, 7, 7, 4) + 1)
+    drawn = StochasticPooling2D(3, 2, "same", seed=6)(x, training=True)
+    direction = np.random.default_rng(1).normal(size=tuple(drawn.shape)) / 8
+    wanted = np.zeros_like(x)
+    for value, weight in zip(ops.convert_to_numpy(drawn).flat, direction.flat, strict=True):
+        wanted[x == value] += weight
+    layer = StochasticPooling2D(3, 2, "same", seed=6)
+    layer.build(x.shape)
+    assert_close(gradients(layer, x, training=True)[1][0], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_windows_of_zeros_give_zeros_and_a_finite_gradient(training):
+    x = np.zeros((1, 5, 5, 2), "float32")
+    layer = StochasticPooling2D(3, 2, seed=0)
+    assert not ops.convert_to_numpy(layer(x, training=training)).any()
+    assert not gradients(layer, x, training=training)[1][0].any()
 
 
 def test_drawn_values_come_from_their_overlapping_windows():
