@@ -167,7 +167,7 @@ def gradients(layer, inputs, training=None) -> tuple[list, list]:
         def stateless(trainable, tensors):
             return loss(layer.stateless_call(trainable, other, _one(tensors), **call)[0])
 
-        found = jax.grad(stateless, argnums=(0, 1))(trainable, tensors)
+        found = jax.jit(jax.grad(stateless, argnums=(0, 1)))(trainable, tensors)
     else:
         import torch
 
@@ -198,7 +198,7 @@ def gradient_penalty(layer, x) -> np.ndarray:
     if BACKEND == "jax":
         import jax
 
-        penalty = jax.grad(lambda x: ops.sum(jax.grad(cubes)(x) ** 2))
+        penalty = jax.jit(jax.grad(lambda x: ops.sum(jax.grad(cubes)(x) ** 2)))
         return _numpy(penalty(ops.convert_to_tensor(x)))
     import torch
 
