@@ -56,6 +56,32 @@ class Case:
     """Makes the counterpart in PyTorch, where it has one."""
 
 
+def draw_from_patches(pool_size: int, strides: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Stochastic pooling in the usual way: patches, then a categorical draw from each."""
+
+    def pool(x):
+        window, step = [1, pool_size, pool_size, 1], [1, strides, strides, 1]
+        patches = tf.image.extract_patches(tf.nn.relu(x), window, step, [1, 1, 1, 1], "VALID")
+        batch, down, across, _ = patches.shape
+        patches = tf.reshape(patches, (-1, pool_size**2, x.shape[3]))
+        patches = tf.reshape(tf.transpose(patches, (0, 2, 1)), (-1, pool_size**2))
+        places = tf.random.stateless_categorical(tf.math.log(patches + 1e-20), 1, seed=(0, 3))
+        drawn = tf.gather(patches, places, axis=1, batch_dims=1)
+        return tf.reshape(drawn, (batch, down, across, x.shape[3]))
+
+    return pool
+
+
+def crop_spectrum(x):
+    """Spectral pooling to half the height and width by Fourier transforms."""
+    spectrum = tf.signal.fft2d(tf.cast(tf.transpose(x, (0, 3, 1, 2)), tf.complex64))
+    spectrum = tf.signal.fftshift(spectrum, axes=(2, 3))
+    height, width = x.shape[1:3]
+    spectrum = spectrum[:, :, height // 4 : -height // 4, width // 4 : -width // 4]
+    shrunk = tf.signal.ifft2d(tf.signal.ifftshift(spectrum, axes=(2, 3)))
+    return tf.transpose(tf.math.real(shrunk), (0, 2, 3, 1)) / 4
+
+
 CASES = [
     Case(
         "GroupNormalization",
@@ -70,6 +96,53 @@ CASES = [
         "tf.nn.local_response_normalization",
         lambda: lambda x: tf.nn.local_response_normalization(x, 5, 1.0, 1e-4, 0.75),
         lambda: torch.nn.LocalResponseNorm(11, 11e-4, 0.75, 1.0),
+    ),
+    Case(
+        "StochasticPooling2D 2 x 2",
+        lambda: layers.StochasticPooling2D(2),
+        "draws from extracted patches",
+        lambda: draw_from_patches(2, 2),
+    ),
+    Case(
+        "StochasticPooling2D 3 x 3 / 2",
+        lambda: layers.StochasticPooling2D(3, 2),
+        "draws from extracted patches",
+        lambda: draw_from_patches(3, 2),
+    ),
+    Case(
+        "StochasticPooling2D 2 x 2 and max",
+        lambda: layers.StochasticPooling2D(2),
+        "keras.layers.MaxPooling2D",
+        lambda: keras.layers.MaxPooling2D(2),
+        lambda: torch.nn.MaxPool2d(2),
+    ),
+    Case(
+        "StochasticPooling2D 3 x 3 / 2 and max",
+        lambda: layers.StochasticPooling2D(3, 2),
+        "keras.layers.MaxPooling2D",
+        lambda: keras.layers.MaxPooling2D(3, 2),
+        lambda: torch.nn.MaxPool2d(3, 2),
+    ),
+    Case(
+        "LpPooling2D 2 x 2, p = 2",
+        lambda: layers.LpPooling2D(2),
+        "root of TensorFlow's average of squares",
+        lambda: lambda x: tf.sqrt(tf.nn.avg_pool2d(tf.square(x), 2, 2, "VALID")),
+        lambda: torch.nn.LPPool2d(2.0, 2),
+    ),
+    Case(
+        "MixedPooling2D 2 x 2",
+        lambda: layers.MixedPooling2D(2),
+        "mean of TensorFlow's two poolings",
+        lambda: (
+            lambda x: (tf.nn.max_pool2d(x, 2, 2, "VALID") + tf.nn.avg_pool2d(x, 2, 2, "VALID")) / 2
+        ),
+    ),
+    Case(
+        "SpectralPooling2D 2 x 2",
+        lambda: layers.SpectralPooling2D(2),
+        "Fourier transforms of TensorFlow",
+        lambda: crop_spectrum,
     ),
 ]
 

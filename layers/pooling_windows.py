@@ -93,8 +93,8 @@ class _Pooling2D(keras.layers.Layer):
         (high, wide), (tall, broad) = self.strides, self.pool_size
 
         def fit(x):
-            x = _fit(x, 1, -top, (down - 1) * high + tall)
-            return _fit(x, 2, -left, (across - 1) * wide + broad)
+            sizes = ((down - 1) * high + tall, (across - 1) * wide + broad)
+            return _fit(x, (-top, -left), sizes)
 
         inside = self._padded_mean(fit(ops.ones((1, *x.shape[1:3], 1), x.dtype)))
         return self._padded_mean(fit(x)) / inside
@@ -125,7 +125,7 @@ class _Pooling2D(keras.layers.Layer):
         """
         (down, top, rows), (across, left, columns) = self._grid(x.shape)
         (high, wide), channels = self.strides, x.shape[3]
-        x = _fit(_fit(x, 1, -top, rows * high), 2, -left, columns * wide)
+        x = _fit(x, (-top, -left), (rows * high, columns * wide))
         # Pixels a stride apart become neighbours: slices with steps took several times as long.
         x = ops.reshape(x, (-1, rows, high, columns, wide, channels))
         return [
@@ -143,7 +143,7 @@ class _Pooling2D(keras.layers.Layer):
         high, wide = self.strides
         cells: dict[tuple[int, int], list] = {}
         for (i, j), window in zip(self._places(), windows, strict=True):
-            shifted = _fit(_fit(window, 1, -(i // high), rows), 2, -(j // wide), columns)
+            shifted = _fit(window, (-(i // high), -(j // wide)), (rows, columns))
             cells.setdefault((i % high, j % wide), []).append(shifted)
         zeros = ops.zeros_like(next(iter(cells.values()))[0])
         x = ops.stack(
@@ -154,19 +154,19 @@ class _Pooling2D(keras.layers.Layer):
             axis=2,
         )  # (batch, rows, high, columns, wide * channels)
         x = ops.reshape(x, (-1, rows * high, columns * wide, shape[3]))
-        return _fit(_fit(x, 1, top, shape[1]), 2, left, shape[2])
+        return _fit(x, (top, left), tuple(shape[1:3]))
 
 
-def _fit(x, axis: int, start: int, size: int):
-    """Positions `start` to `start + size` along an axis, with 0 where there are none."""
-    side = x.shape[axis]
-    if (start, size) == (0, side):
-        return x
-    index = [slice(None)] * 4
-    index[axis] = slice(max(start, 0), min(start + size, side))
-    pads = [(0, 0)] * 4
-    pads[axis] = (max(-start, 0), max(start + size - side, 0))
-    return ops.pad(x[tuple(index)], pads)
+def _fit(x, starts: tuple[int, int], sizes: tuple[int, int]):
+    """Rows and columns from `starts` on, as many as `sizes`, with 0 where there are none."""
+    index, pads = [slice(None)], [(0, 0)]
+    for side, start, size in zip(x.shape[1:3], starts, sizes, strict=True):
+        index.append(slice(max(start, 0), min(start + size, side)))
+        pads.append((max(-start, 0), max(start + size - side, 0)))
+    pads.append((0, 0))
+    if sizes != tuple(x.shape[1:3]) or starts != (0, 0):
+        x = ops.pad(x[tuple(index)], pads) if any(map(any, pads)) else x[tuple(index)]
+    return x
 
 
 def _pair(value, name: str) -> tuple[int, int]:

@@ -83,7 +83,7 @@ class StochasticPooling2D(_Pooling2D):
 
         @ops.custom_gradient
         def draw(x):
-            windows = [ops.relu(pixels) for pixels in self._windows(x)]
+            windows = self._windows(ops.relu(x))
             # Laid end to end, the activations are intervals; the point falls into the first one
             # that ends beyond it. An interval without length never gets it.
             ends = list(itertools.accumulate(windows))
@@ -92,16 +92,19 @@ class StochasticPooling2D(_Pooling2D):
             drawn = windows[-1]
             for pixels, is_before in zip(windows[-2::-1], falls_before[::-1], strict=True):
                 drawn = ops.where(is_before, pixels, drawn)
-            has_drawn = drawn > 0
+            # Before the end of the drawn interval, but not before the end of the one before it.
+            falls_before.append(drawn > 0)
+            is_drawn = [
+                falls_before[0],
+                *itertools.starmap(ops.not_equal, itertools.pairwise(falls_before)),
+            ]
 
             def gradient(*arguments, upstream=None):
-                rest = arguments[0] if upstream is None else upstream
-                rest = ops.where(has_drawn, rest, 0.0)
-                shares = []
-                for is_before in falls_before:
-                    shares.append(ops.where(is_before, rest, 0.0))
-                    rest = ops.where(is_before, 0.0, rest)
-                return self._from_windows([*shares, rest], x.shape)
+                (upstream,) = arguments if upstream is None else (upstream,)
+                # Zeros of the same shape: TensorFlow is slow to choose between unlike shapes.
+                zeros = ops.zeros_like(upstream)
+                shares = [ops.where(mask, upstream, zeros) for mask in is_drawn]
+                return self._from_windows(shares, x.shape)
 
             return drawn, gradient
 

@@ -28,6 +28,14 @@ def test_inference_by_hand():
     assert_close(ops.squeeze(StochasticPooling2D()(x)), 0.25 * 1 + 0.75 * 3)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_windows_of_one_pixel_keep_its_positive_part(training):
+    x = np.array([[-1.0, 2.0], [0.0, 3.0]], "float32").reshape(1, 2, 2, 1)
+    layer = StochasticPooling2D(1)
+    assert_close(layer(x, training=training), np.maximum(x, 0))
+    assert ((gradients(layer, x, training=True)[1][0] != 0) == (x > 0)).all()
+
+
 def test_inference_equals_weighted_means_written_out():
     x = np.float32(np.random.default_rng(0).normal(size=(2, 7, 7, 3)))
     y = ops.convert_to_numpy(StochasticPooling2D(3, 2, "same")(x))
