@@ -153,7 +153,7 @@ def _flat(config: Mapping[str, Any], prefix: str = ""):
 
 def _table(rows, heading, style: str = "") -> str:
     def cell(value):
-        kind = ' class="number"' if isinstance(value, int | float) else ""
+        kind = ' class="number"' if heading and isinstance(value, int | float) else ""
         return f"<td{kind}>{html.escape(str(value))}</td>"
 
     lines = ["<tr>" + "".join(cell(value) for value in row) + "</tr>" for row in rows]
