@@ -23,7 +23,7 @@ from models.mobilenet import mobilenet
 from models.parts import NORMS, POOLS
 from models.resnet import resnet
 from models.vgg import vgg
-from models.vit import vit
+from models.vit import VIT_SIZES, ViTSize, vit
 from models.zfnet import zfnet
 
 NOT_NETWORKS = {"imagenet", "inception_module", "parts", "receptive_field"}
@@ -81,14 +81,19 @@ class Network(NamedTuple):
 NETWORKS = {
     "mlp": Network(partial(mlp, units=(16,)), 1),
     "lenet5": Network(lenet5, 12, pools=True),
-    "alexnet": Network(partial(alexnet, units=16), 64, pools=True),
-    "zfnet": Network(partial(zfnet, units=16), 53, pools=True),
-    "vgg": Network(partial(vgg, depth=11, units=16), 32, norms=True, pools=True),
+    "alexnet": Network(partial(alexnet, units=64), 64, pools=True),
+    "zfnet": Network(partial(zfnet, units=64), 53, pools=True),
+    "vgg": Network(partial(vgg, depth=11, units=64), 32, norms=True, pools=True),
     "resnet": Network(partial(resnet, depth=18), 1, norms=True, pools=True),
     "cifar_resnet": Network(cifar_resnet, 4, norms=True),
     "mobilenet": Network(partial(mobilenet, width=0.25), 32, norms=True),
-    "vit": Network(partial(vit, size="tiny"), 16),
+    "vit": Network(partial(vit, size="quick"), 16),
 }
+
+
+@pytest.fixture(autouse=True)
+def quick_vit(monkeypatch):
+    monkeypatch.setitem(VIT_SIZES, "quick", ViTSize(32, 2, 2))
 
 
 def blueprint(build: Callable[..., keras.Model], **choices) -> keras.Model:
@@ -144,9 +149,10 @@ def test_every_file_holds_a_network_of_the_app_with_the_usual_arguments(module):
 def test_the_smallest_input_learns_one_batch_and_survives_saving(name, tmp_path):
     build, side = NETWORKS[name][:2]
     model = build(input_shape=(side, side, 2), num_classes=3)
-    images, labels = random_images(side, 2), np.arange(6) % 3
+    labels = np.arange(6) % 3
+    images = random_images(side, 2) * np.float32((1 + labels) / 3)[:, None, None, None]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    # Without dropout, which makes the loss of so small a network jump.
+    # Without dropout, which makes the loss jump.
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
@@ -155,7 +161,7 @@ def test_the_smallest_input_learns_one_batch_and_survives_saving(name, tmp_path)
     for _ in range(5):
         model.reset_metrics()
         losses.append(float(model.train_on_batch(images, labels)))
-    assert min(losses[1:]) < losses[0]
+    assert losses[-1] < losses[0]
     answer = model(images)
     assert answer.shape == (6, 3) and answer.dtype == "float32" and np.isfinite(answer).all()
     model.save(tmp_path / "model.keras")
@@ -184,14 +190,15 @@ def test_every_norm_is_in_the_network_and_runs(name, norm):
 @pytest.mark.parametrize("pool", [pool for pool in POOLS if pool != "max"])
 @pytest.mark.parametrize("name", [name for name, network in NETWORKS.items() if network.pools])
 def test_every_pooling_keeps_the_shapes_and_runs(name, pool):
-    choices = {"input_shape": (64, 64, 1), "num_classes": 3}
+    side = max(32, NETWORKS[name].smallest)
+    choices = {"input_shape": (side, side, 1), "num_classes": 3}
     model = NETWORKS[name].build(**choices, pool=pool)
     published = blueprint(NETWORKS[name].build, **choices, pool="max")
     shapes = [layer.output.shape for layer in model.layers]
     assert shapes == [layer.output.shape for layer in published.layers]
     kinds = {type(layer).__name__.lower() for layer in model.layers}
     assert any(kind.startswith(pool) for kind in kinds)
-    assert np.isfinite(model(random_images(64, 1), training=True)).all()
+    assert np.isfinite(model(random_images(side, 1), training=True)).all()
 
 
 @pytest.mark.parametrize("name", ["lenet5", "cifar_resnet", "vit"])
