@@ -7,7 +7,7 @@ run: .venv/installed
 	.venv/bin/python -m apps.image_classification
 
 test: lint
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n 2
 
 lint: .venv/installed
 	.venv/bin/ruff check .

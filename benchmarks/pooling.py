@@ -31,7 +31,7 @@ class Config:
     """Folder of the CIFAR-10 subset."""
     seeds: int = 3
     """Runs of each pooling."""
-    epochs: int = 15
+    epochs: int = 10
     """Passes over the 5000 training images."""
     batch_size: int = 64
     """Images a step."""
