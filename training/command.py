@@ -27,7 +27,7 @@ def run(main: Callable[[Any], dict[str, float]], config_class: type, description
     except Interrupted as stop:
         print(f"\n{stop}", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, FileNotFoundError, NotFinite) as error:
+    except (ValueError, OSError, NotFinite) as error:
         if os.environ.get("HORNBOOK_TRACEBACK"):
             raise
         print(f"\nError: {error}", file=sys.stderr)

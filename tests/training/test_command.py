@@ -32,7 +32,7 @@ def test_fields_are_set_from_the_command_line(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("two cats"), FileNotFoundError("two cats"), NotFinite("two cats")]
+    "error", [ValueError("two cats"), ConnectionError("two cats"), NotFinite("two cats")]
 )
 def test_error_is_one_message_without_a_traceback(monkeypatch, capsys, error):
     monkeypatch.setattr(sys, "argv", ["app"])
