@@ -15,7 +15,7 @@ class GroupNormalization(keras.layers.Layer):
     `groups=1` is layer normalisation over positions and channels, as many groups as
     channels is instance normalisation. Equal to `keras.layers.GroupNormalization`, but
     reduces over positions first and over the few channels of a group afterwards, with
-    the gradient written out: on a CPU that takes a third of the time.
+    the gradient written out: on a CPU that takes less than half the time.
 
     Reference:
         Wu & He, Group Normalization, 2018, eq. 1 to 7. https://arxiv.org/abs/1803.08494

