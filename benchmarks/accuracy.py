@@ -23,7 +23,7 @@ from apps import image_classification as app
 EXPERIMENTS = {
     "digits_lenet5": app.Config(),
     "fashion_mnist_lenet5": app.Config(
-        data="tfds:fashion_mnist", epochs=12, batch_size=64, weight_decay=0.01
+        data="tfds:fashion_mnist", pool="max", epochs=15, batch_size=64, augment="none"
     ),
     "fashion_mnist_cifar_resnet20": app.Config(
         data="tfds:fashion_mnist",
