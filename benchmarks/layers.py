@@ -84,6 +84,13 @@ def crop_spectrum(x):
 
 CASES = [
     Case(
+        "BatchNormalization",
+        layers.BatchNormalization,
+        "keras.layers.BatchNormalization",
+        keras.layers.BatchNormalization,
+        lambda: torch.nn.BatchNorm2d(64),
+    ),
+    Case(
         "GroupNormalization",
         layers.GroupNormalization,
         "keras.layers.GroupNormalization",

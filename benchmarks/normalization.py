@@ -21,7 +21,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks import cifar10_subset
-from layers import GroupNormalization
+from layers import BatchNormalization, GroupNormalization
 from training.setup import prepare
 
 
@@ -45,7 +45,7 @@ def network(norm: str) -> keras.Model:
     """A residual network of six convolutions, 16 to 64 filters wide."""
 
     def normalized(x):
-        layer = GroupNormalization(8) if norm == "group" else keras.layers.BatchNormalization()
+        layer = GroupNormalization(8) if norm == "group" else BatchNormalization()
         return layer(x)
 
     def convolved(x, filters, strides=1):

