@@ -16,11 +16,10 @@ import tensorflow as tf
 
 from serving import graph, parity
 from serving.errors import reason
-from serving.verify import Check
+from serving.verify import XLA_BATCH_SIZES, Check
 from serving.warmup import Record, Tensors, read_records
 
 BATCH_SIZES = (1, 2, 3, 7)
-XLA_BATCH_SIZES = (1, 8, 32)
 XLA_TOLERANCE = 1e-4
 # For a dimension other than the batch that a signature leaves open, such as the length of a text.
 OPEN_DIMENSION = 16

@@ -12,6 +12,10 @@ import tyro
 from serving.table import table
 from serving.versions import newest
 
+# Batch sizes at which the core of every export is compiled, and to which `serving.deploy` tells
+# servers to pad. Not in `serving.checks`, which imports TensorFlow.
+XLA_BATCH_SIZES = (1, 8, 32)
+
 
 @dataclass(frozen=True)
 class Check:

@@ -99,12 +99,14 @@ def test_resizing_equals_pillow_bilinear(size):
 
 
 def test_batch_is_scaled_to_1_and_keeps_its_order():
-    batch = tf.constant([CASES["png"], CASES["jpeg-grey"], CASES["gif"]])
-    floats = images.decode_batch(batch, (12, 16, 3))
-    assert floats.dtype == tf.float32
-    each = [images.decode(image_bytes, (12, 16, 3)) for image_bytes in batch]
-    np.testing.assert_array_equal(floats, images.as_floats(tf.stack(each)))
-    assert float(tf.reduce_max(floats)) <= 1.0
+    # The BMP makes the second batch take the way by which errors are caught.
+    for batch in (["png", "jpeg-grey", "gif"], ["png", "jpeg-grey", "bmp"]):
+        encoded = tf.constant([CASES[name] for name in batch])
+        floats = images.decode_batch(encoded, (12, 16, 3))
+        assert floats.dtype == tf.float32
+        each = [images.decode(image_bytes, (12, 16, 3)) for image_bytes in encoded]
+        np.testing.assert_array_equal(floats, images.as_floats(tf.stack(each)))
+        assert float(tf.reduce_max(floats)) <= 1.0
 
 
 def test_batch_names_all_undecodable_images_and_the_process_lives():
@@ -117,5 +119,8 @@ def test_batch_names_all_undecodable_images_and_the_process_lives():
         decode(tf.constant([good, b"text", good, good[:99]]))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[0\]"):
         decode(tf.constant([b""]))
+    damaged_inside = good[:60] + bytes([good[60] ^ 255]) + good[61:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid PNG data"):
+        decode(tf.constant([good, damaged_inside]))
     assert decode(tf.constant([good])).shape == (1, 12, 16, 1)
     assert decode(tf.constant([], tf.string)).shape == (0, 12, 16, 1)

@@ -1,0 +1,1 @@
+"""Files that put exported models into TensorFlow Serving: Docker Compose, Kubernetes, KServe."""

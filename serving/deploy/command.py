@@ -1,0 +1,86 @@
+"""`python -m serving deploy`: from exported models to files for a server."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import tyro
+
+from serving.deploy import compose, folders, kserve, kubernetes, texts
+from serving.deploy.folders import Model
+from serving.deploy.options import Options, require_possible
+
+TARGETS: dict[str, Callable[[Sequence[Model], Options], dict[str, str]]] = {
+    "compose": compose.files,
+    "kubernetes": kubernetes.files,
+    "kserve": kserve.files,
+}
+NEXT = {
+    "compose": "docker compose -f {out}/compose.yaml up -d",
+    "kubernetes": "kubectl apply -f {out}",
+    "kserve": "kubectl apply -f {out}",
+}
+
+
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
+    """Write what runs exported models in TensorFlow Serving: config files and manifests."""
+    try:
+        require_possible(options)
+        models = folders.find(options)
+        files = TARGETS[options.target](models, options)
+        notes = warnings(models, options)
+        texts.write(options.out, files, options.overwrite)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    for note in notes:
+        print(f"Warning: {note}", file=sys.stderr)
+    for name in files:
+        print(options.out / name)
+    print(f"Next: {NEXT[options.target].format(out=options.out)}")
+    return 0
+
+
+def warnings(models: Sequence[Model], options: Options) -> list[str]:
+    """Returns what may go wrong: servers older than an export, and what a TPU needs first."""
+    notes = _trailing(models, options)
+    if options.accelerator == "tpu":
+        notes.append(
+            "a TPU serves a version only after Google's inference converter has been over it; "
+            "docs/serving.md says how"
+        )
+    if len(models) > 1 and options.target == "kserve" and options.name:
+        notes.append("`--name` was not used: each of several models is a service by its own name")
+    return notes
+
+
+def _trailing(models: Sequence[Model], options: Options) -> list[str]:
+    exported: dict[str | None, list[str]] = {}
+    for model in models:
+        for version in model.served(options)[0]:
+            place = str(model.path(version))
+            exported.setdefault(model.tensorflow(version), []).append(place)
+    notes = []
+    for tensorflow, places in exported.items():
+        if tensorflow is None:
+            notes.append(
+                f"the server is {options.server_version}, and no model card says which TensorFlow "
+                f"exported {', '.join(places)}"
+            )
+        elif _release(options.server_version) < _release(tensorflow):
+            notes.append(
+                f"the server, {options.image}, trails the TensorFlow {tensorflow} that exported "
+                f"{', '.join(places)}, and lacks what is newer than itself: let one server load "
+                "them before all do"
+            )
+    return notes
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Major and minor, which is what decides on operations."""
+    try:
+        return tuple(int(part) for part in version.split(".")[:2])
+    except ValueError:
+        raise ValueError(
+            f"A version of TensorFlow must be like 2.21.0. Received: {version}, in a model card"
+        ) from None

@@ -1,0 +1,19 @@
+"""The command `serve`."""
+
+from typing import Annotated
+
+import tyro
+
+from serving.server.flags import Flags, with_values
+
+__all__ = ["main", "with_values"]
+
+
+def main(
+    flags: Annotated[Flags, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff],
+) -> int:
+    """Serve models over gRPC and REST, with TensorFlow Serving's interface and flags."""
+    # TensorFlow takes seconds to import, which `--help` need not wait for.
+    from serving.server import process
+
+    return process.main(flags)

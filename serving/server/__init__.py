@@ -1,0 +1,1 @@
+"""A server for development, tests and small installations answering as TensorFlow Serving."""

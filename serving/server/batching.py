@@ -1,0 +1,285 @@
+"""Dynamic batching: requests that come at the same time are answered together.
+
+TensorFlow's own operation for it, BatchFunction, needs a function, which graphs of TensorFlow 1 do
+not have, and fails all requests of a batch when one is bad. Here a batch that fails is answered one
+by one, so that only the bad request gets the error.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from grpc import StatusCode
+
+from serving.server.failure import Failure, invalid
+from serving.server.servable import Arrays
+
+LONGEST_WAIT = 3600.0
+"""Seconds; a client without a deadline has one in some centuries, which threads cannot wait for."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """TensorFlow Serving's BatchingParameters, with its defaults."""
+
+    max_batch_size: int = 1000
+    """Examples run together at most."""
+    timeout: float = 0.0
+    """Seconds that the first request of a batch waits for others while a thread is free."""
+    max_enqueued_batches: int = 10
+    """Full batches that may wait; requests beyond are refused."""
+    num_threads: int = 2
+    """Batches run at the same time."""
+    allowed_sizes: tuple[int, ...] = ()
+    """Sizes that batches are padded to; any size if empty."""
+    pad_variable_length: bool = False
+    """Whether tensors of different length may share a batch, filled up with their first value."""
+    split_large: bool = True
+    """Whether a request of more than `max_batch_size` examples is cut, instead of refused."""
+
+    def __post_init__(self):
+        sizes = self.allowed_sizes
+        if min(self.max_batch_size, self.max_enqueued_batches, self.num_threads) < 1:
+            raise ValueError(
+                "max_batch_size, max_enqueued_batches and num_batch_threads must be at least 1. "
+                f"Received: {self}"
+            )
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
+            raise ValueError(
+                "allowed_batch_sizes must ascend and end with max_batch_size. Received: "
+                f"allowed_batch_sizes={sizes}, max_batch_size={self.max_batch_size}"
+            )
+
+    @classmethod
+    def from_proto(cls, proto: Any, num_threads: int) -> "Batching":
+        """Reads a BatchingParameters message; `num_threads` is for one that names none."""
+        values = {
+            "max_batch_size": "max_batch_size",
+            "max_enqueued_batches": "max_enqueued_batches",
+            "num_batch_threads": "num_threads",
+            "enable_large_batch_splitting": "split_large",
+        }
+        given = {
+            ours: getattr(proto, theirs).value
+            for theirs, ours in values.items()
+            if proto.HasField(theirs)
+        }
+        return cls(
+            **{"num_threads": num_threads, **given},
+            timeout=proto.batch_timeout_micros.value / 1e6,
+            allowed_sizes=tuple(proto.allowed_batch_sizes),
+            pad_variable_length=proto.pad_variable_length_inputs,
+        )
+
+    def padded(self, size: int) -> int:
+        """The smallest allowed size that holds `size` examples."""
+        return next((allowed for allowed in self.allowed_sizes if allowed >= size), size)
+
+
+@dataclass(eq=False)
+class _Task:
+    inputs: list[np.ndarray]
+    size: int
+    arrived: float = field(default_factory=time.monotonic)
+    answer: list[np.ndarray] | BaseException | None = None
+    woken: threading.Event = field(default_factory=threading.Event)
+
+
+class Batcher:
+    """The queue of one signature of one version.
+
+    There is no thread of its own: of those who ask, one runs the batch for all the others in it.
+
+    Args:
+        run: From arrays by input name to the list of output arrays.
+        names: Names of the inputs.
+        batching: When a batch is full, and what may wait.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Arrays], Sequence[np.ndarray]],
+        names: tuple[str, ...],
+        batching: Batching,
+    ):
+        self._run, self._names, self._batching = run, names, batching
+        self._lock = threading.Lock()
+        self._waiting: deque[_Task] = deque()
+        self._examples = 0
+        self._running = 0
+
+    def answer(self, inputs: Arrays, deadline: float | None = None) -> list[np.ndarray]:
+        """Returns the outputs for the examples of one request.
+
+        Args:
+            inputs: Arrays by input name, with equally many examples along the first axis.
+            deadline: When the client gives up, by `time.monotonic`; None for never.
+        """
+        arrays = [inputs[name] for name in self._names]
+        sizes = {array.shape[0] if array.ndim else 0 for array in arrays}
+        if len(sizes) != 1 or 0 in sizes:
+            raise invalid(
+                "Batching session Run() input tensors must have equal 0th-dimension size, at "
+                f"least 1. Received: { {n: inputs[n].shape for n in self._names} }"
+            )
+        (size,) = sizes
+        limit = self._batching.max_batch_size
+        if size > limit and not self._batching.split_large:
+            raise invalid(f"Task size {size} is larger than maximum input batch size {limit}")
+        tasks = [
+            _Task([array[at : at + limit] for array in arrays], min(limit, size - at))
+            for at in range(0, size, limit)
+        ]
+        self._enqueue(tasks, size)
+        parts = []
+        for number, task in enumerate(tasks):
+            try:
+                parts.append(self._wait(task, deadline))
+            except BaseException:
+                self._abandon(tasks[number:])
+                raise
+        if len(parts) == 1:
+            return parts[0]
+        return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+    def _enqueue(self, tasks: list[_Task], size: int) -> None:
+        most = self._batching.max_enqueued_batches * self._batching.max_batch_size
+        with self._lock:
+            if self._examples + size > most:
+                raise Failure(
+                    StatusCode.UNAVAILABLE,
+                    "The batch scheduling queue to which this task was submitted is full",
+                )
+            self._waiting.extend(tasks)
+            self._examples += size
+
+    def _wait(self, task: _Task, deadline: float | None) -> list[np.ndarray]:
+        """Runs batches, or waits while others do, until a task has its answer."""
+        while True:
+            batch: list[_Task] = []
+            with self._lock:
+                if task.answer is None:
+                    patience = self._patience(task)
+                    if patience is not None and patience <= 0:
+                        batch = self._take()
+            if task.answer is not None:
+                break
+            if batch:
+                self._execute(batch)
+                continue
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise Failure(StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded in the batch queue")
+            limits = [seconds for seconds in (patience, left) if seconds is not None]
+            task.woken.wait(min([*limits, LONGEST_WAIT]))
+            task.woken.clear()
+        if isinstance(task.answer, BaseException):
+            raise task.answer
+        return task.answer
+
+    def _patience(self, task: _Task) -> float | None:
+        """Seconds until whoever asks is to run a batch; None if others will see to it."""
+        if self._running >= self._batching.num_threads or not self._waiting:
+            return None
+        if self._examples >= self._batching.max_batch_size:
+            return 0.0
+        first = self._waiting[0]
+        patience = first.arrived + self._batching.timeout - time.monotonic()
+        return patience if patience <= 0 or first is task else None
+
+    def _take(self) -> list[_Task]:
+        """Takes the next batch off the queue; to be called, like all above, under the lock."""
+        tasks: list[_Task] = []
+        size = 0
+        while self._waiting:
+            task = self._waiting[0]
+            full = size + task.size > self._batching.max_batch_size
+            if full or (tasks and not self._fits(task, tasks[0])):
+                break
+            tasks.append(self._waiting.popleft())
+            size += task.size
+        self._examples -= size
+        self._running += 1
+        self._wake_first()
+        return tasks
+
+    def _wake_first(self) -> None:
+        if self._waiting:
+            self._waiting[0].woken.set()
+
+    def _abandon(self, tasks: list[_Task]) -> None:
+        with self._lock:
+            for task in tasks:
+                if task in self._waiting:
+                    self._waiting.remove(task)
+                    self._examples -= task.size
+            self._wake_first()
+
+    def _fits(self, task: _Task, first: _Task) -> bool:
+        """Whether two tasks may share a batch."""
+        pairs = zip(task.inputs, first.inputs, strict=True)
+        if self._batching.pad_variable_length:
+            return all(a.ndim == b.ndim and a.dtype == b.dtype for a, b in pairs)
+        return all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in pairs)
+
+    def _execute(self, tasks: list[_Task]) -> None:
+        try:
+            for task, answer in zip(tasks, self._together(tasks), strict=True):
+                task.answer = answer
+        # Whatever it is, those who asked are told.
+        except Exception as error:
+            if len(tasks) == 1:
+                tasks[0].answer = error
+            else:
+                for task in tasks:
+                    self._alone(task)
+        with self._lock:
+            self._running -= 1
+            self._wake_first()
+        for task in tasks:
+            task.woken.set()
+
+    def _alone(self, task: _Task) -> None:
+        try:
+            (task.answer,) = self._together([task])
+        except Exception as error:
+            task.answer = error
+
+    def _together(self, tasks: list[_Task]) -> list[list[np.ndarray]]:
+        size = sum(task.size for task in tasks)
+        padding = self._batching.padded(size) - size
+        columns = zip(*(task.inputs for task in tasks), strict=True)
+        batch = [_joined(list(column), padding) for column in columns]
+        outputs = self._run(dict(zip(self._names, batch, strict=True)))
+        if any(output.ndim == 0 or len(output) != size + padding for output in outputs):
+            raise Failure(
+                StatusCode.FAILED_PRECONDITION,
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th "
+                "dimension sizes of the input tensors",
+            )
+        ends = np.cumsum([task.size for task in tasks])
+        return [
+            [output[end - task.size : end] for output in outputs]
+            for task, end in zip(tasks, ends, strict=True)
+        ]
+
+
+def _joined(arrays: list[np.ndarray], padding: int) -> np.ndarray:
+    """Joins arrays along the first axis and repeats the first example `padding` times."""
+    if len({array.shape[1:] for array in arrays}) > 1:
+        longest = np.max([array.shape[1:] for array in arrays], axis=0)
+        arrays = [_lengthened(array, longest) for array in arrays]
+    if padding:
+        arrays = [*arrays, np.repeat(arrays[0][:1], padding, axis=0)]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _lengthened(array: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Fills an array up with its first value to `lengths` along all axes but the first."""
+    filled = np.full((len(array), *lengths), array.flat[0] if array.size else 0, array.dtype)
+    filled[tuple(slice(size) for size in array.shape)] = array
+    return filled

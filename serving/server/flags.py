@@ -1,0 +1,113 @@
+"""The server's flags: TensorFlow Serving's names and defaults, and a few of our own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which models are served, where, and how."""
+
+    folder: tyro.conf.Positional[Path | None] = None
+    """Folder of models, each a folder of versions; every model in it is served, those that appear
+    later too. Instead of it: `--model_base_path` or `--model_config_file`."""
+    port: int = 8500
+    """Port for gRPC; 0 for none."""
+    rest_api_port: int = 8501
+    """Port for REST and the playground; 0 for none."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 for all of this machine."""
+    model_name: str = "default"
+    """Name of the model in `--model_base_path`."""
+    model_base_path: Path | None = None
+    """Folder of the versions of one model."""
+    model_config_file: Path | None = None
+    """ModelServerConfig in text format: several models, version policies, labels."""
+    model_config_file_poll_wait_seconds: int = 0
+    """Seconds between two looks at that file; 0 for one look at the start."""
+    file_system_poll_wait_seconds: int = 1
+    """Seconds between two looks for new versions; 0 for one look at the start."""
+    enable_batching: bool = False
+    """Answer requests that come together in one batch."""
+    batching_parameters_file: Path | None = None
+    """BatchingParameters in text format."""
+    monitoring_config_file: Path | None = None
+    """MonitoringConfig in text format: whether and where Prometheus finds metrics."""
+    allow_version_labels_for_unavailable_models: bool = False
+    """Let a new label name a version that is not loaded yet."""
+    enable_model_warmup: bool = True
+    """Replay assets.extra/tf_serving_warmup_requests before a version can be asked."""
+    max_num_load_retries: int = 5
+    """How often loading a version is tried again."""
+    load_retry_interval_micros: int = 60_000_000
+    """Microseconds between two tries."""
+    rest_api_timeout_in_ms: int = 30_000
+    """Milliseconds that a REST request may take."""
+    rest_api_enable_cors_support: bool = False
+    """Let pages from elsewhere ask."""
+    ssl_config_file: Path | None = None
+    """SSLConfig in text format, for gRPC."""
+    grpc_socket_path: str = ""
+    """Path of a UNIX socket for gRPC, beside the port."""
+    grpc_max_threads: int = 64
+    """Requests that are answered at the same time, of gRPC and of REST; with batching, more than
+    the examples of a batch."""
+    tensorflow_intra_op_parallelism: int = 0
+    """Threads of one operation; 0 for as many as cores."""
+    tensorflow_inter_op_parallelism: int = 0
+    """Operations at the same time; 0 for as many as cores."""
+    max_request_bytes: int = 2**30
+    """Largest request; not a flag of TensorFlow Serving, which has no limit."""
+    max_requests: int = 1024
+    """Requests in the server at the same time; more are refused. Not one of its flags either."""
+    max_image_pixels: int = 2**26
+    """Pixels that an encoded image may unfold to. Nor is this."""
+
+    def __post_init__(self):
+        sources = [self.folder, self.model_base_path, self.model_config_file]
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError(
+                "Name what to serve: a folder of models, `--model_base_path` or "
+                f"`--model_config_file`, one of them. Received: folder={self.folder}, "
+                f"model_base_path={self.model_base_path}, "
+                f"model_config_file={self.model_config_file}"
+            )
+        if self.batching_parameters_file and not self.enable_batching:
+            raise ValueError("`--batching_parameters_file` needs `--enable_batching`.")
+        if not (self.port or self.rest_api_port or self.grpc_socket_path):
+            raise ValueError("`--port` and `--rest_api_port` are both 0: nobody could ask.")
+        for name in ("port", "rest_api_port"):
+            if not 0 <= getattr(self, name) < 2**16:
+                raise ValueError(
+                    f"`--{name}` must be a port, 0 to 65535. Received: {getattr(self, name)}"
+                )
+        for name in ("grpc_max_threads", "max_request_bytes", "max_requests", "max_image_pixels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`--{name}` must be at least 1. Received: {getattr(self, name)}")
+
+
+BOOLEANS = {field.name for field in fields(Flags) if field.type is bool}
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """Gives each boolean flag its value, for `--flag`, `--flag=true` and `--flag true` alike.
+
+    Example:
+        >>> with_values(["--enable_batching", "--port=1", "--enable_model_warmup=false"])
+        ['--enable_batching=True', '--port=1', '--enable_model_warmup=False']
+    """
+    words = {"true": "True", "1": "True", "false": "False", "0": "False"}
+    given = list(arguments)
+    result = []
+    while given:
+        name, equals, value = given.pop(0).partition("=")
+        if name.startswith("--") and name[2:].replace("-", "_") in BOOLEANS:
+            if not equals and given and given[0].lower() in words:
+                value = given.pop(0)
+            result.append(f"{name}={words.get(value.lower(), value) or 'True'}")
+        else:
+            result.append(name + equals + value)
+    return result

@@ -1,0 +1,275 @@
+"""From requests to tensors and from tensors to answers: predict, classify, regress.
+
+A `Call` is what the session is to run. What makes it from a request and an answer from its outputs
+is apart from what runs it: the batcher for clients, the session itself for warmup.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from grpc import StatusCode
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    inference_pb2,
+    input_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from serving.server.failure import Failure, invalid
+from serving.server.servable import Arrays, Servable
+from serving.server.tensors import read_tensor, type_name, write_tensor
+
+CLASSIFY = "tensorflow/serving/classify"
+REGRESS = "tensorflow/serving/regress"
+PREDICT = "tensorflow/serving/predict"
+
+LARGEST_TENSOR = 2**28
+"""Values that a tensor of a request may have: a gibibyte of float32."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Inputs by name and the names of the outputs wanted, for one signature."""
+
+    signature: str
+    inputs: Arrays
+    outputs: tuple[str, ...]
+
+
+def predict_call(
+    servable: Servable, signature: str, inputs: Arrays, output_filter: Sequence[str] = ()
+) -> Call:
+    """Checks inputs against a signature: names and types, not shapes, and adds defaults."""
+    definition = servable.signature(signature)
+    defaults = {
+        name: read_tensor(name, proto, LARGEST_TENSOR)
+        for name, proto in definition.defaults.items()
+        if name not in inputs
+    }
+    inputs = {**defaults, **inputs}
+    if inputs.keys() != definition.inputs.keys():
+        raise invalid(_input_mismatch(set(inputs), set(definition.inputs)))
+    ordered = {name: inputs[name] for name in sorted(inputs)}
+    for number, (name, array) in enumerate(ordered.items()):
+        wanted, given = tf.as_dtype(definition.inputs[name].dtype), tf.as_dtype(array.dtype)
+        if given != wanted.base_dtype:
+            raise invalid(
+                f"Expects arg[{number}] to be {type_name(wanted)} but {type_name(given)} is "
+                "provided"
+            )
+    return Call(signature, ordered, _filtered(definition, output_filter))
+
+
+def read_inputs(request: predict_pb2.PredictRequest) -> Arrays:
+    return {
+        name: read_tensor(name, proto, LARGEST_TENSOR) for name, proto in request.inputs.items()
+    }
+
+
+def fill_spec(spec, servable: Servable, signature: str) -> None:
+    """Says in an answer who answered."""
+    spec.name = servable.name
+    spec.version.value = servable.version
+    spec.signature_name = signature or "serving_default"
+
+
+def predict_response(
+    servable: Servable, call: Call, outputs: Sequence[np.ndarray]
+) -> predict_pb2.PredictResponse:
+    response = predict_pb2.PredictResponse()
+    fill_spec(response.model_spec, servable, call.signature)
+    for name, array in zip(call.outputs, outputs, strict=True):
+        write_tensor(array, response.outputs[name])
+    return response
+
+
+def classify_call(servable: Servable, signature: str, examples: input_pb2.Input) -> Call:
+    definition = _example_signature(servable, signature)
+    outputs = tuple(name for name in ("classes", "scores") if name in definition.outputs)
+    if "inputs" not in definition.inputs:
+        raise invalid(f"No classification inputs found in SignatureDef: {_short(definition)}")
+    if not outputs:
+        raise invalid(f"No classification outputs found in SignatureDef: {_short(definition)}")
+    return Call(signature, {"inputs": serialized(examples)}, outputs)
+
+
+def classifications(
+    call: Call, outputs: Sequence[np.ndarray]
+) -> classification_pb2.ClassificationResult:
+    """Pairs of label and score for each example; a missing one of the two stays empty."""
+    named = dict(zip(call.outputs, outputs, strict=True))
+    count = len(call.inputs["inputs"])
+    for name, array in named.items():
+        if array.ndim != 2 or len(array) != count:
+            raise Failure(
+                StatusCode.INVALID_ARGUMENT,
+                f"Expected Tensor shape: [{count} ?] but got {list(array.shape)} of {name}",
+            )
+    result = classification_pb2.ClassificationResult()
+    for i in range(count):
+        row = result.classifications.add()
+        for j in range(next(iter(named.values())).shape[1]):
+            item = row.classes.add()
+            if "classes" in named:
+                item.label = _text(named["classes"][i, j])
+            if "scores" in named:
+                item.score = float(named["scores"][i, j])
+    return result
+
+
+def regress_call(servable: Servable, signature: str, examples: input_pb2.Input) -> Call:
+    definition = _example_signature(servable, signature)
+    if "inputs" not in definition.inputs:
+        raise invalid(f"No regression inputs found in SignatureDef: {_short(definition)}")
+    if "outputs" not in definition.outputs:
+        raise invalid(f"No regression outputs found in SignatureDef: {_short(definition)}")
+    return Call(signature, {"inputs": serialized(examples)}, ("outputs",))
+
+
+def regressions(call: Call, outputs: Sequence[np.ndarray]) -> regression_pb2.RegressionResult:
+    (values,) = outputs
+    count = len(call.inputs["inputs"])
+    if values.shape not in ((count,), (count, 1)):
+        raise invalid(
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            f"{list(values.shape)}"
+        )
+    result = regression_pb2.RegressionResult()
+    for value in values.ravel().tolist():
+        result.regressions.add().value = value
+    return result
+
+
+def inference_calls(
+    servable: Servable, request: inference_pb2.MultiInferenceRequest
+) -> list[tuple[str, Call]]:
+    """Pairs of method and call for each task."""
+    if not request.tasks:
+        raise invalid("Inference request must have at least one task.")
+    made = {CLASSIFY: classify_call, REGRESS: regress_call}
+    calls = []
+    for task in request.tasks:
+        if task.model_spec.name != request.tasks[0].model_spec.name:
+            raise invalid(
+                f"All ModelSpecs in a MultiInferenceRequest must access the same model name. "
+                f"Expected model name: {request.tasks[0].model_spec.name}. Found: "
+                f"{task.model_spec.name}"
+            )
+        if task.method_name not in made:
+            raise Failure(
+                StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
+            )
+        call = made[task.method_name](servable, task.model_spec.signature_name, request.input)
+        calls.append((task.method_name, call))
+    return calls
+
+
+def serialized(examples: input_pb2.Input) -> np.ndarray:
+    """Returns a request's examples as a signature takes them: serialised `tf.Example`s.
+
+    A context is merged into each example, whose own features win.
+    """
+    kind = examples.WhichOneof("kind")
+    found = list(getattr(examples, kind).examples) if kind else []
+    if not found:
+        raise invalid("Input is empty.")
+    if kind == "example_list_with_context":
+        merged = []
+        for example in found:
+            whole = tf.train.Example()
+            whole.CopyFrom(examples.example_list_with_context.context)
+            for name, feature in example.features.feature.items():
+                whole.features.feature[name].CopyFrom(feature)
+            merged.append(whole)
+        found = merged
+    array = np.empty(len(found), object)
+    array[:] = [example.SerializeToString() for example in found]
+    return array
+
+
+def metadata(
+    servable: Servable, fields: Sequence[str]
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    if not fields:
+        raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+    for name in fields:
+        if name != "signature_def":
+            raise invalid(f"Metadata field {name} is not supported")
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = servable.name
+    response.model_spec.version.value = servable.version
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    for name, definition in servable.signatures.items():
+        signatures.signature_def[name].CopyFrom(definition)
+    response.metadata["signature_def"].Pack(signatures)
+    return response
+
+
+def run(servable: Servable, call: Call) -> list[np.ndarray]:
+    """Runs a call in the session, in this thread."""
+    return servable.run(call.signature, call.inputs, call.outputs)
+
+
+def replay(servable: Servable, log) -> None:
+    """Answers one warmup record; see TensorFlow Serving's saved_model_warmup_util.h."""
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
+        request = log.predict_log.request
+        spec = request.model_spec
+        inputs = read_inputs(request)
+        run(servable, predict_call(servable, spec.signature_name, inputs, request.output_filter))
+    elif kind == "classify_log":
+        request = log.classify_log.request
+        run(servable, classify_call(servable, request.model_spec.signature_name, request.input))
+    elif kind == "regress_log":
+        request = log.regress_log.request
+        run(servable, regress_call(servable, request.model_spec.signature_name, request.input))
+    elif kind == "multi_inference_log":
+        for _, call in inference_calls(servable, log.multi_inference_log.request):
+            run(servable, call)
+    else:
+        raise Failure(StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+
+
+def _example_signature(servable: Servable, name: str) -> meta_graph_pb2.SignatureDef:
+    name = name or "serving_default"
+    if name not in servable.signatures:
+        raise invalid(f"No signature was found with the name: {name}")
+    return servable.signatures[name]
+
+
+def _filtered(definition, wanted: Sequence[str]) -> tuple[str, ...]:
+    names = sorted(definition.outputs)
+    for i, name in enumerate(wanted):
+        if name not in definition.outputs:
+            raise invalid(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in "
+                f"the set {{{','.join(names)}}}."
+            )
+        if name in wanted[:i]:
+            raise invalid(f"duplicate output tensor alias: {name}")
+    return tuple(wanted) or tuple(names)
+
+
+def _input_mismatch(given: set[str], wanted: set[str]) -> str:
+    def listed(names: set[str]) -> str:
+        return f"{{{','.join(sorted(names))}}}"
+
+    return (
+        f"input size does not match signature: {len(given)}!={len(wanted)} len({listed(given)}) != "
+        f"len({listed(wanted)}). Sent extra: {listed(given - wanted)}. Missing but required: "
+        f"{listed(wanted - given)}."
+    )
+
+
+def _short(definition) -> str:
+    return " ".join(str(definition).split())[:500]
+
+
+def _text(value) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

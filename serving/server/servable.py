@@ -1,0 +1,91 @@
+"""A SavedModel, loaded and run by a session as TensorFlow Serving does."""
+
+import importlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from grpc import StatusCode
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+
+from serving import graph
+from serving.server.failure import Failure, from_tensorflow
+
+Arrays = dict[str, np.ndarray]
+
+
+class Servable:
+    """One version of a model, ready to answer.
+
+    Args:
+        name: The model's name.
+        version: The version's number.
+        path: Folder of the SavedModel, of TensorFlow 1 or 2.
+        session_config: Threads of the session.
+
+    Raises:
+        ValueError: The folder holds no SavedModel, or a damaged one.
+        tf.errors.OpError: TensorFlow cannot load it.
+    """
+
+    def __init__(
+        self, name: str, version: int, path: Path, session_config: tf.compat.v1.ConfigProto
+    ):
+        self.name, self.version, self.path = name, version, path
+        # An operation that this TensorFlow lacks may be TensorFlow Text's, which servers link.
+        if any(not hasattr(tf.raw_ops, op) for op in graph.operations(graph.read(path))):
+            importlib.import_module("tensorflow_text")
+        with tf.Graph().as_default():
+            self._session = tf.compat.v1.Session(config=session_config)
+            try:
+                loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+            except BaseException:
+                self._session.close()
+                raise
+        self.signatures = dict(loaded.signature_def)
+        # The queue of each signature and its outputs, made where requests are batched.
+        self.batchers: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._callables: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Callable] = {}
+        self._lock = threading.Lock()
+
+    def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
+        name = name or "serving_default"
+        if name not in self.signatures:
+            raise Failure(
+                StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.'
+            )
+        return self.signatures[name]
+
+    def run(self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]):
+        """Returns the arrays of the named outputs, in their order.
+
+        Shapes are not compared with the signature: what the graph takes is fine.
+        """
+        call = self._callable(signature, tuple(inputs), tuple(outputs))
+        try:
+            return call(*inputs.values())
+        except tf.errors.OpError as error:
+            raise from_tensorflow(error) from error
+
+    def close(self) -> None:
+        self.batchers.clear()
+        self._callables.clear()
+        self._session.close()
+        del self._session
+
+    def _callable(self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]):
+        key = signature, inputs, outputs
+        with self._lock:
+            if key not in self._callables:
+                definition = self.signature(signature)
+                options = config_pb2.CallableOptions(
+                    feed=[definition.inputs[name].name for name in inputs],
+                    fetch=[definition.outputs[name].name for name in outputs],
+                )
+                # The public `make_callable` compares shapes with the graph's, which a server does
+                # not, and takes five times as long.
+                self._callables[key] = self._session._make_callable_from_options(options)
+            return self._callables[key]

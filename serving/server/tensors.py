@@ -1,0 +1,92 @@
+"""Tensors of requests and answers as NumPy arrays, read and written as TensorFlow Serving does."""
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+from serving.server.failure import invalid
+
+# The field of a TensorProto that holds the values of each type.
+FIELDS: dict[tf.DType, str] = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int32: "int_val",
+    tf.int16: "int_val",
+    tf.int8: "int_val",
+    tf.uint8: "int_val",
+    tf.uint16: "int_val",
+    tf.int64: "int64_val",
+    tf.bool: "bool_val",
+    tf.string: "string_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.float16: "half_val",
+    tf.bfloat16: "half_val",
+    tf.complex64: "scomplex_val",
+    tf.complex128: "dcomplex_val",
+}
+_BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in FIELDS}
+
+
+def read_tensor(name: str, proto: tensor_pb2.TensorProto, largest: int) -> np.ndarray:
+    """Returns the values of a TensorProto.
+
+    Fewer values than the shape asks for are filled up with the last one, none at all with zeros,
+    and surplus ones are dropped, as TensorFlow's own reader does.
+
+    Args:
+        name: The input's name, for errors.
+        proto: What a client sent.
+        largest: Values that a tensor may have at most: a shape costs its sender nothing.
+    """
+    dtype = _BY_NUMBER.get(proto.dtype)
+    dimensions = [dim.size for dim in proto.tensor_shape.dim]
+    if dtype is None or proto.tensor_shape.unknown_rank or any(size < 0 for size in dimensions):
+        raise invalid(f"tensor parsing error: {name}")
+    size = 1
+    for dimension in dimensions:
+        size *= dimension
+    if size > largest:
+        raise invalid(f"tensor parsing error: {name}: {size} values, at most {largest} allowed")
+    numpy_type = dtype.as_numpy_dtype
+    if proto.tensor_content:
+        if dtype == tf.string or len(proto.tensor_content) != size * np.dtype(numpy_type).itemsize:
+            raise invalid(f"tensor parsing error: {name}")
+        return np.frombuffer(proto.tensor_content, numpy_type).reshape(dimensions)
+    field = getattr(proto, FIELDS[dtype])
+    if dtype == tf.string:
+        values = np.empty(len(field), object)
+        values[:] = list(field)
+    elif FIELDS[dtype] == "half_val":
+        values = np.array(field, np.uint16).view(numpy_type)
+    elif dtype.is_complex:
+        values = np.array(field, numpy_type(0).real.dtype)
+        values = values[: len(values) // 2 * 2].view(numpy_type)
+    else:
+        wide = {tf.float32: np.float32, tf.float64: np.float64, tf.uint64: np.uint64}
+        values = np.array(field, wide.get(dtype, np.int64)).astype(numpy_type)
+    if len(values) < size:
+        filler = values[-1] if len(values) else (b"" if dtype == tf.string else 0)
+        filled = np.full(size, filler, values.dtype)
+        filled[: len(values)] = values
+        values = filled
+    return values[:size].reshape(dimensions)
+
+
+def write_tensor(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
+    """Fills a TensorProto with an array, in the typed fields whatever the size."""
+    dtype = tf.as_dtype(array.dtype)
+    proto.dtype = dtype.as_datatype_enum
+    for size in array.shape:
+        proto.tensor_shape.dim.add().size = size
+    flat = array.ravel()
+    if FIELDS[dtype] == "half_val":
+        flat = flat.view(np.uint16)
+    elif dtype.is_complex:
+        flat = flat.view(flat.real.dtype)
+    getattr(proto, FIELDS[dtype]).extend(flat.tolist())
+
+
+def type_name(dtype: tf.DType) -> str:
+    """The name that TensorFlow's C++ gives a type."""
+    return {"float32": "float", "float64": "double", "float16": "half"}.get(dtype.name, dtype.name)
