@@ -169,7 +169,9 @@ def _write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Sign
         for resource in signature.resources:
             archive.track(resource)
         archive.add_endpoint(name, _endpoint(signature, core), list(signature.inputs))
-    archive.write_out(str(folder), verbose=False)
+    # By this name converters for TPUs find the part that is to run there.
+    options = tf.saved_model.SaveOptions(function_aliases={"core": core})
+    archive.write_out(str(folder), options=options, verbose=False)
 
 
 def _endpoint(signature: Signature, core: Callable) -> Callable:

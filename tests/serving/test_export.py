@@ -116,6 +116,17 @@ def test_a_card_is_written_into_any_version(tmp_path, exported):
     assert list(card["signatures"]) == ["from_pixels"]
 
 
+def test_the_core_has_a_name_by_which_converters_find_it(tmp_path, model, signatures, warmup):
+    meta_graph = graph.read(export(tmp_path, model, signatures, warmup, {}))
+    aliases = meta_graph.meta_info_def.function_aliases
+    assert set(aliases.values()) == {"core"}
+    definitions = {f.signature.name: f for f in meta_graph.graph_def.library.function}
+    # A trace that the export did not keep may be named too; the one kept serves both signatures.
+    (core,) = (definitions[name] for name in aliases if name in definitions)
+    operations = {node.op for node in core.node_def}
+    assert "Conv2D" in operations and "DecodeJpeg" not in operations
+
+
 def test_plain_keeps_no_absolute_path():
     value = {"out": Path("/home/me/run"), "data": "/data/cats", "n": np.float32(0.5), "k": (1, 2)}
     assert plain(value) == {"out": "run", "data": "cats", "n": 0.5, "k": [1, 2]}
