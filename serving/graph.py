@@ -1,6 +1,7 @@
 """What is inside a SavedModel: its operations, and paths that would tie it to one machine."""
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,15 @@ def absolute_paths(meta_graph: tf.compat.v1.MetaGraphDef) -> list[str]:
             if len(attribute.tensor.string_val) == 1:
                 texts.update(attribute.tensor.string_val)
     return sorted(text.decode() for text in texts if ABSOLUTE_PATH.fullmatch(text))
+
+
+def have_layouts(names: list[str]) -> bool:
+    """Whether some of the operations know their axes by a layout such as NHWC.
+
+    As oneDNN runs them, they end the process if a tensor has not as many axes.
+    """
+    known = [getattr(tf.raw_ops, name) for name in names if hasattr(tf.raw_ops, name)]
+    return any("data_format" in inspect.signature(operation).parameters for operation in known)
 
 
 def _nodes(meta_graph: tf.compat.v1.MetaGraphDef) -> Iterator[tf.compat.v1.NodeDef]:

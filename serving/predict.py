@@ -1,116 +1,72 @@
-"""Answers from files by an exported version, with TensorFlow and NumPy alone."""
+"""Answers from files by an exported version: in a folder, or of a server here or elsewhere."""
 
 import base64
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
+from serving.client import Client, ServingError
+from serving.client.folders import models
 from serving.errors import reason
+from serving.examples import Example, read_examples
 from serving.table import table
-from serving.versions import newest
 
 BATCH_SIZE = 32
-Answers = dict[str, dict[str, np.ndarray]]
-
-
-class FilePredictor:
-    """A version whose `serving_default` takes the content of files.
-
-    Args:
-        folder: Folder of versions, of which the newest is taken, or one version.
-
-    Raises:
-        FileNotFoundError: There is no version.
-        ValueError: It does not load, or takes something else than files.
-    """
-
-    def __init__(self, folder: Path):
-        version = newest(folder)
-        with quiet():
-            from serving import graph
-
-            try:
-                self._loaded = graph.load(version)
-            # A damaged version fails anywhere in TensorFlow, with any kind of error.
-            except Exception as error:
-                raise ValueError(f"cannot load {version}: {reason(error)}") from error
-        self._answer = self._loaded.signatures["serving_default"]
-        inputs = self._answer.structured_input_signature[1]
-        if len(inputs) != 1 or not next(iter(inputs)).endswith("_bytes"):
-            taken = ", ".join(f"{name} ({spec.dtype.name})" for name, spec in inputs.items())
-            raise ValueError(
-                f"`serving_default` must take one input named *_bytes, the content of files. "
-                f"Received: {version}, which takes {taken}"
-            )
-        (self._input,) = inputs
-
-    def answer(self, contents: Mapping[str, bytes]) -> tuple[Answers, dict[str, str]]:
-        """Answers files, as many as possible at once.
-
-        Args:
-            contents: Bytes of each file by name.
-
-        Returns:
-            By file, the outputs; and of those that the model refuses the reason.
-        """
-        names = list(contents)
-        answers: Answers = {}
-        refused: dict[str, str] = {}
-        for start in range(0, len(names), BATCH_SIZE):
-            batch = names[start : start + BATCH_SIZE]
-            if (together := self._ask(batch, contents)[0]) is not None:
-                answers.update(together)
-                continue
-            for name in batch:
-                alone, why = self._ask([name], contents)
-                if alone is None:
-                    refused[name] = why
-                else:
-                    answers.update(alone)
-        return answers, refused
-
-    def _ask(self, names: list[str], contents: Mapping[str, bytes]) -> tuple[Answers | None, str]:
-        import tensorflow as tf
-
-        try:
-            with quiet():
-                batch = tf.constant([contents[name] for name in names])
-                outputs = self._answer(**{self._input: batch})
-        except tf.errors.OpError as error:
-            return None, reason(error)
-        arrays = {key: outputs[key].numpy() for key in sorted(outputs)}
-        return {name: {key: arrays[key][i] for key in arrays} for i, name in enumerate(names)}, ""
+Answers = dict[str, dict[str, Any]]
+Ask = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 
 
 def main(
-    folder: tyro.conf.Positional[Path],
+    target: tyro.conf.Positional[str],
     files: tyro.conf.Positional[tuple[Path, ...]],
+    model: str | None = None,
+    signature: str = "serving_default",
+    version: int | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    timeout: float = 60.0,
 ) -> int:
-    """Answer files, such as images, by an exported model.
+    """Answer files by an exported model: images, sounds, lines of text, rows of tables.
 
-    Files that cannot be read or understood are named, and the others answered.
+    What a file is depends on what the model takes: with an input named *_bytes the file as it
+    is, with a text each of its lines, else each row of a .csv file with columns named after the
+    inputs. Files that cannot be read or understood are named, and the others answered.
 
     Args:
-        folder: Folder of versions (the newest is asked) or one version.
-        files: Files to answer.
-        as_json: Print a JSON object by file instead of a table.
+        target: Folder of models, of versions (the newest is asked) or one version; or a server:
+            grpc://HOST:PORT or http://HOST:PORT, with TLS grpcs:// or https://.
+        files: Files to answer; - for standard input.
+        model: Name of the model; a folder of one model needs none.
+        signature: Name of the signature.
+        version: Number of the version in place of the newest.
+        as_json: Print a JSON object by example instead of a table.
+        timeout: Seconds that a server may take for up to 32 examples.
     """
     if not files:
         print("`files` must name at least one file.", file=sys.stderr)
         return 1
-    contents, failed = _read(files)
     try:
-        answers, refused = FilePredictor(folder).answer(contents)
+        with quiet(), Client(target, timeout=timeout) as client:
+            name = model or _only_model(target)
+            found = client.metadata(name, version=version)
+            if signature not in found.signatures:
+                known = ", ".join(found.signatures)
+                raise ValueError(f"`signature` must be one of {known}. Received: {signature}")
+            examples, failed = read_examples(files, found.signatures[signature])
+            ask = partial(client.predict, name, signature=signature, version=version)
+            answers, refused = answer(ask, examples)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except ServingError as error:
+        print(f"{target}: {error}", file=sys.stderr)
         return 1
     failed |= refused
     if as_json:
@@ -124,6 +80,55 @@ def main(
     for name, why in failed.items():
         print(f"{name}: {why}", file=sys.stderr)
     return 1 if failed or not answers else 0
+
+
+def _only_model(target: str) -> str:
+    if "://" in target:
+        raise ValueError("`--model` must name a model of the server.")
+    names = list(models(Path(target)))
+    if len(names) > 1:
+        raise ValueError(f"`--model` must name one of the models {', '.join(names)}.")
+    return names[0]
+
+
+def answer(ask: Ask, examples: Sequence[Example]) -> tuple[Answers, dict[str, str]]:
+    """Answers examples, as many as possible at once.
+
+    Args:
+        ask: Returns outputs by name for a batch of inputs by name.
+        examples: What to answer.
+
+    Returns:
+        By example, the outputs; and of those that the model refuses the reason.
+    """
+    answers: Answers = {}
+    refused: dict[str, str] = {}
+    for start in range(0, len(examples), BATCH_SIZE):
+        batch = examples[start : start + BATCH_SIZE]
+        try:
+            answers |= _together(ask, batch)
+        except (ServingError, TypeError, ValueError) as error:
+            if isinstance(error, ServingError) and error.code == "UNAVAILABLE":
+                refused |= {example.name: str(error) for example in batch}
+                continue
+            for example in batch:
+                try:
+                    answers |= _together(ask, [example])
+                except (ServingError, TypeError, ValueError) as alone:
+                    refused[example.name] = reason(alone)
+    return answers, refused
+
+
+def _together(ask: Ask, batch: Sequence[Example]) -> Answers:
+    columns = {key: [example.inputs[key] for example in batch] for key in batch[0].inputs}
+    outputs = ask(columns)
+    by_row = {key: outputs[key].ndim > 0 and len(outputs[key]) == len(batch) for key in outputs}
+    if len(batch) > 1 and not all(by_row.values()):
+        raise ValueError("the outputs are not one for each example")
+    return {
+        example.name: {key: outputs[key][i if by_row[key] else ()] for key in sorted(outputs)}
+        for i, example in enumerate(batch)
+    }
 
 
 def as_plain(name: str, value: Any) -> Any:

@@ -27,7 +27,9 @@ class Batching:
     """TensorFlow Serving's BatchingParameters, with its defaults."""
 
     max_batch_size: int = 1000
-    """Examples run together at most."""
+    """Examples of a request at most, and of those run together."""
+    max_execution_size: int | None = None
+    """Examples run together at most, if that is less: larger requests are cut."""
     timeout: float = 0.0
     """Seconds that the first request of a batch waits for others while a thread is free."""
     max_enqueued_batches: int = 10
@@ -38,20 +40,24 @@ class Batching:
     """Sizes that batches are padded to; any size if empty."""
     pad_variable_length: bool = False
     """Whether tensors of different length may share a batch, filled up with their first value."""
-    split_large: bool = True
-    """Whether a request of more than `max_batch_size` examples is cut, instead of refused."""
 
     def __post_init__(self):
         sizes = self.allowed_sizes
+        if not 1 <= self.limit <= self.max_batch_size:
+            raise ValueError(
+                "max_execution_batch_size must be at least 1 and at most max_batch_size. "
+                f"Received: {self}"
+            )
         if min(self.max_batch_size, self.max_enqueued_batches, self.num_threads) < 1:
             raise ValueError(
                 "max_batch_size, max_enqueued_batches and num_batch_threads must be at least 1. "
                 f"Received: {self}"
             )
-        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.max_batch_size):
+        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != self.limit):
             raise ValueError(
-                "allowed_batch_sizes must ascend and end with max_batch_size. Received: "
-                f"allowed_batch_sizes={sizes}, max_batch_size={self.max_batch_size}"
+                "allowed_batch_sizes must ascend and end with max_batch_size, or with "
+                "max_execution_batch_size where that is less. Received: "
+                f"allowed_batch_sizes={sizes}, {self.limit}"
             )
 
     @classmethod
@@ -61,8 +67,9 @@ class Batching:
             "max_batch_size": "max_batch_size",
             "max_enqueued_batches": "max_enqueued_batches",
             "num_batch_threads": "num_threads",
-            "enable_large_batch_splitting": "split_large",
         }
+        if proto.enable_large_batch_splitting.value:
+            values["max_execution_batch_size"] = "max_execution_size"
         given = {
             ours: getattr(proto, theirs).value
             for theirs, ours in values.items()
@@ -75,6 +82,11 @@ class Batching:
             pad_variable_length=proto.pad_variable_length_inputs,
         )
 
+    @property
+    def limit(self) -> int:
+        """Examples run together at most."""
+        return self.max_batch_size if self.max_execution_size is None else self.max_execution_size
+
     def padded(self, size: int) -> int:
         """The smallest allowed size that holds `size` examples."""
         return next((allowed for allowed in self.allowed_sizes if allowed >= size), size)
@@ -84,9 +96,12 @@ class Batching:
 class _Task:
     inputs: list[np.ndarray]
     size: int
+    woken: threading.Event
+    """Set when whoever asked is to look again; one for all tasks of a request."""
     arrived: float = field(default_factory=time.monotonic)
+    taken: bool = False
+    """Whether it has left the queue, to be run."""
     answer: list[np.ndarray] | BaseException | None = None
-    woken: threading.Event = field(default_factory=threading.Event)
 
 
 class Batcher:
@@ -120,18 +135,12 @@ class Batcher:
             deadline: When the client gives up, by `time.monotonic`; None for never.
         """
         arrays = [inputs[name] for name in self._names]
-        sizes = {array.shape[0] if array.ndim else 0 for array in arrays}
-        if len(sizes) != 1 or 0 in sizes:
-            raise invalid(
-                "Batching session Run() input tensors must have equal 0th-dimension size, at "
-                f"least 1. Received: { {n: inputs[n].shape for n in self._names} }"
-            )
-        (size,) = sizes
-        limit = self._batching.max_batch_size
-        if size > limit and not self._batching.split_large:
-            raise invalid(f"Task size {size} is larger than maximum input batch size {limit}")
+        size, most, limit = _size(arrays), self._batching.max_batch_size, self._batching.limit
+        if size > most:
+            raise invalid(f"Task size {size} is larger than maximum input batch size {most}")
+        woken = threading.Event()
         tasks = [
-            _Task([array[at : at + limit] for array in arrays], min(limit, size - at))
+            _Task([array[at : at + limit] for array in arrays], min(limit, size - at), woken)
             for at in range(0, size, limit)
         ]
         self._enqueue(tasks, size)
@@ -147,7 +156,7 @@ class Batcher:
         return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
     def _enqueue(self, tasks: list[_Task], size: int) -> None:
-        most = self._batching.max_enqueued_batches * self._batching.max_batch_size
+        most = self._batching.max_enqueued_batches * self._batching.limit
         with self._lock:
             if self._examples + size > most:
                 raise Failure(
@@ -159,21 +168,18 @@ class Batcher:
 
     def _wait(self, task: _Task, deadline: float | None) -> list[np.ndarray]:
         """Runs batches, or waits while others do, until a task has its answer."""
-        while True:
-            batch: list[_Task] = []
-            with self._lock:
-                if task.answer is None:
-                    patience = self._patience(task)
-                    if patience is not None and patience <= 0:
-                        batch = self._take()
-            if task.answer is not None:
-                break
-            if batch:
-                self._execute(batch)
-                continue
+        while task.answer is None:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise Failure(StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded in the batch queue")
+            batch: list[_Task] = []
+            with self._lock:
+                patience = self._patience(task)
+                if patience is not None and patience <= 0:
+                    batch = self._take()
+            if batch:
+                self._execute(batch)
+                continue
             limits = [seconds for seconds in (patience, left) if seconds is not None]
             task.woken.wait(min([*limits, LONGEST_WAIT]))
             task.woken.clear()
@@ -185,11 +191,15 @@ class Batcher:
         """Seconds until whoever asks is to run a batch; None if others will see to it."""
         if self._running >= self._batching.num_threads or not self._waiting:
             return None
-        if self._examples >= self._batching.max_batch_size:
-            return 0.0
         first = self._waiting[0]
+        is_first = first.woken is task.woken
+        if task.taken and not is_first:
+            # Its answer comes soon, and the first has been told that it is the first.
+            return None
+        if self._examples >= self._batching.limit:
+            return 0.0
         patience = first.arrived + self._batching.timeout - time.monotonic()
-        return patience if patience <= 0 or first is task else None
+        return patience if patience <= 0 or is_first else None
 
     def _take(self) -> list[_Task]:
         """Takes the next batch off the queue; to be called, like all above, under the lock."""
@@ -197,9 +207,10 @@ class Batcher:
         size = 0
         while self._waiting:
             task = self._waiting[0]
-            full = size + task.size > self._batching.max_batch_size
+            full = size + task.size > self._batching.limit
             if full or (tasks and not self._fits(task, tasks[0])):
                 break
+            task.taken = True
             tasks.append(self._waiting.popleft())
             size += task.size
         self._examples -= size
@@ -237,11 +248,12 @@ class Batcher:
             else:
                 for task in tasks:
                     self._alone(task)
-        with self._lock:
-            self._running -= 1
-            self._wake_first()
-        for task in tasks:
-            task.woken.set()
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._wake_first()
+            for task in tasks:
+                task.woken.set()
 
     def _alone(self, task: _Task) -> None:
         try:
@@ -255,7 +267,11 @@ class Batcher:
         columns = zip(*(task.inputs for task in tasks), strict=True)
         batch = [_joined(list(column), padding) for column in columns]
         outputs = self._run(dict(zip(self._names, batch, strict=True)))
-        if any(output.ndim == 0 or len(output) != size + padding for output in outputs):
+        if any(output.ndim == 0 for output in outputs):
+            raise Failure(
+                StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions"
+            )
+        if any(len(output) != size + padding for output in outputs):
             raise Failure(
                 StatusCode.FAILED_PRECONDITION,
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th "
@@ -266,6 +282,19 @@ class Batcher:
             [output[end - task.size : end] for output in outputs]
             for task, end in zip(tasks, ends, strict=True)
         ]
+
+
+def _size(arrays: list[np.ndarray]) -> int:
+    """The number of examples of a request."""
+    if not arrays:
+        raise invalid("Batching Run() must have at least one input tensor")
+    if any(array.ndim == 0 for array in arrays):
+        raise invalid("Batching Run() input tensors must have at least one dimension")
+    if len({len(array) for array in arrays}) > 1:
+        raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
+    if not len(arrays[0]):
+        raise invalid("Batching Run() input tensors must have at least one example")
+    return len(arrays[0])
 
 
 def _joined(arrays: list[np.ndarray], padding: int) -> np.ndarray:
@@ -280,6 +309,8 @@ def _joined(arrays: list[np.ndarray], padding: int) -> np.ndarray:
 
 def _lengthened(array: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Fills an array up with its first value to `lengths` along all axes but the first."""
-    filled = np.full((len(array), *lengths), array.flat[0] if array.size else 0, array.dtype)
+    nothing = b"" if array.dtype == object else 0
+    filler = array.flat[0] if array.size else nothing
+    filled = np.full((len(array), *lengths), filler, array.dtype)
     filled[tuple(slice(size) for size in array.shape)] = array
     return filled

@@ -4,12 +4,13 @@ A `Call` is what the session is to run. What makes it from a request and an answ
 is apart from what runs it: the batcher for clients, the session itself for warmup.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 from grpc import StatusCode
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -44,16 +45,14 @@ class Call:
 def predict_call(
     servable: Servable, signature: str, inputs: Arrays, output_filter: Sequence[str] = ()
 ) -> Call:
-    """Checks inputs against a signature: names and types, not shapes, and adds defaults."""
+    """Checks inputs against a signature, names and types, and adds defaults.
+
+    Of shapes it checks the number of axes, and that only where another would end the server.
+    """
     definition = servable.signature(signature)
-    defaults = {
-        name: read_tensor(name, proto, LARGEST_TENSOR)
-        for name, proto in definition.defaults.items()
-        if name not in inputs
-    }
-    inputs = {**defaults, **inputs}
+    ranks = servable.ranks.get(signature or "serving_default", {})
     if inputs.keys() != definition.inputs.keys():
-        raise invalid(_input_mismatch(set(inputs), set(definition.inputs)))
+        inputs = _with_defaults(inputs, definition)
     ordered = {name: inputs[name] for name in sorted(inputs)}
     for number, (name, array) in enumerate(ordered.items()):
         wanted, given = tf.as_dtype(definition.inputs[name].dtype), tf.as_dtype(array.dtype)
@@ -62,7 +61,35 @@ def predict_call(
                 f"Expects arg[{number}] to be {type_name(wanted)} but {type_name(given)} is "
                 "provided"
             )
+        if array.ndim != ranks.get(name, array.ndim):
+            raise invalid(
+                f"Expects arg[{number}] to have {ranks[name]} axes but one with {array.ndim} is "
+                "provided"
+            )
     return Call(signature, ordered, _filtered(definition, output_filter))
+
+
+def _with_defaults(inputs: Arrays, definition: meta_graph_pb2.SignatureDef) -> Arrays:
+    """Adds what the signature has a default for; raises if that does not make the inputs right."""
+    given, wanted, defaults = set(inputs), set(definition.inputs), definition.defaults
+    if len(given) > len(wanted) or (len(given) < len(wanted) and not defaults):
+        raise invalid(_input_mismatch(given, wanted))
+    for name in sorted(wanted - given):
+        if name not in defaults:
+            raise invalid(
+                f"Signature input alias: {name}(feed name: {definition.inputs[name].name}) not "
+                "found in request and no default value provided. Inputs expected to be in the "
+                f"request {{{_listed(given)}}}, or default input alias set: {_listed(defaults)}"
+            )
+    if given - wanted:
+        raise invalid(
+            f"Inputs contains invalid name. Used request inputs: {_listed(given & wanted)}, "
+            f"request input: {_listed(given)}"
+        )
+    added = {
+        name: read_tensor(name, defaults[name], LARGEST_TENSOR) for name in sorted(wanted - given)
+    }
+    return {**inputs, **added}
 
 
 def read_inputs(request: predict_pb2.PredictRequest) -> Arrays:
@@ -90,11 +117,18 @@ def predict_response(
 
 def classify_call(servable: Servable, signature: str, examples: input_pb2.Input) -> Call:
     definition = _example_signature(servable, signature)
-    outputs = tuple(name for name in ("classes", "scores") if name in definition.outputs)
+    if len(definition.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(definition.outputs) not in (1, 2):
+        raise invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
     if "inputs" not in definition.inputs:
         raise invalid(f"No classification inputs found in SignatureDef: {_short(definition)}")
+    outputs = tuple(name for name in ("classes", "scores") if name in definition.outputs)
     if not outputs:
-        raise invalid(f"No classification outputs found in SignatureDef: {_short(definition)}")
+        raise invalid(
+            "Expected classification signature outputs to contain at least one of "
+            f'"classes" or "scores". Signature was: {_short(definition)}'
+        )
     return Call(signature, {"inputs": serialized(examples)}, outputs)
 
 
@@ -105,15 +139,16 @@ def classifications(
     named = dict(zip(call.outputs, outputs, strict=True))
     count = len(call.inputs["inputs"])
     for name, array in named.items():
-        if array.ndim != 2 or len(array) != count:
-            raise Failure(
-                StatusCode.INVALID_ARGUMENT,
-                f"Expected Tensor shape: [{count} ?] but got {list(array.shape)} of {name}",
-            )
+        _check_classes(name, array, count)
+    widths = [array.shape[1] for array in named.values()]
+    if len(set(widths)) > 1:
+        raise invalid(
+            f"Tensors class and score should match in dim_size(1). Got {widths[0]} vs. {widths[1]}"
+        )
     result = classification_pb2.ClassificationResult()
     for i in range(count):
         row = result.classifications.add()
-        for j in range(next(iter(named.values())).shape[1]):
+        for j in range(widths[0]):
             item = row.classes.add()
             if "classes" in named:
                 item.label = _text(named["classes"][i, j])
@@ -122,8 +157,22 @@ def classifications(
     return result
 
 
+def _check_classes(name: str, array: np.ndarray, count: int) -> None:
+    if array.ndim != 2:
+        raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+    dtype, given = {"classes": tf.string, "scores": tf.float32}[name], tf.as_dtype(array.dtype)
+    if given != dtype:
+        raise invalid(f"Expected {name} Tensor of {_enum_name(dtype)}. Got: {_enum_name(given)}")
+    if len(array) != count:
+        raise invalid(f"Expected {name} output batch size of {count}. Got: {len(array)}")
+
+
 def regress_call(servable: Servable, signature: str, examples: input_pb2.Input) -> Call:
     definition = _example_signature(servable, signature)
+    if len(definition.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(definition.outputs) != 1:
+        raise invalid("Expected one output Tensor.")
     if "inputs" not in definition.inputs:
         raise invalid(f"No regression inputs found in SignatureDef: {_short(definition)}")
     if "outputs" not in definition.outputs:
@@ -134,10 +183,18 @@ def regress_call(servable: Servable, signature: str, examples: input_pb2.Input) 
 def regressions(call: Call, outputs: Sequence[np.ndarray]) -> regression_pb2.RegressionResult:
     (values,) = outputs
     count = len(call.inputs["inputs"])
-    if values.shape not in ((count,), (count, 1)):
+    if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
         raise invalid(
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
-            f"{list(values.shape)}"
+            f"{_shape(values)}"
+        )
+    if len(values) != count:
+        raise invalid(
+            f"Input batch size did not match output batch size: {count} vs. {len(values)}"
+        )
+    if values.dtype != np.float32:
+        raise invalid(
+            f"Expected output Tensor of DT_FLOAT.  Got: {_enum_name(tf.as_dtype(values.dtype))}"
         )
     result = regression_pb2.RegressionResult()
     for value in values.ravel().tolist():
@@ -149,22 +206,29 @@ def inference_calls(
     servable: Servable, request: inference_pb2.MultiInferenceRequest
 ) -> list[tuple[str, Call]]:
     """Pairs of method and call for each task."""
-    if not request.tasks:
-        raise invalid("Inference request must have at least one task.")
     made = {CLASSIFY: classify_call, REGRESS: regress_call}
-    calls = []
+    calls: list[tuple[str, Call]] = []
+    feeds = set()
     for task in request.tasks:
+        if not task.model_spec.name:
+            raise invalid("Found ModelSpec with an empty model name.")
         if task.model_spec.name != request.tasks[0].model_spec.name:
             raise invalid(
-                f"All ModelSpecs in a MultiInferenceRequest must access the same model name. "
-                f"Expected model name: {request.tasks[0].model_spec.name}. Found: "
-                f"{task.model_spec.name}"
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
             )
+        name = task.model_spec.signature_name or "serving_default"
+        if name in {call.signature or "serving_default" for _, call in calls}:
+            raise invalid(f"Duplicate evaluation of signature: {name}")
+        if name not in servable.signatures:
+            raise invalid(f"Requested signature not found in model graph: {name}")
         if task.method_name not in made:
             raise Failure(
                 StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
             )
         call = made[task.method_name](servable, task.model_spec.signature_name, request.input)
+        feeds.add(servable.signatures[name].inputs["inputs"].name)
+        if len(feeds) > 1:
+            raise invalid("Input tensor must be the same for all Signatures.")
         calls.append((task.method_name, call))
     return calls
 
@@ -179,6 +243,12 @@ def serialized(examples: input_pb2.Input) -> np.ndarray:
     if not found:
         raise invalid("Input is empty.")
     if kind == "example_list_with_context":
+        context = examples.example_list_with_context.context.ByteSize()
+        if context * len(found) > LARGEST_TENSOR:
+            raise invalid(
+                f"A context of {context} bytes for {len(found)} examples is more than the "
+                f"{LARGEST_TENSOR} bytes allowed"
+            )
         merged = []
         for example in found:
             whole = tf.train.Example()
@@ -190,6 +260,17 @@ def serialized(examples: input_pb2.Input) -> np.ndarray:
     array = np.empty(len(found), object)
     array[:] = [example.SerializeToString() for example in found]
     return array
+
+
+def byte_values(examples: input_pb2.Input) -> Iterator[bytes]:
+    """Yields the strings in a request's examples, any of which may be an image."""
+    kind = examples.WhichOneof("kind")
+    found = list(getattr(examples, kind).examples) if kind else []
+    if kind == "example_list_with_context":
+        found.append(examples.example_list_with_context.context)
+    for example in found:
+        for feature in example.features.feature.values():
+            yield from feature.bytes_list.value
 
 
 def metadata(
@@ -257,14 +338,24 @@ def _filtered(definition, wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 def _input_mismatch(given: set[str], wanted: set[str]) -> str:
-    def listed(names: set[str]) -> str:
-        return f"{{{','.join(sorted(names))}}}"
-
     return (
-        f"input size does not match signature: {len(given)}!={len(wanted)} len({listed(given)}) != "
-        f"len({listed(wanted)}). Sent extra: {listed(given - wanted)}. Missing but required: "
-        f"{listed(wanted - given)}."
+        f"input size does not match signature: {len(given)}!={len(wanted)} "
+        f"len({{{_listed(given)}}}) != len({{{_listed(wanted)}}}). "
+        f"Sent extra: {{{_listed(given - wanted)}}}. "
+        f"Missing but required: {{{_listed(wanted - given)}}}."
     )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"[{','.join(map(str, array.shape))}]"
+
+
+def _enum_name(dtype: tf.DType) -> str:
+    return types_pb2.DataType.Name(dtype.as_datatype_enum)
 
 
 def _short(definition) -> str:

@@ -27,6 +27,11 @@ ModelConfig: TypeAlias = model_server_config_pb2.ModelConfig
 Models = Mapping[str, ModelConfig]
 
 NUM_LOADERS = 2
+"""Versions loaded at the same time."""
+MOST_WAITING = 64
+"""Versions that wait for another try, or for their turn, at the same time."""
+MOST_ENDED = 1000
+"""Unloaded versions of a model whose last state is kept."""
 LARGEST_NUMBER = 2**63 - 1
 
 
@@ -39,6 +44,7 @@ class _Version:
     servable: Any = None
     users: int = 0
     wanted: bool = True
+    """Whether it is to be there at all."""
 
 
 @dataclass
@@ -46,7 +52,6 @@ class _Model:
     config: ModelConfig
     versions: dict[int, _Version] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
-    looked: bool = False
 
     def available(self) -> list[int]:
         return [
@@ -82,7 +87,9 @@ class Manager:
         self._ended: dict[str, dict[int, _Version]] = {}
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._loaders = ThreadPoolExecutor(NUM_LOADERS, thread_name_prefix="load")
+        self._loaders = ThreadPoolExecutor(MOST_WAITING, thread_name_prefix="load")
+        self._loading = threading.Semaphore(NUM_LOADERS)
+        self._looking = threading.Lock()
         self._stopping = threading.Event()
 
     # What is to be served.
@@ -103,23 +110,34 @@ class Manager:
                     self._release_unwanted(version)
             for name, config in models.items():
                 model = self._models.setdefault(name, _Model(config))
-                model.config, model.labels, model.looked = config, labels[name], False
+                model.config, model.labels = config, labels[name]
+            self._changed.notify_all()
         self.look()
 
     def look(self) -> None:
         """Looks at the folders and begins to load and unload what has changed."""
         with self._lock:
-            models = list(self._models.values())
-        for model in models:
-            found = _on_disk(model.config)
-            with self._lock:
-                self._reconcile(model, found)
+            models = [(model, model.config) for model in self._models.values()]
+        for model, config in models:
+            # One at a time, for nobody to act on what another has found out to be over.
+            with self._looking:
+                found = _on_disk(config)
+                with self._lock:
+                    is_current = model.config is config and not self._stopping.is_set()
+                    if found is not None and is_current:
+                        self._reconcile(model, found)
 
-    def wait(self, names: list[str] | None = None) -> None:
+    def wait(
+        self, names: list[str] | None = None, is_awaited: Callable[[], bool] = lambda: True
+    ) -> None:
         """Waits until each model has an available version.
 
+        Args:
+            names: Models to wait for; all if None.
+            is_awaited: Whether anybody still wants to know.
+
         Raises:
-            Failure: All that there is of a model failed to load.
+            Failure: All that there is of a model failed to load, or nobody wants to know.
         """
         with self._changed:
             while not self._stopping.is_set():
@@ -137,7 +155,9 @@ class Manager:
                     )
                 if not states:
                     return
-                self._changed.wait()
+                if not is_awaited():
+                    raise Failure(StatusCode.CANCELLED, "The client has gone")
+                self._changed.wait(1.0)
 
     def close(self) -> None:
         """Stops loading and lets every version go."""
@@ -171,15 +191,14 @@ class Manager:
                     self._release_unwanted(version)
 
     def status(self, spec: model_pb2.ModelSpec) -> list[Status]:
-        """Returns the states of a model's versions, or of the one named, newest first."""
-        if not spec.name:
-            raise invalid("Missing ModelSpec" if not spec.ByteSize() else _NO_NAME)
+        """Returns the states of a model's versions, or of the one numbered, newest first.
+
+        A label makes no difference, as in TensorFlow Serving.
+        """
         with self._lock:
             versions = dict(self._ended.get(spec.name, {}))
             if model := self._models.get(spec.name):
                 versions.update(model.versions)
-            if spec.WhichOneof("version_choice") == "version_label":
-                versions = {self._labelled(spec): versions[self._labelled(spec)]}
             if spec.HasField("version"):
                 number = spec.version.value
                 if number not in versions:
@@ -237,20 +256,18 @@ class Manager:
         known = model.labels if model else {}
         available = model.available() if model else []
         for label, number in config.version_labels.items():
-            is_new = label not in known
-            same = known.get(label) == number
-            if number not in available and not same and not (self._allow_labels and is_new):
+            stays = known.get(label, number) == number
+            if number not in available and not (self._allow_labels and stays):
                 raise Failure(
                     StatusCode.FAILED_PRECONDITION,
-                    f"Request to assign label {label} to version {number} of model {name}, which "
-                    "is not currently available for inference",
+                    f"Request to assign label to version {number} of model {name}, which is not "
+                    "currently available for inference",
                 )
         return dict(config.version_labels)
 
-    def _reconcile(self, model: _Model, found: dict[int, Path] | None) -> None:
-        if found is None or self._models.get(model.config.name) is not model:
+    def _reconcile(self, model: _Model, found: dict[int, Path]) -> None:
+        if self._models.get(model.config.name) is not model:
             return
-        model.looked = True
         wanted = _chosen(model.config, found)
         for number, version in list(model.versions.items()):
             if number in wanted or not version.wanted:
@@ -263,6 +280,10 @@ class Manager:
                 version.wanted = False
                 self._release_unwanted(version)
                 self._forget(model, number)
+            elif version.state in (Status.START, Status.LOADING) and number not in found:
+                # It was deleted before it was loaded, and would fail again and again.
+                version.wanted = False
+                self._forget(model, number)
         for number in wanted:
             if number not in model.versions:
                 version = model.versions[number] = _Version()
@@ -271,19 +292,26 @@ class Manager:
 
     def _forget(self, model: _Model, number: int) -> None:
         """Keeps a version's last state for those who ask; if its folder returns, it is new."""
-        self._ended.setdefault(model.config.name, {})[number] = model.versions.pop(number)
+        ended = self._ended.setdefault(model.config.name, {})
+        ended[number] = model.versions.pop(number)
+        if len(ended) > MOST_ENDED:
+            del ended[next(iter(ended))]
 
     def _bring_up(self, model: _Model, number: int, path: Path, version: _Version) -> None:
         name = model.config.name
-        version.state = Status.LOADING
+        with self._changed:
+            version.state = Status.LOADING
+            self._changed.notify_all()
         failure: Failure | None = None
         for attempt in range(1 + self._retries):
-            if attempt and self._stopping.wait(self._retry_interval):
-                break
-            if self._stopping.is_set() or not version.wanted:
+            if attempt:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_over(version), self._retry_interval)
+            if self._is_over(version):
                 break
             try:
-                servable = self._load(name, number, path)
+                with self._loading:
+                    servable = self._load(name, number, path)
             # A damaged version fails anywhere in TensorFlow, with any kind of error.
             except Exception as error:
                 failure = _as_failure(error)
@@ -303,17 +331,22 @@ class Manager:
             version.state, version.failure = Status.END, failure
             self._changed.notify_all()
 
+    def _is_over(self, version: _Version) -> bool:
+        return self._stopping.is_set() or not version.wanted
+
     def _release_unwanted(self, version: _Version) -> None:
         if version.state == Status.AVAILABLE:
             version.state = Status.UNLOADING
         if version.state == Status.UNLOADING and version.users == 0 and version.servable:
-            servable, version.servable = version.servable, None
+            # In a list, for `_let_go` to hold the last reference.
+            last, version.servable = [version.servable], None
             if self._stopping.is_set():
-                self._let_go(version, servable)
+                self._let_go(version, last)
             else:
-                self._loaders.submit(self._let_go, version, servable)
+                self._loaders.submit(self._let_go, version, last)
 
-    def _let_go(self, version: _Version, servable: Servable) -> None:
+    def _let_go(self, version: _Version, last: list[Servable]) -> None:
+        servable = last.pop()
         servable.close()
         log.info("Unloaded version %d of %s", servable.version, servable.name)
         del servable
@@ -332,7 +365,8 @@ def _on_disk(config: ModelConfig) -> dict[int, Path] | None:
     """Returns the version folders of a model; None if its base path cannot be read."""
     try:
         found = numbered(Path(config.base_path))
-    except OSError as error:
+    # A path with NUL in it is a ValueError.
+    except (OSError, ValueError) as error:
         log.warning("Cannot look for versions of %s: %s", config.name, error)
         return None
     if not found:

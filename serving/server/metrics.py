@@ -18,11 +18,11 @@ class Metrics:
         self._sums: dict[tuple[str, str, str], float] = defaultdict(float)
 
     def record(self, model: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
-        """Counts one request.
+        """Counts one request, and its latency if it was answered.
 
         Args:
             model: Name of the model.
-            api: `predict`, `classify`, `regress` or `multi_inference`.
+            api: `Predict`, `Classify`, `Regress` or `MultiInference`.
             entrypoint: `GRPC` or `REST`.
             status: `OK` or the name of an error.
             seconds: From the request's arrival to its answer.
@@ -31,6 +31,8 @@ class Metrics:
         micros = seconds * 1e6
         with self._lock:
             self._counts[model, status] += 1
+            if status != "OK":
+                return
             if key not in self._latencies:
                 self._latencies[key] = [0] * (len(EDGES) + 1)
             self._latencies[key][bisect.bisect_left(EDGES, micros)] += 1

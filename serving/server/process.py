@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+import grpc
 import tensorflow as tf
 from aiohttp import web
 from tensorflow_serving.apis import prediction_log_pb2
@@ -40,11 +42,16 @@ ModelServerConfig: TypeAlias = model_server_config_pb2.ModelServerConfig
 def main(flags: Flags) -> int:
     """Serves until SIGTERM or Ctrl-C; returns the process' exit status."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    logging.getLogger("aiohttp").setLevel(logging.ERROR)
+    # Both write a traceback for whatever a client sends that is no HTTP or no message.
+    for name in ("aiohttp", "grpc._common"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     tf.get_logger().setLevel("ERROR")
+    # Each connection is a file, and many systems allow 1024 unless asked for more.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         asyncio.run(_serve(flags))
-    except (Failure, FileNotFoundError, ValueError, OSError) as error:
+    except (Failure, ValueError, OSError) as error:
         print(error.message if isinstance(error, Failure) else error, file=sys.stderr, flush=True)
         return 1
     return 0
@@ -95,18 +102,13 @@ async def _answer_until(
         max_requests=flags.max_requests,
         max_message_bytes=min(flags.max_request_bytes, grpc_api.LARGEST_MESSAGE),
     )
-    if flags.port:
-        address = f"{flags.host}:{flags.port}"
-        if flags.ssl_config_file:
-            config = protos.read_text(flags.ssl_config_file, protos.SSLConfig())
-            server.add_secure_port(address, grpc_api.credentials(config))
-        else:
-            server.add_insecure_port(address)
-        print(f"gRPC at {address}", flush=True)
-    if flags.grpc_socket_path:
-        server.add_insecure_port(f"unix:{flags.grpc_socket_path}")
+    _open_ports(server, flags)
     server.start()
-    runner = await _start_rest(flags, service)
+    try:
+        runner = await _start_rest(flags, service)
+    except BaseException:
+        server.stop(None)
+        raise
     for name in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
         health.set(name, grpc_api.SERVING)
     print(f"Serving {', '.join(service.manager.names())}; Ctrl-C ends it", flush=True)
@@ -119,6 +121,23 @@ async def _answer_until(
     await asyncio.to_thread(ended.wait)
 
 
+def _open_ports(server: grpc.Server, flags: Flags) -> None:
+    address = f"{flags.host}:{flags.port}"
+    try:
+        if flags.port and flags.ssl_config_file:
+            config = protos.read_text(flags.ssl_config_file, protos.SSLConfig())
+            server.add_secure_port(address, grpc_api.credentials(config))
+        elif flags.port:
+            server.add_insecure_port(address)
+        if flags.grpc_socket_path:
+            server.add_insecure_port(f"unix:{flags.grpc_socket_path}")
+    # That is how gRPC says that a port is taken.
+    except RuntimeError as error:
+        raise OSError(f"Cannot listen for gRPC: {error}") from error
+    if flags.port:
+        print(f"gRPC at {address}", flush=True)
+
+
 async def _start_rest(flags: Flags, service: Service) -> web.ServerRunner | None:
     if not flags.rest_api_port:
         return None
@@ -126,6 +145,7 @@ async def _start_rest(flags: Flags, service: Service) -> web.ServerRunner | None
         service,
         num_threads=flags.grpc_max_threads,
         timeout=flags.rest_api_timeout_in_ms / 1000,
+        max_requests=flags.max_requests,
         max_request_bytes=flags.max_request_bytes,
         metrics_path=_metrics_path(flags),
         cors=flags.rest_api_enable_cors_support,
@@ -162,6 +182,8 @@ class Source:
 
     def __init__(self, read: Callable[[], Models], seconds: float | None):
         self._read, self.seconds = read, seconds
+        # Held from reading the list until it is taken over.
+        self.lock = threading.Lock()
 
     def __call__(self) -> Models:
         return self._read()
@@ -239,26 +261,35 @@ def _watch(flags: Flags, source: Source, manager: Manager, ended: threading.Even
         try:
             if source.seconds and since >= source.seconds:
                 since = 0.0
-                models = source()
-                if models != manager.configs():
-                    manager.configure(models)
+                with source.lock:
+                    models = source()
+                    if models != manager.configs():
+                        manager.configure(models)
             if seconds:
                 manager.look()
         # Files may be half written; what is served goes on.
-        except (Failure, OSError, ValueError) as error:
+        except Exception as error:
             log.error("Configuration not taken over: %s", error)
 
 
-def _reload(source: Source, manager: Manager, config: ModelServerConfig) -> None:
+def _reload(
+    source: Source, manager: Manager, config: ModelServerConfig, is_awaited: Callable[[], bool]
+) -> None:
     """Replaces the list of models and returns when each has an available version."""
+    if config.WhichOneof("config") != "model_config_list":
+        raise invalid(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+            "ModelConfigList is currently supported"
+        )
     models = checked(config)
-    known = manager.configs()
-    for name, model in models.items():
-        if name in known and known[name].model_platform != model.model_platform:
-            raise invalid(f"Illegal to change a model's platform. For model {name}")
-    manager.configure(models)
-    source.replace(models)
-    manager.wait(list(models))
+    with source.lock:
+        known = manager.configs()
+        for name, model in models.items():
+            if name in known and known[name].model_platform != model.model_platform:
+                raise invalid(f"Illegal to change a model's platform. For model {name}")
+        manager.configure(models)
+        source.replace(models)
+    manager.wait(list(models), is_awaited)
 
 
 def _load(

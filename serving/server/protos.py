@@ -6,14 +6,12 @@ config/monitoring_config.proto and config/ssl_config.proto.
 """
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-from google.protobuf import wrappers_pb2 as wrappers_pb2  # declares Int64Value and the like
+from google.protobuf import text_format
 from google.protobuf.message import Message
 
-_PACKAGE = "tensorflow.serving"
-_KINDS = {"bool": 8, "string": 9, "int64": 3}
+from serving.messages import declare
 
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "BatchingParameters": {
@@ -28,7 +26,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "max_execution_batch_size": (9, "Int64Value"),
     },
     "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
-    "MonitoringConfig": {"prometheus_config": (1, f"{_PACKAGE}.PrometheusConfig")},
+    "MonitoringConfig": {"prometheus_config": (1, "PrometheusConfig")},
     "SSLConfig": {
         "server_key": (1, "string"),
         "server_cert": (2, "string"),
@@ -39,34 +37,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 
 M = TypeVar("M", bound=Message)
 
-
-def _declare() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="hornbook/serving_files.proto",
-        package=_PACKAGE,
-        dependency=["google/protobuf/wrappers.proto"],
-        syntax="proto3",
-    )
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field_name, (number, kind) in fields.items():
-            label, _, kind = kind.rpartition(" ")
-            field = message.field.add(name=field_name, number=number, label=3 if label else 1)
-            if kind in _KINDS:
-                field.type = _KINDS[kind]
-            else:
-                field.type = field.TYPE_MESSAGE
-                field.type_name = f".{kind}" if "." in kind else f".google.protobuf.{kind}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in _MESSAGES
-    }
-
-
-_CLASSES = _declare()
+_CLASSES = declare("tensorflow.serving", _MESSAGES)
 BatchingParameters = _CLASSES["BatchingParameters"]
 MonitoringConfig = _CLASSES["MonitoringConfig"]
 SSLConfig = _CLASSES["SSLConfig"]

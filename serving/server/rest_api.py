@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import logging
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import tensorflow as tf
 from aiohttp import web
@@ -26,16 +29,22 @@ from serving.server.failure import Failure, invalid
 from serving.server.servable import Servable
 from serving.server.service import Service
 
+log = logging.getLogger(__name__)
+
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 PREDICTION = re.compile(
-    rf"(?i)/v1/models/(?P<model>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)"
+    rf"(?ia)/v1/models/(?P<model>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)"
 )
-STATUS = re.compile(rf"(?i)/v1/models(?:/(?P<model>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?")
+STATUS = re.compile(rf"(?ia)/v1/models(?:/(?P<model>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?")
 
 NOT_FOUND_PAGE = (
     "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n"
     "</BODY></HTML>\n"
 )
+READ_BYTES = 2**20
+FREE_INFLATED_BYTES = 2**26
+INFLATION = 100
+"""What a compressed body of more than `FREE_INFLATED_BYTES` may unfold to, for each byte sent."""
 PLAYGROUND = Path(__file__).with_name("playground.html")
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -59,7 +68,9 @@ class RestApi:
     Args:
         service: The models.
         num_threads: Requests that are answered at the same time.
-        timeout: Seconds that a request may take, the reading of it included.
+        timeout: Seconds that a request may take, the reading of it included, and that a
+            connection may stay open without one.
+        max_requests: Requests that are answered or wait for it; more are refused.
         max_request_bytes: Size of a request's body, inflated.
         metrics_path: Where metrics are; None for nowhere.
         cors: Whether pages from elsewhere may ask.
@@ -71,13 +82,15 @@ class RestApi:
         *,
         num_threads: int,
         timeout: float,
+        max_requests: int,
         max_request_bytes: int,
         metrics_path: str | None = None,
         cors: bool = False,
     ):
         self._service, self._timeout = service, timeout
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="rest")
-        self._max_request_bytes = max_request_bytes
+        self._max_requests, self._max_request_bytes = max_requests, max_request_bytes
+        self._requests = 0
         self._metrics_path = metrics_path
         self._headers = CORS if cors else {}
 
@@ -96,7 +109,11 @@ class RestApi:
             )
 
         return web.Server(
-            self.handle, request_factory=request, access_log=None, handler_cancellation=True
+            self.handle,
+            request_factory=request,
+            access_log=None,
+            handler_cancellation=True,
+            keepalive_timeout=self._timeout,
         )
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
@@ -104,9 +121,14 @@ class RestApi:
             answer = await self._answer(request)
         except Failure as failure:
             answer = Answer(failure.http_status, json_tensors.write_error(failure.message))
-        except web.HTTPRequestEntityTooLarge:
-            message = f"The body has more than {self._max_request_bytes} bytes"
+        except web.HTTPRequestEntityTooLarge as error:
+            message = f"The body has more than {error.text} bytes"
             answer = Answer(413, json_tensors.write_error(message))
+        # Whatever it is, the client is told and the server lives on.
+        except Exception as error:
+            log.exception("A request failed")
+            message = f"{type(error).__name__}: {error}"
+            answer = Answer(500, json_tensors.write_error(message))
         response = web.Response(
             status=answer.status,
             body=answer.body,
@@ -138,13 +160,8 @@ class RestApi:
         raise invalid(f"Malformed request: {request.method} {path}")
 
     async def _predict(self, request: web.BaseRequest, match: re.Match) -> Answer:
-        try:
-            async with asyncio.timeout(self._timeout):
-                body = await request.read()
-        except TimeoutError as error:
-            raise Failure(
-                StatusCode.DEADLINE_EXCEEDED, f"No whole request within {self._timeout:.3g} s"
-            ) from error
+        deadline = time.monotonic() + self._timeout
+        body = await self._body(request)
         if (spec := _spec(match)) is None:
             return Answer(400, b"")
         method = match["method"].lower()
@@ -153,24 +170,57 @@ class RestApi:
             "classify": self._classified,
             "regress": self._regressed,
         }[method]
-        asked = asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            partial(
-                self._service.answer,
-                partial(ask, spec, body),
-                spec.name,
-                method,
-                "REST",
-                self._timeout,
-            ),
-        )
+        if self._requests >= self._max_requests:
+            raise Failure(
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"The server is answering {self._requests} requests already",
+            )
+
+        def answer() -> bytes:
+            seconds = deadline - time.monotonic()
+            return self._service.answer(
+                partial(ask, spec, body), spec.name, method.title(), "REST", seconds
+            )
+
+        self._requests += 1
         try:
-            async with asyncio.timeout(self._timeout):
+            asked = asyncio.get_running_loop().run_in_executor(self._threads, answer)
+            async with asyncio.timeout(deadline - time.monotonic()):
                 return Answer(200, await asked)
         except TimeoutError as error:
             raise Failure(
                 StatusCode.DEADLINE_EXCEEDED, f"No answer within {self._timeout:.3g} s"
             ) from error
+        finally:
+            self._requests -= 1
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """Reads a body, inflated; a small one must not unfold to gigabytes."""
+        content, most = request.content, self._max_request_bytes
+        if (request.content_length or 0) > most:
+            raise web.HTTPRequestEntityTooLarge(most, text=str(most))
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._timeout):
+                # All at once would hold up the other requests while a bomb is inflated.
+                content.set_read_chunk_size(READ_BYTES)
+                while part := await content.readany():
+                    parts.append(part)
+                    size += len(part)
+                    if content.total_compressed_bytes is not None:
+                        unfolded = INFLATION * content.total_compressed_bytes
+                        most = min(most, max(FREE_INFLATED_BYTES, unfolded))
+                    if size > most:
+                        raise web.HTTPRequestEntityTooLarge(most, text=str(most))
+        except TimeoutError as error:
+            raise Failure(
+                StatusCode.DEADLINE_EXCEEDED, f"No whole request within {self._timeout:.3g} s"
+            ) from error
+        except web.RequestPayloadError as error:
+            raise invalid(f"Malformed body: {error}") from error
+        return b"".join(parts)
 
     def _predicted(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> bytes:
         document = json_tensors.parse(body)
@@ -215,63 +265,79 @@ class RestApi:
             asked = get_model_metadata_pb2.GetModelMetadataRequest(
                 model_spec=spec, metadata_field=["signature_def"]
             )
-            return Answer(200, _as_json(self._service.metadata(asked)))
+            return Answer(200, _metadata_as_json(self._service.metadata(asked)))
         response = get_model_status_pb2.GetModelStatusResponse(
             model_version_status=self._service.manager.status(spec)
         )
         return Answer(200, _as_json(response))
 
     def _described(self) -> bytes:
-        """The models for the playground: states, signatures and card of each."""
+        """The models for the playground: versions, and of those loaded the signatures and card."""
         models = []
         for name in self._service.manager.names():
-            spec = model_pb2.ModelSpec(name=name)
             try:
-                states = self._service.manager.status(spec)
+                states = self._service.manager.status(model_pb2.ModelSpec(name=name))
             except Failure:
                 states = []
-            model: dict[str, Any] = {
-                "name": name,
-                "versions": [json_format.MessageToDict(s, **_JSON) for s in states],
-                "signatures": {},
-                "card": None,
-            }
-            try:
-                with self._service.manager.using(spec) as servable:
-                    model |= {"version": str(servable.version), **_card(servable)}
-                    model["signatures"] = {
-                        key: json_format.MessageToDict(definition, **_JSON)
-                        for key, definition in servable.signatures.items()
-                        if not key.startswith("__")
-                    }
-            except Failure:
-                pass
-            models.append(model)
+            versions = [
+                {**json_format.MessageToDict(state, **_JSON), **self._details(name, state.version)}
+                for state in states
+            ]
+            models.append({"name": name, "versions": versions})
         return json.dumps({"models": models}).encode()
+
+    def _details(self, name: str, version: int) -> dict[str, Any]:
+        spec = model_pb2.ModelSpec(name=name)
+        spec.version.value = version
+        try:
+            with self._service.manager.using(spec) as servable:
+                signatures = {
+                    key: json_format.MessageToDict(definition, **_JSON)
+                    for key, definition in servable.signatures.items()
+                    if not key.startswith("__")
+                }
+                return {"signatures": signatures, "card": _card(servable)}
+        except Failure:
+            return {"signatures": {}, "card": None}
 
 
 _JSON = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
 
 
 def _as_json(message) -> bytes:
-    return json_format.MessageToJson(message, indent=1, **_JSON).encode()
+    return json_format.MessageToJson(message, indent=1, **_JSON).encode() + b"\n"
 
 
-def _card(servable: Servable) -> dict:
+def _metadata_as_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> bytes:
+    """Without the type of the signatures that protocol buffers would write among them."""
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(signatures)
+    return (
+        b'{\n"model_spec":'
+        + _as_json(response.model_spec)
+        + b',\n"metadata": {"signature_def": '
+        + _as_json(signatures)
+        + b"}\n}\n"
+    )
+
+
+def _card(servable: Servable) -> Any:
     path = servable.path / "assets.extra" / "model_card.json"
     try:
-        return {"card": json.loads(path.read_text(encoding="utf-8"))}
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {"card": None}
+        return None
 
 
 def _spec(match: re.Match) -> model_pb2.ModelSpec | None:
     """The version that a path names; None if its number is beyond any version's."""
-    spec = model_pb2.ModelSpec(name=match["model"])
+    spec = model_pb2.ModelSpec(name=json_tensors.checked_name(unquote(match["model"])))
     if match["label"]:
-        spec.version_label = match["label"]
+        spec.version_label = json_tensors.checked_name(unquote(match["label"]))
     if match["version"]:
-        if int(match["version"][:20]) >= 2**63:
+        # Thousands of digits are no integer for Python.
+        digits = match["version"].lstrip("0")
+        if len(digits) > 19 or int(digits or "0") >= 2**63:
             return None
-        spec.version.value = int(match["version"])
+        spec.version.value = int(digits or "0")
     return spec

@@ -16,6 +16,9 @@ from serving.server.failure import Failure, from_tensorflow
 
 Arrays = dict[str, np.ndarray]
 
+MOST_CALLABLES = 32
+"""Prepared calls that are kept; clients may ask for any of countless subsets of the outputs."""
+
 
 class Servable:
     """One version of a model, ready to answer.
@@ -36,7 +39,8 @@ class Servable:
     ):
         self.name, self.version, self.path = name, version, path
         # An operation that this TensorFlow lacks may be TensorFlow Text's, which servers link.
-        if any(not hasattr(tf.raw_ops, op) for op in graph.operations(graph.read(path))):
+        operations = graph.operations(graph.read(path))
+        if any(not hasattr(tf.raw_ops, op) for op in operations):
             importlib.import_module("tensorflow_text")
         with tf.Graph().as_default():
             self._session = tf.compat.v1.Session(config=session_config)
@@ -46,6 +50,8 @@ class Servable:
                 self._session.close()
                 raise
         self.signatures = dict(loaded.signature_def)
+        # The axes of each input, by signature and name, where the graph must not get other ones.
+        self.ranks = _ranks(self.signatures) if graph.have_layouts(operations) else {}
         # The queue of each signature and its outputs, made where requests are batched.
         self.batchers: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._callables: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Callable] = {}
@@ -66,7 +72,9 @@ class Servable:
         """
         call = self._callable(signature, tuple(inputs), tuple(outputs))
         try:
-            return call(*inputs.values())
+            arrays = call(*inputs.values())
+            # A single string comes as itself.
+            return [np.array(a, object) if isinstance(a, bytes) else a for a in arrays]
         except tf.errors.OpError as error:
             raise from_tensorflow(error) from error
 
@@ -85,7 +93,20 @@ class Servable:
                     feed=[definition.inputs[name].name for name in inputs],
                     fetch=[definition.outputs[name].name for name in outputs],
                 )
+                if len(self._callables) >= MOST_CALLABLES:
+                    del self._callables[next(iter(self._callables))]
                 # The public `make_callable` compares shapes with the graph's, which a server does
                 # not, and takes five times as long.
                 self._callables[key] = self._session._make_callable_from_options(options)
             return self._callables[key]
+
+
+def _ranks(signatures: Mapping[str, meta_graph_pb2.SignatureDef]) -> dict[str, dict[str, int]]:
+    return {
+        key: {
+            name: len(info.tensor_shape.dim)
+            for name, info in definition.inputs.items()
+            if not info.tensor_shape.unknown_rank
+        }
+        for key, definition in signatures.items()
+    }

@@ -1,10 +1,9 @@
 """What both interfaces, gRPC and REST, do with a request: find the version, check, run, count."""
 
 import logging
-import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
+    model_pb2,
     predict_pb2,
     regression_pb2,
 )
@@ -20,16 +20,18 @@ from tensorflow_serving.apis import (
 from serving.server import inference
 from serving.server.batching import Batcher, Batching
 from serving.server.failure import Failure, invalid
+from serving.server.image_size import image_size
 from serving.server.inference import Call
 from serving.server.manager import Manager
 from serving.server.metrics import Metrics
-from serving.server.servable import Servable
+from serving.server.servable import MOST_CALLABLES, Servable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-SMALL_FILE = 4096
-"""Bytes of an encoded image from which its size is looked at: less cannot unfold to much."""
+PIXELS_PER_BYTE = 64
+"""What the images of a request may unfold to together, where it is more than one image may:
+photographs have some 8 pixels a byte, bombs thousands."""
 
 
 class Service:
@@ -76,7 +78,7 @@ class Service:
         Args:
             ask: Answers, given the deadline by `time.monotonic`, or None.
             model: Name of the model.
-            api: `predict`, `classify`, `regress` or `multi_inference`.
+            api: `Predict`, `Classify`, `Regress` or `MultiInference`.
             entrypoint: `GRPC` or `REST`.
             seconds: Until the client gives up; None for never.
         """
@@ -110,7 +112,9 @@ class Service:
 
     def run(self, servable: Servable, call: Call, deadline: float | None) -> list[np.ndarray]:
         """Runs a call, with others where requests are batched."""
-        self._refuse_image_bombs(call.inputs)
+        for name, array in call.inputs.items():
+            if array.dtype == object:
+                self._refuse_image_bombs(name, array.flat)
         if self._batching is None:
             return inference.run(servable, call)
         return self._batcher(servable, call, self._batching).answer(call.inputs, deadline)
@@ -119,6 +123,9 @@ class Service:
         key = call.signature, call.outputs
         with self._lock:
             if key not in servable.batchers:
+                if len(servable.batchers) >= MOST_CALLABLES:
+                    # Those who wait in it see to each other.
+                    del servable.batchers[next(iter(servable.batchers))]
                 signature, outputs = key
                 servable.batchers[key] = Batcher(
                     lambda inputs: servable.run(signature, inputs, outputs),
@@ -150,6 +157,7 @@ class Service:
             raise invalid("Missing ModelSpec")
         spec = request.model_spec
         with self.manager.using(spec) as servable:
+            self._refuse_image_bombs("inputs", inference.byte_values(request.input))
             call = inference.classify_call(servable, spec.signature_name, request.input)
             result = inference.classifications(call, self.run(servable, call, deadline))
             response = classification_pb2.ClassificationResponse(result=result)
@@ -163,6 +171,7 @@ class Service:
             raise invalid("Missing ModelSpec")
         spec = request.model_spec
         with self.manager.using(spec) as servable:
+            self._refuse_image_bombs("inputs", inference.byte_values(request.input))
             call = inference.regress_call(servable, spec.signature_name, request.input)
             result = inference.regressions(call, self.run(servable, call, deadline))
             response = regression_pb2.RegressionResponse(result=result)
@@ -172,10 +181,10 @@ class Service:
     def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, deadline: float | None = None
     ) -> inference_pb2.MultiInferenceResponse:
-        if not request.tasks:
-            raise invalid("Inference request must have at least one task.")
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        self._refuse_image_bombs("inputs", inference.byte_values(request.input))
         response = inference_pb2.MultiInferenceResponse()
-        with self.manager.using(request.tasks[0].model_spec) as servable:
+        with self.manager.using(spec) as servable:
             for method, call in inference.inference_calls(servable, request):
                 outputs = self.run(servable, call, deadline)
                 result = response.results.add()
@@ -194,48 +203,21 @@ class Service:
         with self.manager.using(request.model_spec) as servable:
             return inference.metadata(servable, request.metadata_field)
 
-    def _refuse_image_bombs(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Small files may unfold to gigabytes of pixels."""
-        for name, array in inputs.items():
-            if array.dtype != object:
-                continue
-            for index, content in enumerate(array.ravel()):
-                if len(content) <= SMALL_FILE:
-                    continue
-                height, width = image_size(content)
-                if height * width > self._max_image_pixels:
-                    raise invalid(
-                        f"`{name}` at {index} is an image of {width} x {height} pixels, more than "
-                        f"the {self._max_image_pixels} allowed"
-                    )
-
-
-def image_size(content: bytes) -> tuple[int, int]:
-    """Returns height and width of a PNG, GIF, BMP or JPEG file from its head; (0, 0) of others."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) >= 24:
-        width, height = struct.unpack(">II", content[16:24])
-        return height, width
-    if content[:6] in (b"GIF87a", b"GIF89a") and len(content) >= 10:
-        width, height = struct.unpack("<HH", content[6:10])
-        return height, width
-    if content.startswith(b"BM") and len(content) >= 26:
-        width, height = struct.unpack("<ii", content[18:26])
-        return abs(height), abs(width)
-    if content.startswith(b"\xff\xd8"):
-        return _jpeg_size(content)
-    return 0, 0
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int]:
-    at = 2
-    while at + 9 < len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        # Start of frame, but for the tables among its numbers.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
-            return height, width
-        at += 2 + struct.unpack(">H", content[at + 2 : at + 4])[0]
-    return 0, 0
+    def _refuse_image_bombs(self, name: str, contents: Iterable[bytes]) -> None:
+        """Small files may unfold to gigabytes of pixels, many of them to more."""
+        most = self._max_image_pixels
+        together = size = 0
+        for index, content in enumerate(contents):
+            height, width = image_size(content)
+            if height * width > most:
+                raise invalid(
+                    f"`{name}` at {index} is an image of {width} x {height} pixels, more than the "
+                    f"{most} allowed"
+                )
+            together += height * width
+            size += len(content)
+        if together > max(most, PIXELS_PER_BYTE * size):
+            raise invalid(
+                f"The images of `{name}` have {together} pixels together, more than the "
+                f"{max(most, PIXELS_PER_BYTE * size)} allowed for {size} bytes"
+            )

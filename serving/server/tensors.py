@@ -1,5 +1,7 @@
 """Tensors of requests and answers as NumPy arrays, read and written as TensorFlow Serving does."""
 
+import math
+
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
@@ -25,6 +27,13 @@ FIELDS: dict[tf.DType, str] = {
     tf.complex64: "scomplex_val",
     tf.complex128: "dcomplex_val",
 }
+LARGEST_RANK = 64
+"""Axes that NumPy can hold."""
+MOST_MISSING = 2**24
+"""Values that a shape may ask for beyond those sent, which costs its sender nothing."""
+MOST_MISSING_STRINGS = 2**16
+"""The same for strings, each of which a graph may take for an image."""
+
 _BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in FIELDS}
 
 
@@ -37,28 +46,35 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto, largest: int) -> np.nd
     Args:
         name: The input's name, for errors.
         proto: What a client sent.
-        largest: Values that a tensor may have at most: a shape costs its sender nothing.
+        largest: Values that a tensor may have at most.
     """
     dtype = _BY_NUMBER.get(proto.dtype)
     dimensions = [dim.size for dim in proto.tensor_shape.dim]
     if dtype is None or proto.tensor_shape.unknown_rank or any(size < 0 for size in dimensions):
         raise invalid(f"tensor parsing error: {name}")
-    size = 1
-    for dimension in dimensions:
-        size *= dimension
-    if size > largest:
-        raise invalid(f"tensor parsing error: {name}: {size} values, at most {largest} allowed")
+    if len(dimensions) > LARGEST_RANK:
+        raise invalid(f"tensor parsing error: {name}: at most {LARGEST_RANK} axes allowed")
+    size = math.prod(dimensions)
+    # An axis of length 0 makes the others free; graphs take memory for them all the same.
+    asked = math.prod(max(1, dimension) for dimension in dimensions)
+    if asked > largest:
+        raise invalid(f"tensor parsing error: {name}: {asked} values, at most {largest} allowed")
     numpy_type = dtype.as_numpy_dtype
     if proto.tensor_content:
         if dtype == tf.string or len(proto.tensor_content) != size * np.dtype(numpy_type).itemsize:
             raise invalid(f"tensor parsing error: {name}")
         return np.frombuffer(proto.tensor_content, numpy_type).reshape(dimensions)
     field = getattr(proto, FIELDS[dtype])
+    most = MOST_MISSING_STRINGS if dtype == tf.string else MOST_MISSING
+    if asked > len(field) + most:
+        raise invalid(
+            f"tensor parsing error: {name}: {asked} values, of which only {len(field)} were sent"
+        )
     if dtype == tf.string:
         values = np.empty(len(field), object)
         values[:] = list(field)
     elif FIELDS[dtype] == "half_val":
-        values = np.array(field, np.uint16).view(numpy_type)
+        values = np.array(field, np.int64).astype(np.uint16).view(numpy_type)
     elif dtype.is_complex:
         values = np.array(field, numpy_type(0).real.dtype)
         values = values[: len(values) // 2 * 2].view(numpy_type)

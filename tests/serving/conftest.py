@@ -1,5 +1,10 @@
-"""A tiny image classifier with all that an export must cope with, and its export."""
+"""A tiny image classifier with all that an export must cope with, its export, and a server."""
 
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -10,6 +15,7 @@ import tensorflow as tf
 from data import images
 from serving.export import Signature, export
 
+ROOT = Path(__file__).parents[2]
 SHAPE = (8, 8, 1)
 CLASSES = ("zero", "one", "two")
 
@@ -96,3 +102,107 @@ def exported(tmp_path_factory) -> Path:
     keras.utils.set_random_seed(0)
     export(base, classifier(), image_signatures(), {"image_bytes": encoded(10)}, {"task": "test"})
     return base
+
+
+@dataclass(frozen=True)
+class Server:
+    """An embedded server that runs, and the folder of models that it serves."""
+
+    folder: Path
+    grpc: str
+    rest: str
+
+
+REST_TYPES = {
+    "double": tf.float64,
+    "flag": tf.bool,
+    "int16": tf.int16,
+    "int32": tf.int32,
+    "int64": tf.int64,
+    "int8": tf.int8,
+    "real": tf.float32,
+    "text": tf.string,
+    "text_bytes": tf.string,
+    "uint32": tf.uint32,
+    "uint64": tf.uint64,
+    "uint8": tf.uint8,
+}
+OTHER_TYPES = {
+    "bfloat": tf.bfloat16,
+    "complex": tf.complex64,
+    "double_complex": tf.complex128,
+    "half": tf.float16,
+    "uint16": tf.uint16,
+}
+
+
+def save_echo(version: Path) -> None:
+    """Saves a model that returns what it is given."""
+    module = tf.Module()
+
+    def repeat(types: dict[str, tf.DType]):
+        specs = {name: tf.TensorSpec(None, dtype, name=name) for name, dtype in types.items()}
+        echo = tf.function(lambda **inputs: {n: tf.identity(inputs[n]) for n in inputs})
+        return echo.get_concrete_function(**specs)
+
+    text = tf.TensorSpec((None,), tf.string, name="text")
+    columns = (
+        tf.TensorSpec((None, 1), tf.float32, name="size"),
+        tf.TensorSpec((None,), tf.int64, name="count"),
+        tf.TensorSpec((None,), tf.string, name="colour"),
+    )
+    signatures = {
+        "serving_default": tf.function(
+            lambda text: {"length": tf.strings.length(text), "upper": tf.strings.upper(text)},
+            input_signature=[text],
+        ),
+        "all": repeat(REST_TYPES),
+        "others": repeat(OTHER_TYPES),
+        "rows": tf.function(
+            lambda size, count, colour: {
+                "total": size[:, 0] * tf.cast(count, tf.float32),
+                "colour": tf.identity(colour),
+            },
+            input_signature=columns,
+        ),
+        "pairs": tf.function(
+            lambda x: {"y": 2.0 * x},
+            input_signature=[tf.TensorSpec((None, 2), tf.float32, name="x")],
+        ),
+        "whole": tf.function(lambda text: {"count": tf.size(text)}, input_signature=[text]),
+    }
+    tf.saved_model.save(module, str(version), signatures=signatures)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def server(exported, tmp_path_factory) -> Iterator[Server]:
+    """The embedded server with two models: `tiny`, and `echo`, which returns what it is given."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "tiny").symlink_to(exported)
+    save_echo(folder / "echo" / "1")
+    port, rest_port = free_ports(2)
+    command = [sys.executable, "-m", "serving", "serve", str(folder)]
+    command += [f"--port={port}", f"--rest_api_port={rest_port}"]
+    with (
+        open(folder / "log", "w+") as log,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True
+        ) as process,
+    ):
+        try:
+            if not any(line.startswith("Serving") for line in process.stdout or ()):
+                log.seek(0)
+                pytest.fail(f"the server ended with {process.wait()}: {log.read()}")
+            address = "127.0.0.1"
+            yield Server(folder, f"grpc://{address}:{port}", f"http://{address}:{rest_port}")
+        finally:
+            process.terminate()
+            process.wait(timeout=60)

@@ -1,6 +1,7 @@
-"""Files are answered by an exported version from the command line."""
+"""Files are answered from the command line, by a folder and by servers alike."""
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.predict import FilePredictor, as_plain, as_table, main, quiet
+from serving.client import ServingError
+from serving.examples import Example
+from serving.predict import answer, as_plain, as_table, main, quiet
 from tests.serving.conftest import encoded
 
 
@@ -23,12 +26,22 @@ def files(tmp_path) -> list[Path]:
     return paths
 
 
+@pytest.fixture(params=["grpc", "rest", "folder"])
+def target(request, server) -> str:
+    return str(getattr(server, request.param))
+
+
+def answers_of(target: str, *files: Path, capsys, **options) -> dict:
+    assert main(target, files, as_json=True, **options) == 0
+    return json.loads(capsys.readouterr().out)
+
+
 def test_a_fresh_process_answers_quietly_with_tensorflow_alone(exported, files):
     script = f"""
 import sys
 from pathlib import Path
 from serving.predict import main
-status = main(Path({str(exported)!r}), (Path({str(files[0])!r}),))
+status = main({str(exported)!r}, (Path({str(files[0])!r}),))
 ours = {{"apps", "callbacks", "data", "layers", "models", "training", "tensorflow_serving"}}
 print(sorted(ours & {{name.split(".")[0] for name in sys.modules}}))
 sys.exit(status)
@@ -44,8 +57,7 @@ sys.exit(status)
 
 
 def test_json_holds_what_the_model_answers(exported, files, capsys):
-    assert main(exported / "1", tuple(files), as_json=True) == 0
-    answers = json.loads(capsys.readouterr().out)
+    answers = answers_of(str(exported / "1"), *files, capsys=capsys)
     assert list(answers) == [str(path) for path in files]
     model = tf.saved_model.load(str(exported / "1")).signatures["serving_default"]
     expected = model(image_bytes=tf.constant([files[7].read_bytes()]))
@@ -54,10 +66,16 @@ def test_json_holds_what_the_model_answers(exported, files, capsys):
     np.testing.assert_allclose(answer["scores"], expected["scores"][0], rtol=1e-5)
 
 
-def test_bad_files_are_named_and_the_others_answered(exported, files, tmp_path, capsys):
+def test_servers_answer_images_as_the_folder_does(server, files, capsys):
+    expected = answers_of(str(server.folder / "tiny"), *files[:3], capsys=capsys)
+    for target in (server.grpc, server.rest):
+        assert answers_of(target, *files[:3], capsys=capsys, model="tiny") == expected
+
+
+def test_bad_files_are_named_and_the_others_answered(target, files, tmp_path, capsys):
     bad, missing = tmp_path / "bad.jpg", tmp_path / "missing.png"
     bad.write_text("not an image")
-    assert main(exported, (files[0], bad, missing, files[1]), as_json=True) == 1
+    assert main(target, (files[0], bad, missing, files[1]), model="tiny", as_json=True) == 1
     said = capsys.readouterr()
     answers = json.loads(said.out)
     assert "scores" in answers[str(files[0])]
@@ -69,21 +87,96 @@ def test_bad_files_are_named_and_the_others_answered(exported, files, tmp_path, 
     assert any(line.startswith(f"{bad}: ") and "must hold JPEG" in line for line in lines)
 
 
-def test_no_file_no_version_and_other_inputs_are_refused(exported, files, tmp_path, capsys):
-    assert main(exported, ()) == 1
-    assert "at least one file" in capsys.readouterr().err
-    assert main(tmp_path / "nowhere", (files[0],)) == 1
-    assert "which is not there" in capsys.readouterr().err
-    module = tf.Module()
-    module.serve = tf.function(
-        lambda x: {"y": x}, input_signature=[tf.TensorSpec((None,), name="x")]
+def test_texts_are_answered_line_by_line(target, tmp_path, capsys):
+    path = tmp_path / "some.txt"
+    path.write_text("one\n\nGrüße\n", encoding="utf-8")
+    assert answers_of(target, path, capsys=capsys, model="echo") == {
+        f"{path}:1": {"length": 3, "upper": "ONE"},
+        f"{path}:2": {"length": 0, "upper": ""},
+        f"{path}:3": {"length": 7, "upper": "GRüßE"},
+    }
+
+
+def test_standard_input_is_a_file_too(target, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\r\ntwo")))
+    answers = answers_of(target, Path("-"), capsys=capsys, model="echo")
+    assert [item["upper"] for item in answers.values()] == ["ONE", "TWO"]
+    assert list(answers) == ["-:1", "-:2"]
+
+
+def test_tables_are_answered_row_by_row(target, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text('colour,id,count,size\nred,a,2,1.5\n"dark, blue",b,3,2\n')
+    answers = answers_of(target, path, capsys=capsys, model="echo", signature="rows")
+    assert answers == {
+        f"{path}:2": {"colour": "red", "total": 3.0},
+        f"{path}:3": {"colour": "dark, blue", "total": 6.0},
+    }
+
+
+def test_a_bad_row_and_a_bad_table_are_named(server, tmp_path, capsys):
+    bad, narrow, empty = (tmp_path / name for name in ("bad.csv", "narrow.csv", "empty.csv"))
+    bad.write_text("colour,count,size\nred,two,1\nblue,3,2\n")
+    narrow.write_text("colour,size\nred,1\n")
+    empty.write_text("colour,count,size\n")
+    files = (bad, narrow, empty, tmp_path)
+    assert main(str(server.folder), files, model="echo", signature="rows") == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].split() == [f"{bad}:3", "blue", "6"]
+    assert sorted(said.err.splitlines()) == sorted(
+        [
+            f"{bad}:2: `count` must be int64. Received: 'two'",
+            f"{narrow}: no column count, only colour, size",
+            f"{empty}: empty",
+            f"{tmp_path}: Is a directory",
+        ]
     )
-    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.serve)
-    with pytest.raises(ValueError, match=r"which takes x \(float32\)"):
-        FilePredictor(tmp_path)
-    (tmp_path / "1" / "saved_model.pb").write_bytes(b"\x01")
-    with pytest.raises(ValueError, match=r"cannot load .*1: .*damaged"):
-        FilePredictor(tmp_path)
+
+
+def test_text_that_is_none_is_named(server, tmp_path, capsys):
+    path = tmp_path / "binary.txt"
+    path.write_bytes(b"good\n\xff")
+    assert main(str(server.folder), (path,), model="echo") == 1
+    assert f"{path}: not UTF-8 at byte 5" in capsys.readouterr().err
+
+
+def test_an_output_for_all_examples_together_is_asked_for_one_by_one(server, tmp_path, capsys):
+    path = tmp_path / "some.txt"
+    path.write_text("one\ntwo\n")
+    answers = answers_of(str(server.folder), path, capsys=capsys, model="echo", signature="whole")
+    assert [item["count"] for item in answers.values()] == [1, 1]
+
+
+def test_no_file_no_version_and_other_inputs_are_refused(exported, server, files, tmp_path, capsys):
+    def said(target: object, *files: Path, **options) -> str:
+        assert main(str(target), files, **options) == 1
+        return capsys.readouterr().err
+
+    assert "at least one file" in said(exported)
+    assert "which is not there" in said(tmp_path / "nowhere", files[0])
+    assert "`--model` must name one of the models echo, tiny" in said(server.folder, files[0])
+    assert "`--model` must name a model of the server" in said(server.grpc, files[0])
+    assert "one of from_pixels, serving_default" in said(exported, files[0], signature="s")
+    assert "which takes images (float32)" in said(exported, files[0], signature="from_pixels")
+    assert "NOT_FOUND" in said(exported, files[0], version=7)
+    damaged = tmp_path / "1"
+    damaged.mkdir()
+    (damaged / "saved_model.pb").write_bytes(b"\x01")
+    told = said(damaged, files[0])
+    assert "cannot load" in told and "damaged" in told
+
+
+def test_a_server_that_is_gone_is_not_asked_for_each_example():
+    asked = []
+
+    def ask(columns):
+        asked.append(columns)
+        raise ServingError("UNAVAILABLE", "gone")
+
+    answers, refused = answer(ask, [Example(str(i), {"x": i}) for i in range(33)])
+    assert answers == {}
+    assert len(asked) == 2
+    assert refused["32"] == "UNAVAILABLE: gone"
 
 
 def test_outputs_become_json():

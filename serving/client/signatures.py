@@ -1,0 +1,105 @@
+"""What a model takes and returns, and what state its versions are in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from serving.client import wire
+
+
+@dataclass(frozen=True)
+class Which:
+    """A model, and of its versions the newest, one by number or one by label."""
+
+    model: str
+    version: int | None = None
+    label: str | None = None
+
+    def __post_init__(self):
+        if not self.model:
+            raise ValueError("`model` must be the name of a model. Received an empty one")
+        if self.version is not None and self.label is not None:
+            raise ValueError(
+                "Only one of `version` and `label` may be given. "
+                f"Received: version={self.version}, label={self.label!r}"
+            )
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Type and shape of an input or output; an unknown dimension, or shape, is None."""
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs by name; `optional` are the inputs that have a default."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    optional: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The signatures of one version by name."""
+
+    model: str
+    version: int
+    signatures: Mapping[str, Signature]
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """State of a version, such as `AVAILABLE`; where it failed, `code` and `message` say why."""
+
+    version: int
+    state: str
+    code: str = "OK"
+    message: str = ""
+
+
+def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
+    """Reads SignatureDef messages, without the initialisers that TensorFlow adds to models."""
+    return {
+        name: Signature(
+            _specs(definitions[name].inputs),
+            _specs(definitions[name].outputs),
+            frozenset(definitions[name].defaults),
+        )
+        for name in sorted(definitions)
+        if not name.startswith("__")
+    }
+
+
+def read_states(response: Any) -> list[VersionStatus]:
+    """Reads a GetModelStatusResponse, the newest version first."""
+    states = [
+        VersionStatus(
+            status.version,
+            wire.STATES.get(status.state, "UNKNOWN"),
+            wire.CODES.get(status.status.error_code, "UNKNOWN"),
+            status.status.error_message,
+        )
+        for status in response.model_version_status
+    ]
+    return sorted(states, key=lambda status: -status.version)
+
+
+def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    return {
+        # References, which some graphs of TensorFlow 1 have, are numbered 100 above their types.
+        name: TensorSpec(
+            wire.NAMES.get(infos[name].dtype % 100, f"DataType {infos[name].dtype}"),
+            _shape(infos[name].tensor_shape),
+        )
+        for name in sorted(infos)
+    }
+
+
+def _shape(proto: Any) -> tuple[int | None, ...] | None:
+    if proto.unknown_rank:
+        return None
+    return tuple(dim.size if dim.size >= 0 else None for dim in proto.dim)

@@ -1,0 +1,678 @@
+"""The playground in a browser, against a server with small models of every kind of answer."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+from tensorflow.core.protobuf import saved_model_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "serving" / "server" / "playground.html"
+CHROMIUM = shutil.which("chromium")
+CHROMEDRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER), reason="needs the Debian packages chromium, chromium-driver"
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+MARKUP = '<img src="x" onerror="window.fooled = 1"><b>bold</b>'
+SENTENCE = "👋 Ada Lovelace lived in London."
+DOCUMENT = "Ünder 1000 feet.\nThe tower is 330 metres tall."
+
+
+# The models.
+
+
+def texts(*names: str) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec((None,), tf.string, name=name) for name in names]
+
+
+def repeated(batch: tf.Tensor, value: Any) -> tf.Tensor:
+    """The same answer to every example of a batch."""
+    value = tf.constant(value)
+    return tf.tile(value[None], [tf.shape(batch)[0], *[1] * value.shape.rank])
+
+
+def classify(image_bytes):
+    sizes = tf.map_fn(lambda one: tf.shape(tf.io.decode_image(one))[0], image_bytes, tf.int32)
+    return {
+        "classes": repeated(sizes, [MARKUP, "dog", "owl"]),
+        "scores": repeated(sizes, [0.75, 0.2, 0.05]),
+    }
+
+
+def detect(image_bytes):
+    return {
+        # Two objects and an empty place: top, left, bottom, right.
+        "boxes": repeated(image_bytes, [[2.0, 20, 18, 36], [4, 2, 12, 10], [0, 0, 0, 0]]),
+        "classes": repeated(image_bytes, ["cat", "dog", ""]),
+        "scores": repeated(image_bytes, [0.9, 0.2, 0.0]),
+        "masks": repeated(image_bytes, np.stack([np.tri(4), np.ones((4, 4)), np.zeros((4, 4))])),
+    }
+
+
+def tag(text):
+    return {
+        "starts": repeated(text, [2, 6, 15, 24]),
+        "ends": repeated(text, [5, 14, 20, 30]),
+        "tags": repeated(text, ["B-PER", "I-PER", "O", "B-LOC"]),
+    }
+
+
+def read(question, document):
+    return {
+        "answer": repeated(question, "330 metres"),
+        "start": repeated(document, 30),
+        "end": repeated(document, 40),
+        "score": repeated(document, 0.875),
+    }
+
+
+def scale(rows, factor, exact):
+    return {
+        "scaled": rows * factor,
+        "exact": exact + 1,
+        "gap": tf.constant([np.nan, np.inf], tf.float32),
+    }
+
+
+def draw(text):
+    picture = tf.io.encode_png(tf.zeros((6, 9, 3), tf.uint8))
+    return {"picture_bytes": tf.repeat(picture[None], tf.shape(text)[0])}
+
+
+def rate(examples):
+    rows = tf.io.parse_example(examples, {"stars": tf.io.FixedLenFeature((2,), tf.float32)})
+    return {"scores": rows["stars"], "classes": repeated(examples, ["good", "bad"])}
+
+
+def save(
+    folder: Path,
+    signatures: dict[str, tuple[Callable, list[tf.TensorSpec]]],
+    card: dict | None = None,
+) -> None:
+    module = tf.Module()
+    functions = {
+        name: tf.function(compute, input_signature=specs)
+        for name, (compute, specs) in signatures.items()
+    }
+    module.functions = list(functions.values())
+    tf.saved_model.save(
+        module,
+        str(folder),
+        signatures={name: made.get_concrete_function() for name, made in functions.items()},
+    )
+    if card is not None:
+        (folder / "assets.extra").mkdir()
+        (folder / "assets.extra" / "model_card.json").write_text(json.dumps(card))
+
+
+def say_classifies(folder: Path) -> None:
+    """Marks `serving_default` as one for the classify method, as TensorFlow 1 did."""
+    path = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    signature = saved.meta_graphs[0].signature_def["serving_default"]
+    signature.method_name = "tensorflow/serving/classify"
+    path.write_bytes(saved.SerializeToString())
+
+
+def meanings(**words: str) -> dict:
+    """A card's words for the inputs and outputs of `serving_default`."""
+    described = [{"name": name, "meaning": meaning} for name, meaning in words.items()]
+    return {"signatures": {"serving_default": {"inputs": described, "outputs": described}}}
+
+
+def save_classifier(folder: Path) -> None:
+    card = {
+        "task": "image classification",
+        "data": MARKUP,
+        "scores": {"accuracy": 0.98765432},
+        "num_test": 270,
+        "date": "2026-03-01T12:00:00+00:00",
+        **meanings(image_bytes=f"PNG files {MARKUP}", scores="probabilities"),
+    }
+    save(folder, {"serving_default": (classify, texts("image_bytes"))}, card)
+
+
+def save_models(base: Path) -> None:
+    save_classifier(base / "classifier" / "1")
+    save(
+        base / "detector" / "1",
+        {"serving_default": (detect, texts("image_bytes"))},
+        meanings(
+            boxes="objects in pixels of the original image: ymin, xmin, ymax and xmax",
+            masks="of each object within its box, from 0 to 1",
+        ),
+    )
+    save(base / "tagger" / "1", {"serving_default": (tag, texts("text"))})
+    save(base / "reader" / "1", {"serving_default": (read, texts("question", "document"))})
+    save(base / "rater" / "1", {"serving_default": (rate, texts("inputs"))})
+    say_classifies(base / "rater" / "1")
+    save(base / "painter" / "1", {"serving_default": (draw, texts("text"))})
+    numbers = [
+        tf.TensorSpec((None, 3), tf.float32, name="rows"),
+        tf.TensorSpec((), tf.float32, name="factor"),
+        tf.TensorSpec((), tf.int64, name="exact"),
+    ]
+    save(base / "scaler" / "1", {"scale": (scale, numbers), "tag": (tag, texts("text"))})
+
+
+# The server and the browser.
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    base = tmp_path_factory.mktemp("playground") / "models"
+    save_models(base)
+    return base
+
+
+@pytest.fixture(scope="module")
+def server(models) -> Iterator[str]:
+    """The address of a server that keeps all versions of the models."""
+    config = models.parent / "models.config"
+    blocks = [
+        f'config {{ name: "{path.name}" base_path: "{path}" model_platform: "tensorflow" '
+        "model_version_policy { all {} } }"
+        for path in models.iterdir()
+    ]
+    config.write_text(f"model_config_list {{ {' '.join(blocks)} }}")
+    port = free_port()
+    log = (models.parent / "log").open("w")
+    command = [sys.executable, "-m", "serving", "serve", "--model_config_file", str(config)]
+    flags = ["--port", "0", "--rest_api_port", str(port), "--max_num_load_retries", "0"]
+    process = subprocess.Popen(command + flags, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        address = f"http://localhost:{port}/"
+        wait_for(process, address)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def wait_for(process: subprocess.Popen, address: str) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"The server ended with status {process.returncode}")
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("The server did not start within a minute")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The playground as somebody before the screen has it."""
+
+    def __init__(self, browser: webdriver.Chrome, server: str):
+        self.browser, self.server = browser, server
+
+    def open(self, place: str) -> None:
+        self.browser.get("about:blank")
+        self.browser.get(f"{self.server}#{place}")
+        self.one(".signature")
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.browser.find_elements("css selector", selector)
+
+    def one(self, selector: str) -> WebElement:
+        """The first that matches, once it is there."""
+        return self.wait(lambda: next(iter(self.all(selector)), None), selector)
+
+    def wait(self, condition: Callable[[], Any], what: str) -> Any:
+        return WebDriverWait(self.browser, 20).until(lambda _: condition(), f"No {what}")
+
+    def field(self, name: str) -> WebElement:
+        """What is filled in for an input of the signature that is open."""
+        labels = self.all(".signature[open] label")
+        label = next(one for one in labels if one.text.split()[0] == name)
+        return self.browser.find_element("id", str(label.get_attribute("for")))
+
+    def fill(self, **values: str | Path) -> None:
+        for name, value in values.items():
+            field = self.field(name)
+            if field.get_attribute("type") != "file":
+                field.clear()
+            field.send_keys(str(value))
+
+    def ask(self, **values: str | Path) -> WebElement:
+        """Fills the form that is open, sends it, and returns the answer."""
+        self.fill(**values)
+        self.one(".signature[open] form button.main").click()
+        return self.answer()
+
+    def answer(self) -> WebElement:
+        return self.one('.signature[open] .answer[aria-busy="false"]')
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.browser.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+
+    def pixel(self, x: float, y: float) -> tuple[int, ...]:
+        """Colour of the answer's picture at a place of the original image."""
+        script = """
+            const [canvas, image] = [".answer canvas", ".previews img"].map(
+                (selector) => document.querySelector(selector));
+            const scale = canvas.width / image.naturalWidth;
+            return [...canvas.getContext("2d").getImageData(
+                arguments[0] * scale, arguments[1] * scale, 1, 1).data];
+        """
+        return tuple(self.run(script, x, y)[:3])
+
+
+@pytest.fixture
+def page(browser, server) -> Iterator[Page]:
+    """Fails a test that leaves an error in the console, but for refused requests."""
+    browser.get_log("browser")
+    yield Page(browser, server)
+    errors = [one["message"] for one in browser.get_log("browser") if one["level"] == "SEVERE"]
+    assert [one for one in errors if "Failed to load resource" not in one] == []
+
+
+@pytest.fixture
+def image(tmp_path) -> Path:
+    """White, 40 x 20 pixels; its name needs quotes in a shell."""
+    path = tmp_path / "it's a $white image.png"
+    Image.new("RGB", (40, 20), "white").save(path)
+    return path
+
+
+def words(element: WebElement, selector: str) -> list[str]:
+    return [one.text for one in element.find_elements("css selector", selector)]
+
+
+# What is shown of models.
+
+
+def test_models_are_listed_with_versions_and_card(page):
+    page.open("classifier")
+    names = ["classifier", "detector", "painter", "rater", "reader", "scaler", "tagger"]
+    assert [text.split("\n") for text in words(page.one("nav"), "a")] == [
+        [name, "version 1"] for name in names
+    ]
+    about = page.one("#about")
+    assert words(about, "tbody td")[:2] == ["version 1", "answers"]
+    card = dict(zip(words(about, "dt"), words(about, "dd"), strict=True))
+    assert card["task"] == "image classification"
+    assert card["scores"] == "accuracy 0.98765\non 270 test examples"
+    assert "2026" in card["date"]
+
+
+def test_first_model_is_shown_when_none_is_named(page):
+    page.open("")
+    assert page.one("h2").text == "classifier"
+    assert page.browser.title == "classifier · Hornbook playground"
+
+
+def test_model_without_card_says_so(page):
+    page.open("tagger")
+    assert "has no model card" in page.one("#about").text
+
+
+def test_markup_of_a_model_stays_text(page, image):
+    page.open("classifier")
+    answer = page.ask(image_bytes=image)
+    assert words(answer, ".bars span:first-child") == [MARKUP]
+    assert MARKUP in page.one(".card").text
+    assert f"PNG files {MARKUP}" in page.one(".field").text
+    assert page.all("b, img[src='x']") == []
+    assert page.run("return window.fooled ?? null") is None
+
+
+def test_page_is_one_file_that_never_parses_markup(page):
+    text = PAGE.read_text(encoding="utf-8")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", text)
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//|@import|url\(""", text)
+    page.open("classifier")
+    loaded = page.run("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert set(loaded) == {f"{page.server}playground/models"}
+
+
+# Answers.
+
+
+def test_scores_are_bars_beside_their_labels(page, image):
+    page.open("classifier")
+    answer = page.ask(image_bytes=image)
+    assert words(answer, ".bars > span:nth-child(3n)") == ["75.0 %", "20.0 %", "5.0 %"]
+    widths = page.run("return [...document.querySelectorAll('.bar i')].map((i) => i.style.width)")
+    assert widths == ["75%", "20%", "5%"]
+    preview = page.one(".drop img")
+    assert preview.is_displayed() and "20 pixels" in page.one(".drop").text
+
+
+def test_boxes_are_drawn_in_the_order_that_the_card_says(page, image):
+    page.open("detector")
+    answer = page.ask(image_bytes=image)
+    # The second is below the least score that is shown at first, the third is no object.
+    assert words(answer, "tbody td") == ["cat", "90.0 %", "20", "2", "36", "18"]
+    assert page.pixel(38, 10) == page.pixel(6, 8) == (255, 255, 255)
+    edges = [page.pixel(*place) for place in ((20, 10), (36, 10), (28, 2), (28, 18))]
+    assert len(set(edges)) == 1 and edges[0] != (255, 255, 255)
+    # The mask fills the lower left of the box, half transparent.
+    assert page.pixel(34, 4) == (255, 255, 255)
+    assert page.pixel(22, 16) not in (edges[0], (255, 255, 255))
+
+
+def test_lower_least_score_shows_more_boxes(page, image):
+    page.open("detector")
+    answer = page.ask(image_bytes=image)
+    answer.find_element("css selector", "input[type=range]").send_keys(Keys.HOME)
+    assert words(answer, "tbody td:first-child") == ["cat", "dog"]
+    assert "2 of 2 shown" in answer.text
+    assert page.pixel(6, 8) != (255, 255, 255)
+
+
+def test_image_is_drawn_as_stored_since_models_do_not_turn_it(page, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    path = tmp_path / "turned.jpg"
+    Image.new("RGB", (40, 20), "white").save(path, exif=exif)
+    page.open("detector")
+    page.ask(image_bytes=path)
+    size = page.run("const c = document.querySelector('canvas'); return c.width / c.height")
+    assert size == 2
+
+
+@pytest.mark.parametrize(
+    "meaning, order",
+    [
+        ("", "left top right bottom"),
+        ("of objects", "left top right bottom"),
+        ("left, top, right, bottom in pixels", "left top right bottom"),
+        ("corners [ymin, xmin, ymax, xmax]", "top left bottom right"),
+        ("pixels (x1, y1, x2 and y2), best first", "left top right bottom"),
+        ("x, y, width, height from the top left", "left top width height"),
+        ("from the left: top, left, bottom, right", "top left bottom right"),
+    ],
+)
+def test_order_of_a_box_is_read_from_the_card(page, meaning, order):
+    page.open("tagger")
+    assert page.run("return boxOrder(arguments[0]).join(' ')", meaning) == order
+
+
+def test_tags_are_highlighted_in_the_text(page):
+    page.open("tagger")
+    # The driver types no character beyond 16 bits.
+    page.run("arguments[0].value = arguments[1]", page.field("text"), SENTENCE)
+    answer = page.ask()
+    assert words(answer, "mark") == ["Ada LovelacePER", "LondonLOC"]
+    (marked,) = words(answer, ".spans")
+    assert marked.replace("PER", "").replace("LOC", "") == SENTENCE
+
+
+def test_answer_is_highlighted_in_the_document(page):
+    page.open("reader")
+    answer = page.ask(question="How tall?", document=DOCUMENT)
+    assert words(answer, "mark") == ["330 metres"]
+    assert answer.find_element("css selector", ".spans").text == DOCUMENT
+    assert words(answer, ".bars span") == ["330 metres", "", "87.5 %"]
+
+
+def test_columnar_request_keeps_large_integers_and_shows_what_is_no_number(page):
+    page.open("scaler")
+    assert page.field("rows").get_attribute("value") == "[0.0, 0.0, 0.0]"
+    answer = page.ask(rows="[1.5, 2, 3]", factor="2", exact="9007199254740993")
+    assert words(answer, "dl") == ["exact\n9007199254740994"]
+    assert words(answer, "table")[0].split("\n")[1:] == ["0 NaN", "1 Infinity"]
+    assert words(answer, "table")[1].split("\n")[1:] == ["0 3", "1 4", "2 6"]
+    assert '"inputs": {"exact": 9007199254740993, "factor": 2' in page.one(".curl").text
+
+
+def test_bytes_of_a_picture_are_shown_as_one(page):
+    page.open("painter")
+    answer = page.ask(text="anything")
+    (picture,) = answer.find_elements("css selector", "img")
+    size = page.wait(lambda: page.run("return arguments[0].naturalWidth", picture), "picture")
+    assert size == 9
+
+
+def test_examples_of_the_classify_method_are_sent_to_it(page):
+    page.open("rater")
+    answer = page.ask(example='{"stars": [0.25, 0.75]}')
+    assert words(answer, ".bars > span") == ["good", "", "25.0 %", "bad", "", "75.0 %"]
+    assert ":classify" in page.one(".curl").text
+
+
+def test_dropped_file_is_taken(page):
+    page.open("classifier")
+    page.run(
+        """
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File(["dropped"], "dropped.png"));
+        const event = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+        document.querySelector(".drop").dispatchEvent(event);
+        """
+    )
+    page.wait(lambda: "dropped.png, 7 bytes" in page.one(".drop").text, "dropped file")
+    assert "$(base64 -w0 dropped.png)" in page.one(".curl").text
+
+
+def test_scores_without_labels_take_those_of_the_card_and_may_be_negative(page):
+    page.open("tagger")
+    script = """
+        const outputs = new Map([["logits", { value: [-1, 3, 0] }]]);
+        const chart = bars(outputs, { classes: ["a", "b", "c"] });
+        const styles = [...chart.querySelectorAll("i")].map(({ style }) => style.cssText);
+        return [chart.textContent, styles];
+    """
+    text, styles = page.run(script)
+    assert text == "b3c0a-1"
+    assert styles == [
+        "left: 25%; width: 75%;",
+        "left: 25%; width: 0%;",
+        "left: 0%; width: 25%;",
+    ]
+
+
+def test_large_answer_is_read(page):
+    page.open("tagger")
+    script = """
+        const text = JSON.stringify({ bytes: "x".repeat(2e7), numbers: Array(1e6).fill(0.5) });
+        return parse(text).numbers.length;
+    """
+    assert page.run(script) == 1_000_000
+
+
+def test_second_signature_has_a_form_of_its_own(page):
+    page.open("scaler")
+    scaling, tagging = page.all(".signature")
+    scaling.find_element("css selector", "summary").click()
+    tagging.find_element("css selector", "summary").click()
+    answer = page.ask(text="Ada Lovelace")
+    assert words(answer, "mark")
+    assert '"signature_name": "tag"' in words(tagging, ".curl")[0]
+
+
+# The same call from a shell.
+
+
+def test_curl_command_gives_the_same_answer(page, image):
+    page.open("classifier")
+    page.ask(image_bytes=image)
+    command = page.one(".curl").text
+    assert "base64 -w0" in command and len(command) < 400
+    done = subprocess.run(["bash", "-c", command], cwd=image.parent, stdout=subprocess.PIPE)
+    answer = json.loads(done.stdout)
+    assert answer["predictions"][0]["classes"][0] == MARKUP
+
+
+def test_curl_command_quotes_what_is_typed(page):
+    page.open("reader")
+    page.fill(question='Isn\'t "it" $HOME `ls` \\ !!', document="one\ntwo")
+    command = page.one(".curl").text
+    shown = subprocess.run(
+        ["bash", "-c", f'curl() {{ printf %s "${{!#}}"; }}\n{command}'], stdout=subprocess.PIPE
+    )
+    assert json.loads(shown.stdout)["instances"] == [
+        {"question": 'Isn\'t "it" $HOME `ls` \\ !!', "document": "one\ntwo"}
+    ]
+
+
+def test_curl_command_is_copied(page):
+    page.open("tagger")
+    page.browser.execute_cdp_cmd(
+        "Browser.grantPermissions",
+        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
+    )
+    button = page.one(".copy")
+    button.click()
+    page.wait(lambda: button.text == "Copied", "copy")
+    copied = page.browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert copied == page.one(".curl").text
+
+
+# Errors.
+
+
+def test_refused_image_is_told_in_the_servers_words(page, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    page.open("classifier")
+    answer = page.ask(image_bytes=broken)
+    (problem,) = words(answer, "[role=alert]")
+    assert problem.startswith("The server did not accept this request.\n")
+    assert len(problem.split("\n")[1]) > 20
+
+
+def test_missing_file_is_told_without_a_request(page):
+    page.open("classifier")
+    assert page.ask().text == "Choose a file for image_bytes."
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"factor": "two"}, "factor must be a number, not “two”."),
+        ({"exact": "1.5"}, "exact must be a whole number, not “1.5”."),
+        ({"rows": "[[1, 2"}, "rows is not valid JSON"),
+        ({"rows": '["one"]'}, "The server did not accept this request."),
+    ],
+)
+def test_wrong_number_is_told(page, values, message):
+    page.open("scaler")
+    assert page.ask(**values).text.startswith(message)
+
+
+def test_server_that_is_gone_is_told_and_found_again(page):
+    page.open("tagger")
+    page.fill(text="kept")
+    offline = {"offline": True, "latency": 0, "throughput": 0}
+    page.browser.set_network_conditions(**offline)
+    try:
+        assert page.ask().text == "The server does not answer. Does it still run?"
+        page.wait(lambda: "what is shown may be old" in page.one("#connection").text, "warning")
+    finally:
+        page.browser.delete_network_conditions()
+    page.wait(lambda: page.one("#connection").text == "", "connection")
+    assert page.field("text").get_attribute("value") == "kept"
+
+
+# People, screens and time.
+
+
+def test_keyboard_alone_is_enough(page):
+    page.open("tagger")
+    page.field("text").send_keys("Ada Lovelace", Keys.CONTROL, Keys.ENTER)
+    assert words(page.answer(), "mark")
+    seen = set()
+    for _ in range(30):
+        page.browser.switch_to.active_element.send_keys(Keys.TAB)
+        active = page.browser.switch_to.active_element
+        seen.add((active.tag_name, active.text.split("\n")[0]))
+    assert {("a", "detector"), ("textarea", ""), ("button", "Ask"), ("button", "Copy")} <= seen
+
+
+@pytest.mark.parametrize("model", ["classifier", "detector", "reader", "scaler"])
+def test_narrow_screen_needs_no_sideways_scrolling(page, image, model):
+    metrics = {"width": 340, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page.open(model)
+        page.ask(**({"image_bytes": image} if model in ("classifier", "detector") else {}))
+        assert page.run("return document.documentElement.scrollWidth") <= 340
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("scheme, dark", [("light", False), ("dark", True)])
+def test_colours_follow_the_system(page, scheme, dark):
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    try:
+        page.open("classifier")
+        colours = page.run(
+            "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+        )
+        ink, paper = (int(re.findall(r"\d+", colour)[0]) for colour in colours)
+        assert (ink > paper) == dark
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_version_that_does_not_load_is_told(page, models):
+    page.open("painter")
+    (models / "broken").mkdir()
+    (models / "broken" / "saved_model.pb").write_bytes(b"no model")
+    (models / "broken").rename(models / "painter" / "2")
+    about = page.one("#about")
+    page.wait(lambda: "failed" in about.text, "failed version")
+    assert "version 1\nanswers" in about.text.replace(" answers", "\nanswers")
+    assert page.one("nav a[href='#painter']").text.endswith("version 1")
+
+
+def test_new_version_appears_and_what_is_typed_stays(page, models, image):
+    page.open("classifier")
+    page.ask(image_bytes=image)
+    save_classifier(models / "new")
+    (models / "new").rename(models / "classifier" / "2")
+    page.wait(lambda: "version 2" in page.one("nav a").text, "version 2")
+    assert page.all(".bars") and "it's a $white image.png" in page.one(".drop").text
+    page.one("#about a[href='#classifier/1']").click()
+    page.wait(lambda: "Asked below: version 1" in page.one("#about").text, "version 1")
+    assert "/v1/models/classifier/versions/1:predict" in page.one(".curl").text
