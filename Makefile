@@ -22,6 +22,7 @@ bench: .venv-bench/installed
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.layers
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.training_speed
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.input_pipeline
+	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.serving
 
 .venv/installed: requirements.txt pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv

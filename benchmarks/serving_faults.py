@@ -134,6 +134,21 @@ def serving(folder: Path, model: str, image: bytes, *flags: str) -> Iterator[Pro
             process.wait()
 
 
+BATCHING = """
+max_batch_size { value: 64 }
+max_enqueued_batches { value: 100 }
+num_batch_threads { value: 2 }
+"""
+
+
+def _modes(folder: Path) -> dict[str, tuple[str, ...]]:
+    """How to serve, in one half of what is measured and in the other."""
+    parameters = folder / "batching.config"
+    parameters.write_text(BATCHING)
+    batched = ("--enable_batching", f"--batching_parameters_file={parameters}")
+    return {"one by one": (), "batched": batched}
+
+
 # Hostile requests.
 
 
@@ -202,24 +217,30 @@ HOSTILE_FLAGS = (
 
 
 def be_hostile(config: Config, folder: Path, image: bytes) -> list[str]:
-    with serving(folder, config.model.name, image, *HOSTILE_FLAGS) as process:
-        # Every kind once or more, for what is made at the first use of it.
-        warm_up = config.requests // 10
-        faults = send_hostile(process, warm_up, config.seed + 1, config.every, 16).faults
-        for fault in faults:
-            print(fault)
-        process.check()
-        before, begin = process.settled_memory(), time.monotonic()
-        outcomes = send_hostile(process, config.requests, config.seed, config.every, 16)
-        seconds, after = time.monotonic() - begin, process.settled_memory()
-        for name, statuses in sorted(outcomes.statuses.items()):
-            found = "  ".join(f"{status} {n}" for status, n in statuses.most_common())
-            print(f"{name:24}{statuses.total():6}   {found}")
-        print(
-            f"{outcomes.count} hostile requests in {seconds:.0f} s: {len(outcomes.faults)} faults; "
-            f"memory {before:.0f} MiB before, {after:.0f} MiB after, {process.peak:.0f} MiB at most"
-        )
-    faults += outcomes.faults
+    faults = []
+    for name, flags in _modes(folder).items():
+        with serving(folder, config.model.name, image, *HOSTILE_FLAGS, *flags) as process:
+            faults += _be_hostile(name, config, process)
+    return faults
+
+
+def _be_hostile(name: str, config: Config, process: Process) -> list[str]:
+    count = config.requests // 2
+    # Every kind once or more, for what is made at the first use of it.
+    warm_up = send_hostile(process, count // 10, config.seed + 1, config.every, 16)
+    before, begin = process.settled_memory(), time.monotonic()
+    outcomes = send_hostile(process, count, config.seed, config.every, 16)
+    seconds, after = time.monotonic() - begin, process.settled_memory()
+    for kind, statuses in sorted(outcomes.statuses.items()):
+        found = "  ".join(f"{status} {n}" for status, n in statuses.most_common())
+        print(f"{kind:24}{statuses.total():6}   {found}")
+    print(
+        f"hostile, {name}: {outcomes.count} requests in {seconds:.0f} s, "
+        f"{len(outcomes.faults)} faults; memory {before:.0f} MiB before, {after:.0f} MiB after, "
+        f"{process.peak:.0f} MiB at most",
+        flush=True,
+    )
+    faults = warm_up.faults + outcomes.faults
     if after > 1.1 * before:
         faults.append(f"memory grew from {before:.0f} to {after:.0f} MiB")
     return faults
@@ -227,20 +248,10 @@ def be_hostile(config: Config, folder: Path, image: bytes) -> list[str]:
 
 # Mixed load while versions come and go.
 
-BATCHING = """
-max_batch_size { value: 64 }
-max_enqueued_batches { value: 100 }
-num_batch_threads { value: 2 }
-"""
-
 
 def soak(config: Config, folder: Path, image: bytes) -> list[str]:
-    """Half of the time without batching, half with it."""
-    parameters = folder / "batching.config"
-    parameters.write_text(BATCHING)
-    batched = ("--enable_batching", f"--batching_parameters_file={parameters}")
     faults = []
-    for name, flags in {"one by one": (), "batched": batched}.items():
+    for name, flags in _modes(folder).items():
         with serving(folder, config.model.name, image, *flags) as process:
             faults += _soak(name, config, process, folder / config.model.name)
     return faults

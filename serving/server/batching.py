@@ -268,9 +268,7 @@ class Batcher:
         batch = [_joined(list(column), padding) for column in columns]
         outputs = self._run(dict(zip(self._names, batch, strict=True)))
         if any(output.ndim == 0 for output in outputs):
-            raise Failure(
-                StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions"
-            )
+            raise Failure(StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
         if any(len(output) != size + padding for output in outputs):
             raise Failure(
                 StatusCode.FAILED_PRECONDITION,

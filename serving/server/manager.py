@@ -323,8 +323,6 @@ class Manager:
                 if not version.wanted:
                     self._release_unwanted(version)
                 self._changed.notify_all()
-            # What is loaded stays; without it, the collector goes through it again and again.
-            gc.freeze()
             self.look()
             return
         with self._changed:
@@ -353,9 +351,8 @@ class Manager:
         with self._changed:
             version.state = Status.END
             self._changed.notify_all()
-        gc.unfreeze()
+        # Graphs are full of cycles, and what they hold is large.
         gc.collect()
-        gc.freeze()
 
 
 _NO_NAME = "ModelSpec has no name specified."

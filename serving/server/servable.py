@@ -12,7 +12,7 @@ from grpc import StatusCode
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from serving import graph
-from serving.server.failure import Failure, from_tensorflow
+from serving.server.failure import Failure, from_tensorflow, invalid
 
 Arrays = dict[str, np.ndarray]
 
@@ -77,6 +77,9 @@ class Servable:
             return [np.array(a, object) if isinstance(a, bytes) else a for a in arrays]
         except tf.errors.OpError as error:
             raise from_tensorflow(error) from error
+        except UnicodeDecodeError as error:
+            # A message with bytes of the request in it, which Python's TensorFlow cannot hold.
+            raise invalid(error.object.decode(errors="replace")) from error
 
     def close(self) -> None:
         self.batchers.clear()

@@ -291,7 +291,7 @@ class Page:
         return self.one('.signature[open] .answer[aria-busy="false"]')
 
     def run(self, script: str, *arguments: Any) -> Any:
-        return self.browser.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.browser.execute_script(script, *arguments)
 
     def pixel(self, x: float, y: float) -> tuple[int, ...]:
         """Colour of the answer's picture at a place of the original image."""
@@ -532,7 +532,9 @@ def test_second_signature_has_a_form_of_its_own(page):
 # The same call from a shell.
 
 
-def test_curl_command_gives_the_same_answer(page, image):
+def test_curl_command_gives_the_same_answer_for_a_file_longer_than_an_argument(page, image):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    Image.fromarray(noise).save(image)
     page.open("classifier")
     page.ask(image_bytes=image)
     command = page.one(".curl").text

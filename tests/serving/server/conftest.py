@@ -1,13 +1,14 @@
 """Foreign SavedModels, and one server for all tests of the protocols."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
@@ -24,7 +25,16 @@ from serving.server.servable import Servable
 from serving.server.service import Service
 from tests.serving.server import foreign
 
-ModelConfig = model_server_config_pb2.ModelConfig
+ModelConfig: TypeAlias = model_server_config_pb2.ModelConfig
+
+
+@pytest.fixture(scope="package", autouse=True)
+def modules_stay():
+    """As in a server, for the collector not to go through all of TensorFlow at each unload."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +78,8 @@ def model_config(name: str, base: Path) -> ModelConfig:
 def rest_server(service: Service, **arguments) -> Iterator[int]:
     """Serves REST in a thread of its own and yields the port."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
 
     async def start():
         defaults = {
@@ -89,6 +100,8 @@ def rest_server(service: Service, **arguments) -> Iterator[int]:
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 @pytest.fixture(scope="session")

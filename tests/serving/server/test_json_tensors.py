@@ -362,7 +362,7 @@ def test_rows_of_one_output_have_no_name_and_stand_in_one_line():
 
 
 def test_rows_of_several_outputs_are_objects():
-    assert written({"a": [[1, 2]], "s": ["x".encode()]}, True) == (
+    assert written({"a": [[1, 2]], "s": [b"x"]}, True) == (
         '{\n    "predictions": [\n        {\n            "a": [1, 2],\n            "s": "x"\n'
         "        }\n    ]\n}"
     )

@@ -1,6 +1,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 import tensorflow as tf
@@ -12,7 +13,7 @@ from serving.server.failure import Failure
 from serving.server.manager import Manager
 
 Status = get_model_status_pb2.ModelVersionStatus
-ModelConfig = model_server_config_pb2.ModelConfig
+ModelConfig: TypeAlias = model_server_config_pb2.ModelConfig
 
 
 class Fake:
@@ -35,7 +36,8 @@ class World:
         self.errors: dict[int, list[Exception]] = {}
         self.gates: dict[int, threading.Event] = {}
         self.servables: list[Fake] = []
-        self.manager = Manager(self.load, **{"retries": 0, "retry_interval": 0.0, **arguments})
+        load: Any = self.load
+        self.manager = Manager(load, **{"retries": 0, "retry_interval": 0.0, **arguments})
 
     def load(self, name: str, version: int, path: Path) -> Fake:
         self.loads.append((name, version))
@@ -80,7 +82,8 @@ class World:
 
     def served(self, **version) -> int:
         with self.manager.using(spec(**version)) as servable:
-            assert servable.is_open
+            assert servable in self.servables
+            assert servable.is_open  # type: ignore[attr-defined]
             return servable.version
 
 
