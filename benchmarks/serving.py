@@ -1,7 +1,8 @@
 """Our server against the same SavedModel called in process, and behind LitServe and BentoML.
 
-Requests hold one image. For each model, in each round: latency and rate in process, then each
-server by itself with 1, 16 and 32 clients. What is printed are medians over the rounds.
+For each model, in each round: latency and rate in process, then each server by itself with 1, 16
+and 32 clients. Requests hold one image, but where the server's name says otherwise. What is printed are
+medians over the rounds.
 
 Example:
 
@@ -120,24 +121,29 @@ def in_process(version: Path, image: bytes, seconds: float) -> tuple[float, dict
     return latency, rates
 
 
-def requests(name: str, image: bytes, folder: Path) -> dict[str, Path]:
-    """Writes the bytes of a request to each kind of server."""
-    message = predict_pb2.PredictRequest()
-    message.model_spec.name = name
-    message.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image]))
+def write_request(server: str, name: str, image: bytes, folder: Path) -> Path:
+    """Writes the bytes of a request to a server, as they go over the wire."""
     encoded = base64.b64encode(image).decode()
-    row = json.dumps({"instances": [{"image_bytes": {"b64": encoded}}]}).encode()
-    contents = {
-        "grpc": message.SerializeToString(),
-        "rest": http_request(f"/v1/models/{name}:predict", row),
-        "litserve": http_request("/predict", json.dumps({"image": encoded}).encode()),
+    if server.startswith("gRPC"):
+        message = predict_pb2.PredictRequest()
+        message.model_spec.name = name
+        message.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image] * num_images(server)))
+        content = message.SerializeToString()
+    elif server.startswith("REST"):
+        row = {"instances": [{"image_bytes": {"b64": encoded}}] * num_images(server)}
+        content = http_request(f"/v1/models/{name}:predict", json.dumps(row).encode())
+    else:
         # BentoML's batches are lists already on their way in.
-        "bentoml": http_request("/predict", json.dumps({"image": [encoded]}).encode()),
-    }
-    paths = {kind: folder / f"{name}.{kind}" for kind in contents}
-    for kind, path in paths.items():
-        path.write_bytes(contents[kind])
-    return paths
+        body = {"image": [encoded] if server == "BentoML" else encoded}
+        content = http_request("/predict", json.dumps(body).encode())
+    path = folder / "request"
+    path.write_bytes(content)
+    return path
+
+
+def num_images(server: str) -> int:
+    """Images of a request, from a name such as `gRPC batched, 32 images`."""
+    return int(server.partition(", ")[2].split()[0]) if ", " in server else 1
 
 
 def http_request(path: str, body: bytes) -> bytes:
@@ -213,7 +219,6 @@ def load_on(server: str, address: str, request: Path, clients: int, seconds: flo
 def measure(name: str, config: Config, folder: Path) -> None:
     base = folder / name
     image = EXPORTS[name](base)
-    paths = requests(name, image, folder)
     latencies, rates = [], []
     found: dict[tuple[str, int], list[dict]] = {}
     for _ in range(config.rounds):
@@ -222,12 +227,13 @@ def measure(name: str, config: Config, folder: Path) -> None:
         rates.append(by_size)
         for server in config.servers:
             ports = free_port(), free_port()
-            kind = server.split()[0].lower()
-            address = f"127.0.0.1:{ports[0] if kind == 'grpc' else ports[1]}"
+            address = f"127.0.0.1:{ports[0] if server.startswith('gRPC') else ports[1]}"
+            request = write_request(server, name, image, folder)
             command = command_of(server, base, name, ports, folder)
             with running(command, ports[1]) as process:
                 for clients in config.clients:
-                    result = load_on(server, address, paths[kind], clients, config.seconds)
+                    result = load_on(server, address, request, clients, config.seconds)
+                    result["images"] = result["rate"] * num_images(server)
                     result["memory"] = memory(process.pid)
                     found.setdefault((server, clients), []).append(result)
     print_table(name, statistics.median(latencies), rates, found)
@@ -240,12 +246,13 @@ def print_table(name: str, latency: float, rates: list[dict[int, float]], found:
     print(
         f"images/s, in batches of {best}; " + ", ".join(f"{s}: {by_size[s]:.0f}" for s in by_size)
     )
-    print("\n| server | clients | requests/s | of in process | p50, ms | p99, ms | memory, MB |")
+    print("\n| server | clients | images/s | of in process | p50, ms | p99, ms | memory, MB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for (server, clients), results in found.items():
         median = {key: statistics.median(r[key] for r in results) for key in results[0]}
         print(
-            f"| {server} | {clients} | {median['rate']:.0f} | {median['rate'] / by_size[best]:.2f} "
+            f"| {server} | {clients} | {median['images']:.0f} "
+            f"| {median['images'] / by_size[best]:.2f} "
             f"| {median['p50']:.2f} | {median['p99']:.2f} | {median['memory']:.0f} |",
             flush=True,
         )

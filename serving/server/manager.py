@@ -362,6 +362,8 @@ def _on_disk(config: ModelConfig) -> dict[int, Path] | None:
     """Returns the version folders of a model; None if its base path cannot be read."""
     try:
         found = numbered(Path(config.base_path))
+        # If it went meanwhile, what was in it looks as if it had been deleted.
+        Path(config.base_path).stat()
     # A path with NUL in it is a ValueError.
     except (OSError, ValueError) as error:
         log.warning("Cannot look for versions of %s: %s", config.name, error)

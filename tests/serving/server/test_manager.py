@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,8 +11,10 @@ from grpc import StatusCode
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.server import manager
 from serving.server.failure import Failure
 from serving.server.manager import Manager
+from tests.serving.server import foreign
 
 Status = get_model_status_pb2.ModelVersionStatus
 ModelConfig: TypeAlias = model_server_config_pb2.ModelConfig
@@ -400,6 +404,21 @@ def test_no_request_fails_while_versions_are_swapped(world):
     world.until(lambda: list(world.states().values()).count("END") == 10)
 
 
+def test_a_base_path_that_vanishes_while_it_is_read_changes_nothing(world, monkeypatch):
+    path = world.add(1)
+    world.configure()
+    world.manager.wait()
+
+    def vanishing(base):
+        path.parent.rename(world.folder / "elsewhere")
+        return {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manager, "numbered", vanishing)
+        world.manager.look()
+    assert world.states() == {1: "AVAILABLE"}
+
+
 # The list of models.
 
 
@@ -514,3 +533,16 @@ def test_closing_lets_everything_go_and_stops_whoever_waits(make):
         waiting.result(20)
     assert not any(servable.is_open for servable in world.servables)
     world.manager.look()
+
+
+def test_an_unloaded_version_leaves_nothing_behind(half_path):
+    made = Manager(lambda name, version, path: foreign.load(path, name, version))
+    made.configure({"m": ModelConfig(name="m", base_path=str(half_path.parent))})
+    made.wait()
+    with made.using(spec()) as servable:
+        graph = weakref.ref(servable._session.graph)
+    del servable
+    made.configure({})
+    made.close()
+    gc.collect()
+    assert graph() is None

@@ -368,3 +368,16 @@ def test_a_port_that_is_taken_ends_the_server(half_path, which):
         flags = Flags(model_base_path=half_path.parent, **ports)
         with pytest.raises(OSError, match=str(port)):
             asyncio.run(process._serve(flags))
+
+
+def test_a_model_that_does_not_load_ends_the_server(tmp_path):
+    add(tmp_path, "m/1")
+    flags = Flags(
+        model_base_path=tmp_path / "m",
+        model_name="m",
+        port=free_port(),
+        rest_api_port=0,
+        max_num_load_retries=0,
+    )
+    with pytest.raises(Failure, match=r"1 servable\(s\) did not become available: {m version 1: "):
+        asyncio.run(process._serve(flags))
