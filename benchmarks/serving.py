@@ -1,7 +1,7 @@
 """Our server against the same SavedModel called in process, and behind LitServe and BentoML.
 
 For each model, in each round: latency and rate in process, then each server by itself with 1, 16
-and 32 clients. Requests hold one image, but where the server's name says otherwise. What is printed are
+and 32 clients. Requests hold one image, but where the server's name says otherwise. Prints
 medians over the rounds.
 
 Example:

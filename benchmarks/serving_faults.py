@@ -40,7 +40,6 @@ from benchmarks import serving_hostile as hostile
 from serving import versions
 
 ROOT = Path(__file__).parents[1]
-SLOW_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def serving(folder: Path, model: str, image: bytes, *flags: str) -> Iterator[Pro
         finally:
             channel.close()
             process.kill()
-            process.wait()
+            process.communicate()
 
 
 BATCHING = """
@@ -166,6 +165,7 @@ class Outcomes:
 
 def send_hostile(process: Process, count: int, seed: int, every: int, workers: int) -> Outcomes:
     """Sends hostile requests from several clients, and good ones in between."""
+    hostile.prepare()
     expected = process.server.good()
     outcomes = Outcomes(collections.defaultdict(collections.Counter), [])
     lock = threading.Lock()
@@ -206,7 +206,7 @@ def _good_request_fails(server: hostile.Server, expected: Any) -> str | None:
         answer = server.good()
     except (OSError, grpc.RpcError) as error:
         return f"{type(error).__name__}: {error}"
-    return None if answer == expected else f"{answer} instead of {expected}"
+    return None if _rounded(answer) == _rounded(expected) else f"{answer} instead of {expected}"
 
 
 HOSTILE_FLAGS = (
@@ -226,8 +226,8 @@ def be_hostile(config: Config, folder: Path, image: bytes) -> list[str]:
 
 def _be_hostile(name: str, config: Config, process: Process) -> list[str]:
     count = config.requests // 2
-    # Every kind once or more, for what is made at the first use of it.
-    warm_up = send_hostile(process, count // 10, config.seed + 1, config.every, 16)
+    # For what is made at the first use of it: threads, and their memory.
+    warm_up = send_hostile(process, count // 2, config.seed + 1, config.every, 16)
     before, begin = process.settled_memory(), time.monotonic()
     outcomes = send_hostile(process, count, config.seed, config.every, 16)
     seconds, after = time.monotonic() - begin, process.settled_memory()
@@ -341,7 +341,7 @@ def _rounded(value: Any) -> Any:
     """Scores differ in their last digits by the size of the batch that they are in."""
     if isinstance(value, dict):
         return {name: _rounded(inner) for name, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_rounded(inner) for inner in value]
     return round(value, 4) if isinstance(value, float) else value
 
@@ -350,16 +350,15 @@ def _rounded(value: Any) -> Any:
 
 
 def write_slow_model(version: Path) -> None:
-    """Writes a model that sleeps and gives back what it got, with a signature of no other work."""
+    """Writes a model that sleeps for the seconds that it is given first, and gives them back."""
 
     class Slow(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, name="x")])
         def __call__(self, x):
-            micros = tf.constant(int(SLOW_SECONDS * 1e6), tf.int64)
             one = tf.data.Dataset.from_tensors(x)._variant_tensor
             slow = tf.raw_ops.SleepDataset(
                 input_dataset=one,
-                sleep_microseconds=micros,
+                sleep_microseconds=tf.cast(1e6 * x[0], tf.int64),
                 output_types=[tf.float32],
                 output_shapes=[(None,)],
             )

@@ -790,6 +790,12 @@ KINDS = {
 }
 
 
+def prepare() -> None:
+    """Makes what takes long to make, before threads make it several times."""
+    for made in (documents, tensors, bombs, _gzip_bomb):
+        made()
+
+
 def plan(count: int, seed: int) -> list[tuple[str, int]]:
     """Draws kinds by weight, each with a seed of its own; every kind comes at least once."""
     rng = random.Random(seed)

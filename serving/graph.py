@@ -74,7 +74,8 @@ def absolute_paths(meta_graph: tf.compat.v1.MetaGraphDef) -> list[str]:
 def have_layouts(names: list[str]) -> bool:
     """Whether some of the operations know their axes by a layout such as NHWC.
 
-    As oneDNN runs them, they end the process if a tensor has not as many axes.
+    As oneDNN runs them, they end the process if a tensor has not as many axes, and keep what they
+    prepare for each shape.
     """
     known = [getattr(tf.raw_ops, name) for name in names if hasattr(tf.raw_ops, name)]
     return any("data_format" in inspect.signature(operation).parameters for operation in known)

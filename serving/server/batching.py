@@ -5,10 +5,13 @@ not have, and fails all requests of a batch when one is bad. Here a batch that f
 by one, so that only the bad request gets the error.
 """
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,23 +99,51 @@ class Batching:
 class _Task:
     inputs: list[np.ndarray]
     size: int
-    woken: threading.Event
-    """Set when whoever asked is to look again; one for all tasks of a request."""
+    woken: Any
+    """An event, or `_Later`; set when whoever asked is to look again, one for a whole request."""
     arrived: float = field(default_factory=time.monotonic)
     taken: bool = False
     """Whether it has left the queue, to be run."""
     answer: list[np.ndarray] | BaseException | None = None
 
 
+@dataclass(eq=False)
+class _Later:
+    """What an event loop waits for, in place of a thread's event."""
+
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future
+    start_leader: Callable[[], None]
+    task: _Task | None = None
+
+    def set(self) -> None:
+        """Hands over the answer; if there is none, and so it is first in the queue, has it run."""
+        if self.task is None or self.task.answer is None:
+            self.start_leader()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self.loop.call_soon_threadsafe(self._resolve, self.task.answer)
+
+    def _resolve(self, answer: list[np.ndarray] | BaseException) -> None:
+        if self.future.done():
+            return
+        if isinstance(answer, BaseException):
+            self.future.set_exception(answer)
+        else:
+            self.future.set_result(answer)
+
+
 class Batcher:
     """The queue of one signature of one version.
 
-    There is no thread of its own: of those who ask, one runs the batch for all the others in it.
+    There is no thread of its own: of the threads that ask, one runs the batch for all the others in
+    it; for tasks of an event loop, which must not wait, a thread of `executor` does.
 
     Args:
         run: From arrays by input name to the list of output arrays.
         names: Names of the inputs.
         batching: When a batch is full, and what may wait.
+        executor: Threads for `answer_later`; None if it is never called.
     """
 
     def __init__(
@@ -120,9 +151,13 @@ class Batcher:
         run: Callable[[Arrays], Sequence[np.ndarray]],
         names: tuple[str, ...],
         batching: Batching,
+        executor: Executor | None = None,
     ):
         self._run, self._names, self._batching = run, names, batching
+        self._executor = executor
         self._lock = threading.Lock()
+        self._leaders = 0
+        self._filled = threading.Event()
         self._waiting: deque[_Task] = deque()
         self._examples = 0
         self._running = 0
@@ -155,6 +190,45 @@ class Batcher:
             return parts[0]
         return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
+    async def answer_later(self, inputs: Arrays) -> list[np.ndarray]:
+        """Returns the outputs for the examples of one request, to an event loop.
+
+        One that gives up takes its examples out of the queue.
+        """
+        arrays = [inputs[name] for name in self._names]
+        size = _size(arrays)
+        loop = asyncio.get_running_loop()
+        if size > self._batching.limit:
+            return await loop.run_in_executor(self._executor, self.answer, inputs)
+        later = _Later(loop, loop.create_future(), self._start_leader)
+        task = later.task = _Task(arrays, size, later)
+        self._enqueue([task], size)
+        try:
+            return await later.future
+        finally:
+            if not task.taken:
+                self._abandon([task])
+
+    def _start_leader(self) -> None:
+        """Has a thread run batches for an event loop; to be called under the lock."""
+        if self._executor and self._leaders + self._running < self._batching.num_threads:
+            self._leaders += 1
+            self._executor.submit(self._lead)
+
+    def _lead(self) -> None:
+        """Runs one batch, when it is full or its time has come."""
+        while True:
+            with self._lock:
+                patience = self._patience(None)
+                if patience is None or patience <= 0:
+                    self._leaders -= 1
+                    batch = [] if patience is None else self._take()
+                    break
+            self._filled.wait(patience)
+            self._filled.clear()
+        if batch:
+            self._execute(batch)
+
     def _enqueue(self, tasks: list[_Task], size: int) -> None:
         most = self._batching.max_enqueued_batches * self._batching.limit
         with self._lock:
@@ -165,6 +239,10 @@ class Batcher:
                 )
             self._waiting.extend(tasks)
             self._examples += size
+            if self._examples >= self._batching.limit:
+                self._filled.set()
+            if isinstance(tasks[0].woken, _Later):
+                self._start_leader()
 
     def _wait(self, task: _Task, deadline: float | None) -> list[np.ndarray]:
         """Runs batches, or waits while others do, until a task has its answer."""
@@ -187,13 +265,17 @@ class Batcher:
             raise task.answer
         return task.answer
 
-    def _patience(self, task: _Task) -> float | None:
-        """Seconds until whoever asks is to run a batch; None if others will see to it."""
+    def _patience(self, task: _Task | None) -> float | None:
+        """Seconds until whoever asks is to run a batch; None if others will see to it.
+
+        Args:
+            task: What the asking thread waits for; None for a thread that waits for all.
+        """
         if self._running >= self._batching.num_threads or not self._waiting:
             return None
         first = self._waiting[0]
-        is_first = first.woken is task.woken
-        if task.taken and not is_first:
+        is_first = task is None or first.woken is task.woken
+        if task and task.taken and not is_first:
             # Its answer comes soon, and the first has been told that it is the first.
             return None
         if self._examples >= self._batching.limit:

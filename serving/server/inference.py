@@ -47,10 +47,11 @@ def predict_call(
 ) -> Call:
     """Checks inputs against a signature, names and types, and adds defaults.
 
-    Of shapes it checks the number of axes, and that only where another would end the server.
+    It checks shapes only where the graph has operations with a layout: another number of axes
+    would end the server, and for each other size they prepare and keep code and memory.
     """
     definition = servable.signature(signature)
-    ranks = servable.ranks.get(signature or "serving_default", {})
+    shapes = servable.shapes.get(signature or "serving_default", {})
     if inputs.keys() != definition.inputs.keys():
         inputs = _with_defaults(inputs, definition)
     ordered = {name: inputs[name] for name in sorted(inputs)}
@@ -61,12 +62,18 @@ def predict_call(
                 f"Expects arg[{number}] to be {type_name(wanted)} but {type_name(given)} is "
                 "provided"
             )
-        if array.ndim != ranks.get(name, array.ndim):
+        if name in shapes and not _has_shape(array, shapes[name]):
             raise invalid(
-                f"Expects arg[{number}] to have {ranks[name]} axes but one with {array.ndim} is "
-                "provided"
+                f"Expects arg[{number}] to have shape {list(shapes[name])} but one with shape "
+                f"{list(array.shape)} is provided"
             )
     return Call(signature, ordered, _filtered(definition, output_filter))
+
+
+def _has_shape(array: np.ndarray, shape: tuple[int, ...]) -> bool:
+    return len(shape) == array.ndim and all(
+        wanted in (-1, given) for wanted, given in zip(shape, array.shape, strict=True)
+    )
 
 
 def _with_defaults(inputs: Arrays, definition: meta_graph_pb2.SignatureDef) -> Arrays:

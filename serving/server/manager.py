@@ -1,6 +1,7 @@
 """Which versions of which models are loaded: watched folders, hot swaps, labels, states."""
 
 import contextlib
+import ctypes
 import gc
 import logging
 import threading
@@ -353,6 +354,9 @@ class Manager:
             self._changed.notify_all()
         # Graphs are full of cycles, and what they hold is large.
         gc.collect()
+        # What TensorFlow frees in small pieces stays with the process unless it is asked back.
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)
 
 
 _NO_NAME = "ModelSpec has no name specified."

@@ -50,8 +50,8 @@ class Servable:
                 self._session.close()
                 raise
         self.signatures = dict(loaded.signature_def)
-        # The axes of each input, by signature and name, where the graph must not get other ones.
-        self.ranks = _ranks(self.signatures) if graph.have_layouts(operations) else {}
+        # Of each input, by signature and name, where the graph must not get others; -1 for any size.
+        self.shapes = _shapes(self.signatures) if graph.have_layouts(operations) else {}
         # The queue of each signature and its outputs, made where requests are batched.
         self.batchers: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._callables: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Callable] = {}
@@ -104,10 +104,12 @@ class Servable:
             return self._callables[key]
 
 
-def _ranks(signatures: Mapping[str, meta_graph_pb2.SignatureDef]) -> dict[str, dict[str, int]]:
+def _shapes(
+    signatures: Mapping[str, meta_graph_pb2.SignatureDef],
+) -> dict[str, dict[str, tuple[int, ...]]]:
     return {
         key: {
-            name: len(info.tensor_shape.dim)
+            name: tuple(dim.size for dim in info.tensor_shape.dim)
             for name, info in definition.inputs.items()
             if not info.tensor_shape.unknown_rank
         }

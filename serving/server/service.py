@@ -1,9 +1,12 @@
 """What both interfaces, gRPC and REST, do with a request: find the version, check, run, count."""
 
+import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -28,6 +31,9 @@ from serving.server.servable import MOST_CALLABLES, Servable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+MOST_LEADERS = 64
+"""Batches that run for event loops at the same time, over all signatures."""
 
 PIXELS_PER_BYTE = 64
 """What the images of a request may unfold to together, where it is more than one image may:
@@ -59,6 +65,8 @@ class Service:
         self._max_requests, self._max_image_pixels = max_requests, max_image_pixels
         self._requests = 0
         self._lock = threading.Lock()
+        # Threads start when they are needed.
+        self._leaders = ThreadPoolExecutor(MOST_LEADERS, thread_name_prefix="batch")
 
     @property
     def requests(self) -> int:
@@ -82,6 +90,14 @@ class Service:
             entrypoint: `GRPC` or `REST`.
             seconds: Until the client gives up; None for never.
         """
+        with self.admitted(model, api, entrypoint, seconds):
+            return ask(None if seconds is None else time.monotonic() + seconds)
+
+    @contextlib.contextmanager
+    def admitted(
+        self, model: str, api: str, entrypoint: str, seconds: float | None
+    ) -> Iterator[None]:
+        """As `answer`, around what answers."""
         begin, status = time.monotonic(), "OK"
         with self._lock:
             self._requests += 1
@@ -94,9 +110,12 @@ class Service:
                 )
             if seconds is not None and seconds <= 0:
                 raise Failure(StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before it began")
-            return ask(None if seconds is None else begin + seconds)
+            yield
         except Failure as failure:
             status = failure.code.name
+            raise
+        except asyncio.CancelledError:
+            status = StatusCode.CANCELLED.name
             raise
         # Whatever it is, the client is told and the server lives on.
         except Exception as error:
@@ -110,14 +129,29 @@ class Service:
             known = model if self.manager.has(model) else ""
             self.metrics.record(known, api, entrypoint, status, time.monotonic() - begin)
 
+    @property
+    def batches(self) -> bool:
+        """Whether requests are put together, so that `run_later` can be used."""
+        return self._batching is not None
+
     def run(self, servable: Servable, call: Call, deadline: float | None) -> list[np.ndarray]:
         """Runs a call, with others where requests are batched."""
-        for name, array in call.inputs.items():
-            if array.dtype == object:
-                self._refuse_image_bombs(name, array.flat)
+        self._refuse_bombs_of(call)
         if self._batching is None:
             return inference.run(servable, call)
         return self._batcher(servable, call, self._batching).answer(call.inputs, deadline)
+
+    async def run_later(self, servable: Servable, call: Call) -> list[np.ndarray]:
+        """Runs a call with others, for an event loop, without a thread for each."""
+        self._refuse_bombs_of(call)
+        if self._batching is None:
+            raise RuntimeError("`run_later` is for batched requests")
+        return await self._batcher(servable, call, self._batching).answer_later(call.inputs)
+
+    def _refuse_bombs_of(self, call: Call) -> None:
+        for name, array in call.inputs.items():
+            if array.dtype == object:
+                self._refuse_image_bombs(name, array.flat)
 
     def _batcher(self, servable: Servable, call: Call, batching: Batching) -> Batcher:
         key = call.signature, call.outputs
@@ -131,6 +165,7 @@ class Service:
                     lambda inputs: servable.run(signature, inputs, outputs),
                     tuple(call.inputs),
                     batching,
+                    self._leaders,
                 )
             return servable.batchers[key]
 

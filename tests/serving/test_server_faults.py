@@ -30,9 +30,9 @@ from tests.serving.conftest import encoded
 LIMIT = 2**22
 FLAGS = (
     f"--max_request_bytes={LIMIT}",
-    "--max_requests=8",
+    "--max_requests=40",
     "--grpc_max_threads=2",
-    "--rest_api_timeout_in_ms=2000",
+    "--rest_api_timeout_in_ms=3000",
 )
 
 
@@ -54,21 +54,22 @@ def server(process):
     assert process.server.good() == expected
 
 
-def slow_call(server, timeout: float | None = 10.0):
+def slow_call(server, seconds: float, timeout: float = 10.0):
     request = serving_hostile.predict_pb2.PredictRequest()
     request.model_spec.name = "slow"
-    request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([seconds]))
     ask = server.channel.unary_unary(f"{serving_hostile.SERVICE}/Predict")
     return ask.future(request.SerializeToString(), timeout=timeout)
 
 
-def slow_post(server) -> str:
-    return serving_hostile.post(server, b'{"inputs": [1.0]}', path="/v1/models/slow:predict")
+def slow_post(server, seconds: float) -> str:
+    body = json.dumps({"inputs": [seconds]}).encode()
+    return serving_hostile.post(server, body, path="/v1/models/slow:predict")
 
 
 def test_hundreds_of_hostile_requests_get_the_right_status(process, monkeypatch):
     monkeypatch.setattr(serving_hostile, "DRAWN", 100)
-    outcomes = serving_faults.send_hostile(process, count=300, seed=0, every=30, workers=6)
+    outcomes = serving_faults.send_hostile(process, count=250, seed=0, every=25, workers=12)
     assert outcomes.faults == []
     assert set(outcomes.statuses) == set(serving_hostile.KINDS)
 
@@ -137,21 +138,24 @@ def test_calls_without_a_message_do_not_hold_the_threads(server):
 
 
 def test_deadline_is_honoured(server):
-    calls = [slow_call(server, timeout=0.7) for _ in range(6)]
+    """Two are answered at a time, each in half a second."""
     begin = time.monotonic()
-    codes = {call.code().name for call in calls}
-    assert codes == {"OK", "DEADLINE_EXCEEDED"}
-    assert time.monotonic() - begin < 1
+    calls = [slow_call(server, 0.5, timeout=1.2) for _ in range(8)]
+    codes = [call.code().name for call in calls]
+    assert time.monotonic() - begin < 2
+    assert codes.count("DEADLINE_EXCEEDED") >= 4
+    assert set(codes) <= {"OK", "DEADLINE_EXCEEDED"}
 
 
 def test_requests_beyond_the_bound_are_refused_at_once(server):
-    with concurrent.futures.ThreadPoolExecutor(40) as pool:
-        statuses = list(pool.map(lambda _: slow_post(server), range(40)))
-    assert statuses.count("429") == 32
-    calls = [slow_call(server) for _ in range(40)]
+    with concurrent.futures.ThreadPoolExecutor(80) as pool:
+        statuses = list(pool.map(lambda _: slow_post(server, 0.05), range(80)))
+    assert statuses.count("429") >= 20
+    assert set(statuses) == {"200", "429"}
+    calls = [slow_call(server, 0.05) for _ in range(80)]
     codes = [call.code().name for call in calls]
-    assert codes.count("RESOURCE_EXHAUSTED") == 32
-    assert set(statuses) == {"200", "429"} and set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
+    assert codes.count("RESOURCE_EXHAUSTED") >= 20
+    assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
 
 
 def test_body_is_asked_for_where_the_client_waits_to_send_it(server):
