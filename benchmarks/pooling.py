@@ -9,6 +9,7 @@ Example:
 """
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from training.setup import prepare
 class Config:
     data: Path
     """Folder of the CIFAR-10 subset."""
+    poolings: tuple[str, ...] = ()
+    """Kinds of pooling to compare; none for all."""
     seeds: int = 3
     """Runs of each pooling."""
     epochs: int = 10
@@ -68,8 +71,8 @@ def network(pooling: Callable[[], keras.layers.Layer]) -> keras.Model:
 def main(config: Config) -> None:
     train, test = cifar10_subset.load(config.data)
     print(f"{'pooling':20}{'training error':>20}{'test error':>20}")
-    for name, pooling in POOLINGS.items():
-        errors = []
+    for name in config.poolings or POOLINGS:
+        pooling, errors = POOLINGS[name], []
         for seed in range(config.seeds):
             prepare(seed)
             errors.append(
@@ -83,6 +86,7 @@ def main(config: Config) -> None:
                     seed=seed,
                 )
             )
+        print(f"{name}: {errors}", file=sys.stderr)
         mean, deviation = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1)
         cells = [f"{m:.4f} ± {d:.4f}" for m, d in zip(mean, deviation, strict=True)]
         print(f"{name:20}{cells[0]:>20}{cells[1]:>20}", flush=True)

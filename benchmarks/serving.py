@@ -53,6 +53,7 @@ class Config:
     servers: tuple[str, ...] = (
         "gRPC",
         "gRPC batched",
+        "gRPC batched, 32 images",
         "REST",
         "REST batched",
         "LitServe",

@@ -218,18 +218,18 @@ HOSTILE_FLAGS = (
 
 def be_hostile(config: Config, folder: Path, image: bytes) -> list[str]:
     faults = []
-    for name, flags in _modes(folder).items():
+    for seed, (name, flags) in enumerate(_modes(folder).items(), start=config.seed):
         with serving(folder, config.model.name, image, *HOSTILE_FLAGS, *flags) as process:
-            faults += _be_hostile(name, config, process)
+            faults += _be_hostile(name, seed, config, process)
     return faults
 
 
-def _be_hostile(name: str, config: Config, process: Process) -> list[str]:
+def _be_hostile(name: str, seed: int, config: Config, process: Process) -> list[str]:
     count = config.requests // 2
     # For what is made at the first use of it: threads, and their memory.
-    warm_up = send_hostile(process, count // 2, config.seed + 1, config.every, 16)
+    warm_up = send_hostile(process, count // 2, -1 - seed, config.every, 16)
     before, begin = process.settled_memory(), time.monotonic()
-    outcomes = send_hostile(process, count, config.seed, config.every, 16)
+    outcomes = send_hostile(process, count, seed, config.every, 16)
     seconds, after = time.monotonic() - begin, process.settled_memory()
     for kind, statuses in sorted(outcomes.statuses.items()):
         found = "  ".join(f"{status} {n}" for status, n in statuses.most_common())

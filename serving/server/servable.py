@@ -50,7 +50,7 @@ class Servable:
                 self._session.close()
                 raise
         self.signatures = dict(loaded.signature_def)
-        # Of each input, by signature and name, where the graph must not get others; -1 for any size.
+        # Of each input, where the graph must not get others; -1 stands for any size.
         self.shapes = _shapes(self.signatures) if graph.have_layouts(operations) else {}
         # The queue of each signature and its outputs, made where requests are batched.
         self.batchers: dict[tuple[str, tuple[str, ...]], Any] = {}

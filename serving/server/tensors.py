@@ -31,7 +31,7 @@ LARGEST_RANK = 64
 """Axes that NumPy can hold."""
 MOST_MISSING = 2**24
 """Values that a shape may ask for beyond those sent, which costs its sender nothing."""
-MOST_MISSING_STRINGS = 2**16
+MOST_MISSING_STRINGS = 2**10
 """The same for strings, each of which a graph may take for an image."""
 
 _BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in FIELDS}

@@ -1,3 +1,4 @@
+import asyncio
 import random
 import threading
 import time
@@ -383,3 +384,85 @@ def test_parameters_are_read_from_the_message():
 def test_bad_parameters_are_refused(values):
     with pytest.raises(ValueError, match="Received"):
         Batching(**values)
+
+
+def test_an_event_loop_s_requests_are_run_together_with_those_of_threads(run, pool):
+    batcher = Batcher(run, ("x",), Batching(num_threads=1), pool)
+
+    async def ask():
+        return await asyncio.gather(*(batcher.answer_later(column(i, i)) for i in range(5)))
+
+    with held_up(batcher, run, pool):
+        in_thread = pool.submit(batcher.answer, column(9))
+        until_waiting(batcher, 1)
+        in_loop = pool.submit(asyncio.run, ask())
+        until_waiting(batcher, 11)
+    assert [answer[0].tolist() for answer in in_loop.result(20)] == [[2 * i] * 2 for i in range(5)]
+    assert in_thread.result(20)[0].tolist() == [18]
+    assert run.sizes == [1, 11]
+
+
+def test_an_event_loop_waits_for_the_timeout_or_for_a_full_batch(run, pool):
+    batching = Batching(num_threads=1, max_batch_size=3, timeout=0.05)
+    batcher = Batcher(run, ("x",), batching, pool)
+
+    async def ask(count):
+        return await asyncio.gather(*(batcher.answer_later(column(i)) for i in range(count)))
+
+    asyncio.run(ask(2))
+    assert run.sizes == [2]
+    begin = time.monotonic()
+    asyncio.run(ask(3))
+    assert run.sizes == [2, 3] and time.monotonic() - begin < 0.05
+
+
+def test_a_bad_request_of_an_event_loop_fails_alone(run, pool):
+    batcher = Batcher(run, ("x",), Batching(num_threads=1, timeout=0.02), pool)
+
+    async def ask():
+        requests = [batcher.answer_later(column(value)) for value in (1, -1, 2)]
+        return await asyncio.gather(*requests, return_exceptions=True)
+
+    first, bad, last = asyncio.run(ask())
+    assert (first[0].tolist(), last[0].tolist()) == ([2], [4])
+    assert isinstance(bad, Failure) and bad.message == "negative"
+
+
+def test_an_event_loop_that_gives_up_leaves_the_queue(run, pool):
+    batcher = Batcher(run, ("x",), Batching(num_threads=1), pool)
+
+    async def give_up():
+        async with asyncio.timeout(0.01):
+            await batcher.answer_later(column(1))
+
+    with held_up(batcher, run, pool), pytest.raises(TimeoutError):
+        asyncio.run(give_up())
+    assert batcher._examples == 0 and run.sizes == [1]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_answer_is_lost_among_many_tasks_and_threads(threads):
+    def double(inputs):
+        return [inputs["x"] * 2]
+
+    batching = Batching(num_threads=threads, max_batch_size=7, timeout=0.0005)
+    with ThreadPoolExecutor(16) as pool:
+        batcher = Batcher(double, ("x",), batching, pool)
+
+        async def client(number):
+            for i in range(100):
+                (answer,) = await batcher.answer_later(column(number, i))
+                assert answer.tolist() == [2 * number, 2 * i]
+
+        async def clients():
+            await asyncio.gather(*map(client, range(16)))
+
+        def thread(number):
+            for i in range(100):
+                assert batcher.answer(column(number, i))[0].tolist() == [2 * number, 2 * i]
+
+        threaded = [pool.submit(thread, number) for number in range(8)]
+        asyncio.run(asyncio.wait_for(clients(), 60))
+        for done in threaded:
+            done.result(60)
+    assert batcher._examples == batcher._running == batcher._leaders == 0
