@@ -1,7 +1,7 @@
 """Clients that send one and the same request again and again, as fast as it is answered.
 
 Knows nothing of TensorFlow: it sends bytes and looks only at the status, so that on a small machine
-the clients leave the server as much of it as they can. Prints latencies as JSON.
+the clients leave the server as much of it as they can. Prints rate and latencies of the answers as JSON.
 
 Example:
 
@@ -71,11 +71,11 @@ async def ask_http(config: Config, seconds: float) -> list[float]:
         while (begin := time.perf_counter()) < end:
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            if not head.startswith((b"http/1.1 200", b"http/1.0 200")):
-                raise RuntimeError(head.decode())
             length = head.partition(b"content-length:")[2].split(b"\r\n")[0]
             await reader.readexactly(int(length))
-            latencies.append(time.perf_counter() - begin)
+            # A refusal, such as 503 of a server that is too busy, is no answer.
+            if head.startswith((b"http/1.1 200", b"http/1.0 200")):
+                latencies.append(time.perf_counter() - begin)
         writer.close()
 
     await asyncio.gather(*(client() for _ in range(config.clients)))

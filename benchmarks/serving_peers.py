@@ -71,7 +71,7 @@ class BentoService:
     def __init__(self) -> None:
         self.loaded = load(os.environ["PEER_VERSION"])
 
-    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH_SIZE, max_latency_ms=10_000)
     def predict(self, image: list[str]) -> list[dict]:
         return answer(self.loaded, [base64.b64decode(text) for text in image])
 
