@@ -1,7 +1,7 @@
 """Clients that send one and the same request again and again, as fast as it is answered.
 
 Knows nothing of TensorFlow: it sends bytes and looks only at the status, so that on a small machine
-the clients leave the server as much of it as they can. Prints rate and latencies of the answers as JSON.
+the clients leave the server as much of it as they can. Prints rate and latencies as JSON.
 
 Example:
 
