@@ -190,8 +190,8 @@ def _rounded(levels: tf.Tensor) -> tf.Tensor:
 def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
     """Decodes many images at once, in parallel, for a server.
 
-    Fails with an InvalidArgumentError that names the indices of all undecodable images. (Where all
-    begin and end as images do and one is damaged inside, it tells TensorFlow's reason instead.)
+    Fails with an InvalidArgumentError that names the indices of all undecodable images. In a graph
+    a dataset alone can catch an error; it costs about 2 ms a call whatever the images.
 
     Args:
         image_bytes: The encoded images, string `(n,)`.
@@ -200,33 +200,6 @@ def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> t
     Returns:
         float32 `(n, height, width, channels)` in [0, 1].
     """
-    # Ten times as fast for few small images as a dataset, which alone can catch an error.
-    images = tf.cond(
-        tf.reduce_all(_looks_whole(image_bytes)),
-        lambda: tf.map_fn(
-            lambda encoded: decode(encoded, input_shape),
-            image_bytes,
-            fn_output_signature=tf.TensorSpec(input_shape, tf.uint8),
-            parallel_iterations=16,
-        ),
-        lambda: _decoded_or_named(image_bytes, input_shape),
-    )
-    return as_floats(images)
-
-
-def _looks_whole(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Whether each begins as a JPEG, PNG or GIF file and ends as one; never fails."""
-    long_enough = tf.strings.length(image_bytes) >= 12
-    files = tf.where(long_enough, image_bytes, b"\0" * 12)
-    heads, tails = tf.strings.substr(files, 0, 4), tf.strings.substr(files, -8, 8)
-    last = tf.strings.substr(tails, 6, 2)
-    is_jpeg = (tf.strings.substr(heads, 0, 2) == b"\xff\xd8") & (last == b"\xff\xd9")
-    is_png = (heads == b"\x89PNG") & (tails == b"IEND\xae\x42\x60\x82")
-    is_gif = (heads == b"GIF8") & (last == b"\0;")
-    return is_jpeg | is_png | is_gif
-
-
-def _decoded_or_named(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
     # One blank image more than asked for keeps the batch from being empty when all are bad.
     blank = (tf.constant(-1, tf.int64), tf.zeros(input_shape, tf.uint8))
     decoded = (
@@ -244,7 +217,7 @@ def _decoded_or_named(image_bytes: tf.Tensor, input_shape: tuple[int, int, int])
     bad = tf.sets.difference(tf.range(count)[None], indices[None, :-1]).values
     message = "`image_bytes` must hold JPEG, PNG, BMP or GIF images. Undecodable indices:"
     with tf.control_dependencies([tf.debugging.Assert(tf.size(bad) == 0, [message, bad], 1000)]):
-        return images[:-1]
+        return as_floats(images[:-1])
 
 
 def as_floats(images: tf.Tensor) -> tf.Tensor:
