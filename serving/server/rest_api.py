@@ -1,10 +1,12 @@
 """TensorFlow Serving's REST interface, its metrics page, and the playground."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -163,7 +165,7 @@ class RestApi:
 
     async def _predict(self, request: web.BaseRequest, match: re.Match) -> Answer:
         deadline = time.monotonic() + self._timeout
-        body = await self._body(request)
+        body = await self._body(request, deadline)
         if (spec := _spec(match)) is None:
             return Answer(400, b"")
         method = match["method"].lower()
@@ -187,19 +189,24 @@ class RestApi:
         self._requests += 1
         try:
             if method == "predict" and self._service.batches and len(body) <= SMALL_BODY:
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    return Answer(200, await self._predicted_with_others(spec, body))
+                return Answer(200, await self._predicted_with_others(spec, body, deadline))
             asked = asyncio.get_running_loop().run_in_executor(self._threads, answer)
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with self._until(deadline, "answer"):
                 return Answer(200, await asked)
-        except TimeoutError as error:
-            raise Failure(
-                StatusCode.DEADLINE_EXCEEDED, f"No answer within {self._timeout:.3g} s"
-            ) from error
         finally:
             self._requests -= 1
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    @contextlib.asynccontextmanager
+    async def _until(self, deadline: float, awaited: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                yield
+        except TimeoutError as error:
+            raise Failure(
+                StatusCode.DEADLINE_EXCEEDED, f"No {awaited} within {self._timeout:.3g} s"
+            ) from error
+
+    async def _body(self, request: web.BaseRequest, deadline: float) -> bytes:
         """Reads a body, inflated; a small one must not unfold to gigabytes."""
         content, most = request.content, self._max_request_bytes
         if (request.content_length or 0) > most:
@@ -208,7 +215,7 @@ class RestApi:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts, size = [], 0
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._until(deadline, "whole request"):
                 # All at once would hold up the other requests while a bomb is inflated.
                 content.set_read_chunk_size(READ_BYTES)
                 while part := await content.readany():
@@ -219,10 +226,6 @@ class RestApi:
                         most = min(most, max(FREE_INFLATED_BYTES, unfolded))
                     if size > most:
                         raise web.HTTPRequestEntityTooLarge(most, text=str(most))
-        except TimeoutError as error:
-            raise Failure(
-                StatusCode.DEADLINE_EXCEEDED, f"No whole request within {self._timeout:.3g} s"
-            ) from error
         except web.RequestPayloadError as error:
             raise invalid(f"Malformed body: {error}") from error
         return b"".join(parts)
@@ -235,30 +238,28 @@ class RestApi:
         named = dict(zip(call.outputs, outputs, strict=True))
         return json_tensors.write_predictions(named, by_row)
 
-    async def _predicted_with_others(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
+    async def _predicted_with_others(
+        self, spec: model_pb2.ModelSpec, body: bytes, deadline: float
+    ) -> bytes:
         """As `_predicted`, in the event loop but for the batch: a thread would cost more."""
-        with self._service.admitted(spec.name, "Predict", "REST", self._timeout):
+        seconds = deadline - time.monotonic()
+        with self._service.admitted(spec.name, "Predict", "REST", seconds):
             document = json_tensors.parse(body)
             with self._service.manager.using(spec) as servable:
                 call, by_row = _predict_call(servable, document)
-                outputs = await self._service.run_later(servable, call)
+                async with self._until(deadline, "answer"):
+                    outputs = await self._service.run_later(servable, call)
             named = dict(zip(call.outputs, outputs, strict=True))
             if sum(output.size for output in outputs) <= SMALL_BODY // 16:
                 return json_tensors.write_predictions(named, by_row)
             return await asyncio.to_thread(json_tensors.write_predictions, named, by_row)
 
     def _classified(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> bytes:
-        document = json_tensors.parse(body)
-        request = classification_pb2.ClassificationRequest(model_spec=spec)
-        request.model_spec.signature_name = json_tensors.signature_name(document)
-        request.input.CopyFrom(json_tensors.read_examples(document))
+        request = _with_examples(classification_pb2.ClassificationRequest(model_spec=spec), body)
         return json_tensors.write_classifications(self._service.classify(request, deadline).result)
 
     def _regressed(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float | None) -> bytes:
-        document = json_tensors.parse(body)
-        request = regression_pb2.RegressionRequest(model_spec=spec)
-        request.model_spec.signature_name = json_tensors.signature_name(document)
-        request.input.CopyFrom(json_tensors.read_examples(document))
+        request = _with_examples(regression_pb2.RegressionRequest(model_spec=spec), body)
         return json_tensors.write_regressions(self._service.regress(request, deadline).result)
 
     def _status(self, match: re.Match) -> Answer:
@@ -332,6 +333,14 @@ def _card(servable: Servable) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _with_examples(request: Any, body: bytes) -> Any:
+    """Adds to a request the signature and the examples of its body."""
+    document = json_tensors.parse(body)
+    request.model_spec.signature_name = json_tensors.signature_name(document)
+    request.input.CopyFrom(json_tensors.read_examples(document))
+    return request
 
 
 def _predict_call(servable: Servable, document: dict[str, Any]) -> tuple[inference.Call, bool]:

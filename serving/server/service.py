@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from grpc import StatusCode
@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
+    input_pb2,
     model_pb2,
     predict_pb2,
     regression_pb2,
@@ -188,30 +189,36 @@ class Service:
     def classify(
         self, request: classification_pb2.ClassificationRequest, deadline: float | None = None
     ) -> classification_pb2.ClassificationResponse:
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        spec = request.model_spec
-        with self.manager.using(spec) as servable:
-            self._refuse_image_bombs("inputs", inference.byte_values(request.input))
-            call = inference.classify_call(servable, spec.signature_name, request.input)
-            result = inference.classifications(call, self.run(servable, call, deadline))
-            response = classification_pb2.ClassificationResponse(result=result)
-            inference.fill_spec(response.model_spec, servable, spec.signature_name)
-            return response
+        response = classification_pb2.ClassificationResponse()
+        read, write = inference.classify_call, inference.classifications
+        self._answer_examples(request, response, read, write, deadline)
+        return response
 
     def regress(
         self, request: regression_pb2.RegressionRequest, deadline: float | None = None
     ) -> regression_pb2.RegressionResponse:
+        response = regression_pb2.RegressionResponse()
+        read, write = inference.regress_call, inference.regressions
+        self._answer_examples(request, response, read, write, deadline)
+        return response
+
+    def _answer_examples(
+        self,
+        request: Any,
+        response: Any,
+        read: Callable[[Servable, str, input_pb2.Input], Call],
+        write: Callable[[Call, list[np.ndarray]], Any],
+        deadline: float | None,
+    ) -> None:
+        """Fills the response to a request that holds examples."""
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         spec = request.model_spec
         with self.manager.using(spec) as servable:
             self._refuse_image_bombs("inputs", inference.byte_values(request.input))
-            call = inference.regress_call(servable, spec.signature_name, request.input)
-            result = inference.regressions(call, self.run(servable, call, deadline))
-            response = regression_pb2.RegressionResponse(result=result)
+            call = read(servable, spec.signature_name, request.input)
+            response.result.CopyFrom(write(call, self.run(servable, call, deadline)))
             inference.fill_spec(response.model_spec, servable, spec.signature_name)
-            return response
 
     def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, deadline: float | None = None

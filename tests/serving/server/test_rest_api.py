@@ -6,6 +6,9 @@ import socket
 
 import pytest
 
+from serving.server.batching import Batching
+from serving.server.metrics import Metrics
+from serving.server.service import Service
 from tests.serving.server.conftest import rest_server
 
 POST = "POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\n"
@@ -371,3 +374,13 @@ def test_bodies_beyond_the_largest_are_refused(server):
 def test_metrics_are_nowhere_unless_wanted(server):
     with rest_server(server.service) as port:
         assert ask(port, "GET", "/monitoring/prometheus/metrics")[0] == 404
+
+
+def test_a_batched_request_out_of_time_is_answered_and_counted_as_such(server):
+    patient = Batching(max_batch_size=4, timeout=1000.0)
+    service = Service(server.service.manager, Metrics(), batching=patient)
+    with rest_server(service, timeout=0.2) as port:
+        body = json.dumps({"instances": [1.0]})
+        status, text, _ = ask(port, "POST", "/v1/models/half:predict", body)
+    assert (status, error(text)) == (504, "No answer within 0.2 s")
+    assert 'model_name="half",status="DEADLINE_EXCEEDED"} 1' in service.metrics.text()
