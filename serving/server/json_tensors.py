@@ -389,15 +389,6 @@ def _from_base64(value: dict) -> bytes:
         raise invalid("Unable to base64 decode") from error
 
 
-def _name(text: str) -> str:
-    """What protocol buffers can hold as a name."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise invalid("A name is not in UTF-8") from error
-    return text
-
-
 def _as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
