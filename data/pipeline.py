@@ -11,6 +11,9 @@ import tensorflow as tf
 CACHE_LIMIT = 2 * 2**30
 """Prepared examples are kept in memory by default up to this many bytes."""
 
+POOL_STEPS = 50
+"""Batches among which examples of similar length are put together."""
+
 Prepare = Callable[[Any, Any], tuple[Any, Any]]
 
 
@@ -35,6 +38,7 @@ def training_batches(
     transform: Callable[[Any, Any, tf.Tensor], tuple[Any, Any]] | None = None,
     cache: bool | None = None,
     shuffle_buffer: int = 4096,
+    length: Callable[[Any], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
     """Runs over all epochs of shuffled batches, from any step on.
 
@@ -58,6 +62,9 @@ def training_batches(
         cache: Whether to keep the prepared examples in memory (twice their size while it fills).
             None: if they have one fixed size and take at most `CACHE_LIMIT` bytes.
         shuffle_buffer: Raw examples among which an uncached set is shuffled; at least 1.
+        length: Tells from the features of all examples how long each is, int32 `(n,)`: a batch of a
+            cached set is then made of examples of similar length, so that `transform` can cut off
+            what they are padded with. None to mix all lengths.
 
     Returns:
         A dataset of `epochs * steps_per_epoch(n, batch_size) - start_step` batches.
@@ -84,7 +91,11 @@ def training_batches(
     def shuffled_indices(epoch):
         epoch_seed = tf.random.fold_in(order_seed, epoch)
         indices = tf.random.experimental.stateless_shuffle(tf.range(num_examples), epoch_seed)
-        batches = tf.reshape(indices[: steps * batch_size], (steps, batch_size))
+        indices = indices[: steps * batch_size]
+        if lengths is None:
+            batches = tf.reshape(indices, (steps, batch_size))
+        else:
+            batches = _by_length(indices, lengths, batch_size, epoch_seed)
         return tf.data.Dataset.from_tensor_slices(batches).skip(skipped_batches(epoch))
 
     def shuffled_examples(epoch):
@@ -101,6 +112,7 @@ def training_batches(
     epoch_numbers = tf.data.Dataset.range(first_epoch, epochs)
     if _fits_in_memory(prepared, num_examples) if cache is None else cache:
         stored = _stored(prepared)
+        lengths = None if length is None else length(stored[0])
         batches = epoch_numbers.flat_map(shuffled_indices).map(
             lambda indices: tf.nest.map_structure(lambda all_: tf.gather(all_, indices), stored),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -183,6 +195,17 @@ def _stored(prepared: tf.data.Dataset) -> Any:
     with tf.device("CPU"):
         parts = list(prepared.batch(256, num_parallel_calls=tf.data.AUTOTUNE))
         return tf.nest.map_structure(lambda *chunks: tf.concat(chunks, axis=0), *parts)
+
+
+def _by_length(
+    indices: tf.Tensor, lengths: tf.Tensor, batch_size: int, seed: tf.Tensor
+) -> tf.Tensor:
+    """Sorts shuffled indices by length within pools of some batches, and shuffles the batches."""
+    lengths = tf.cast(tf.gather(lengths, indices), tf.int64)
+    pools = tf.range(tf.size(indices, tf.int64)) // (POOL_STEPS * batch_size)
+    order = tf.argsort(pools * (tf.reduce_max(lengths) + 1) + lengths, stable=True)
+    batches = tf.reshape(tf.gather(indices, order), (-1, batch_size))
+    return tf.random.experimental.stateless_shuffle(batches, tf.random.fold_in(seed, 1))
 
 
 def _finished(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,7 +1,7 @@
 """Optimizers by name, with decoupled weight decay and a warm-up + cosine learning rate."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -86,6 +86,7 @@ def optimizer(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
     weight_decay: float | None = None,
     clip_norm: float | None = None,
+    scale: Callable[[str], float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Returns an optimizer whose weight decay is decoupled from the gradient.
 
@@ -101,6 +102,8 @@ def optimizer(
         weight_decay: Share of a kernel that a step at learning rate 1 takes off; 0 for none. None
             for `ADAMW_DECAY` with adamw and 0 with every other optimizer.
         clip_norm: Largest norm of all gradients together; None for no limit.
+        scale: From a variable's path to what its learning rate is multiplied by (weight decay keeps
+            the common one); None for 1.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"`name` must be one of {', '.join(OPTIMIZERS)}. Received: name={name!r}")
@@ -118,4 +121,44 @@ def optimizer(
     )
     if weight_decay:
         made.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    if scale is not None:
+        _scale_learning_rates(made, scale)
     return made
+
+
+def layerwise_scale(depths: Mapping[str, int], decay: float) -> Callable[[str], float]:
+    """Returns a scale that falls from the head to the embeddings of a pretrained network.
+
+    The learning rate of depth `d` is multiplied by `decay ** (d_max - d)`: what lies deep is
+    general already and changes less.
+
+    Reference:
+        Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, 2018, section
+        3.2 (discriminative fine-tuning). https://arxiv.org/abs/1801.06146
+
+    Args:
+        depths: For each variable's path its depth, 0 for the embeddings, the largest for the head.
+        decay: In (0, 1]; 1 treats all alike.
+
+    Example:
+        >>> scale = layerwise_scale({"embedding": 0, "layer_0": 1, "head": 2}, 0.5)
+        >>> [scale(path) for path in ("embedding", "layer_0", "head")]
+        [0.25, 0.5, 1.0]
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"`decay` must be in (0, 1]. Received: decay={decay}")
+    last = max(depths.values())
+    scales = {path: decay ** (last - depth) for path, depth in depths.items()}
+    return lambda path: scales[path]
+
+
+def _scale_learning_rates(made: keras.optimizers.Optimizer, scale: Callable[[str], float]) -> None:
+    """Changes one optimizer alone: models with a class of our own would not load without it."""
+    update_step = made.update_step
+
+    def scaled_step(gradient, variable, learning_rate):
+        # Keras hands over the backend's variable, which does not know its path.
+        known = made._trainable_variables[made._get_variable_index(variable)]
+        return update_step(gradient, variable, learning_rate * scale(known.path))
+
+    made.update_step = scaled_step

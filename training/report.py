@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; }
 .scores td { font-size: 1.15rem; }
+mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555; }
 """
 
 
@@ -44,6 +46,8 @@ class Run:
         facts: Further rows of the table about the run, such as the wall time in seconds.
         figures: Pairs of a caption and a picture.
         tables: Pairs of a caption and rows of cells; the first row is the heading.
+        texts: Pairs of a caption and texts, each of which is a row of pieces with a label; pieces
+            with a label other than "" are highlighted.
     """
 
     title: str
@@ -55,6 +59,7 @@ class Run:
     facts: Mapping[str, Any] = field(default_factory=dict)
     figures: Sequence[tuple[str, Figure]] = ()
     tables: Sequence[tuple[str, Sequence[Sequence[Any]]]] = ()
+    texts: Sequence[tuple[str, Sequence[Sequence[tuple[str, str]]]]] = ()
 
 
 def write_run(folder: Path, run: Run) -> Path:
@@ -133,6 +138,8 @@ def _report_html(run: Run) -> str:
         parts += [f"<h2>{html.escape(caption)}</h2>", _figure(caption, figure)]
     for caption, rows in run.tables:
         parts += [f"<h2>{html.escape(caption)}</h2>", _table(rows[1:], heading=rows[0])]
+    for caption, texts in run.texts:
+        parts += [f"<h2>{html.escape(caption)}</h2>", *_highlighted(texts)]
     parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]
     parts += ["<h2>Config</h2>", _table(_flat(run.config), heading=None)]
     return (
@@ -163,9 +170,27 @@ def _table(rows, heading, style: str = "") -> str:
     return f'<table class="{style}">' + "\n".join(lines) + "</table>"
 
 
+def _highlighted(texts: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
+    labels = sorted({label for text in texts for _, label in text if label})
+    hues = {label: 360 * index // len(labels) for index, label in enumerate(labels)}
+
+    def marked(piece: str, label: str) -> str:
+        if not label:
+            return html.escape(piece)
+        style = f"background: hsl({hues[label]} 80% 86%)"
+        return (
+            f'<mark style="{style}">{html.escape(piece)} <small>{html.escape(label)}</small></mark>'
+        )
+
+    return [f'<p dir="auto">{"".join(marked(*piece) for piece in text)}</p>' for text in texts]
+
+
 def _figure(caption: str, figure: Figure) -> str:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
+    with warnings.catch_warnings():
+        # Of a word in a script that the font lacks boxes are drawn.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(picture, format="png", dpi=110)
     data = base64.b64encode(picture.getvalue()).decode()
     return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}"></figure>'
 
@@ -218,4 +243,24 @@ def image_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns:
     for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axes.set_title(caption, fontsize=8)
+    return figure
+
+
+def heat_map(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Draws weights such as attention's: the darker, the larger.
+
+    Args:
+        values: Weights in [0, 1], `(rows, columns)`.
+        rows: Name of each row, such as the word that attends.
+        columns: Name of each column, such as the word attended to.
+    """
+    size = (1.5 + 0.3 * len(columns), 1.3 + 0.3 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=max(values.max(), 1e-6), aspect="auto")
+    # A dollar sign would begin a formula.
+    axes.set_xticks(
+        range(len(columns)), [name.replace("$", r"\$") for name in columns], rotation=90
+    )
+    axes.set_yticks(range(len(rows)), [name.replace("$", r"\$") for name in rows])
     return figure

@@ -182,3 +182,33 @@ def test_examples_of_unknown_number_are_refused():
     endless = numbers(4).repeat()
     with pytest.raises(ValueError, match="must be a finite dataset"):
         pipeline.evaluation_batches(endless, batch_size=2)
+
+
+def test_batches_by_length_hold_similar_lengths_and_every_example(monkeypatch):
+    monkeypatch.setattr(pipeline, "POOL_STEPS", 10)
+    lengths = np.random.default_rng(0).integers(1, 100, 800).astype(np.int32)
+    examples = tf.data.Dataset.from_tensor_slices((lengths, tf.range(800)))
+
+    def run(start):
+        return list(
+            pipeline.training_batches(
+                examples,
+                batch_size=8,
+                seed=3,
+                epochs=2,
+                start_step=start,
+                length=lambda features: features,
+            ).as_numpy_iterator()
+        )
+
+    batches = run(0)
+    for epoch in (batches[:100], batches[100:]):
+        assert sorted(np.concatenate([labels for _, labels in epoch])) == list(range(800))
+    # Ten sorted batches of a pool span 100 lengths together, about ten each.
+    assert np.median([np.ptp(features) for features, _ in batches]) < 20
+    # Short ones do not come first.
+    means = [features.mean() for features, _ in batches]
+    assert abs(np.corrcoef(np.arange(200), means)[0, 1]) < 0.3
+    for (features, labels), (again, also) in zip(run(37), batches[37:], strict=True):
+        np.testing.assert_array_equal(features, again)
+        np.testing.assert_array_equal(labels, also)

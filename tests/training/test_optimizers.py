@@ -9,6 +9,7 @@ from training.optimizers import (
     LEARNING_RATES,
     NOT_DECAYED,
     OPTIMIZERS,
+    layerwise_scale,
     learning_rate_schedule,
     optimizer,
 )
@@ -89,9 +90,32 @@ def test_every_optimizer_has_a_learning_rate():
     assert "bias" in NOT_DECAYED
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_scale_gives_each_layer_the_learning_rate_it_would_have_alone(name):
+    def trained(rate, scale):
+        first, second = dense(0.5), dense(-0.25)
+        made = optimizer(name, rate, weight_decay=0.0, scale=scale)
+        variables = [first.kernel, second.kernel]
+        made.build(variables)
+        for _ in range(3):
+            made.apply([np.array([[0.3]], np.float32), np.array([[-2.0]], np.float32)])
+        return [float(variable.numpy().item()) for variable in variables]
+
+    depths: dict[str, int] = {}
+
+    def scale(path):
+        depths.setdefault(path, len(depths))
+        return layerwise_scale({path: depths[path], "last": 1}, 0.1)(path)
+
+    both = trained(0.02, scale)
+    assert both == pytest.approx([trained(0.002, None)[0], trained(0.02, None)[1]], abs=1e-7)
+
+
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match=r"`name` must be one of sgd, momentum.*'lion'"):
         optimizer("lion")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"decay=1\.5"):
+        layerwise_scale({"kernel": 0}, 1.5)
     with pytest.raises(ValueError, match="weight_decay=-1"):
         optimizer("sgd", weight_decay=-1)
     with pytest.raises(ValueError, match="warmup_steps=10, total_steps=10"):

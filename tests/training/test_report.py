@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from training.report import (
     Run,
     confusion_matrix,
+    heat_map,
     image_grid,
     learning_curves,
     machine,
@@ -63,6 +64,22 @@ def test_report_is_one_file_that_names_everything(tmp_path):
         assert part in text
     assert text.count("data:image/png;base64,") == 2
     assert 'src="http' not in text and "<script" not in text
+
+
+def test_texts_are_highlighted_where_they_have_a_label(tmp_path):
+    texts = [[("Mr ", ""), ("<Kant>", "person"), (" of ", ""), ("Königsberg", "place")]]
+    text = write_run(tmp_path, run(texts=[("Names", texts)])).read_text()
+    assert "Mr <mark" in text and "</mark> of <mark" in text
+    assert "&lt;Kant&gt; <small>person</small>" in text
+    assert text.count("hsl(0 ") == text.count("hsl(180 ") == 1
+
+
+def test_heat_map_names_rows_and_columns(tmp_path):
+    figure = heat_map(np.array([[0.2, 0.8]]), ["lstm"], ["$5", "\U0001f600"])
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [r"\$5", "\U0001f600"]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[0.2, 0.8]])
+    assert write_run(tmp_path, run(figures=[("Attention", figure)])).stat().st_size > 1000
 
 
 def test_report_of_a_run_without_epochs_has_no_curves(tmp_path):
