@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from callbacks import EarlyStopping, Throughput
 from data import images
 from data.augmentation import augmentation
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
@@ -43,18 +42,11 @@ from models.vgg import vgg
 from models.vit import vit
 from models.zfnet import zfnet
 from serving.export import Signature, export
-from training.checkpoint import Checkpoint, check_resume
+from training.classification import Evaluation, best_classes, evaluate
 from training.command import run
-from training.loop import fit
-from training.optimizers import (
-    LEARNING_RATES,
-    OptimizerName,
-    Schedule,
-    learning_rate_schedule,
-    optimizer,
-)
 from training.report import Run, confusion_matrix, image_grid, write_run
-from training.setup import Precision, Strategy, is_chief, prepare, undistributed
+from training.settings import Settings, train
+from training.setup import is_chief, prepare
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "mlp": mlp,
@@ -73,17 +65,18 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     **{f"vit_{size}": partial(vit, size=size) for size in ("tiny", "small", "base", "large")},
 }
 
-NOT_TRAINED = ("out", "resume", "checkpoint_every")
-"""Settings that may change when a run is resumed."""
-
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder a class (optionally below
     train/ and test/), or a CSV file of path,label."""
     model: str = "lenet5"
     """The network; `--model help` lists them."""
+    epochs: int = 80
+    """Passes over the training set."""
+    out: Path = Path("saved_models/image_classification")
+    """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
     preset: Literal["none", "imagenet"] = "none"
     """Weights to begin with: `imagenet` are those of keras.applications."""
     freeze: bool = False
@@ -98,42 +91,11 @@ class Config:
     """1 for grey, 3 for colour; None for the data's own."""
     augment: Literal["none", "light", "randaugment", "mixup", "cutmix"] = "light"
     """How training images are varied."""
-    skip_bad: bool = False
-    """Leave bad images out instead of stopping."""
-    epochs: int = 80
-    """Passes over the training set."""
-    batch_size: int = 32
-    """Images a step, over all devices."""
-    optimizer: OptimizerName = "adamw"
-    """How the gradient becomes a step; momentum and nesterov are SGD with momentum 0.9."""
-    learning_rate: float | None = None
-    """Highest step size; None for the optimizer's usual."""
-    schedule: Schedule = "cosine"
-    """How the step size goes on after the warm-up."""
-    warmup_epochs: float = 0.0
-    """Epochs over which the step size rises from 0."""
-    weight_decay: float | None = None
-    """Decoupled weight decay; None for 0.05 with adamw and 0 with the others."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
-    patience: int = 0
-    """Stop after so many epochs without a better validation loss; 0 for never."""
-    seed: int = 0
-    """Seeds weights, shuffling, dropout and augmentation."""
-    precision: Precision = "float32"
-    """Type of the computations."""
-    strategy: Strategy = "none"
-    """Devices to train on: `mirrored`: all GPUs; `multi_worker`: the processes in TF_CONFIG."""
-    jit_compile: bool = False
-    """Compile the training step with XLA: often faster on GPUs, seldom on CPUs."""
-    out: Path = Path("saved_models/image_classification")
-    """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
-    resume: bool = False
-    """Insist on continuing an interrupted run. Without it a run continues where it finds one."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints; None for one epoch."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.model not in MODELS:
             raise ValueError(
                 f"`model` must be one of {', '.join(MODELS)}. Received: model={self.model!r}"
@@ -143,10 +105,6 @@ class Config:
                 f"`preset` {self.preset} exists for {', '.join(PRESETS)}. "
                 f"Received: model={self.model!r}"
             )
-        for name in ("epochs", "batch_size", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
         if self.freeze and self.preset == "none":
             raise ValueError("`freeze` needs a preset: the trunk of a new network is untrained.")
 
@@ -156,40 +114,25 @@ def main(config: Config) -> dict[str, float]:
     begin = time.perf_counter()
     strategy = prepare(config.seed, config.precision, config.strategy)
     data = load(config)
-    settings = {**asdict(config), "out": str(config.out)}
-    checkpoint = Checkpoint(config.out / "checkpoint")
-    step = check_resume(
-        checkpoint,
-        settings,
-        required=config.resume,
-        may_differ=("out", "resume", "checkpoint_every"),
-    )
-    steps = steps_per_epoch(len(data.train), config.batch_size)
-    if step and is_chief(strategy):
-        print(f"Continuing the run in {config.out} after step {step} of {steps * config.epochs}.")
-    with strategy.scope():
-        model = build(config, data)
-        compile_model(config, model, steps)
-    history = fit(
-        model,
-        lambda start: train_batches(config, data, start),
-        epochs=config.epochs,
-        steps_per_epoch=steps,
+    trained = train(
+        config,
+        strategy,
+        make_model=lambda: build(config, data),
+        loss=keras.losses.CategoricalCrossentropy(True, label_smoothing=config.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        steps_per_epoch=steps_per_epoch(len(data.train), config.batch_size),
+        batches=lambda start: train_batches(config, data, start),
         validation=labelled_batches(config, data, data.validation),
-        callbacks=make_callbacks(config),
-        checkpoint=checkpoint,
-        checkpoint_every=config.checkpoint_every,
-        config=settings,
     )
     if not is_chief(strategy):
         return {}
-    model = undistributed(model)
+    model = trained.model
     if isinstance(model, WithAuxiliaryHeads):
         model = model.without_heads()
-    test = evaluate(config, data, model)
-    version = export_model(config, data, model, test, settings)
-    report = report_run(config, data, model, test, history, settings, time.perf_counter() - begin)
-    checkpoint.delete()
+    test = evaluate(model, labelled_batches(config, data, data.test))
+    version = export_model(config, data, model, test)
+    report = report_run(config, data, model, test, trained.history, time.perf_counter() - begin)
+    trained.checkpoint.delete()
     answer_one(config, data, version)
     print(f"Test accuracy {test.scores['accuracy']:.4f} on {len(data.test)} images")
     print(f"Model  {version}\nReport {report}")
@@ -252,71 +195,12 @@ def build(config: Config, data: images.Images) -> keras.Model:
         raise ValueError(f"{config.model} has no such choice: {error}") from error
 
 
-def compile_model(config: Config, model: keras.Model, steps: int) -> None:
-    peak = config.learning_rate or LEARNING_RATES[config.optimizer]
-    warmup_steps = round(config.warmup_epochs * steps)
-    rate = learning_rate_schedule(peak, config.schedule, warmup_steps, steps * config.epochs)
-    model.compile(
-        optimizer=optimizer(config.optimizer, rate, config.weight_decay),
-        loss=keras.losses.CategoricalCrossentropy(True, label_smoothing=config.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=config.jit_compile,
-    )
-
-
-def make_callbacks(config: Config) -> list[keras.callbacks.Callback]:
-    made: list[keras.callbacks.Callback] = [Throughput(config.batch_size)]
-    if config.patience:
-        made.append(EarlyStopping("val_loss", patience=config.patience))
-    return made
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What the network says of the test images, in their order."""
-
-    labels: np.ndarray
-    probabilities: np.ndarray  # (images, classes)
-
-    @property
-    def predictions(self) -> np.ndarray:
-        return self.probabilities.argmax(axis=-1)
-
-    @property
-    def losses(self) -> np.ndarray:
-        true = self.probabilities[np.arange(len(self.labels)), self.labels]
-        return -np.log(np.maximum(true, 1e-12))
-
-    @property
-    def scores(self) -> dict[str, float]:
-        order = np.argsort(-self.probabilities, axis=-1)
-        hits = order == self.labels[:, None]
-        scores = {"accuracy": float(hits[:, 0].mean()), "loss": float(self.losses.mean())}
-        if self.probabilities.shape[1] > 10:
-            scores["top_5_accuracy"] = float(hits[:, :5].any(axis=1).mean())
-        return scores
-
-
-def evaluate(config: Config, data: images.Images, model: keras.Model) -> Evaluation:
-    batches = labelled_batches(config, data, data.test)
-    labels = np.concatenate([labels for _, labels in batches.as_numpy_iterator()]).argmax(-1)
-    logits = model.predict(batches, verbose=0).astype("float32")
-    return Evaluation(labels, keras.ops.convert_to_numpy(keras.ops.softmax(logits)))
-
-
-def export_model(config, data: images.Images, model, test: Evaluation, settings) -> Path:
-    answers = min(5, len(data.classes))
-    names = tf.constant(data.classes)
-
-    def best_classes(logits):
-        scores, indices = tf.math.top_k(tf.nn.softmax(logits), answers)
-        return {"classes": tf.gather(names, indices), "scores": scores}
-
+def export_model(config, data: images.Images, model, test: Evaluation) -> Path:
     signatures = {
         "serving_default": Signature(
             inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
             preprocess=lambda image_bytes: images.decode_batch(image_bytes, data.input_shape),
-            postprocess=best_classes,
+            postprocess=best_classes(data.classes),
             words={
                 "image_bytes": "JPEG, PNG, BMP or GIF files, of any size",
                 "classes": "names of the likeliest classes, best first",
@@ -341,7 +225,7 @@ def export_model(config, data: images.Images, model, test: Evaluation, settings)
         "classes": data.classes,
         "scores": test.scores,
         "num_test": len(data.test),
-        "config": settings,
+        "config": config.saved,
     }
     warmup = {"image_bytes": np.array(examples, dtype=object)}
     version = export(config.out, model, signatures, warmup, card)
@@ -349,16 +233,14 @@ def export_model(config, data: images.Images, model, test: Evaluation, settings)
     return version
 
 
-def report_run(config, data, model, test: Evaluation, history, settings, seconds) -> Path:
-    worst = np.argsort(-test.losses)[:12]
-    wrong = [int(i) for i in worst if test.predictions[i] != test.labels[i]]
+def report_run(config, data, model, test: Evaluation, history, seconds) -> Path:
     pictures = [image for image, _ in data.test.as_numpy_iterator()]
     mistakes = image_grid(
-        [images.decode(pictures[i], data.input_shape).numpy() for i in wrong],
+        [images.decode(pictures[i], data.input_shape).numpy() for i in test.worst],
         [
             f"{data.classes[test.labels[i]]} taken for\n{data.classes[test.predictions[i]]} "
             f"({test.probabilities[i].max():.0%})"
-            for i in wrong
+            for i in test.worst
         ],
     )
     speeds = history.get("examples_per_second", [])
@@ -367,7 +249,7 @@ def report_run(config, data, model, test: Evaluation, history, settings, seconds
         Run(
             title=f"Image classification: {config.model} on {config.data}",
             summary=f"{len(data.classes)} classes, {len(data.train)} training images.",
-            config=settings,
+            config=config.saved,
             scores=test.scores,
             num_test=len(data.test),
             history=history,

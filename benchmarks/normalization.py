@@ -31,7 +31,7 @@ class Config:
     """Folder of the CIFAR-10 subset."""
     seeds: int = 3
     """Runs of each pair of normalisation and batch size."""
-    epochs: int = 3
+    epochs: int = 10
     """Passes over the 5000 training images."""
     batch_sizes: tuple[int, ...] = (2, 4, 8, 16, 32)
     """Images a step."""

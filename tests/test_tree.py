@@ -14,7 +14,7 @@ PACKAGES = ("apps", "callbacks", "data", "layers", "models", "serving", "trainin
 MAY_IMPORT = {
     "apps": set(PACKAGES),
     "models": {"layers"},
-    "training": {"layers"},
+    "training": {"callbacks", "layers"},
     "callbacks": {"serving"},
     "layers": set(),
     "data": set(),
