@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -21,6 +21,19 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-5, "float16": 1e-2, "bfloat16": 5e-
 NUM_FEATURES = 4
 
 
+class Prepared(NamedTuple):
+    """What `preprocess` returns where `postprocess` needs more than what the model answers.
+
+    Args:
+        features: What the model takes.
+        places: Handed to `postprocess` as its second argument: a nest of tensors, such as the
+            offsets in the text at which the tokens stand.
+    """
+
+    features: Any
+    places: Any
+
+
 @dataclass(frozen=True)
 class Signature:
     """One way to ask a model: host preprocessing, then the model, then host postprocessing.
@@ -28,16 +41,16 @@ class Signature:
     Args:
         inputs: A named `tf.TensorSpec` for each input, first dimension None (the batch).
         preprocess: From the inputs, as keyword arguments, to what the model takes: a tensor,
-            or a tuple, list or dict of tensors. TensorFlow operations only.
-        postprocess: From what the model returns, floating tensors as float32, to a dict of
-            tensors, named as the client shall see them.
+            or a tuple, list or dict of tensors; or `Prepared`. TensorFlow operations only.
+        postprocess: From what the model returns, floating tensors as float32, and from the places
+            of `Prepared`, to a dict of tensors, named as the client shall see them.
         words: What each input and output means, for people: kind of data, unit, order.
         resources: Lookup tables, tokenizers and other trackable objects that the two functions use.
     """
 
     inputs: tuple[tf.TensorSpec, ...]
     preprocess: Callable[..., Any]
-    postprocess: Callable[[Any], dict[str, tf.Tensor]]
+    postprocess: Callable[..., dict[str, tf.Tensor]]
     words: Mapping[str, str]
     resources: tuple[Any, ...] = ()
 
@@ -51,7 +64,11 @@ class Signature:
 
     def answer(self, model: Callable, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Runs the three parts; floating outputs are float32 whatever the model computes in."""
-        outputs = self.postprocess(model(self.preprocess(**tensors)))
+        prepared = self.preprocess(**tensors)
+        if isinstance(prepared, Prepared):
+            outputs = self.postprocess(model(prepared.features), prepared.places)
+        else:
+            outputs = self.postprocess(model(prepared))
         if not isinstance(outputs, dict) or not outputs:
             raise TypeError(f"`postprocess` must return a dict of tensors. Received: {outputs!r}")
         return {name: _as_float32(tf.convert_to_tensor(outputs[name])) for name in outputs}
@@ -121,6 +138,8 @@ def _ask_live(
     default = signatures["serving_default"]
     few = {name: tf.constant(values[:NUM_FEATURES]) for name, values in warmup.items()}
     features = default.preprocess(**few)
+    if isinstance(features, Prepared):
+        features = features.features
     for name, signature in signatures.items():
         if name != "serving_default" and (batch := _fitting(signature, features)):
             requests.append((name, batch))

@@ -114,7 +114,7 @@ class _Run:
     def build(self, element_spec):
         """Creates optimizer and metric variables, which a traced step under a strategy cannot."""
         batch = tf.nest.map_structure(
-            lambda spec: tf.zeros([size or 1 for size in spec.shape], spec.dtype), element_spec
+            lambda spec: tf.zeros([size or 2 for size in spec.shape], spec.dtype), element_spec
         )
         with self.strategy.scope():
             self.model.optimizer.build(self.model.trainable_variables)

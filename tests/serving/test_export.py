@@ -15,7 +15,7 @@ import tensorflow as tf
 from serving import export as export_module
 from serving import graph
 from serving.card import plain, write_card
-from serving.export import Signature, export
+from serving.export import Prepared, Signature, export
 from serving.versions import numbered
 from serving.warmup import read_records
 from tests.serving.conftest import classifier
@@ -184,6 +184,32 @@ def test_pairs_dicts_and_lookup_tables_pass(tmp_path):
         definition = loaded.signature_def["serving_default"]
         feeds = {definition.inputs["first"].name: ["two"], definition.inputs["second"].name: ["x"]}
         assert session.run(definition.outputs["total"].name, feeds).tolist() == [1.0]
+
+
+def test_places_go_past_the_model(tmp_path):
+    def first_words(text):
+        words = tf.strings.split(text)
+        lengths = tf.cast(words.row_lengths(), tf.float32)
+        return Prepared(tf.stack([lengths] * 4, axis=1), {"words": words[:, :1].to_tensor()})
+
+    signatures = {
+        "serving_default": Signature(
+            inputs=(tf.TensorSpec((None,), tf.string, name="text"),),
+            preprocess=first_words,
+            postprocess=lambda outputs, places: {"first": places["words"], "scores": outputs},
+            words={"text": "words", "first": "the first word", "scores": "two numbers"},
+        ),
+        "from_vectors": vector_signature(),
+    }
+    model, texts = dense(), np.array(["one two", "three"], object)
+    version = export(tmp_path / "words", model, signatures, {"text": texts}, {})
+    served = tf.saved_model.load(version)
+    answer = served.signatures["serving_default"](text=tf.constant(texts))
+    assert answer["first"].numpy().tolist() == [[b"one"], [b"three"]]
+    expected = model(np.array([[2] * 4, [1] * 4], np.float32))
+    np.testing.assert_allclose(answer["scores"], expected, atol=1e-6)
+    recorded = [record.signature for record in read_records(version)]
+    assert "from_vectors" in recorded
 
 
 def test_tuples_in_and_lists_out_pass(tmp_path):

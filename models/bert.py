@@ -1,0 +1,266 @@
+"""BERT: an encoder of text, and heads that classify, tag, find answers and pretrain."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+
+class BertSize(NamedTuple):
+    """Encoder layers, features of a token, attention heads; the MLP is four times as wide."""
+
+    num_layers: int
+    hidden_dim: int
+    num_heads: int
+
+
+BERT_SIZES = {
+    "tiny": BertSize(2, 128, 2),
+    "mini": BertSize(4, 256, 4),
+    "small": BertSize(4, 512, 8),
+    "medium": BertSize(8, 512, 8),
+    "base": BertSize(12, 768, 12),
+    "large": BertSize(24, 1024, 16),
+}
+"""base and large: Devlin et al. (2019), section 3; the others: Turc et al. (2019), table 1."""
+
+FEATURES = ("token_ids", "segment_ids", "padding_mask")
+"""What every model here takes, int32 `(batch, tokens)` each; padding is 0 in `padding_mask`."""
+
+# Made anew for each layer: one initialiser gives the same numbers each time.
+_initializer = partial(keras.initializers.TruncatedNormal, stddev=0.02)
+
+
+def bert_backbone(
+    size: str = "base", vocabulary_size: int = 30522, max_length: int = 512, dropout: float = 0.1
+) -> Any:
+    """Builds a BERT encoder with random weights.
+
+    Reference:
+        Devlin et al., BERT: Pre-training of Deep Bidirectional Transformers for Language
+        Understanding, 2019, section 3. https://arxiv.org/abs/1810.04805
+        Turc et al., Well-Read Students Learn Better, 2019. https://arxiv.org/abs/1908.08962
+
+    Args:
+        size: `tiny`, `mini`, `small`, `medium`, `base` or `large`.
+        vocabulary_size: Pieces that the tokenizer knows; at least 1.
+        max_length: Most tokens of a row; at least 1.
+        dropout: Share of features and of attention that training drops, in [0, 1).
+
+    Returns:
+        A `keras_hub.models.BertBackbone`, from features to `sequence_output`
+        `(batch, tokens, hidden_dim)` and `pooled_output` `(batch, hidden_dim)`.
+    """
+    if size not in BERT_SIZES:
+        raise ValueError(f"`size` must be one of {', '.join(BERT_SIZES)}. Received: size={size!r}")
+    import keras_hub  # Takes a second to load, and no network for images needs it.
+
+    chosen = BERT_SIZES[size]
+    return keras_hub.models.BertBackbone(
+        vocabulary_size,
+        chosen.num_layers,
+        chosen.num_heads,
+        chosen.hidden_dim,
+        4 * chosen.hidden_dim,
+        dropout=dropout,
+        max_sequence_length=max_length,
+        name="bert",
+    )
+
+
+def pretrained_backbone(preset: str) -> Any:
+    """Loads a BERT encoder.
+
+    Args:
+        preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
+
+    Returns:
+        A `keras_hub.models.BertBackbone`, as `bert_backbone` does.
+    """
+    import keras_hub
+
+    return keras_hub.models.BertBackbone.from_preset(str(preset))
+
+
+def bert_classifier(backbone: Any, num_classes: int, dropout: float = 0.1) -> keras.Model:
+    """Puts a classifier on what BERT pools at `[CLS]`.
+
+    Reference:
+        Devlin et al., 2019, section 4.1. https://arxiv.org/abs/1810.04805
+
+    Args:
+        backbone: From `bert_backbone` or `pretrained_backbone`.
+        num_classes: How many classes; at least 1.
+        dropout: Share of the pooled features that training drops, in [0, 1).
+
+    Returns:
+        A model from features to logits `(batch, num_classes)`.
+    """
+    inputs = _inputs()
+    pooled = backbone(inputs)["pooled_output"]
+    pooled = keras.layers.Dropout(dropout, name="dropout")(pooled)
+    return keras.Model(inputs, _linear(num_classes, "logits")(pooled), name="bert_classifier")
+
+
+def bert_tagger(backbone: Any, num_tags: int, dropout: float = 0.1) -> keras.Model:
+    """Puts a classifier on each token; a word is read at its first piece.
+
+    Reference:
+        Devlin et al., 2019, section 5.3. https://arxiv.org/abs/1810.04805
+
+    Args:
+        backbone: From `bert_backbone` or `pretrained_backbone`.
+        num_tags: How many tags; at least 1.
+        dropout: Share of the tokens' features that training drops, in [0, 1).
+
+    Returns:
+        A model from features to logits `(batch, tokens, num_tags)`.
+    """
+    inputs = _inputs()
+    tokens = backbone(inputs)["sequence_output"]
+    tokens = keras.layers.Dropout(dropout, name="dropout")(tokens)
+    return keras.Model(inputs, _linear(num_tags, "logits")(tokens), name="bert_tagger")
+
+
+def bert_span(backbone: Any, masked: bool = True) -> keras.Model:
+    """Finds where an answer begins and where it ends.
+
+    Reference:
+        Devlin et al., 2019, section 4.2. https://arxiv.org/abs/1810.04805
+
+    Args:
+        backbone: From `bert_backbone` or `pretrained_backbone`.
+        masked: Whether `answer_mask` is among the features: 1 where an answer may begin and end,
+            0 where it may not, which gets a logit of -1e9.
+
+    Returns:
+        A model from features to the logits of each token, `start` and `end`, `(batch, tokens)`.
+    """
+    inputs = _inputs()
+    tokens = backbone(inputs)["sequence_output"]
+    logits = _linear(2, "logits")(tokens)  # (batch, tokens, 2)
+    if masked:
+        inputs["answer_mask"] = keras.Input((None,), dtype="int32", name="answer_mask")
+        logits = ops.where(inputs["answer_mask"][:, :, None] > 0, logits, -1e9)
+    outputs = {"start": logits[:, :, 0], "end": logits[:, :, 1]}
+    return keras.Model(inputs, outputs, name="bert_span")
+
+
+def bert_pretraining(backbone: Any) -> keras.Model:
+    """Puts on BERT what it is pretrained with: masked words and the next sentence.
+
+    Masked words are told by `gelu(dense)`, layer normalisation and the token embedding, transposed,
+    with a bias. The layers are the backbone's own, so training trains it; save the backbone
+    with its `save_to_preset`.
+
+    Reference:
+        Devlin et al., 2019, section 3.1 and appendix A.2. https://arxiv.org/abs/1810.04805
+
+    Args:
+        backbone: From `bert_backbone` or `pretrained_backbone`.
+
+    Returns:
+        A model from features and `mask_positions` int32 `(batch, predictions)` to logits:
+        `masked_words` `(batch, predictions, vocabulary)` and `next_sentence` `(batch, 2)`.
+    """
+    import keras_hub
+
+    # On the backbone's own graph rather than on a call of it: only so does the embedding remain
+    # shared when the model is saved and loaded.
+    encoded = backbone.output
+    positions = keras.Input((None,), dtype="int32", name="mask_positions")
+    words = keras_hub.layers.MaskedLMHead(
+        token_embedding=backbone.token_embedding,
+        intermediate_activation="gelu",
+        layer_norm_epsilon=1e-12,
+        kernel_initializer=_initializer(),
+        dtype="float32",
+        name="masked_words",
+    )(encoded["sequence_output"], positions)
+    outputs = {
+        "masked_words": words,
+        "next_sentence": _linear(2, "next_sentence")(encoded["pooled_output"]),
+    }
+    inputs = {**backbone.input, "mask_positions": positions}
+    return keras.Model(inputs, outputs, name="bert_pretraining")
+
+
+def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
+    """Computes how much each token attends to each other one, `softmax(query key / sqrt(dim))`.
+
+    Args:
+        model: A backbone, or a model of this module.
+        inputs: Features `(batch, tokens)`.
+
+    Returns:
+        float32 `(layers, batch, heads, tokens, tokens)`: from the token of the fourth axis to that
+        of the fifth; each row sums to 1, and padding gets 0.
+    """
+    backbone = _transformer(model)
+    inputs = {name: ops.convert_to_tensor(inputs[name]) for name in FEATURES}
+    embedded = keras.Model(
+        [backbone.get_layer(name).output for name in FEATURES],
+        backbone.get_layer("embeddings_dropout").output,
+    )
+    x = embedded([inputs[name] for name in FEATURES])
+    weights = []
+    for layer in _encoder_layers(backbone):
+        x, scores = layer(
+            x, padding_mask=inputs["padding_mask"], training=False, return_attention_scores=True
+        )
+        weights.append(ops.cast(scores, "float32"))
+    return ops.stack(weights)
+
+
+def depths(model: keras.Model) -> dict[str, int]:
+    """Tells how deep each trainable variable of a Transformer lies, for learning rates by layer.
+
+    Reference:
+        Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, 2018,
+        section 3.2. https://arxiv.org/abs/1801.06146
+        Clark et al., ELECTRA, 2020, appendix A. https://arxiv.org/abs/2003.10555
+
+    Args:
+        model: A backbone of KerasHub, BERT or GPT-2, or a model on one.
+
+    Returns:
+        From the path of each variable to its depth: 0 in the embeddings, 1 to the number of layers
+        in these, and one more in all that follows, the pooling and the last normalisation included.
+    """
+    backbone = _transformer(model)
+    layers = _encoder_layers(backbone)
+    depth = {id(v): len(layers) + 1 for v in model.trainable_variables}
+    for layer in backbone.layers:
+        if "embedding" in layer.name:
+            depth.update((id(v), 0) for v in layer.trainable_variables)
+    for number, layer in enumerate(layers, 1):
+        depth.update((id(v), number) for v in layer.trainable_variables)
+    return {v.path: depth[id(v)] for v in model.trainable_variables}
+
+
+def _inputs() -> dict[str, Any]:
+    return {name: keras.Input((None,), dtype="int32", name=name) for name in FEATURES}
+
+
+def _linear(units: int, name: str) -> keras.layers.Dense:
+    return keras.layers.Dense(units, kernel_initializer=_initializer(), dtype="float32", name=name)
+
+
+def _transformer(model: keras.Model) -> keras.Model:
+    """Finds the model that holds the encoder's layers: this one or one inside it."""
+    inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    for candidate in (model, *inner):
+        if _encoder_layers(candidate):
+            return candidate
+    raise ValueError(
+        "`model` must be a Transformer of KerasHub or hold one. "
+        f"Received: a model with the layers {', '.join(layer.name for layer in model.layers)}"
+    )
+
+
+def _encoder_layers(model: keras.Model) -> list[Any]:
+    import keras_hub
+
+    kinds = (keras_hub.layers.TransformerEncoder, keras_hub.layers.TransformerDecoder)
+    return [layer for layer in model.layers if isinstance(layer, kinds)]

@@ -1,0 +1,146 @@
+"""GPT: a Transformer that reads from left to right, and the head that solves tasks with it."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+
+class GPTSize(NamedTuple):
+    """Decoder layers, features of a token, attention heads; the MLP is four times as wide."""
+
+    num_layers: int
+    hidden_dim: int
+    num_heads: int
+
+
+GPT_SIZES = {
+    "tiny": GPTSize(2, 128, 2),
+    "mini": GPTSize(4, 256, 4),
+    "small": GPTSize(4, 512, 8),
+    "gpt1": GPTSize(12, 768, 12),
+    "gpt2": GPTSize(12, 768, 12),
+    "gpt2_medium": GPTSize(24, 1024, 16),
+    "gpt2_large": GPTSize(36, 1280, 20),
+    "gpt2_xl": GPTSize(48, 1600, 25),
+}
+"""gpt1: Radford et al. (2018), section 4.1; gpt2: Radford et al. (2019), table 2, with the heads of
+its code; tiny, mini and small, for small data: as BERT's, Turc et al. (2019), table 1."""
+
+# Made anew for each layer: one initialiser gives the same numbers each time.
+_initializer = partial(keras.initializers.RandomNormal, stddev=0.02)
+
+
+def gpt_backbone(
+    size: str = "gpt1", vocabulary_size: int = 40478, max_length: int = 512, dropout: float = 0.1
+) -> Any:
+    """Builds a GPT decoder with random weights.
+
+    In all sizes normalisation comes first in each layer and once more at the end, as in GPT-2;
+    GPT-1 put it behind each layer.
+
+    Reference:
+        Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
+        section 4.1.
+        Radford et al., Language Models are Unsupervised Multitask Learners, 2019, section 2.3.
+
+    Args:
+        size: `tiny`, `mini`, `small`, `gpt1`, `gpt2`, `gpt2_medium`, `gpt2_large` or `gpt2_xl`.
+        vocabulary_size: Pieces that the tokenizer knows; at least 1.
+        max_length: Most tokens of a row; at least 1.
+        dropout: Share of features and of attention that training drops, in [0, 1).
+
+    Returns:
+        A `keras_hub.models.GPT2Backbone`, from `token_ids` and `padding_mask` `(batch, tokens)` to
+        `(batch, tokens, hidden_dim)`.
+    """
+    if size not in GPT_SIZES:
+        raise ValueError(f"`size` must be one of {', '.join(GPT_SIZES)}. Received: size={size!r}")
+    import keras_hub  # Takes a second to load, and no network for images needs it.
+
+    chosen = GPT_SIZES[size]
+    return keras_hub.models.GPT2Backbone(
+        vocabulary_size,
+        chosen.num_layers,
+        chosen.num_heads,
+        chosen.hidden_dim,
+        4 * chosen.hidden_dim,
+        dropout=dropout,
+        max_sequence_length=max_length,
+        name="gpt",
+    )
+
+
+def pretrained_gpt(preset: str, vocabulary_size: int | None = None) -> Any:
+    """Loads a GPT-2, with room for the tokens that tasks need.
+
+    Args:
+        preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
+        vocabulary_size: Tokens to know, such as `data.tokens.BytePairs.vocabulary_size`; those
+            that the preset lacks begin as the mean of its embeddings. None for the preset's.
+
+    Returns:
+        A `keras_hub.models.GPT2Backbone`, as `gpt_backbone` does.
+    """
+    import keras_hub
+
+    backbone = keras_hub.models.GPT2Backbone.from_preset(str(preset))
+    known = backbone.vocabulary_size
+    if vocabulary_size in (None, known):
+        return backbone
+    if vocabulary_size < known:
+        raise ValueError(
+            f"`vocabulary_size` must be at least {known}, the preset's. "
+            f"Received: vocabulary_size={vocabulary_size}"
+        )
+    config = {**backbone.get_config(), "vocabulary_size": vocabulary_size}
+    wider = keras_hub.models.GPT2Backbone.from_config(config)
+    embedding = ops.convert_to_numpy(backbone.token_embedding.embeddings)
+    shape = (vocabulary_size - known, embedding.shape[1])
+    # Their mean, but not the same for all.
+    more = embedding.mean(0) + keras.random.normal(shape, stddev=0.02, seed=0)
+    for new, old in zip(wider.trainable_variables, backbone.trainable_variables, strict=True):
+        whole = new is wider.token_embedding.embeddings
+        new.assign(ops.concatenate([embedding, more]) if whole else old)
+    return wider
+
+
+def gpt_classifier(
+    backbone: Any, num_classes: int, num_orders: int = 1, dropout: float = 0.1
+) -> keras.Model:
+    """Puts a classifier on what GPT says at the extract token.
+
+    Computes `logits = sum over orders of hidden[extract] @ kernel + bias`.
+
+    Reference:
+        Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
+        sections 3.2 and 3.3.
+
+    Args:
+        backbone: From `gpt_backbone` or `pretrained_gpt`.
+        num_classes: How many classes; at least 1.
+        num_orders: In how many orders each example is given: 2 for pairs without an order, else 1.
+        dropout: Share of the features that training drops, in [0, 1); 0.1 in the paper.
+
+    Returns:
+        A model from `token_ids` and `padding_mask`, int32 `(batch, num_orders, tokens)`, and
+        `extract`, int32 `(batch, num_orders)`, to logits `(batch, num_classes)`.
+    """
+    inputs = {
+        "token_ids": keras.Input((num_orders, None), dtype="int32", name="token_ids"),
+        "padding_mask": keras.Input((num_orders, None), dtype="int32", name="padding_mask"),
+        "extract": keras.Input((num_orders,), dtype="int32", name="extract"),
+    }
+    said = []
+    for order in range(num_orders):
+        names = ("token_ids", "padding_mask")
+        hidden = backbone({name: inputs[name][:, order] for name in names})
+        place = inputs["extract"][:, order, None, None]
+        said.append(ops.take_along_axis(hidden, place, axis=1)[:, 0])  # (batch, hidden_dim)
+    x = said[0] if num_orders == 1 else keras.layers.Add(name="orders")(said)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(
+        num_classes, kernel_initializer=_initializer(), dtype="float32", name="logits"
+    )(x)
+    return keras.Model(inputs, logits, name="gpt_classifier")
