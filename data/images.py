@@ -11,6 +11,8 @@ from data.sources import (
     SPLITS,
     BadData,
     Fault,
+    existing,
+    left_out,
     stable_order,
     tfds_builder,
     tfds_splits,
@@ -84,9 +86,7 @@ def load(
         return _digits(image_size or SAMPLE_SIZE, channels or 1)
     if data.startswith("tfds:"):
         return _from_tfds(data.removeprefix("tfds:"), image_size, channels)
-    if not Path(data).exists():
-        wanted = f"a folder or .csv, tfds:NAME, or a built-in sample ({', '.join(BUILT_IN)})"
-        raise BadData(data, [Fault(data, "nothing there", wanted, skippable=False)])
+    existing(data, "a folder or .csv", BUILT_IN)
     return _from_files(data, image_size, channels, skip_bad)
 
 
@@ -275,8 +275,7 @@ def _from_files(
     kept, conflicts = without_conflicts(good, [rows[file.place][0] for file in good])
     kept, missing = divided(kept)
     faults = faults + conflicts + missing
-    if any(not fault.skippable for fault in faults) or (faults and not skip_bad):
-        raise BadData(data, sorted(faults, key=lambda fault: fault.skippable))
+    skipped = left_out(data, faults, skip_bad)
 
     _, heights, widths, has_colour = np.array([rows[file.place] for file in kept]).T
     classes = sorted({file.label for file in kept})
@@ -297,7 +296,7 @@ def _from_files(
         **{split: chosen(split) for split in SPLITS},
         classes=tuple(classes),
         input_shape=(*image_size, channels or (3 if np.any(has_colour) else 1)),
-        skipped=sum(fault.examples for fault in faults),
+        skipped=skipped,
     )
 
 

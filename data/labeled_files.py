@@ -5,12 +5,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-from data.sources import SPLITS, BadData, Fault, split_of
+from data.sources import BadData, Fault, completed, empty_splits
 
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
+    "dev": "validation",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
@@ -28,22 +30,34 @@ COLUMN_NAMES = {
 
 
 @dataclass(frozen=True)
-class LabeledFile:
-    """One example.
+class Labeled:
+    """One example of a class.
 
     Args:
-        path: Where to read it.
-        name: Path relative to the data, which decides its split and its order.
+        name: What decides its split and its order: of a file its path relative to the data.
         label: Name of its class.
         split: train, validation or test; empty as long as the data does not say.
         place: Where a user finds it.
     """
 
-    path: str
     name: str
     label: str
     split: str
     place: str
+
+
+@dataclass(frozen=True)
+class LabeledFile(Labeled):
+    """One file of a class.
+
+    Args:
+        path: Where to read it.
+    """
+
+    path: str
+
+
+Example = TypeVar("Example", bound=Labeled)
 
 
 def labeled_files(data: str, suffixes: Collection[str]) -> tuple[list[LabeledFile], list[Fault]]:
@@ -95,7 +109,7 @@ def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFil
             ]
             names = [path.relative_to(root).as_posix() for path in found]
             files += [
-                LabeledFile(str(path), name, entry.name, split, name)
+                LabeledFile(name, entry.name, split, name, str(path))
                 for path, name in zip(found, names, strict=True)
             ]
             if not found:
@@ -131,7 +145,7 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:
         else:
             name = Path(row["path"]).as_posix()
             file_path = str(path.parent / name)
-            files.append(LabeledFile(file_path, name, row["label"], split, f"{place} ({name})"))
+            files.append(LabeledFile(name, row["label"], split, f"{place} ({name})", file_path))
     return files, faults
 
 
@@ -159,32 +173,29 @@ def without_conflicts(
     return kept, faults
 
 
-def divided(files: Sequence[LabeledFile]) -> tuple[list[LabeledFile], list[Fault]]:
-    """Gives every file a split and leaves out classes that training would never see.
+def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Fault]]:
+    """Gives every example a split and leaves out classes that training would never see.
 
-    Where the data has no split of its own, 10 % of the files go to validation and 10 % to test, by
-    a hash of their names; where only one of these is missing, it is taken from train likewise.
+    Where the data has no split of its own, 10 % of the examples go to validation and 10 % to test,
+    by a hash of their names; where only one of these is missing, it is taken from train likewise.
     """
-    given = {file.split for file in files}
-    shares = {split: 0.0 if split in given else 0.1 for split in ("validation", "test")}
-    files = [
-        replace(file, split=split_of(file.name, **shares)) if file.split in ("", "train") else file
-        for file in files
+    given = {example.split for example in examples}
+    examples = [
+        replace(example, split=completed(example.split, example.name, given))
+        for example in examples
     ]
     faults = []
-    trained = {file.label for file in files if file.split == "train"}
-    for label, count in Counter(file.label for file in files if file.label not in trained).items():
+    trained = {example.label for example in examples if example.split == "train"}
+    unseen = Counter(example.label for example in examples if example.label not in trained)
+    for label, count in unseen.items():
         found = f"{count} examples, none in the training set"
         wanted = "more examples, or some in train by a split of your own"
         faults.append(Fault(f"class {label}", found, wanted, examples=count))
-    files = [file for file in files if file.label in trained]
-    for split in SPLITS:
-        if files and not any(file.split == split for file in files):
-            found = f"no example: chance gave it none of the {len(files)}"
-            wanted = "more examples, or a split of your own (train/, validation/, test/)"
-            faults.append(Fault(f"the {split} set", found, wanted, skippable=False))
+    examples = [example for example in examples if example.label in trained]
+    if examples:
+        faults += empty_splits(Counter(example.split for example in examples))
     if len(trained) < 2:
         found = f"only the class {trained.pop()}" if trained else "no usable example"
         wanted = "at least two classes"
         faults.insert(0, Fault("the training set", found, wanted, skippable=False))
-    return files, faults
+    return examples, faults

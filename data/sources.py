@@ -5,8 +5,9 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -53,6 +54,33 @@ class BadData(ValueError):
         super().__init__("\n".join(lines))
 
 
+def existing(data: str, wanted: str, built_in: Sequence[str]) -> Path:
+    """Turns what the user asked for into a path, or says what could have been asked for.
+
+    Args:
+        data: What the user asked for, neither built in nor of TensorFlow Datasets.
+        wanted: The files that would do.
+        built_in: Names of the built-in samples.
+    """
+    if not Path(data).exists():
+        wanted = f"{wanted}, tfds:NAME, or a built-in sample ({', '.join(built_in)})"
+        raise BadData(data, [Fault(data, "nothing there", wanted, skippable=False)])
+    return Path(data)
+
+
+def left_out(data: str, faults: Sequence[Fault], skip_bad: bool) -> int:
+    """Counts the examples that go with the faults, or raises where they may not or cannot go.
+
+    Args:
+        data: What the user asked for.
+        faults: What is wrong with it; may be none.
+        skip_bad: Whether what can be left out is left out.
+    """
+    if any(not fault.skippable for fault in faults) or (faults and not skip_bad):
+        raise BadData(data, sorted(faults, key=lambda fault: fault.skippable))
+    return sum(fault.examples for fault in faults)
+
+
 def stable_order(name: str) -> int:
     """Places a name among all names, by a hash: evenly spread, the same for ever."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
@@ -70,12 +98,43 @@ def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
 
     Example:
         >>> [split_of(f"cat/{i}.jpg") for i in range(6)]
-        ['train', 'train', 'train', 'train', 'train', 'train']
+        ['train', 'train', 'train', 'test', 'train', 'train']
     """
     position = stable_order(name) / 2**64
     if position < test:
         return "test"
     return "validation" if position < test + validation else "train"
+
+
+def completed(split: str, name: str, given: Collection[str]) -> str:
+    """Chooses the split of an example, where the data does not, by `split_of` its name.
+
+    Args:
+        split: train, validation or test, or empty where the data has no splits.
+        name: Name of the example; those of one name come into one split.
+        given: The splits that the data has. Where train is there and another is missing, that is
+            10 % of train.
+    """
+    if split not in ("", "train"):
+        return split
+    shares = {other: 0.0 if other in given else 0.1 for other in ("validation", "test")}
+    return split_of(name, **shares)
+
+
+def empty_splits(counts: Mapping[str, int]) -> list[Fault]:
+    """Names the splits that no example came into.
+
+    Args:
+        counts: Number of examples of each split that has some.
+    """
+    total = sum(counts.values())
+    wanted = "more examples, or a split of your own (train, validation, test)"
+    found = f"no example: chance gave it none of the {total}" if total else "no usable example"
+    return [
+        Fault(f"the {split} set", found, wanted, skippable=False)
+        for split in (SPLITS if total else SPLITS[:1])
+        if not counts.get(split)
+    ]
 
 
 def watched(items: Iterable[Any], total: int, doing: str) -> Iterator[Any]:
@@ -133,8 +192,10 @@ def tfds_builder(name: str) -> Any:
     return builder
 
 
-def tfds_splits(builder: Any, decoders: Any = None) -> dict[str, tf.data.Dataset]:
-    """Reads the supervised train, validation and test examples, in their stored order.
+def tfds_splits(
+    builder: Any, decoders: Any = None, supervised: bool = True, unusable: Collection[str] = ()
+) -> dict[str, tf.data.Dataset]:
+    """Reads the train, validation and test examples, in their stored order.
 
     A missing validation split is the last 10 % of train, a missing test split the 10 % before it,
     so that both stay the same as long as the prepared data set does.
@@ -142,8 +203,10 @@ def tfds_splits(builder: Any, decoders: Any = None) -> dict[str, tf.data.Dataset
     Args:
         builder: What `tfds_builder` returned.
         decoders: As in `tfds.load`; for instance to skip decoding.
+        supervised: Reads pairs of input and label; else a dict of all features.
+        unusable: Splits to treat as missing, such as one without labels.
     """
-    splits = builder.info.splits
+    splits = [split for split in builder.info.splits if split not in unusable]
     if "train" not in splits:
         fault = Fault(builder.name, f"only {', '.join(splits)}", "a train split", skippable=False)
         raise BadData(f"tfds:{builder.name}", [fault])
@@ -156,7 +219,7 @@ def tfds_splits(builder: Any, decoders: Any = None) -> dict[str, tf.data.Dataset
     slices["train"] = f"train[:{left}%]"
     return {
         split: builder.as_dataset(
-            split=selected, as_supervised=True, decoders=decoders, shuffle_files=False
+            split=selected, as_supervised=supervised, decoders=decoders, shuffle_files=False
         )
         for split, selected in slices.items()
     }

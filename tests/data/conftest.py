@@ -23,3 +23,23 @@ def folder(tmp_path, draw):
     for i in range(100):
         draw(tmp_path / "pets" / ("cat" if i % 2 else "dog") / f"{i}.png", seed=i)
     return tmp_path / "pets"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A function that prepares a small data set of TensorFlow Datasets, found by its name."""
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+
+    def write(features, **splits):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name="tiny",
+            version="1.0.0",
+            features=tfds.features.FeaturesDict(features),
+            split_datasets={split: list(enumerate(rows)) for split, rows in splits.items()},
+            data_dir=tmp_path / "tfds",
+            disable_shuffling=True,
+        )
+
+    return write

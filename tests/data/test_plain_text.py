@@ -1,0 +1,118 @@
+"""Documents from every form of data, good and bad."""
+
+import pytest
+
+from data import plain_text
+from data.sources import SPLITS, BadData
+
+DOCUMENTS = [(f"Verse {i} .", f"Second line {i} .") for i in range(40)]
+TEXT = "\n\n".join("\n".join(document) for document in DOCUMENTS)
+
+
+def sizes(found):
+    return [len(getattr(found, split)) for split in SPLITS]
+
+
+def every(found):
+    return [document for split in SPLITS for document in getattr(found, split)]
+
+
+def faults_of(path, content=None, **options):
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BadData) as caught:
+        plain_text.load(str(path), **options)
+    return str(caught.value)
+
+
+def test_python_docs_are_sections_of_prose():
+    found = plain_text.load("python_docs")
+    lines = [line for document in every(found) for line in document]
+    assert min(sizes(found)) > 5 and len(set(lines)) == len(lines) > 1800
+    assert not any("::=" in line or ">>>" in line or "===" in line for line in lines)
+
+
+def test_wikitext_documents_start_at_their_titles(shared_data, tmp_path):
+    for split, name in (("train", "valid"), ("test", "test")):
+        (tmp_path / f"wiki.{split}.txt").symlink_to(shared_data / "wikitext2" / f"{name}.txt")
+    found = plain_text.load(str(tmp_path))
+    assert len(found.train) + len(found.validation) == 60
+    first = next(document for document in every(found) if "gammarus" in document[0])
+    assert first[0] == "= Homarus gammarus =" and first[2] == "= = Description = ="
+    words = sum(len(line.split()) for document in found.test for line in document)
+    assert words == len((shared_data / "wikitext2" / "test.txt").read_text("utf-8").split())
+
+
+def test_wikitext_without_a_file_to_train_on_says_so(shared_data):
+    message = faults_of(shared_data / "wikitext2")
+    assert "found only test.txt, valid.txt; wanted a file with train in its name" in message
+
+
+def test_tiny_shakespeare_is_cut_at_blank_lines(shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    found = plain_text.load("tfds:tiny_shakespeare")
+    assert found.train[0] == (
+        "First Citizen:",
+        "Before we proceed any further, hear me speak.",
+    )
+    assert sizes(found) == [6283, 441, 500]
+
+
+def test_a_file_is_split_by_document_and_more_move_no_old_ones(tmp_path):
+    path = tmp_path / "verses.txt"
+    path.write_text(TEXT)
+    before = plain_text.load(str(path))
+    assert sorted(every(before)) == sorted(DOCUMENTS) and min(sizes(before)) > 0
+    path.write_text("A new one .\n\n" + TEXT)
+    after = plain_text.load(str(path))
+    for split in SPLITS:
+        kept = tuple(one for one in getattr(after, split) if one != ("A new one .",))
+        assert kept == getattr(before, split)
+
+
+def test_a_folder_of_files_is_read_whole(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a.txt").write_text("\n\n".join("\n".join(one) for one in DOCUMENTS[:20]))
+    (tmp_path / "deep" / "b.txt").write_text("\n\n".join("\n".join(one) for one in DOCUMENTS[20:]))
+    (tmp_path / "notes.md").write_text("not read")
+    assert sorted(every(plain_text.load(str(tmp_path)))) == sorted(DOCUMENTS)
+
+
+def test_given_splits_are_kept(tmp_path):
+    for name, content in (("train", TEXT), ("dev", "One .\n"), ("test", "Two .\n\n\nThree .")):
+        (tmp_path / f"{name}.txt").write_text(content)
+    found = plain_text.load(str(tmp_path))
+    assert sizes(found) == [40, 1, 2] and found.test == (("Two .",), ("Three .",))
+
+
+def test_faults_name_file_and_line_and_can_be_left_out(tmp_path):
+    (tmp_path / "a.txt").write_bytes(TEXT.encode() + b"\n\ncaf\xe9\nok")
+    (tmp_path / "empty.txt").write_text(" \n")
+    message = faults_of(tmp_path)
+    assert r"a.txt line 121: found bytes that are not UTF-8 in 'caf\udce9'" in message
+    assert "empty.txt: found an empty file" in message and "--skip-bad" in message
+    found = plain_text.load(str(tmp_path), skip_bad=True)
+    assert found.skipped == 1 and len(every(found)) == 41
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the train set: found no usable example"),
+        ("only one", "chance gave it none of the 1; wanted more examples, or a split"),
+    ],
+)
+def test_data_without_use_says_why_and_is_not_skipped(tmp_path, content, message):
+    told = faults_of(tmp_path / "bad.txt", content, skip_bad=True)
+    assert message in told and "--skip-bad" not in told
+
+
+def test_data_that_is_not_there_says_what_is_wanted(tmp_path):
+    assert "or a built-in sample (python_docs)" in faults_of(tmp_path / "nowhere")
+    assert "the train set: found no usable example" in faults_of(tmp_path)
+
+
+def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    with pytest.raises(BadData, match="wanted a feature text, or only one of text"):
+        plain_text.load("tfds:fashion_mnist")

@@ -1,0 +1,184 @@
+"""Questions from every form of data, good and bad."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data import questions
+from data.sources import SPLITS, BadData
+
+CONTEXT = "Ännchen lives in Oslo. She is nine."
+
+
+def squad(*titles, **changes):
+    """SQuAD json of one question an article, and one without an answer."""
+    asked = {
+        "id": "q",
+        "question": " Where? ",
+        "answers": [{"text": "Oslo", "answer_start": 17}, {"text": "in Oslo", "answer_start": 14}],
+        **changes,
+    }
+    impossible = {"id": "n", "question": "Why?", "answers": [], "is_impossible": True}
+    articles = [
+        {
+            "title": title,
+            "paragraphs": [{"context": CONTEXT, "qas": [{**asked, "id": f"q{title}"}, impossible]}],
+        }
+        for title in titles
+    ]
+    return {"version": "v2.0", "data": articles}
+
+
+def sizes(found):
+    return [len(getattr(found, split)) for split in SPLITS]
+
+
+def faults_of(path, content=None, **options):
+    if content is not None:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(BadData) as caught:
+        questions.load(str(path), **options)
+    return str(caught.value)
+
+
+def check_answers(found):
+    """Every answer stands where it is said to; no document lies in two splits."""
+    seen = [{question.document for question in getattr(found, split)} for split in SPLITS]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    for split in SPLITS:
+        for question in getattr(found, split):
+            for text, start in question.answers:
+                assert question.document[start : start + len(text)] == text
+
+
+def test_python_docs_ask_for_the_code_in_a_blank():
+    found = questions.load("python_docs")
+    check_answers(found)
+    assert sum(sizes(found)) > 900 and min(sizes(found)) > 50
+    for question in found.test:
+        ((answer, start),) = question.answers
+        assert question.question.replace("____", f'"{answer}"') in question.document
+        assert question.document[start - 1] == '"'
+    assert len({question.id for split in SPLITS for question in getattr(found, split)}) == sum(
+        sizes(found)
+    )
+
+
+def test_squad_splits_by_article(shared_data):
+    path = shared_data / "squad_v1.1_dev" / "dev-v1.1.rebuilt.json"
+    found = questions.load(str(path))
+    check_answers(found)
+    assert sum(sizes(found)) == 10570 and min(sizes(found)) > 300 and found.skipped == 0
+    assert found.train[0].id == "56be4db0acb8001400a502ec"
+    assert found.train[0].answers[0] == ("Denver Broncos", 177)
+
+
+def test_squad_can_be_split_by_files(shared_data, tmp_path):
+    path = shared_data / "squad_v1.1_dev" / "dev-v1.1.rebuilt.json"
+    articles = json.loads(path.read_text(encoding="utf-8"))["data"]
+    (tmp_path / "train.json").write_text(json.dumps({"data": articles[:38]}))
+    (tmp_path / "test.json").write_text(json.dumps({"data": articles[38:]}))
+    found = questions.load(str(tmp_path))
+    check_answers(found)
+    assert sum(sizes(found)) == 10570 and found.validation
+    assert len(found.test) == sum(len(p["qas"]) for a in articles[38:] for p in a["paragraphs"])
+
+
+def test_more_articles_move_no_old_ones(tmp_path):
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps(squad(*map(str, range(40)))))
+    before = questions.load(str(path))
+    path.write_text(json.dumps(squad(*map(str, range(60)))))
+    after = questions.load(str(path))
+    for split in SPLITS:
+        assert set(getattr(before, split)) <= set(getattr(after, split))
+
+
+def test_version_2_has_questions_without_answers_and_offsets_count_characters(tmp_path):
+    for split in ("train-v2.0", "dev-v2.0", "test"):
+        (tmp_path / f"{split}.json").write_text(json.dumps(squad(split), ensure_ascii=False))
+    found = questions.load(str(tmp_path))
+    assert sizes(found) == [2, 2, 2]
+    question, impossible = found.validation
+    assert question.question == "Where?" and question.answers == (("Oslo", 17), ("in Oslo", 14))
+    assert impossible.answers == ()
+
+
+def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
+    content = squad(*map(str, range(40)))
+    bad = [
+        {"answers": [{"text": "Oslo", "answer_start": 16}]},
+        {"answers": [{"text": "Rome", "answer_start": -1}]},
+        {"answers": [{"text": "", "answer_start": 3}]},
+        {"question": " "},
+        {"question": "caf\udce9?"},
+    ]
+    content["data"] += [squad(f"bad{i}", **changes)["data"][0] for i, changes in enumerate(bad)]
+    content["data"] += [{"title": "odd", "paragraphs": [{"context": CONTEXT}]}, {"paragraphs": []}]
+    path = tmp_path / "all.json"
+    message = faults_of(path, content)
+    for line in (
+        "7 faults",
+        "all.json, article 'bad0', question qbad0: found ' Osl' at character 16; wanted the answer",
+        "question qbad1: found 'Ännc' at character -1; wanted the answer 'Rome'",
+        "question qbad2: found '' at character 3; wanted an answer of some letters",
+        "question qbad3: found no question",
+        "question qbad4: found bytes that are not UTF-8",
+        "article 'odd': found another form (KeyError('qas'))",
+        "article 46: found another form (KeyError('title'))",
+        "--skip-bad",
+    ):
+        assert line in message
+    found = questions.load(str(path), skip_bad=True)
+    assert found.skipped == 7 and sum(sizes(found)) == 80 + 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "bad.json line 1: found Expecting value"),
+        ('{"data":\n [1,}', "bad.json line 2: found Expecting value"),
+        ("[]", "bad.json: found no list 'data'; wanted SQuAD json"),
+        ('{"data": []}', "the train set: found no usable example"),
+        (squad("one"), "chance gave it none of the 2; wanted more examples, or a split of"),
+    ],
+)
+def test_data_without_use_says_why_and_is_not_skipped(tmp_path, content, message):
+    told = faults_of(tmp_path / "bad.json", content, skip_bad=True)
+    assert message in told and "--skip-bad" not in told
+
+
+def test_data_that_is_not_there_says_what_is_wanted(tmp_path):
+    assert "or a built-in sample (python_docs)" in faults_of(tmp_path / "nowhere")
+    assert "wanted SQuAD json files with train, dev and test in their" in faults_of(tmp_path)
+
+
+def test_tfds_in_the_form_of_squad_splits_by_title(store):
+    import tensorflow_datasets as tfds
+
+    text = tfds.features.Text
+    answers = tfds.features.Sequence({"text": text(), "answer_start": np.int32})
+    rows = [
+        {
+            "id": str(i),
+            "title": f"title {i}",
+            "context": f"{CONTEXT} {i}",
+            "question": "Where?",
+            "answers": {"text": ["Oslo"], "answer_start": [17 if i else 3]},
+        }
+        for i in range(40)
+    ]
+    keys = ("id", "title", "context", "question")
+    store({**{key: text() for key in keys}, "answers": answers}, train=rows, validation=rows[1:3])
+    with pytest.raises(BadData, match="tfds:tiny, train, question 0: found 'chen' at character 3"):
+        questions.load("tfds:tiny")
+    found = questions.load("tfds:tiny", skip_bad=True)
+    assert found.validation[0].answers == (("Oslo", 17),) and found.skipped == 1
+    assert sizes(found)[1] == 2 and sizes(found)[2] > 0 and sum(sizes(found)) == 41
+
+
+def test_tfds_of_another_form_is_refused(shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    with pytest.raises(BadData, match="wanted id, question, context and answers"):
+        questions.load("tfds:trec")

@@ -1,0 +1,186 @@
+"""Tagged sentences from every form of data, good and bad."""
+
+import collections
+
+import pytest
+import tensorflow as tf
+
+from data import tagged_text
+from data.sources import SPLITS, BadData
+
+GOOD = "".join(f"Ann{i} B-per\nLee I-per\nruns O\n\nOslo B-loc\n{i} O\n\n" for i in range(40))
+
+
+def sizes(found):
+    return [len(getattr(found, split)) for split in SPLITS]
+
+
+def contents(found, split):
+    words, tags = next(iter(getattr(found, split).ragged_batch(len(getattr(found, split)))))
+    return [
+        ([word.decode() for word in sentence], [found.tags[tag] for tag in row])
+        for sentence, row in zip(words.to_list(), tags.to_list(), strict=True)
+    ]
+
+
+def faults_of(path, content=None, **options):
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BadData) as caught:
+        tagged_text.load(str(path), **options)
+    return str(caught.value)
+
+
+def test_python_docs_tag_code_and_lose_its_quote_marks():
+    found = tagged_text.load("python_docs")
+    assert found.tags == ("O", "B-CODE", "I-CODE") and min(sizes(found)) > 150
+    sentences = [sentence for split in SPLITS for sentence in contents(found, split)]
+    tags = dict((" ".join(words), tags) for words, tags in sentences)
+    text = next(text for text in tags if text.startswith("The __hash__ ( ) method"))
+    assert tags[text][:5] == ["O", "B-CODE", "I-CODE", "I-CODE", "O"]
+    assert not any('"' in words for words, _ in sentences)
+    counts = collections.Counter(tag for _, tags in sentences for tag in tags)
+    assert counts["O"] > counts["I-CODE"] > counts["B-CODE"] > 1500
+
+
+def test_wnut17_loads_as_it_was_released(shared_data):
+    found = tagged_text.load(str(shared_data / "wnut17"))
+    assert sizes(found) == [3394, 1009, 1287] and len(found.tags) == 13 and found.tags[0] == "O"
+    assert found.train.element_spec == (
+        tf.TensorSpec((None,), tf.string),
+        tf.TensorSpec((None,), tf.int32),
+    )
+    counts = collections.Counter(tag for _, tags in contents(found, "train") for tag in tags)
+    assert counts["B-person"] == 660 and counts["I-creative-work"] == 206
+    words, tags = contents(found, "validation")[1]
+    assert words[5:9] == ["on", "Redondo", "Beach", "Blvd"]
+    assert tags[5:9] == ["O", "B-location", "I-location", "I-location"]
+
+
+@pytest.mark.parametrize("form", ["spaces", "tabs", "columns", "documents", "windows"])
+def test_all_forms_of_a_file_give_the_same(tmp_path, form):
+    content = {
+        "spaces": GOOD,
+        "tabs": "\ufeff" + GOOD.replace(" ", "\t").replace("\n\n", "\n\t\n"),
+        "columns": GOOD.replace(" ", " NN ").replace("NN O", "-X- O"),
+        "documents": "-DOCSTART- O\n\n" + GOOD.replace("Oslo", "-DOCSTART- O\n\nOslo", 1),
+        "windows": GOOD.replace("\n", "\r\n"),
+    }[form]
+    (tmp_path / "people.conll").write_bytes(content.encode())
+    (tmp_path / "plain.txt").write_text(GOOD)
+    found = tagged_text.load(str(tmp_path / "people.conll"))
+    plain = tagged_text.load(str(tmp_path / "plain.txt"))
+    assert found.tags == ("O", "B-loc", "I-loc", "B-per", "I-per") and sum(sizes(found)) == 80
+    for split in SPLITS:
+        assert contents(found, split) == contents(plain, split)
+
+
+def test_another_column_can_hold_the_tags(tmp_path):
+    path = tmp_path / "people.bio"
+    path.write_text("\n".join(f"{line} VERB" if line else "" for line in GOOD.split("\n")))
+    assert "found the tag 'VERB' of 'Ann0'; wanted O, B-... or I-..." in faults_of(path)
+    for column in (1, -2):
+        found = tagged_text.load(str(path), tag_column=column)
+        assert found.tags[1:3] == ("B-loc", "I-loc")
+    assert "found no column 7; wanted one of the 3 columns" in faults_of(path, tag_column=7)
+    with pytest.raises(ValueError, match="must be a number for files"):
+        tagged_text.load(str(path), tag_column="ner")
+
+
+def test_more_sentences_move_no_old_ones(tmp_path):
+    path = tmp_path / "people.conll"
+    path.write_text(GOOD)
+    before = tagged_text.load(str(path))
+    path.write_text("New B-per\n\n" + GOOD)
+    after = tagged_text.load(str(path))
+    for split in SPLITS:
+        kept = [sentence for sentence in contents(after, split) if sentence[0] != ["New"]]
+        assert kept == contents(before, split)
+
+
+def test_faults_are_told_at_once_and_can_be_left_out(tmp_path):
+    bad = [
+        "a O\nb I-per",
+        "a B-loc\nb I-per",
+        "a E-per\nb O",
+        "a O\nb",
+        "a O c",
+        "a B-",
+        "caf\udce9 O",
+        "\tO",
+    ]
+    content = (GOOD + "\n\n".join(bad)).encode(errors="surrogateescape")
+    message = faults_of(tmp_path / "people.iob2", content)
+    for line in (
+        "8 faults",
+        "people.iob2 line 282: found I-per after O; wanted B-per or I-per before it",
+        "people.iob2 line 285: found I-per after B-loc",
+        "people.iob2 line 287: found the tag 'E-per' of 'a'; wanted O, B-... or I-... (the scheme",
+        "people.iob2 line 291: found 1 fields in 'b'; wanted 2 fields",
+        "people.iob2 line 293: found 3 fields in 'a O c'",
+        "people.iob2 line 295: found the tag 'B-' of 'a'",
+        "people.iob2 line 297: found bytes that are not UTF-8",
+        "people.iob2 line 299: found no word; wanted a word and its tag",
+        "--skip-bad",
+    ):
+        assert line in message
+    found = tagged_text.load(str(tmp_path / "people.iob2"), skip_bad=True)
+    assert found.skipped == 8 and sum(sizes(found)) == 80
+
+
+def test_tag_that_train_lacks_is_told_or_left_out(tmp_path):
+    (tmp_path / "train.conll").write_text(GOOD)
+    (tmp_path / "test.conll").write_text(GOOD + "Nobel B-prize\n")
+    assert "tag prize: found 1 sentences, none in train" in faults_of(tmp_path)
+    found = tagged_text.load(str(tmp_path), skip_bad=True)
+    assert found.skipped == 1 and sizes(found)[2] == 80 and "B-prize" not in found.tags
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "found no sentence; wanted a word and its tag a line"),
+        ("\n \n", "found no sentence"),
+        (GOOD.replace("B-per", "O").replace("I-per", "O").replace("B-loc", "O"), "only the tag O"),
+        ("a O\n\nb B-x\n", "chance gave it none of the 2; wanted more examples, or a split"),
+    ],
+)
+def test_data_without_use_says_why_and_is_not_skipped(tmp_path, content, message):
+    told = faults_of(tmp_path / "bad.conll", content, skip_bad=True)
+    assert message in told and "--skip-bad" not in told
+
+
+def test_data_that_is_not_there_says_what_is_wanted(tmp_path):
+    assert "or a built-in sample (python_docs)" in faults_of(tmp_path / "nowhere")
+    (tmp_path / "notes.md").write_text("hello")
+    assert "wanted CoNLL files with train, dev and test in their names" in faults_of(tmp_path)
+
+
+def test_tfds_in_the_form_of_conll2003_prefers_names_and_puts_o_first(store):
+    import tensorflow_datasets as tfds
+
+    def tags(*names):
+        return tfds.features.Sequence(tfds.features.ClassLabel(names=names))
+
+    row = {"tokens": ["Ann", "Lee", "ran"], "chunks": ["O"] * 3, "ner": ["B-per", "I-per", "O"]}
+    store(
+        {
+            "tokens": tfds.features.Sequence(tfds.features.Text()),
+            "chunks": tags("O", "B-np"),
+            "ner": tags("B-per", "O", "I-per"),
+        },
+        train=[row] * 20,
+        dev=[row],
+    )
+    found = tagged_text.load("tfds:tiny")
+    assert sizes(found) == [16, 2, 2] and found.tags == ("O", "B-per", "I-per")
+    assert contents(found, "test")[0] == (row["tokens"], row["ner"])
+    assert tagged_text.load("tfds:tiny", tag_column="chunks").tags == ("O", "B-np")
+    with pytest.raises(BadData, match=r"tag column pos; wanted .*\(here: chunks, ner\)"):
+        tagged_text.load("tfds:tiny", tag_column="pos")
+
+
+def test_tfds_without_tags_is_refused(shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    with pytest.raises(BadData, match=r"wanted a sequence of words, one of tags \(here: none\)"):
+        tagged_text.load("tfds:trec")

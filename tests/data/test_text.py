@@ -1,0 +1,320 @@
+"""Texts and pairs with classes from every form of data, good and bad."""
+
+import json
+import re
+
+import pytest
+import tensorflow as tf
+
+from data import text
+from data.sources import SPLITS, BadData
+
+ROWS = [(f"the {i}th film was {'good' if i % 2 else 'bad'}", "01"[i % 2]) for i in range(60)]
+
+
+def contents(found):
+    """All texts and class names of each split, in order."""
+    together = {}
+    for split in SPLITS:
+        texts, labels = next(getattr(found, split).batch(100_000).as_numpy_iterator())
+        together[split] = [
+            (tuple(part.decode() for part in row), found.classes[label])
+            for row, label in zip(texts, labels, strict=True)
+        ]
+    return together
+
+
+def sizes(found):
+    return [len(getattr(found, split)) for split in SPLITS]
+
+
+def faults_of(path, content=None, **options):
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(BadData) as caught:
+        text.load(str(path), **options)
+    return str(caught.value)
+
+
+def lines(rows, header=None, separator="\t"):
+    return "\n".join(separator.join(row) for row in [*([header] if header else []), *rows])
+
+
+def test_python_docs_have_four_classes_and_no_sentence_twice():
+    found = text.load("python_docs")
+    assert found.classes == ("data model", "expressions", "statements", "types")
+    every = [texts for examples in contents(found).values() for texts, _ in examples]
+    assert len(set(every)) == len(every) > 1500
+    assert min(sizes(found)) > 150
+    assert {label for _, label in contents(found)["test"]} == set(found.classes)
+
+
+def test_examples_are_strings_and_int32_labels_in_a_stable_order():
+    first, again = text.load("python_docs"), text.load("python_docs")
+    assert first.train.element_spec == (tf.TensorSpec((1,), tf.string), tf.TensorSpec((), tf.int32))
+    assert contents(first) == contents(again)
+
+
+def test_sst2_loads_without_a_header(shared_data):
+    found = text.load(str(shared_data / "sst2"))
+    assert sizes(found) == [6920, 872, 1821] and found.classes == ("0", "1")
+    assert (("one long string of cliches",), "0") in contents(found)["validation"]
+
+
+def test_msrp_loads_as_pairs_with_quotes_as_they_are(shared_data):
+    found = text.load(str(shared_data / "msrp"))
+    assert sizes(found) == [3576, 500, 1725] and found.classes == ("0", "1")
+    assert found.train.element_spec[0].shape == (2,)
+    pairs = [texts for texts, _ in contents(found)["train"]]
+    assert any(
+        first.startswith('Amrozi accused his brother, whom he called "the') for first, _ in pairs
+    )
+    single = text.load(str(shared_data / "msrp"), text_column="#2 String")
+    assert single.train.element_spec[0].shape == (1,)
+
+
+def test_trec_has_two_kinds_of_labels(shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    coarse = text.load("tfds:trec")
+    assert sizes(coarse) == [4907, 545, 500] and "ABBR" in coarse.classes
+    fine = text.load("tfds:trec", label_column="label-fine")
+    assert len(fine.classes) == 47 and next(iter(fine.test))[1].dtype == tf.int32
+    with pytest.raises(
+        BadData, match="no column 'label'; the columns are label-coarse, label-fine"
+    ):
+        text.load("tfds:trec", label_column="label")
+
+
+def test_clinc_names_its_intents_and_keeps_what_is_out_of_scope_apart(shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    found = text.load("tfds:clinc_oos")
+    assert sizes(found) == [15000, 3000, 4500] and len(found.classes) == 150
+    assert {name: len(rows) for name, rows in found.other.items()} == {
+        "train_oos": 100,
+        "validation_oos": 100,
+        "test_oos": 1000,
+    }
+    assert {int(label) for _, label in found.other["test_oos"]} == {-1}
+    texts, label = next(iter(found.train))
+    assert b"flight" in texts.numpy()[0] and found.classes[label] == "flight_status"
+
+
+def test_tfds_pairs_are_found_and_a_test_split_without_labels_is_put_aside(store):
+    import tensorflow_datasets as tfds
+
+    rows = [{"sentence1": f"a {i}", "sentence2": f"b {i}", "label": i % 2} for i in range(30)]
+    store(
+        {
+            "sentence1": tfds.features.Text(),
+            "sentence2": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(names=["no", "yes"]),
+        },
+        train=rows,
+        validation=rows[:5],
+        test=[{**row, "label": -1} for row in rows],
+    )
+    found = text.load("tfds:tiny")
+    assert sizes(found) == [27, 5, 3] and found.classes == ("no", "yes")
+    assert contents(found)["validation"][1] == (("a 1", "b 1"), "yes")
+    assert {int(label) for _, label in found.other["test"]} == {-1}
+
+
+def test_tfds_label_that_train_lacks_is_named(store):
+    import tensorflow_datasets as tfds
+
+    rows = [{"text": f"a {i}", "topic": "xy"[i % 2]} for i in range(10)]
+    late = [{"text": "b", "topic": "z"}]
+    store({"text": tfds.features.Text(), "topic": tfds.features.Text()}, train=rows, test=late)
+    with pytest.raises(BadData, match="class z: found none in the training set"):
+        text.load("tfds:tiny")
+
+
+def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    with pytest.raises(
+        BadData, match=r"found the features image: Image.*wanted texts with one class"
+    ):
+        text.load("tfds:fashion_mnist")
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "bare.csv", "swapped.tsv", "folder"])
+def test_all_forms_give_the_same_examples(tmp_path, form):
+    quoted = [(f'"{sentence}"', label) for sentence, label in ROWS]
+    path = tmp_path / f"films.{form}"
+    if form == "csv":
+        path.write_text("\ufeff" + lines(quoted, ("Review", "Sentiment"), ","), encoding="utf-8")
+    elif form == "bare.csv":
+        path.write_text(lines(quoted, separator=","))
+    elif form == "tsv":
+        path.write_bytes(lines(ROWS, ("sentence", "label")).replace("\n", "\r\n").encode())
+    elif form == "swapped.tsv":
+        path.write_text(lines([row[::-1] for row in ROWS]) + "\n\n")
+    elif form == "jsonl":
+        rows = [{"label": int(label), "text": sentence} for sentence, label in ROWS]
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    else:
+        for i, (sentence, label) in enumerate(ROWS):
+            (path / label).mkdir(parents=True, exist_ok=True)
+            (path / label / f"{i}.txt").write_text(sentence + "\n")
+    found = contents(text.load(str(path)))
+    together = [example for split in SPLITS for example in found[split]]
+    assert sorted(together) == sorted(((sentence,), label) for sentence, label in ROWS)
+    (tmp_path / "same.tsv").write_text(lines(ROWS, ("text", "label")))
+    assert found == contents(text.load(str(tmp_path / "same.tsv")))
+
+
+def test_more_rows_move_no_old_ones_and_equal_texts_stay_together(tmp_path):
+    table = tmp_path / "films.tsv"
+    table.write_text(lines(ROWS[:40], ("text", "label")))
+    before = contents(text.load(str(table)))
+    table.write_text(lines([*ROWS, (ROWS[3][0], "0")], ("text", "label")))
+    after = contents(text.load(str(table)))
+    for split in SPLITS:
+        assert set(before[split]) <= set(after[split])
+    held = [split for split in SPLITS for texts, _ in after[split] if texts[0] == ROWS[3][0]]
+    assert len(held) == 2 and len(set(held)) == 1
+
+
+def test_quoted_cells_may_hold_commas_quotes_and_line_breaks(tmp_path):
+    table = tmp_path / "films.csv"
+    odd = '"He said ""no"",\nthen left",0\n'
+    table.write_text("text,label\n" + odd + lines(ROWS, separator=",") + "\nlast")
+    assert "films.csv line 64: found 1 fields; wanted 2: text, label" in faults_of(table)
+    every = contents(text.load(str(table), skip_bad=True))
+    assert (('He said "no",\nthen left',), "0") in [row for rows in every.values() for row in rows]
+
+
+def test_columns_can_be_chosen_and_two_make_a_pair(tmp_path):
+    table = tmp_path / "films.jsonl"
+    rows = [
+        {"title": f"film {i}", "body": body, "kind": kind} for i, (body, kind) in enumerate(ROWS)
+    ]
+    table.write_text("\n".join(json.dumps(row) for row in rows))
+    columns = {"text_column": "title", "pair_column": "body", "label_column": "kind"}
+    found = text.load(str(table), **columns)
+    assert (("film 0", ROWS[0][0]), "0") in contents(found)["train"]
+
+
+def test_a_column_of_splits_is_used(tmp_path):
+    table = tmp_path / "films.tsv"
+    splits = ["train", "train", "train", "train", "dev", "test"]
+    rows = [(*row, splits[i % 6]) for i, row in enumerate(ROWS)]
+    table.write_text(lines(rows, ("text", "label", "split")))
+    assert sizes(text.load(str(table))) == [40, 10, 10]
+    message = faults_of(table, lines([*rows, ("x", "0", "late")], ("text", "label", "split")))
+    assert "films.tsv line 62: found the split 'late'; wanted train, validation or test" in message
+
+
+def test_given_splits_are_kept_and_a_missing_one_is_cut_from_train(tmp_path):
+    (tmp_path / "train.tsv").write_text(lines(ROWS, ("text", "label")))
+    (tmp_path / "test.tsv").write_text(lines(ROWS[:4], ("text", "label")))
+    found = text.load(str(tmp_path))
+    assert sizes(found)[2] == 4 and sum(sizes(found)) == 64 and sizes(found)[1] > 0
+    (tmp_path / "valid.tsv").write_text(lines(ROWS[:2], ("text", "label")))
+    assert sizes(text.load(str(tmp_path))) == [60, 2, 4]
+    (tmp_path / "dev.csv").write_text("")
+    assert "the validation set: found both dev.csv and valid.tsv" in faults_of(tmp_path)
+
+
+def test_folders_of_a_class_may_lie_below_splits(tmp_path):
+    for i, (sentence, label) in enumerate(ROWS):
+        path = tmp_path / ("test" if i < 10 else "train") / label / f"{i}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(sentence)
+    assert sizes(text.load(str(tmp_path)))[2] == 10
+    (tmp_path / "train" / "0" / "bad.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "train" / "0" / "none.txt").write_text(" \n")
+    message = faults_of(tmp_path)
+    assert "train/0/bad.txt: found bytes that are not UTF-8" in message
+    assert "train/0/none.txt: found an empty text" in message
+    assert text.load(str(tmp_path), skip_bad=True).skipped == 2
+
+
+def test_faults_of_a_table_are_told_at_once_and_can_be_left_out(tmp_path):
+    table = tmp_path / "films.tsv"
+    bad = [("", "1"), ("no label", ""), ("one",), ("a", "b", "c"), ("caf\udce9", "0")]
+    content = lines([*bad, *ROWS], ("text", "label")).encode(errors="surrogateescape")
+    message = faults_of(table, content)
+    for line in (
+        "5 faults",
+        "films.tsv line 2: found an empty text; wanted some text",
+        "films.tsv line 3: found no label",
+        "films.tsv line 4: found 1 fields; wanted 2: text, label",
+        "films.tsv line 5: found 3 fields",
+        r"films.tsv line 6: found bytes that are not UTF-8 in 'caf\udce90'",
+        "--skip-bad",
+    ):
+        assert line in message
+    found = text.load(str(table), skip_bad=True)
+    assert found.skipped == 5 and sum(sizes(found)) == 60
+
+
+def test_faults_of_json_lines_name_their_line(tmp_path):
+    table = tmp_path / "films.jsonl"
+    good = [json.dumps({"text": sentence, "label": label}) for sentence, label in ROWS]
+    bad = ['{"text": "cut', "[1]", '{"text": "a"}', '{"text": 3, "label": "0"}']
+    odd = '{"text": "a", "label": ["0"]}'
+    message = faults_of(table, "\n".join([*good, *bad, odd]))
+    for line in (
+        "films.jsonl line 61: found no object ('Unterminated string",
+        "films.jsonl line 62: found no object ([1])",
+        "films.jsonl line 63: found no label",
+        "films.jsonl line 64: found an empty text",
+        "films.jsonl line 65: found the label ['0']",
+    ):
+        assert line in message
+    assert text.load(str(table), skip_bad=True).skipped == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("", {}, "found no examples; wanted a line for each example"),
+        ("text,label\n", {}, "found no examples"),
+        ("text,label\na,0\nb,0", {}, "found only the class 0; wanted at least two classes"),
+        ("a,b,c\nx,y,0", {}, "no known column of texts; the columns are a, b, c"),
+        ("body,label\nx,0", {}, "no known column of texts; the columns are body, label"),
+        ("text,kind,n\nx,0,1", {}, "no known column of labels; the columns are text, kind, n"),
+        (
+            "text,label\nx,0",
+            {"text_column": "body"},
+            "no column 'body'; the columns are text, label",
+        ),
+        ("text,label\nx,0", {"pair_column": "b"}, "wanted one of them for --pair-column"),
+        ("a,b\nc,d\ne,f", {}, "no header, and no telling text and label apart"),
+        ("body,kind\nx,0\ny,1\nz,0\nw,1\nv,1\nu,0", {}, "a header of unknown names"),
+        ('text,label\nx,0\n"y,1\nz,0', {}, "bad.csv line 3: found unexpected end of data"),
+        (b"t\xe9xte,label\nx,0", {}, "bad.csv line 1: found bytes that are not UTF-8"),
+    ],
+)
+def test_data_without_use_says_why_and_is_not_skipped(tmp_path, content, options, message):
+    for skip_bad in (False, True):
+        told = faults_of(tmp_path / "bad.csv", content, skip_bad=skip_bad, **options)
+        assert message in told and "--skip-bad" not in told
+
+
+def test_class_that_training_would_never_see_is_told_or_left_out(tmp_path):
+    (tmp_path / "train.tsv").write_text(lines(ROWS, ("text", "label")))
+    (tmp_path / "test.tsv").write_text(lines([*ROWS[:4], ("x", "2")], ("text", "label")))
+    assert "class 2: found 1 examples, none in the training set" in faults_of(tmp_path)
+    found = text.load(str(tmp_path), skip_bad=True)
+    assert found.classes == ("0", "1") and found.skipped == 1
+
+
+def test_pairs_in_one_split_only_are_refused(tmp_path):
+    (tmp_path / "train.tsv").write_text(lines(ROWS, ("text", "label")))
+    pairs = [("a", "b", "0"), ("c", "d", "1")]
+    (tmp_path / "test.tsv").write_text(lines(pairs, ("sentence1", "sentence2", "label")))
+    assert "the splits: found pairs in some only" in faults_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "note.md", "empty", "halves"])
+def test_data_that_is_not_there_says_what_is_wanted(tmp_path, name):
+    (tmp_path / "note.md").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "halves").mkdir()
+    (tmp_path / "halves" / "test.csv").write_text("text,label\na,0")
+    wanted = "wanted (at least two classes|a .csv, .tsv or .jsonl file|a file with train in its)"
+    assert re.search(wanted, faults_of(tmp_path / name))
