@@ -58,8 +58,10 @@ class Config:
         "REST batched",
         "LitServe",
         "BentoML",
+        "empty gRPC",
+        "empty REST",
     )
-    """Servers to measure."""
+    """Servers to measure; the empty ones do nothing but what Python needs for the protocol."""
     clients: tuple[int, ...] = (1, 16, 32)
     """Numbers of clients."""
     rounds: int = 3
@@ -125,12 +127,12 @@ def in_process(version: Path, image: bytes, seconds: float) -> tuple[float, dict
 def write_request(server: str, name: str, image: bytes, folder: Path) -> Path:
     """Writes the bytes of a request to a server, as they go over the wire."""
     encoded = base64.b64encode(image).decode()
-    if server.startswith("gRPC"):
+    if "gRPC" in server:
         message = predict_pb2.PredictRequest()
         message.model_spec.name = name
         message.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image] * num_images(server)))
         content = message.SerializeToString()
-    elif server.startswith("REST"):
+    elif "REST" in server:
         row = {"instances": [{"image_bytes": {"b64": encoded}}] * num_images(server)}
         content = http_request(f"/v1/models/{name}:predict", json.dumps(row).encode())
     else:
@@ -199,6 +201,8 @@ def command_of(
     python = [sys.executable, "-m"]
     if server in ("LitServe", "BentoML"):
         return [*python, "benchmarks.serving_peers", server.lower(), str(base / "1"), str(ports[1])]
+    if server.startswith("empty"):
+        return [*python, "benchmarks.serving_empty", *map(str, ports)]
     command = [*python, "serving", "serve", f"--model_name={name}", f"--model_base_path={base}"]
     command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
     if "batched" in server:
@@ -208,7 +212,7 @@ def command_of(
 
 
 def load_on(server: str, address: str, request: Path, clients: int, seconds: float) -> dict:
-    protocol = "grpc" if server.startswith("gRPC") else "http"
+    protocol = "grpc" if "gRPC" in server else "http"
     command = [sys.executable, "-m", "benchmarks.serving_load", protocol, address, str(request)]
     command += ["--clients", str(clients), "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -228,7 +232,7 @@ def measure(name: str, config: Config, folder: Path) -> None:
         rates.append(by_size)
         for server in config.servers:
             ports = free_port(), free_port()
-            address = f"127.0.0.1:{ports[0] if server.startswith('gRPC') else ports[1]}"
+            address = f"127.0.0.1:{ports[0] if 'gRPC' in server else ports[1]}"
             request = write_request(server, name, image, folder)
             command = command_of(server, base, name, ports, folder)
             with running(command, ports[1]) as process:
