@@ -6,7 +6,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 run: .venv/installed
 	.venv/bin/python -m apps.image_classification
 
-test: lint
+test: lint .venv/presets
 	.venv/bin/python -m pytest -q -n 2
 
 lint: .venv/installed
@@ -29,12 +29,17 @@ bench: .venv-bench/installed
 	.venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt
 	touch $@
 
+.venv/presets: .venv/installed tests/presets.txt
+	.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tests/presets.txt
+	touch $@
+
 .venv-backends/installed: tests/backends.txt
 	test -x .venv-backends/bin/python || $(PYTHON) -m venv .venv-backends
 	.venv-backends/bin/python -m pip install -q --disable-pip-version-check -r tests/backends.txt
 	touch $@
 
-.venv-bench/installed: requirements.txt benchmarks/requirements.txt
+.venv-bench/installed: requirements.txt benchmarks/requirements.txt tests/presets.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt -r benchmarks/requirements.txt
+	.venv-bench/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tests/presets.txt
 	touch $@

