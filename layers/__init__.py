@@ -1,26 +1,42 @@
 """Keras layers that Keras lacks or does worse."""
 
+from layers.attention_pooling import AttentionPooling
 from layers.batch_normalization import BatchNormalization
 from layers.class_token import ClassToken
 from layers.group_normalization import GroupNormalization
+from layers.highway import Highway
 from layers.kernel_noise import DropConnect, WeightNoise
+from layers.layer_normalization_cells import (
+    LayerNormalizationGRUCell,
+    LayerNormalizationLSTMCell,
+    LayerNormalizationSimpleRNNCell,
+)
 from layers.local_response_normalization import LocalResponseNormalization
 from layers.lp_pooling import LpPooling2D
 from layers.mixed_pooling import MixedPooling2D
 from layers.patch_embedding import PatchEmbedding
+from layers.projected_lstm_cell import ProjectedLSTMCell
+from layers.scalar_mix import ScalarMix
 from layers.spectral_pooling import SpectralPooling2D
 from layers.stochastic_pooling import StochasticPooling2D
 from layers.whitening import Whitening
 
 __all__ = [
+    "AttentionPooling",
     "BatchNormalization",
     "ClassToken",
     "DropConnect",
     "GroupNormalization",
+    "Highway",
+    "LayerNormalizationGRUCell",
+    "LayerNormalizationLSTMCell",
+    "LayerNormalizationSimpleRNNCell",
     "LocalResponseNormalization",
     "LpPooling2D",
     "MixedPooling2D",
     "PatchEmbedding",
+    "ProjectedLSTMCell",
+    "ScalarMix",
     "SpectralPooling2D",
     "StochasticPooling2D",
     "WeightNoise",

@@ -1,0 +1,253 @@
+"""Recurrent cells with layer normalisation inside: LSTM, GRU and the simple recurrence.
+
+Batch normalisation does not fit inside a recurrence. Its mean and variance differ from one step to
+the next, so that each step needs moving statistics of its own, and a text longer than all of
+training has steps without any; texts of a batch end at different steps, so that the last ones are
+normalised over a few rows; and at inference what one row gets would hang on other rows or on
+statistics of other data. Layer normalisation takes both over the units of one row at one step.
+"""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class LayerNormalizationLSTMCell(keras.layers.LSTMCell):
+    """One step of an LSTM whose summed inputs and carry are normalised.
+
+    With `norm` the normalisation of each row to mean 0 and variance 1, and `*` by element:
+
+    - `i, f, g, o = kernel_gain * norm(x @ kernel)
+      + recurrent_gain * norm(hidden @ recurrent_kernel) + bias`, all four gates at once;
+    - `carry = sigmoid(f) * carry + sigmoid(i) * tanh(g)`;
+    - `hidden = sigmoid(o) * tanh(carry_gain * norm(carry) + carry_shift)`.
+
+    The shifts that the paper gives to the first two normalisations are one with the bias. Batch
+    normalisation would need statistics for each step, which differ in number from text to text,
+    and a batch at inference. Use the cell in `keras.layers.RNN`.
+
+    Reference:
+        Ba, Kiros & Hinton, Layer Normalization, 2016, the LSTM of the supplement.
+        https://arxiv.org/abs/1607.06450
+
+    Args:
+        units: Features of the hidden state; at least 1.
+        epsilon: Added to the variance; above 0.
+        **kwargs: The other arguments of `keras.layers.LSTMCell`. With `recurrent_dropout` all
+            gates share one mask, since they are normalised together.
+
+    Call arguments:
+        inputs: Features of one step.
+        states: The pair `(hidden, carry)`.
+        training: Whether to drop.
+
+    Input shape:
+        `(batch, channels)`.
+
+    Output shape:
+        `(batch, units)`, and the list of the two states, `(batch, units)` each.
+
+    Example:
+        >>> layer = keras.layers.RNN(LayerNormalizationLSTMCell(4))
+        >>> tuple(layer(ops.ones((2, 5, 3))).shape)
+        (2, 4)
+    """
+
+    def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
+        _require_epsilon(epsilon)
+        super().__init__(units, **kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.kernel_gain = _gain(self, 4 * self.units, "kernel_gain")
+        self.recurrent_gain = _gain(self, 4 * self.units, "recurrent_gain")
+        self.carry_gain = _gain(self, self.units, "carry_gain")
+        self.carry_shift = self.add_weight(
+            shape=(self.units,), initializer="zeros", name="carry_shift"
+        )
+
+    def call(self, inputs, states, training=False):
+        hidden, carry = states
+        inputs, hidden = _dropped(self, inputs, hidden, training)
+        z = _normalized(ops.matmul(inputs, self.kernel), self.kernel_gain, self.epsilon)
+        recurrent = ops.matmul(hidden, self.recurrent_kernel)
+        z = z + _normalized(recurrent, self.recurrent_gain, self.epsilon)
+        if self.use_bias:
+            z = z + self.bias
+        i, f, g, o = ops.split(z, 4, axis=-1)
+        kept = self.recurrent_activation(f) * carry
+        carry = kept + self.recurrent_activation(i) * self.activation(g)
+        seen = _normalized(carry, self.carry_gain, self.epsilon) + self.carry_shift
+        hidden = self.recurrent_activation(o) * self.activation(seen)
+        return hidden, [hidden, carry]
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class LayerNormalizationGRUCell(keras.layers.GRUCell):
+    """One step of a GRU whose summed inputs are normalised.
+
+    With `norm` the normalisation of each row to mean 0 and variance 1, and `*` by element:
+
+    - `x_z, x_r = kernel_gain * norm(x @ kernel) + bias`, both gates at once, and `x_g` by itself;
+    - `h_z, h_r = recurrent_gain * norm(hidden @ recurrent_kernel) + recurrent_bias`, and `h_g`;
+    - `z = sigmoid(x_z + h_z)`, `r = sigmoid(x_r + h_r)`, `g = tanh(x_g + r * h_g)`;
+    - `hidden = z * hidden + (1 - z) * g`.
+
+    As in Keras `z` is the share that is kept, in the paper what is renewed. Batch normalisation
+    would need statistics for each step, which differ in number from text to text, and a batch at
+    inference. Use the cell in `keras.layers.RNN`.
+
+    Reference:
+        Ba, Kiros & Hinton, Layer Normalization, 2016, the GRU of the supplement.
+        https://arxiv.org/abs/1607.06450
+
+    Args:
+        units: Features of the hidden state; at least 1.
+        epsilon: Added to the variance; above 0.
+        **kwargs: The other arguments of `keras.layers.GRUCell`, `reset_after` being True. With
+            `recurrent_dropout` all gates share one mask, since they are normalised together.
+
+    Call arguments:
+        inputs: Features of one step.
+        states: A list with the hidden state.
+        training: Whether to drop.
+
+    Input shape:
+        `(batch, channels)`.
+
+    Output shape:
+        `(batch, units)`, and the list of the one state.
+
+    Example:
+        >>> layer = keras.layers.RNN(LayerNormalizationGRUCell(4))
+        >>> tuple(layer(ops.ones((2, 5, 3))).shape)
+        (2, 4)
+    """
+
+    def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
+        _require_epsilon(epsilon)
+        if not kwargs.get("reset_after", True):
+            raise ValueError(
+                "`reset_after` must be True: what the reset gate scales is normalised before. "
+                f"Received: reset_after={kwargs['reset_after']}"
+            )
+        super().__init__(units, **kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.kernel_gain = _gain(self, 3 * self.units, "kernel_gain")
+        self.recurrent_gain = _gain(self, 3 * self.units, "recurrent_gain")
+
+    def call(self, inputs, states, training=False):
+        hidden = states[0]
+        inputs, recurrent = _dropped(self, inputs, hidden, training)
+        x = self._sums(ops.matmul(inputs, self.kernel), self.kernel_gain)
+        h = self._sums(ops.matmul(recurrent, self.recurrent_kernel), self.recurrent_gain)
+        if self.use_bias:
+            x = x + self.bias[0]
+            h = h + self.bias[1]
+        x_z, x_r, x_g = ops.split(x, 3, axis=-1)
+        h_z, h_r, h_g = ops.split(h, 3, axis=-1)
+        z = self.recurrent_activation(x_z + h_z)
+        r = self.recurrent_activation(x_r + h_r)
+        hidden = z * hidden + (1 - z) * self.activation(x_g + r * h_g)
+        return hidden, [hidden]
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+    def _sums(self, x, gain):
+        """Normalises the two gates together and the candidate by itself."""
+        gates = 2 * self.units
+        parts = ((x[:, :gates], gain[:gates]), (x[:, gates:], gain[gates:]))
+        return ops.concatenate(
+            [_normalized(part, scale, self.epsilon) for part, scale in parts], axis=-1
+        )
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class LayerNormalizationSimpleRNNCell(keras.layers.SimpleRNNCell):
+    """One step of the simple recurrence, normalised.
+
+    Computes `hidden = tanh(gain * norm(x @ kernel + hidden @ recurrent_kernel) + bias)`, `norm`
+    being the normalisation of each row to mean 0 and variance 1. Batch normalisation would need
+    statistics for each step, which differ in number from text to text, and a batch at inference.
+    Use the cell in `keras.layers.RNN`.
+
+    Reference:
+        Ba, Kiros & Hinton, Layer Normalization, 2016, equation 4.
+        https://arxiv.org/abs/1607.06450
+
+    Args:
+        units: Features of the hidden state; at least 1.
+        epsilon: Added to the variance; above 0.
+        **kwargs: The other arguments of `keras.layers.SimpleRNNCell`.
+
+    Call arguments:
+        inputs: Features of one step.
+        states: A list with the hidden state.
+        training: Whether to drop.
+
+    Input shape:
+        `(batch, channels)`.
+
+    Output shape:
+        `(batch, units)`, and the list of the one state.
+
+    Example:
+        >>> layer = keras.layers.RNN(LayerNormalizationSimpleRNNCell(4))
+        >>> tuple(layer(ops.ones((2, 5, 3))).shape)
+        (2, 4)
+    """
+
+    def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
+        _require_epsilon(epsilon)
+        super().__init__(units, **kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.gain = _gain(self, self.units, "gain")
+
+    def call(self, sequence, states, training=False):
+        inputs, hidden = _dropped(self, sequence, states[0], training)
+        summed = ops.matmul(inputs, self.kernel) + ops.matmul(hidden, self.recurrent_kernel)
+        hidden = _normalized(summed, self.gain, self.epsilon)
+        if self.use_bias:
+            hidden = hidden + self.bias
+        hidden = self.activation(hidden)
+        return hidden, [hidden]
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+def _require_epsilon(epsilon) -> None:
+    if epsilon <= 0:
+        raise ValueError(f"`epsilon` must be above 0. Received: epsilon={epsilon}")
+
+
+def _gain(cell, size: int, name: str):
+    return cell.add_weight(shape=(size,), initializer="ones", name=name)
+
+
+def _dropped(cell, inputs, hidden, training):
+    """Drops with the cell's masks, which are the same in all steps of a call."""
+    if not training:
+        return inputs, hidden
+    # Keras' cells hold a mask, or a list of one for each gate, or None.
+    masks = (cell.get_dropout_mask(inputs), cell.get_recurrent_dropout_mask(hidden))
+    masks = [mask[0] if isinstance(mask, list) else mask for mask in masks]
+    return tuple(
+        x if mask is None else x * mask for x, mask in zip((inputs, hidden), masks, strict=True)
+    )
+
+
+def _normalized(x, gain, epsilon: float):
+    """Gives each row mean 0 and variance 1, in float32, and scales it."""
+    return ops.layer_normalization(x, gamma=gain, epsilon=epsilon)

@@ -1,0 +1,214 @@
+"""ELMo: a language model that reads characters from both sides, and heads on all of its layers."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from layers import AttentionPooling, Highway, ProjectedLSTMCell, ScalarMix
+
+FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
+"""Characters that a filter sees, and how many filters see as many."""
+
+
+class ElmoSize(NamedTuple):
+    """Features of a carry and of a hidden state, highway layers, filters over characters."""
+
+    units: int
+    projection: int
+    highways: int
+    filters: tuple[tuple[int, int], ...] = FILTERS
+
+
+ELMO_SIZES = {
+    "tiny": ElmoSize(256, 64, 1, ((1, 16), (2, 32), (3, 64), (4, 128))),
+    "small": ElmoSize(1024, 128, 1),
+    "medium": ElmoSize(2048, 256, 1),
+    "original": ElmoSize(4096, 512, 2),
+}
+"""original: Peters et al. (2018), section 3.4; small and medium: their published models of 13.6 and
+28.0 million parameters, https://allenai.org/allennlp/software/elmo; tiny is for small data."""
+
+LAYERS = 2
+CHARACTER_DIM = 16
+WORD_LENGTH = 50
+"""Characters of a word, those that mark its ends included."""
+
+
+def elmo_backbone(
+    size: str = "original", num_characters: int = 262, dropout: float = 0.1
+) -> keras.Model:
+    """Builds the network of ELMo: words from characters, then an LSTM from each side.
+
+    A word is the largest answer of each filter over its characters, `relu`, through highway
+    layers and a projection. On it stand two stacks of two LSTMs with projections, one that reads
+    forwards and one that reads backwards, which share nothing else; from the second layer of a
+    stack on, its input is added to its output. What padded words get is 0.
+
+    Reference:
+        Peters et al., Deep Contextualized Word Representations, 2018, sections 3.1 and 3.4.
+        https://arxiv.org/abs/1802.05365
+        Kim et al., Character-Aware Neural Language Models, 2016, section 2.
+        https://arxiv.org/abs/1508.06615
+
+    Args:
+        size: `tiny`, `small`, `medium` or `original`.
+        num_characters: Ids of characters; at least 1. Published: 256 bytes, marks and padding.
+        dropout: Share of each LSTM's input that training drops, in [0, 1).
+
+    Returns:
+        A model from characters int32 `(batch, words, 50)`, 0 in padding, to a list of three layers
+        `(batch, words, 2 * projection)`: the words by themselves, twice, and the two LSTM layers,
+        forward features first.
+    """
+    if size not in ELMO_SIZES:
+        raise ValueError(f"`size` must be one of {', '.join(ELMO_SIZES)}. Received: {size=}")
+    chosen = ELMO_SIZES[size]
+    characters = keras.Input((None, WORD_LENGTH), dtype="int32", name="characters")
+    mask = _words(characters)
+    words = _word_features(characters, chosen, num_characters)
+    words = ops.where(mask[:, :, None], words, 0.0)
+    stacks = [_stack(words, mask, chosen, dropout, name) for name in ("forward", "backward")]
+    layers = [
+        keras.layers.Concatenate(name=f"layer{number}")(list(pair))
+        for number, pair in enumerate(zip(*stacks, strict=True))
+    ]
+    return keras.Model(characters, layers, name="elmo")
+
+
+def elmo_language_model(backbone: keras.Model, vocabulary_size: int) -> keras.Model:
+    """Puts on ELMo what it is pretrained with: the word after and the word before each one.
+
+    One softmax over the whole vocabulary serves both directions. The layers are the backbone's
+    own, so training trains it.
+
+    Reference:
+        Peters et al., 2018, section 3.1. https://arxiv.org/abs/1802.05365
+
+    Args:
+        backbone: From `elmo_backbone`.
+        vocabulary_size: Words that may follow; at least 1.
+
+    Returns:
+        A model from characters `(batch, words, 50)` to logits `(batch, words, vocabulary_size)`:
+        `forward`, of the next word, from this one and those before it, and `backward`, of the word
+        before, from this one and those after it.
+    """
+    forward, backward = ops.split(backbone.output[-1], 2, axis=-1)
+    softmax = keras.layers.Dense(vocabulary_size, dtype="float32", name="softmax")
+    outputs = {"forward": softmax(forward), "backward": softmax(backward)}
+    return keras.Model(backbone.input, outputs, name="elmo_language_model")
+
+
+def elmo_classifier(
+    backbone: keras.Model,
+    num_classes: int,
+    trainable: bool = False,
+    units: int = 128,
+    dropout: float = 0.5,
+) -> keras.Model:
+    """Puts a classifier on ELMo: a mix of its layers, a bidirectional LSTM and attention.
+
+    Reference:
+        Peters et al., 2018, sections 3.2 and 3.3. https://arxiv.org/abs/1802.05365
+
+    Args:
+        backbone: From `elmo_backbone`.
+        num_classes: How many classes; at least 1.
+        trainable: Whether to train the backbone, too; otherwise it is frozen and its dropout is
+            set to 0.
+        units: Features of the LSTM's state, of each direction; at least 1.
+        dropout: Share of the mix and of the pooled features that training drops, in [0, 1).
+
+    Returns:
+        A model from characters `(batch, words, 50)` to logits `(batch, num_classes)`.
+    """
+    characters, mask, x = _read(backbone, trainable, units, dropout)
+    x = AttentionPooling(units, name="attention")(x, mask=mask)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return keras.Model(characters, logits, name="elmo_classifier")
+
+
+def elmo_tagger(
+    backbone: keras.Model,
+    num_tags: int,
+    trainable: bool = False,
+    units: int = 128,
+    dropout: float = 0.5,
+) -> keras.Model:
+    """Puts a classifier of each word on ELMo: a mix of its layers and a bidirectional LSTM.
+
+    Reference:
+        Peters et al., 2018, sections 3.2 and 3.3. https://arxiv.org/abs/1802.05365
+
+    Args:
+        backbone: From `elmo_backbone`.
+        num_tags: How many tags; at least 1.
+        trainable: Whether to train the backbone, too; otherwise it is frozen and its dropout is
+            set to 0.
+        units: Features of the LSTM's state, of each direction; at least 1.
+        dropout: Share of the mix and of the LSTM's features that training drops, in [0, 1).
+
+    Returns:
+        A model from characters `(batch, words, 50)` to logits `(batch, words, num_tags)`.
+    """
+    characters, _, x = _read(backbone, trainable, units, dropout)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(num_tags, dtype="float32", name="logits")(x)
+    return keras.Model(characters, logits, name="elmo_tagger")
+
+
+def _words(characters):
+    """Tells which words are no padding, `(batch, words)`."""
+    return ops.any(characters > 0, axis=-1)
+
+
+def _word_features(characters, size: ElmoSize, num_characters: int):
+    """Makes features of each word by itself, `(batch, words, projection)`."""
+    embedding = keras.layers.Embedding(num_characters, CHARACTER_DIM, name="character_embedding")
+    x = embedding(characters)  # (batch, words, characters, 16)
+    found = []
+    for width, filters in size.filters:
+        convolved = keras.layers.Conv2D(filters, (1, width), name=f"convolution{width}")(x)
+        found.append(ops.relu(ops.max(convolved, axis=2)))  # (batch, words, filters)
+    x = keras.layers.Concatenate(name="word")(found)
+    for number in range(1, size.highways + 1):
+        x = Highway(name=f"highway{number}")(x)
+    return keras.layers.Dense(size.projection, name="projection")(x)
+
+
+def _stack(x, mask, size: ElmoSize, dropout: float, direction: str) -> list[Any]:
+    """Gives the layers of one direction, the words first, `(batch, words, projection)` each."""
+    outputs = [x]
+    for number in range(1, LAYERS + 1):
+        x = keras.layers.Dropout(dropout, name=f"{direction}{number}_dropout")(outputs[-1])
+        y = keras.layers.RNN(
+            # Peters et al.'s own code keeps carries and hidden states within 3.
+            ProjectedLSTMCell(size.units, size.projection, clip=3.0, name=f"{direction}{number}"),
+            return_sequences=True,
+            go_backwards=direction == "backward",
+            zero_output_for_mask=True,
+            name=f"{direction}{number}",
+        )(x, mask=mask)
+        if direction == "backward":
+            y = ops.flip(y, axis=1)
+        outputs.append(y if number == 1 else x + y)
+    return outputs
+
+
+def _read(backbone: keras.Model, trainable: bool, units: int, dropout: float):
+    """Gives the characters, which words are none, and what a bidirectional LSTM makes of ELMo."""
+    backbone.trainable = trainable
+    if not trainable:
+        # A model that is called in training calls all in it so, whatever `training` was given.
+        for layer in backbone.layers:
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
+    characters = keras.Input((None, WORD_LENGTH), dtype="int32", name="characters")
+    mask = _words(characters)
+    x = ScalarMix(name="mix")(backbone(characters))
+    x = keras.layers.Dropout(dropout, name="mix_dropout")(x)
+    lstm = keras.layers.LSTM(units, return_sequences=True, name="lstm")
+    x = keras.layers.Bidirectional(lstm, name="bidirectional_lstm")(x, mask=mask)
+    return characters, mask, x
