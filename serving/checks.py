@@ -148,11 +148,8 @@ def batch_size_does_not_matter(subject: Subject) -> str:
         ]
         for size in BATCH_SIZES:
             batch = {name: values[:size] for name, values in examples.items()}
-            expected = {
-                name: np.concatenate([single[name] for single in singles[:size]])
-                for name in singles[0]
-            }
             answer = subject.ask(signature, batch)
+            expected = {name: _joined(name, singles[:size], answer[name]) for name in answer}
             largest = max(largest, parity.difference(expected, answer, tolerance))
     sizes = ", ".join(map(str, BATCH_SIZES))
     return f"{sizes} at once: at most {largest:.1e} from one by one"
@@ -209,9 +206,27 @@ def _has_strings(definition) -> bool:
 def _alike(records: list[Record]) -> bool:
     """Whether several examples got the same answer, as from a network that died in training."""
     default = [record.outputs for record in records if record.signature == "serving_default"]
-    answers = {name: np.concatenate([outputs[name] for outputs in default]) for name in default[0]}
-    several = all(len(values) > 1 for values in answers.values())
-    return several and all(np.all(values == values[:1]) for values in answers.values())
+    rows = {name: [row for outputs in default for row in outputs[name]] for name in default[0]}
+    several = all(len(found) > 1 for found in rows.values())
+    return several and all(
+        np.array_equal(row, found[0]) for found in rows.values() for row in found
+    )
+
+
+def _joined(name: str, singles: list[Tensors], batch: np.ndarray) -> np.ndarray:
+    """Joins answers to single examples, padded as in a batch if they are of several lengths."""
+    rows = [_padded(single[name], batch[i : i + 1]) for i, single in enumerate(singles)]
+    return np.concatenate(rows)
+
+
+def _padded(alone: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Gives an answer the shape of its row in a batch, whose last value is the padding."""
+    fits = alone.ndim == row.ndim and all(np.less_equal(alone.shape, row.shape))
+    if not fits or alone.shape == row.shape:
+        return alone
+    padded = np.full_like(row, row.flat[-1])
+    padded[tuple(slice(size) for size in alone.shape)] = alone
+    return padded
 
 
 def _made_up(definition, count: int) -> Tensors:

@@ -46,6 +46,8 @@ class Signature:
             of `Prepared`, to a dict of tensors, named as the client shall see them.
         words: What each input and output means, for people: kind of data, unit, order.
         resources: Lookup tables, tokenizers and other trackable objects that the two functions use.
+        examples: Real inputs, arrays by name, for a signature other than `serving_default`; None
+            takes what the preprocessing of that makes of its examples, where that fits.
     """
 
     inputs: tuple[tf.TensorSpec, ...]
@@ -53,6 +55,7 @@ class Signature:
     postprocess: Callable[..., dict[str, tf.Tensor]]
     words: Mapping[str, str]
     resources: tuple[Any, ...] = ()
+    examples: Tensors | None = None
 
     def __post_init__(self):
         for spec in self.inputs:
@@ -141,7 +144,8 @@ def _ask_live(
     if isinstance(features, Prepared):
         features = features.features
     for name, signature in signatures.items():
-        if name != "serving_default" and (batch := _fitting(signature, features)):
+        batch = signature.examples or _fitting(signature, features)
+        if name != "serving_default" and batch:
             requests.append((name, batch))
     records = []
     for name, batch in requests:

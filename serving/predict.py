@@ -125,10 +125,30 @@ def _together(ask: Ask, batch: Sequence[Example]) -> Answers:
     by_row = {key: outputs[key].ndim > 0 and len(outputs[key]) == len(batch) for key in outputs}
     if len(batch) > 1 and not all(by_row.values()):
         raise ValueError("the outputs are not one for each example")
+    # Strings first, then scores, then places and other whole numbers.
+    kinds = {"O": 0, "S": 0, "f": 1}
+    order = sorted(outputs, key=lambda key: (kinds.get(outputs[key].dtype.kind, 2), key))
     return {
-        example.name: {key: outputs[key][i if by_row[key] else ()] for key in sorted(outputs)}
+        example.name: _without_padding(
+            {key: outputs[key][i if by_row[key] else ()] for key in order}
+        )
         for i, example in enumerate(batch)
     }
+
+
+def _without_padding(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Cuts off the end of lists that belong together where all hold "", 0 or -1.
+
+    So are answers padded to the longest of a batch, such as the tags of words. Of numbers alone
+    nobody can tell whether they are padding.
+    """
+    lengths = {np.shape(value)[0] for value in outputs.values() if np.ndim(value) > 0}
+    lists = [value for value in outputs.values() if np.ndim(value) == 1]
+    if len(lengths) != 1 or not any(value.dtype.kind in "OS" for value in lists):
+        return outputs
+    blank = np.all([[item in (b"", 0, -1) for item in value] for value in lists], axis=0)
+    count = len(blank) - int(np.argmin(blank[::-1])) if not blank.all() else 0
+    return {key: value[:count] if np.ndim(value) else value for key, value in outputs.items()}
 
 
 def as_plain(name: str, value: Any) -> Any:
@@ -150,6 +170,7 @@ def as_table(answers: Answers) -> str:
         lengths = {np.shape(value) for value in outputs.values()}
         ranked = len(lengths) == 1 and len(next(iter(lengths))) == 1
         lines = list(zip(*outputs.values(), strict=True)) if ranked else [tuple(outputs.values())]
+        lines = lines or [("",) * len(outputs)]
         for i, line in enumerate(lines):
             cells = [_cell(value) for value in line]
             rows.append([name if i == 0 else "", *cells])

@@ -97,12 +97,13 @@ def train(
     strategy: tf.distribute.Strategy,
     *,
     make_model: Callable[[], keras.Model],
-    loss: keras.losses.Loss,
-    metrics: list[keras.metrics.Metric],
+    loss: keras.losses.Loss | dict[str, keras.losses.Loss],
+    metrics: list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]],
     steps_per_epoch: int,
     batches: Callable[[int], tf.data.Dataset],
     validation: tf.data.Dataset,
     scale: Callable[[keras.Model], Callable[[str], float]] | None = None,
+    loss_weights: dict[str, float] | None = None,
 ) -> Trained:
     """Builds, compiles and trains a network as the settings say, or continues where a run stopped.
 
@@ -110,12 +111,13 @@ def train(
         config: The app's config.
         strategy: What `prepare` returned.
         make_model: Builds the network.
-        loss: Of labels and what the network returns.
-        metrics: Shown after each epoch.
+        loss: Of labels and what the network returns; by output where it returns several.
+        metrics: Shown after each epoch; likewise.
         steps_per_epoch: Batches of an epoch.
         batches: From the number of steps already taken to the batches of the steps that remain.
         validation: Batches for the validation after each epoch.
         scale: From the network to `scale` of `training.optimizers.optimizer`; None for 1.
+        loss_weights: What the loss of each output is multiplied by; None for 1.
     """
     checkpoint = Checkpoint(config.out / "checkpoint")
     step = check_resume(checkpoint, config.saved, required=config.resume, may_differ=NOT_TRAINED)
@@ -135,6 +137,7 @@ def train(
                 config.optimizer, rate, config.weight_decay, scale=scale and scale(model)
             ),
             loss=loss,
+            loss_weights=loss_weights,
             metrics=metrics,
             jit_compile=config.jit_compile,
         )
