@@ -227,9 +227,9 @@ def labelled_rows(
 
 
 def as_tensors(asked: Sequence[Question]) -> tuple[tf.Tensor, tf.Tensor]:
-    return tf.constant([one.question for one in asked]), tf.constant(
-        [one.document for one in asked]
-    )
+    pairs = [(one.question, one.document) for one in asked]
+    question, document = tf.unstack(tf.constant(pairs), axis=1)
+    return question, document
 
 
 def answer_bytes(asked: Sequence[Question]) -> tuple[list[int], list[int]]:

@@ -119,10 +119,11 @@ def main(config: Config) -> dict[str, float]:
     data = load(config)
     pieces = make_pieces(config, data)
     rows = labelled_rows(config, data, pieces, data.train)
+    shares = tag_shares(rows, len(data.tags))
     trained = train(
         config,
         strategy,
-        make_model=lambda: build(config, data, pieces),
+        make_model=lambda: build(config, pieces, shares),
         # The mean over the tokens that have a label.
         loss=keras.losses.SparseCategoricalCrossentropy(True, ignore_class=NOTHING),
         metrics=[TagAccuracy(name="accuracy")],
@@ -233,8 +234,27 @@ def validation_batches(config: Config, data: tagged_text.TaggedTexts, pieces) ->
     return evaluation_batches(rows, batch_size=config.batch_size, transform=transform)
 
 
-def build(config: Config, data: tagged_text.TaggedTexts, pieces) -> keras.Model:
-    vocabulary_size, num_tags = pieces.vocabulary_size, len(data.tags)
+def tag_shares(rows: tf.data.Dataset, num_tags: int) -> np.ndarray:
+    """Counts which share of the labels each tag has, one label more of each, so that none is 0."""
+
+    def count(counts, row):
+        labels = row[1][row[1] != NOTHING]
+        return counts + tf.math.bincount(labels, minlength=num_tags, dtype=tf.int64)
+
+    counts = rows.reduce(tf.ones(num_tags, tf.int64), count).numpy()
+    return counts / counts.sum()
+
+
+def build(config: Config, pieces: tokens.WordPieces, shares: np.ndarray) -> keras.Model:
+    model = build_tagger(config, pieces.vocabulary_size, len(shares))
+    # Nearly all words are O. Were that to be learned first, by large gradients all in one
+    # direction, a pretrained encoder would answer the same to every word from then on. The remedy
+    # is that of Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1.
+    model.get_layer("logits").bias.assign(np.log(shares))
+    return model
+
+
+def build_tagger(config: Config, vocabulary_size: int, num_tags: int) -> keras.Model:
     if config.model in RECURRENT:
         return recurrent.recurrent_tagger(
             vocabulary_size,

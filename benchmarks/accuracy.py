@@ -26,7 +26,9 @@ import numpy as np
 import tyro
 
 from apps import image_classification as images
+from apps import question_answering as questions
 from apps import text_classification as texts
+from apps import token_classification as tags
 from training.settings import Settings
 
 LENET5 = images.Config(data="tfds:fashion_mnist", epochs=15, batch_size=64, augment="none")
@@ -40,7 +42,7 @@ MINILM = texts.Config(
     warmup_epochs=0.2,
     weight_decay=0.01,
 )
-GRU = texts.Config(model="gru", epochs=10, batch_size=32, length=64)
+GRU = texts.Config(model="gru", epochs=10, length=64, learning_rate=3e-3, dropout=0.5)
 
 EXPERIMENTS: dict[str, Settings] = {
     "digits_lenet5": images.Config(),
@@ -58,11 +60,14 @@ EXPERIMENTS: dict[str, Settings] = {
     ),
     "python_docs_gru": texts.Config(),
     "sst2_minilm": replace(MINILM, data="DATA/sst2"),
-    "sst2_lstm": replace(GRU, data="DATA/sst2", model="lstm"),
+    "sst2_lstm": replace(GRU, data="DATA/sst2", model="lstm", epochs=6),
     "trec_gru": replace(GRU, data="tfds:trec"),
     "trec_minilm": replace(MINILM, data="tfds:trec"),
     "clinc_minilm": replace(MINILM, data="tfds:clinc_oos"),
     "msrp_minilm": replace(MINILM, data="DATA/msrp", length=96),
+    "python_docs_tags": tags.Config(),
+    "wnut17_lstm": tags.Config(data="DATA/wnut17", model="lstm"),
+    "python_docs_questions": questions.Config(),
 }
 """What the documentation claims. DATA and MINILM stand for the folders that the options name."""
 
@@ -72,7 +77,12 @@ CANDIDATES: dict[str, Settings] = {
 }
 """What some of the experiments were chosen from."""
 
-APPS = {images.Config: images, texts.Config: texts}
+APPS = {
+    images.Config: images,
+    texts.Config: texts,
+    tags.Config: tags,
+    questions.Config: questions,
+}
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,9 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
             found = APPS[type(config)].main(replace(config, out=Path(folder)))
         with (Path(folder) / "history.csv").open() as file:
             last = list(csv.DictReader(file))[-1]
-    validation = {"validation accuracy": float(last["val_accuracy"])}
+    validation = {
+        name.replace("val_", "validation "): float(last[name]) for name in last if "val_" in name
+    }
     return {**validation, **{f"test {name}": found[name] for name in found}} if test else validation
 
 

@@ -39,10 +39,10 @@ from serving.export import Signature, export
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 BATCHING = """
-max_batch_size { value: 32 }
+max_batch_size { value: 256 }
 batch_timeout_micros { value: 0 }
 max_enqueued_batches { value: 100 }
-num_batch_threads { value: 2 }
+num_batch_threads { value: 1 }
 """
 
 

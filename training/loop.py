@@ -104,7 +104,10 @@ class _Run:
             verbose=1,
         )
         self._steps = tf.function(self._take_steps)
-        self._test_step = tf.function(lambda batch: self.strategy.run(model.test_step, (batch,)))
+        # Batches of texts are of many lengths, and each would be traced.
+        self._test_step = tf.function(
+            lambda batch: self.strategy.run(model.test_step, (batch,)), reduce_retracing=True
+        )
         self._train_step = (
             tf.function(model.train_step, jit_compile=True)
             if model.jit_compile

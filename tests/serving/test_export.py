@@ -291,3 +291,17 @@ module.export(Path(sys.argv[1]), dense(), {"serving_default": vector_signature()
     signatures = {"serving_default": vector_signature()}
     assert export_module.export(tmp_path, dense(), signatures, ROWS, {}) == tmp_path / "1"
     assert not list(tmp_path.glob(".export-*"))
+
+
+def test_warmup_of_a_signature_with_strings_is_given(tmp_path):
+    words = vector_signature(
+        inputs=(tf.TensorSpec((None,), tf.string, name="numbers"),),
+        preprocess=lambda numbers: tf.repeat(tf.strings.to_number(numbers)[:, None], 4, axis=1),
+        words={"numbers": "a number in words", "value": "two numbers"},
+        examples={"numbers": np.array([b"1", b"2.5"], object)},
+    )
+    signatures = {"serving_default": vector_signature(), "from_words": words}
+    records = read_records(export(tmp_path, dense(), signatures, ROWS, {}))
+    assert records[-1].signature == "from_words"
+    assert records[-1].inputs["numbers"].tolist() == [b"1", b"2.5"]
+    assert records[-1].outputs["value"].shape == (2, 2)

@@ -201,6 +201,41 @@ def test_a_table_has_a_row_a_rank_or_a_row_a_file():
     ]
 
 
+def test_answers_lose_their_padding_and_begin_with_strings():
+    outputs = {
+        "starts": np.array([[0, 4], [-1, -1], [0, -1]]),
+        "scores": np.float32([[0.5, 0.75], [0, 0], [0, 0]]),
+        "tags": np.array([[b"O", b"B"], [b"", b""], [b"O", b""]], object),
+        "boxes": np.zeros((3, 2, 4), "float32"),
+        "number": np.array([1, 2, 3]),
+    }
+    answers, _ = answer(lambda columns: outputs, [Example(str(i), {"x": i}) for i in range(3)])
+    assert list(answers["0"]) == ["tags", "boxes", "scores", "number", "starts"]
+    lengths = [{name: len(np.atleast_1d(a[name])) for name in a} for a in answers.values()]
+    for found, length in zip(lengths, (2, 0, 1), strict=True):
+        padded = dict.fromkeys(("tags", "boxes", "scores", "starts"), length)
+        assert found == padded | {"number": 1}
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"scores": np.array([[1, 0]], "float32")},
+        {"text": np.array([[b"a", b""]], object), "scores": np.array([[0.5, 0.5]], "float32")},
+        {"text": np.array([[b"a", b""]], object), "logits": np.zeros((1, 3), "float32")},
+    ],
+    ids=["numbers alone", "a score", "lists of several lengths"],
+)
+def test_what_may_be_no_padding_stays(outputs):
+    answers, _ = answer(lambda columns: outputs, [Example("one", {"x": 0})])
+    assert all(len(answers["one"][name]) == outputs[name].shape[1] for name in outputs)
+
+
+def test_an_answer_of_nothing_has_a_row_too():
+    nothing = {"tags": np.array([], object), "scores": np.float32([])}
+    assert as_table({"a": nothing, "b": nothing}).splitlines()[1:] == ["a", "b"]
+
+
 def test_quiet_hides_only_what_is_written_within(capfd):
     with quiet():
         os.write(2, b"noise")

@@ -107,6 +107,27 @@ def test_a_network_that_answers_all_alike_is_told(tmp_path, exported):
     assert told not in results(exported / "1")["warmup"].detail
 
 
+@pytest.mark.parametrize(
+    ("count", "passes"),
+    [
+        (lambda sizes: tf.ragged.range(sizes).to_tensor(-1), True),
+        (lambda sizes: tf.repeat(tf.range(tf.reduce_max(sizes))[None], tf.size(sizes), 0), False),
+    ],
+    ids=["padded", "as long as the longest"],
+)
+def test_answers_may_be_padded_to_the_longest_of_a_batch(tmp_path, count, passes):
+    def counted(x):
+        return {"y": count(tf.cast(x[:, 0], tf.int32))}
+
+    version = saved(tmp_path, counted, OPEN, write_warmup=False)
+    inputs = [np.full((1, 3), 2, "float32"), np.float32([[3] * 3, [1] * 3])]
+    records = [Record("serving_default", {"x": x}, {"y": counted(x)["y"].numpy()}) for x in inputs]
+    write_records(version, records)
+    found = results(version)
+    assert found["warmup"].passed and "alike" not in found["warmup"].detail
+    assert found["batch sizes"].passed == passes
+
+
 def test_missing_warmup_and_card_fail(tmp_path):
     version = saved(tmp_path, lambda x: {"y": 2 * x}, OPEN, write_warmup=False)
     (version / "assets.extra" / "model_card.json").write_text("{}")
