@@ -87,8 +87,9 @@ class Config(Settings):
     """Features of a recurrent state, of each direction."""
     layer_normalization: bool = False
     """Normalise inside the recurrent cells."""
-    pooling: Literal["attention", "last", "max"] = "attention"
-    """How recurrent states become one."""
+    pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
+    """How the tokens' features become one: attention, last or max in recurrent networks, first or
+    mean in BERT; None for attention and first."""
     dropout: float = 0.3
     """Share of features that training drops, in what is not pretrained."""
     symmetric: bool = False
@@ -112,6 +113,13 @@ class Config(Settings):
             raise ValueError(
                 "`preset` goes with the models bert and gpt, and these need one. "
                 f"Received: model={self.model!r}, preset={self.preset!r}"
+            )
+        pools = recurrent.POOLS if self.model in RECURRENT else bert.POOLS
+        if self.pooling and (self.model in GPT or self.pooling not in pools):
+            known = "None" if self.model in GPT else ", ".join(pools)
+            raise ValueError(
+                f"`pooling` must be {known} with model={self.model!r}. "
+                f"Received: pooling={self.pooling!r}"
             )
         if self.symmetric and self.model not in GPT:
             raise ValueError(f"`symmetric` is for {', '.join(GPT)}. Received: model={self.model!r}")
@@ -246,7 +254,7 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
             bidirectional=config.bidirectional,
             dropout=config.dropout,
             layer_normalization=config.layer_normalization,
-            pooling=config.pooling,
+            pooling=config.pooling or "attention",
         )
     family, _, size = config.model.partition("_")
     if family == "bert":
@@ -255,7 +263,7 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
             if size
             else bert.pretrained_backbone(config.preset)
         )
-        return bert.bert_classifier(encoder, num_classes)
+        return bert.bert_classifier(encoder, num_classes, pooling=config.pooling or "first")
     decoder = (
         gpt.gpt_backbone(size, vocabulary_size, config.length, config.dropout)
         if size
@@ -396,7 +404,7 @@ def report_run(
 
 def attention_pictures(config: Config, data: text.Texts, reader: Reader, model) -> list:
     """Draws where the network looks in the first test texts."""
-    recurrent_attention = config.model in RECURRENT and config.pooling == "attention"
+    recurrent_attention = config.model in RECURRENT and config.pooling in (None, "attention")
     pieces_of = reader.tokens
     if not isinstance(pieces_of, tokens.WordPieces):
         return []

@@ -28,6 +28,9 @@ BERT_SIZES = {
 FEATURES = ("token_ids", "segment_ids", "padding_mask")
 """What every model here takes, int32 `(batch, tokens)` each; padding is 0 in `padding_mask`."""
 
+POOLS = ("first", "mean")
+"""How the features of tokens become one."""
+
 # Made anew for each layer: one initialiser gives the same numbers each time.
 _initializer = partial(keras.initializers.TruncatedNormal, stddev=0.02)
 
@@ -83,22 +86,33 @@ def pretrained_backbone(preset: str) -> Any:
     return keras_hub.models.BertBackbone.from_preset(str(preset))
 
 
-def bert_classifier(backbone: Any, num_classes: int, dropout: float = 0.1) -> keras.Model:
-    """Puts a classifier on what BERT pools at `[CLS]`.
+def bert_classifier(
+    backbone: Any, num_classes: int, dropout: float = 0.1, pooling: str = "first"
+) -> keras.Model:
+    """Puts a classifier on what BERT makes of a text.
 
     Reference:
         Devlin et al., 2019, section 4.1. https://arxiv.org/abs/1810.04805
+        Reimers & Gurevych, Sentence-BERT, 2019, section 3. https://arxiv.org/abs/1908.10084
 
     Args:
         backbone: From `bert_backbone` or `pretrained_backbone`.
         num_classes: How many classes; at least 1.
         dropout: Share of the pooled features that training drops, in [0, 1).
+        pooling: `first`, BERT's own layer on the token `[CLS]`; `mean`, the mean of the tokens,
+            which is what Sentence-BERT and its likes are pretrained with.
 
     Returns:
         A model from features to logits `(batch, num_classes)`.
     """
+    if pooling not in POOLS:
+        raise ValueError(f"`pooling` must be one of {', '.join(POOLS)}. Received: {pooling=}")
     inputs = _inputs()
-    pooled = backbone(inputs)["pooled_output"]
+    if pooling == "first":
+        pooled = backbone(inputs)["pooled_output"]
+    else:
+        mean = keras.layers.GlobalAveragePooling1D(name="mean")
+        pooled = mean(_tokens(backbone, inputs), mask=inputs["padding_mask"])
     pooled = keras.layers.Dropout(dropout, name="dropout")(pooled)
     return keras.Model(inputs, _linear(num_classes, "logits")(pooled), name="bert_classifier")
 

@@ -106,7 +106,7 @@ def test_the_export_passes_every_check_of_verify(trained, capsys):
     ("model", "changes"),
     [
         ("lstm", {"layers": 2, "layer_normalization": True, "pooling": "last"}),
-        ("bert_tiny", {"layer_decay": 0.8, "attention_layer": 0, "attention_head": 1}),
+        ("bert_tiny", {"layer_decay": 0.8, "pooling": "mean", "attention_head": 1}),
         ("gpt_tiny", {"symmetric": True}),
     ],
 )
@@ -145,6 +145,8 @@ def test_texts_of_no_class_are_refused_by_a_threshold_from_validation(trained, c
         ({"model": "bert"}, "`preset` goes with the models bert and gpt"),
         ({"preset": "folder"}, "`preset` goes with the models bert and gpt"),
         ({"symmetric": True}, "`symmetric` is for gpt"),
+        ({"pooling": "mean"}, "`pooling` must be attention, last, max with model='gru'"),
+        ({"model": "gpt_tiny", "pooling": "last"}, "`pooling` must be None with model='gpt_tiny'"),
         ({"epochs": 0}, "`epochs` must be at least 1"),
     ],
 )

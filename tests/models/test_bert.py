@@ -22,6 +22,7 @@ from models.bert import (
 
 MODELS = {
     "classifier": lambda backbone: bert_classifier(backbone, 3),
+    "classifier of the mean": lambda backbone: bert_classifier(backbone, 3, pooling="mean"),
     "tagger": lambda backbone: bert_tagger(backbone, 4),
     "span": bert_span,
     "span without mask": lambda backbone: bert_span(backbone, masked=False),
@@ -230,6 +231,19 @@ def test_heads_on_tokens_do_without_the_pooling(build):
     assert names - {path.partition("/")[0] for path in depths(backbone)} == {"logits"}
     assert "pooled_dense" not in names
     assert count(model) == count(backbone) - (16 * 16 + 16) + count(model.get_layer("logits"))
+
+
+def test_mean_pooling_is_the_mean_of_the_tokens_that_are_no_padding():
+    backbone = quick_backbone()
+    model = bert_classifier(backbone, 3, pooling="mean")
+    given = features()
+    sequence = np.asarray(backbone(given)["sequence_output"])
+    mask = given["padding_mask"][:, :, None]
+    mean = (sequence * mask).sum(1) / mask.sum(1)
+    kernel, bias = model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(model(given), mean @ np.asarray(kernel) + bias, atol=1e-6)
+    with pytest.raises(ValueError, match="`pooling` must be one of first, mean"):
+        bert_classifier(backbone, 3, pooling="max")
 
 
 def test_depths_count_from_the_embeddings_to_the_head():
