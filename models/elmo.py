@@ -1,5 +1,6 @@
 """ELMo: a language model that reads characters from both sides, and heads on all of its layers."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -33,6 +34,9 @@ LAYERS = 2
 CHARACTER_DIM = 16
 WORD_LENGTH = 50
 """Characters of a word, those that mark its ends included."""
+
+PRESET = "elmo.keras"
+"""File of a preset's folder that holds the backbone."""
 
 
 def elmo_backbone(
@@ -74,6 +78,35 @@ def elmo_backbone(
         for number, pair in enumerate(zip(*stacks, strict=True))
     ]
     return keras.Model(characters, layers, name="elmo")
+
+
+def save_elmo(backbone: keras.Model, folder: str | Path) -> None:
+    """Writes the preset that `pretrained_elmo` reads.
+
+    Args:
+        backbone: From `elmo_backbone`.
+        folder: Of the preset; made if it is not there.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    backbone.save(Path(folder) / PRESET)
+
+
+def pretrained_elmo(folder: str | Path) -> keras.Model:
+    """Loads the network of ELMo.
+
+    Args:
+        folder: What `save_elmo` wrote.
+
+    Returns:
+        A model as `elmo_backbone` builds it.
+    """
+    path = Path(folder) / PRESET
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`folder` must hold {PRESET}, as `save_elmo` and the app language_pretraining with an "
+            f"elmo model write it. Received: folder={str(folder)!r}"
+        )
+    return keras.saving.load_model(path, compile=False)
 
 
 def elmo_language_model(backbone: keras.Model, vocabulary_size: int) -> keras.Model:

@@ -13,6 +13,8 @@ from models.elmo import (
     elmo_classifier,
     elmo_language_model,
     elmo_tagger,
+    pretrained_elmo,
+    save_elmo,
 )
 
 PUBLISHED = {"small": 13.6, "medium": 28.0, "original": 93.6}
@@ -246,3 +248,26 @@ def test_the_loss_of_a_head_falls_on_one_batch(name):
 def test_an_unknown_size_is_refused():
     with pytest.raises(ValueError, match="`size` must be one of tiny, small, medium, original"):
         elmo_backbone("huge")
+
+
+def test_a_preset_gives_back_the_backbone(tmp_path):
+    backbone = quick_backbone(dropout=0.2)
+    save_elmo(backbone, tmp_path / "preset")
+    restored = pretrained_elmo(tmp_path / "preset")
+    assert [weight.path for weight in restored.weights] == [w.path for w in backbone.weights]
+    for layer, other in zip(backbone(text()), restored(text()), strict=True):
+        np.testing.assert_array_equal(layer, other)
+    drops = [layer.rate for layer in restored.layers if isinstance(layer, keras.layers.Dropout)]
+    assert drops == [0.2] * 4
+
+
+def test_the_backbone_below_a_language_model_can_be_saved_by_itself(tmp_path):
+    backbone = quick_backbone()
+    elmo_language_model(backbone, 20)
+    save_elmo(backbone, tmp_path)
+    np.testing.assert_array_equal(pretrained_elmo(tmp_path)(text())[-1], backbone(text())[-1])
+
+
+def test_a_folder_without_elmo_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"`folder` must hold elmo\.keras.*Received: folder="):
+        pretrained_elmo(tmp_path)

@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -6,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,10 +23,11 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server import process
+from serving.server import grpc_api, process
 from serving.server.batching import Batching
 from serving.server.failure import Failure
 from serving.server.flags import Flags
+from serving.server.service import Service
 from tests.serving.server.conftest import model_config
 from tests.serving.server.test_manager import World
 from tests.serving.server.test_rest_api import ask
@@ -277,6 +281,101 @@ def test_metrics_are_where_the_file_says(tmp_path, text, path):
     flags = Flags(model_base_path=tmp_path, monitoring_config_file=file)
     assert process._metrics_path(flags) == path
     assert process._metrics_path(Flags(model_base_path=tmp_path)) is None
+
+
+# Ports.
+
+# Made by `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500
+# -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1`; it guards nothing.
+KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgXrqHyD2alBPaJ1/y
+Boe1GdjWxs34jMK7RHYvrawrXrihRANCAAQ2KurO9+VoM5RFGeiKurs03RNRqcKB
+SWZkOCg/WKKSZA9jyB//Ia/+HDzYDJ4HPgFGndjctWmYf6kjBLMHRcO7
+-----END PRIVATE KEY-----
+"""
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUU+ajllV3wK0pFCeIjLeCg1vstvEwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNTE1NTMyNFoYDzIxMjYxMTAx
+MTU1MzI0WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAQ2KurO9+VoM5RFGeiKurs03RNRqcKBSWZkOCg/WKKSZA9jyB//Ia/+
+HDzYDJ4HPgFGndjctWmYf6kjBLMHRcO7o28wbTAdBgNVHQ4EFgQUvyYydMUBBlLi
+bmbL57Nxkr5SZ3YwHwYDVR0jBBgwFoAUvyYydMUBBlLibmbL57Nxkr5SZ3YwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSAAwRQIhAItyMZ3xIq6/vjA12fEEn0cC2n2HQZvZMR89D2fAKHkSAiA2
+JggZW1FqXDK1FwlK0+QqwkdBvwrCHxstZY+EiqwiCw==
+-----END CERTIFICATE-----
+"""
+
+
+@contextlib.contextmanager
+def listening(service: Service, flags: Flags) -> Iterator[None]:
+    server, _ = grpc_api.make_server(
+        service, print, num_threads=1, max_requests=4, max_message_bytes=2**20
+    )
+    process._open_ports(server, flags)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop(None).wait()
+
+
+def half_of_one(channel: grpc.Channel) -> float:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "half"
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.array([[1]], np.float32)))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    return stub.Predict(request, timeout=20).outputs["y"].float_val[0]
+
+
+def with_tls(folder: Path, **more: str) -> Flags:
+    file = folder / "ssl.config"
+    fields = {"server_key": json.dumps(KEY), "server_cert": json.dumps(CERTIFICATE), **more}
+    file.write_text("\n".join(f"{name}: {value}" for name, value in fields.items()))
+    return Flags(model_base_path=folder, port=free_port(), ssl_config_file=file)
+
+
+def test_with_a_certificate_the_port_speaks_tls_alone(server, tmp_path):
+    flags = with_tls(tmp_path)
+    trusting = grpc.ssl_channel_credentials(CERTIFICATE.encode())
+    address = f"localhost:{flags.port}"
+    with listening(server.service, flags):
+        with grpc.secure_channel(address, trusting) as channel:
+            assert half_of_one(channel) == 2.5
+        for channel in (
+            grpc.insecure_channel(address),
+            # Knows none of the authorities that signed it.
+            grpc.secure_channel(address, grpc.ssl_channel_credentials()),
+        ):
+            with channel, pytest.raises(grpc.RpcError) as caught:
+                half_of_one(channel)
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_clients_show_a_certificate_if_the_server_wants_one(server, tmp_path):
+    flags = with_tls(tmp_path, client_verify="true", custom_ca=json.dumps(CERTIFICATE))
+    certificate = CERTIFICATE.encode()
+    known = grpc.ssl_channel_credentials(certificate, KEY.encode(), certificate)
+    unknown = grpc.ssl_channel_credentials(certificate)
+    address = f"localhost:{flags.port}"
+    with listening(server.service, flags):
+        with grpc.secure_channel(address, known) as channel:
+            assert half_of_one(channel) == 2.5
+        with grpc.secure_channel(address, unknown) as channel:
+            with pytest.raises(grpc.RpcError) as caught:
+                half_of_one(channel)
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_the_socket_of_a_path_answers_beside_the_port(server, tmp_path):
+    path = tmp_path / "socket"
+    flags = Flags(model_base_path=tmp_path, port=free_port(), grpc_socket_path=str(path))
+    with listening(server.service, flags):
+        for address in (f"unix:{path}", f"127.0.0.1:{flags.port}"):
+            with grpc.insecure_channel(address) as channel:
+                assert half_of_one(channel) == 2.5
 
 
 # From the command to the exit status.
