@@ -133,10 +133,15 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
             found = APPS[type(config)].main(replace(config, out=Path(folder)))
         with (Path(folder) / "history.csv").open() as file:
             last = list(csv.DictReader(file))[-1]
-    validation = {
+    shown = {
         name.replace("val_", "validation "): float(last[name]) for name in last if "val_" in name
     }
-    return {**validation, **{f"test {name}": found[name] for name in found}} if test else validation
+    for name, score in found.items():
+        if name.startswith("validation_"):
+            shown[name.replace("_", " ", 1)] = score
+        elif test:
+            shown[f"test {name}"] = score
+    return shown
 
 
 def located(experiment: Settings, config: Config, folder: Path) -> Settings:
