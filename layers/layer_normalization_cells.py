@@ -11,8 +11,39 @@ import keras
 from keras import ops
 
 
+class _LayerNormalization(keras.layers.Layer):
+    """What makes a cell of Keras, the next base class, one with layer normalisation inside."""
+
+    def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
+        if epsilon <= 0:
+            raise ValueError(f"`epsilon` must be above 0. Received: epsilon={epsilon}")
+        super().__init__(units, **kwargs)
+        self.epsilon = epsilon
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+    def _gain(self, size: int, name: str):
+        return self.add_weight(shape=(size,), initializer="ones", name=name)
+
+    def _dropped(self, inputs, hidden, training):
+        """Drops with the cell's masks, which are the same in all steps of a call."""
+        if not training:
+            return inputs, hidden
+        # Keras' cells hold a mask, or a list of one for each gate, or None.
+        masks = (self.get_dropout_mask(inputs), self.get_recurrent_dropout_mask(hidden))
+        masks = [mask[0] if isinstance(mask, list) else mask for mask in masks]
+        return tuple(
+            x if mask is None else x * mask for x, mask in zip((inputs, hidden), masks, strict=True)
+        )
+
+    def _normalized(self, x, gain):
+        """Gives each row mean 0 and variance 1, in float32, and scales it."""
+        return ops.layer_normalization(x, gamma=gain, epsilon=self.epsilon)
+
+
 @keras.saving.register_keras_serializable(package="hornbook")
-class LayerNormalizationLSTMCell(keras.layers.LSTMCell):
+class LayerNormalizationLSTMCell(_LayerNormalization, keras.layers.LSTMCell):
     """One step of an LSTM whose summed inputs and carry are normalised.
 
     With `norm` the normalisation of each row to mean 0 and variance 1, and `*` by element:
@@ -53,41 +84,33 @@ class LayerNormalizationLSTMCell(keras.layers.LSTMCell):
         (2, 4)
     """
 
-    def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
-        _require_epsilon(epsilon)
-        super().__init__(units, **kwargs)
-        self.epsilon = epsilon
-
     def build(self, input_shape):
         super().build(input_shape)
-        self.kernel_gain = _gain(self, 4 * self.units, "kernel_gain")
-        self.recurrent_gain = _gain(self, 4 * self.units, "recurrent_gain")
-        self.carry_gain = _gain(self, self.units, "carry_gain")
+        self.kernel_gain = self._gain(4 * self.units, "kernel_gain")
+        self.recurrent_gain = self._gain(4 * self.units, "recurrent_gain")
+        self.carry_gain = self._gain(self.units, "carry_gain")
         self.carry_shift = self.add_weight(
             shape=(self.units,), initializer="zeros", name="carry_shift"
         )
 
     def call(self, inputs, states, training=False):
         hidden, carry = states
-        inputs, hidden = _dropped(self, inputs, hidden, training)
-        z = _normalized(ops.matmul(inputs, self.kernel), self.kernel_gain, self.epsilon)
+        inputs, hidden = self._dropped(inputs, hidden, training)
+        z = self._normalized(ops.matmul(inputs, self.kernel), self.kernel_gain)
         recurrent = ops.matmul(hidden, self.recurrent_kernel)
-        z = z + _normalized(recurrent, self.recurrent_gain, self.epsilon)
+        z = z + self._normalized(recurrent, self.recurrent_gain)
         if self.use_bias:
             z = z + self.bias
         i, f, g, o = ops.split(z, 4, axis=-1)
         kept = self.recurrent_activation(f) * carry
         carry = kept + self.recurrent_activation(i) * self.activation(g)
-        seen = _normalized(carry, self.carry_gain, self.epsilon) + self.carry_shift
+        seen = self._normalized(carry, self.carry_gain) + self.carry_shift
         hidden = self.recurrent_activation(o) * self.activation(seen)
         return hidden, [hidden, carry]
 
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
-
 
 @keras.saving.register_keras_serializable(package="hornbook")
-class LayerNormalizationGRUCell(keras.layers.GRUCell):
+class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
     """One step of a GRU whose summed inputs are normalised.
 
     With `norm` the normalisation of each row to mean 0 and variance 1, and `*` by element:
@@ -129,23 +152,21 @@ class LayerNormalizationGRUCell(keras.layers.GRUCell):
     """
 
     def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
-        _require_epsilon(epsilon)
         if not kwargs.get("reset_after", True):
             raise ValueError(
                 "`reset_after` must be True: what the reset gate scales is normalised before. "
                 f"Received: reset_after={kwargs['reset_after']}"
             )
-        super().__init__(units, **kwargs)
-        self.epsilon = epsilon
+        super().__init__(units, epsilon, **kwargs)
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.kernel_gain = _gain(self, 3 * self.units, "kernel_gain")
-        self.recurrent_gain = _gain(self, 3 * self.units, "recurrent_gain")
+        self.kernel_gain = self._gain(3 * self.units, "kernel_gain")
+        self.recurrent_gain = self._gain(3 * self.units, "recurrent_gain")
 
     def call(self, inputs, states, training=False):
         hidden = states[0]
-        inputs, recurrent = _dropped(self, inputs, hidden, training)
+        inputs, recurrent = self._dropped(inputs, hidden, training)
         x = self._sums(ops.matmul(inputs, self.kernel), self.kernel_gain)
         h = self._sums(ops.matmul(recurrent, self.recurrent_kernel), self.recurrent_gain)
         if self.use_bias:
@@ -158,20 +179,15 @@ class LayerNormalizationGRUCell(keras.layers.GRUCell):
         hidden = z * hidden + (1 - z) * self.activation(x_g + r * h_g)
         return hidden, [hidden]
 
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
-
     def _sums(self, x, gain):
         """Normalises the two gates together and the candidate by itself."""
         gates = 2 * self.units
         parts = ((x[:, :gates], gain[:gates]), (x[:, gates:], gain[gates:]))
-        return ops.concatenate(
-            [_normalized(part, scale, self.epsilon) for part, scale in parts], axis=-1
-        )
+        return ops.concatenate([self._normalized(part, scale) for part, scale in parts], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="hornbook")
-class LayerNormalizationSimpleRNNCell(keras.layers.SimpleRNNCell):
+class LayerNormalizationSimpleRNNCell(_LayerNormalization, keras.layers.SimpleRNNCell):
     """One step of the simple recurrence, normalised.
 
     Computes `hidden = tanh(gain * norm(x @ kernel + hidden @ recurrent_kernel) + bias)`, `norm`
@@ -205,49 +221,15 @@ class LayerNormalizationSimpleRNNCell(keras.layers.SimpleRNNCell):
         (2, 4)
     """
 
-    def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
-        _require_epsilon(epsilon)
-        super().__init__(units, **kwargs)
-        self.epsilon = epsilon
-
     def build(self, input_shape):
         super().build(input_shape)
-        self.gain = _gain(self, self.units, "gain")
+        self.gain = self._gain(self.units, "gain")
 
     def call(self, sequence, states, training=False):
-        inputs, hidden = _dropped(self, sequence, states[0], training)
+        inputs, hidden = self._dropped(sequence, states[0], training)
         summed = ops.matmul(inputs, self.kernel) + ops.matmul(hidden, self.recurrent_kernel)
-        hidden = _normalized(summed, self.gain, self.epsilon)
+        hidden = self._normalized(summed, self.gain)
         if self.use_bias:
             hidden = hidden + self.bias
         hidden = self.activation(hidden)
         return hidden, [hidden]
-
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
-
-
-def _require_epsilon(epsilon) -> None:
-    if epsilon <= 0:
-        raise ValueError(f"`epsilon` must be above 0. Received: epsilon={epsilon}")
-
-
-def _gain(cell, size: int, name: str):
-    return cell.add_weight(shape=(size,), initializer="ones", name=name)
-
-
-def _dropped(cell, inputs, hidden, training):
-    """Drops with the cell's masks, which are the same in all steps of a call."""
-    if not training:
-        return inputs, hidden
-    # Keras' cells hold a mask, or a list of one for each gate, or None.
-    masks = (cell.get_dropout_mask(inputs), cell.get_recurrent_dropout_mask(hidden))
-    masks = [mask[0] if isinstance(mask, list) else mask for mask in masks]
-    return tuple(
-        x if mask is None else x * mask for x, mask in zip((inputs, hidden), masks, strict=True)
-    )
-
-
-def _normalized(x, gain, epsilon: float):
-    """Gives each row mean 0 and variance 1, in float32, and scales it."""
-    return ops.layer_normalization(x, gamma=gain, epsilon=epsilon)

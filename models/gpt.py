@@ -111,7 +111,9 @@ def gpt_classifier(
 ) -> keras.Model:
     """Puts a classifier on what GPT says at the extract token.
 
-    Computes `logits = sum over orders of hidden[extract] @ kernel + bias`.
+    Computes `logits = sum over orders of hidden[extract] @ kernel + bias`. The paper's auxiliary
+    loss, that of the next tokens while it is fine-tuned (`L3 = L2 + lambda * L1`), is not part of
+    it.
 
     Reference:
         Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,

@@ -75,16 +75,17 @@ def recurrent_classifier(
     """
     if pooling not in POOLS:
         raise ValueError(f"`pooling` must be one of {', '.join(POOLS)}. Received: {pooling=}")
-    _require(cell, layers)
-    inputs = _inputs()
-    mask = inputs["padding_mask"] > 0
-    x = _embedded(inputs, vocabulary_size, embedding_dim, dropout)
-    for number in range(1, layers + 1):
-        sequences = pooling != "last" or number < layers
-        layer = _recurrence(cell, units, bidirectional, layer_normalization, sequences, number)
-        x = layer(x, mask=mask)  # (batch, tokens, features), or (batch, features) of the last
-        if number < layers:
-            x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
+    inputs, mask, x = _read(
+        vocabulary_size,
+        cell,
+        units,
+        layers,
+        bidirectional,
+        embedding_dim,
+        dropout,
+        layer_normalization,
+        sequences=pooling != "last",
+    )
     if pooling == "attention":
         x, _ = AttentionPooling(units, name="attention")(x, mask=mask, return_attention_scores=True)
     elif pooling == "max":
@@ -113,28 +114,25 @@ def recurrent_tagger(
         https://arxiv.org/abs/1508.01991
 
     Args:
-        vocabulary_size: Tokens that the tokenizer knows; at least 1.
         num_tags: How many tags; at least 1.
-        cell: `lstm`, `gru` or `rnn`.
-        units: Features of a state, of each direction; at least 1.
-        layers: Recurrent layers; at least 1.
-        bidirectional: Whether each layer reads from both ends.
-        embedding_dim: Features of a token; at least 1.
         dropout: Share of the embeddings and of each layer's features that training drops, in
             [0, 1).
-        layer_normalization: Whether to normalise inside the cells.
+        The others are those of `recurrent_classifier`.
 
     Returns:
         A model from what `recurrent_classifier` takes to logits `(batch, tokens, num_tags)`.
     """
-    _require(cell, layers)
-    inputs = _inputs()
-    mask = inputs["padding_mask"] > 0
-    x = _embedded(inputs, vocabulary_size, embedding_dim, dropout)
-    for number in range(1, layers + 1):
-        layer = _recurrence(cell, units, bidirectional, layer_normalization, True, number)
-        x = layer(x, mask=mask)  # (batch, tokens, features)
-        x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
+    inputs, _, x = _read(
+        vocabulary_size,
+        cell,
+        units,
+        layers,
+        bidirectional,
+        embedding_dim,
+        dropout,
+        layer_normalization,
+    )
+    x = keras.layers.Dropout(dropout, name=f"dropout{layers}")(x)
     logits = keras.layers.Dense(num_tags, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=f"{cell}_tagger")
 
@@ -143,8 +141,8 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
     """Computes how much each token counts in the pooled features.
 
     Args:
-        model: From `recurrent_classifier` with the pooling `attention`.
-        inputs: What the model takes, `(batch, tokens)`.
+        model: From `recurrent_classifier` with the pooling `attention`, or `elmo_classifier`.
+        inputs: What the model takes, by name, `(batch, tokens)` or `(batch, tokens, characters)`.
 
     Returns:
         float32 `(batch, tokens)`; each row sums to 1, and padding gets 0.
@@ -177,16 +175,37 @@ def without_cudnn(model: keras.Model) -> None:
                 inner.use_cudnn = False
 
 
-def _require(cell: str, layers: int) -> None:
+def _read(
+    vocabulary_size: int,
+    cell: str,
+    units: int,
+    layers: int,
+    bidirectional: bool,
+    embedding_dim: int,
+    dropout: float,
+    layer_normalization: bool,
+    sequences: bool = True,
+):
+    """Gives the inputs, which tokens are none, and what the recurrent layers make of the tokens.
+
+    That is `(batch, tokens, features)`, or, unless it is to be `sequences`, the features at the
+    end, `(batch, features)`.
+    """
     if cell not in CELLS:
         raise ValueError(f"`cell` must be one of {', '.join(CELLS)}. Received: {cell=}")
     if layers < 1:
         raise ValueError(f"`layers` must be at least 1. Received: {layers=}")
-
-
-def _inputs() -> dict[str, Any]:
     names = ("token_ids", "segment_ids", "padding_mask")
-    return {name: keras.Input((None,), dtype="int32", name=name) for name in names}
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in names}
+    mask = inputs["padding_mask"] > 0
+    x = _embedded(inputs, vocabulary_size, embedding_dim, dropout)
+    for number in range(1, layers + 1):
+        steps = sequences or number < layers
+        layer = _recurrence(cell, units, bidirectional, layer_normalization, steps, number)
+        x = layer(x, mask=mask)
+        if number < layers:
+            x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
+    return inputs, mask, x
 
 
 def _embedded(inputs, vocabulary_size: int, dim: int, dropout: float):

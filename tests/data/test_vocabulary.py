@@ -1,0 +1,46 @@
+import keras_hub
+import pytest
+import tensorflow as tf
+
+from data.tokens import WordPieces
+
+
+def test_a_learned_vocabulary_writes_its_texts_and_is_saved(tmp_path):
+    texts = ["Lions and tigers", "lions or bears", "tigers, bears! é"] * 20
+    pieces = WordPieces.learned(texts, 60)
+    again = WordPieces.learned(tf.data.Dataset.from_tensor_slices(texts).batch(7), 60)
+    assert pieces.tokenizer.get_vocabulary() == again.tokenizer.get_vocabulary()
+    assert 20 < pieces.vocabulary_size <= 60
+    assert [pieces.id_to_token(i) for i in range(5)] == [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+    ]
+    assert (pieces.pad_id, pieces.unknown_id, pieces.start_id) == (0, 1, 2)
+    assert (pieces.end_id, pieces.mask_id) == (3, 4)
+    ids = pieces.ids(tf.constant(texts[:3]))
+    assert pieces.unknown_id not in ids.values
+    assert pieces.tokenizer.detokenize(ids[1].numpy()) == "lions or bears"
+    pieces.save(tmp_path)
+    loaded = WordPieces.from_preset(tmp_path)
+    assert loaded.ids(tf.constant(texts[:3])).to_list() == ids.to_list()
+    keras_hub.models.BertBackbone(60, 1, 1, 8, 8).save_to_preset(tmp_path)
+    assert WordPieces.from_preset(tmp_path).ids(tf.constant(texts[:3])).to_list() == ids.to_list()
+
+
+def test_a_small_vocabulary_keeps_letters_and_cased_text_its_capitals():
+    texts = ["Abcd abcd bcda " * 20]
+    assert WordPieces.learned(texts, 14).vocabulary_size <= 14
+    cased = WordPieces.learned(texts, 40, lowercase=False)
+    assert any("A" in token for token in cased.tokenizer.get_vocabulary())
+
+
+@pytest.mark.parametrize(
+    ("texts", "size", "message"),
+    [(["a"], 5, "`size` must be above 5"), (["  "], 30, "`texts` must hold at least one word")],
+)
+def test_a_vocabulary_of_nothing_is_refused(texts, size, message):
+    with pytest.raises(ValueError, match=message):
+        WordPieces.learned(texts, size)
