@@ -23,6 +23,8 @@ bench: .venv-bench/installed
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.training_speed
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.input_pipeline
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.serving
+	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.serving_batching
+	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.text_speed
 
 .venv/installed: requirements.txt pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
