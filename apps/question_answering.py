@@ -8,13 +8,10 @@ Example:
     python -m apps.question_answering --data squad/ --model bert --preset path/or/name
 """
 
-import csv
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -33,11 +30,11 @@ from data.sources import watched
 from models import bert
 from serving.export import Prepared, Signature, export
 from training import squad
-from training.command import run
-from training.optimizers import layerwise_scale
-from training.report import Run, write_run
-from training.settings import Settings, train
+from training.command import ask_exported, run
+from training.report import Run, run_facts, write_run
+from training.settings import train
 from training.setup import is_chief, prepare
+from training.text_settings import TextSettings
 
 MODELS = ("bert", *(f"bert_{size}" for size in bert.BERT_SIZES))
 """`bert` is that of a preset, the others begin with random weights."""
@@ -73,7 +70,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(TextSettings):
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME` in the form of squad, a SQuAD json file (1.1 or 2.0),
     or a folder of them with train, dev and test in their names."""
@@ -85,11 +82,6 @@ class Config(Settings):
     """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
     batch_size: int = 16
     """Rows a step, over all devices."""
-    preset: str = "none"
-    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout.
-    `none` begins with random weights and a vocabulary learned from the training documents."""
-    vocabulary_size: int = 8000
-    """Most pieces of words in a vocabulary that is learned."""
     length: int = 384
     """Tokens of a row, which holds the question and as much of the document as fits."""
     stride: int = 128
@@ -102,20 +94,10 @@ class Config(Settings):
     """Most tokens of an answer."""
     dropout: float = 0.1
     """Share of features that training drops, in what is not pretrained."""
-    layer_decay: float = 1.0
-    """What the learning rate of each Transformer layer is multiplied by for the one below."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.model not in MODELS:
-            raise ValueError(
-                f"`model` must be one of {', '.join(MODELS)}. Received: model={self.model!r}"
-            )
-        if (self.model == "bert") != (self.preset != "none"):
-            raise ValueError(
-                "`preset` goes with the model bert, and this needs one. "
-                f"Received: model={self.model!r}, preset={self.preset!r}"
-            )
+        self.require_network(MODELS, ("bert",), MODELS)
         if not 0 <= self.answerless_rows <= 1:
             raise ValueError(
                 "`answerless_rows` must be in 0 to 1. "
@@ -152,7 +134,7 @@ def main(config: Config) -> dict[str, float]:
         steps_per_epoch=steps_per_epoch(len(rows), config.batch_size),
         batches=lambda start: train_batches(config, rows, start),
         validation=validation_batches(config, labelled_rows(config, pieces, data.validation)),
-        scale=scale_by_layer(config),
+        scale=config.scale(bert.depths),
     )
     if not is_chief(strategy):
         return {}
@@ -170,7 +152,7 @@ def main(config: Config) -> dict[str, float]:
     seconds = time.perf_counter() - begin
     report = report_run(config, data, rows, model, test, scores, trained.history, seconds)
     trained.checkpoint.delete()
-    answer_one(config, data.test[0], version)
+    answer_one(data.test[0], version)
     print(
         f"Test F1 {scores['f1']:.4f}, exact match {scores['exact_match']:.4f} on {len(data.test)} "
         f"questions; validation F1 {scores['validation_f1']:.4f} on {len(data.validation)}"
@@ -285,12 +267,6 @@ def build(config: Config, pieces: tokens.WordPieces) -> keras.Model:
     return bert.bert_span(encoder)
 
 
-def scale_by_layer(config: Config) -> Callable[[keras.Model], Callable[[str], float]] | None:
-    if config.layer_decay == 1.0:
-        return None
-    return lambda model: layerwise_scale(bert.depths(model), config.layer_decay)
-
-
 def answering(config: Config, pieces: tokens.WordPieces, threshold: float = 1.0) -> Signature:
     """Makes `serving_default`: no answer is given if its score is above the threshold."""
 
@@ -305,7 +281,7 @@ def answering(config: Config, pieces: tokens.WordPieces, threshold: float = 1.0)
         preprocess=read,
         postprocess=partial(cut_answers, config, threshold),
         words={name: WORDS[name] for name in ("question", "document", *OUTPUTS)},
-        resources=(pieces.tokenizer,),
+        resources=pieces.resources,
     )
 
 
@@ -390,14 +366,7 @@ def export_model(
             examples={name: value[:4].numpy() for name, value in features.items()},
         ),
     }
-    card = {
-        "task": "question answering",
-        "model": config.model,
-        "data": config.data,
-        "scores": scores,
-        "num_test": len(data.test),
-        "config": config.saved,
-    }
+    card = config.card("question answering", scores, len(data.test))
     warmup = {
         "question": np.array([asked.question.encode() for asked in sample], object),
         "document": np.array([asked.document.encode() for asked in sample], object),
@@ -415,7 +384,6 @@ def spread(asked: Sequence[Question], count: int) -> Sequence[Question]:
 def report_run(
     config, data: questions.Questions, rows, model, test: squad.Answers, scores, history, seconds
 ) -> Path:
-    speeds = history.get("examples_per_second", [])
     mistakes = [
         (
             data.test[i].question,
@@ -436,13 +404,7 @@ def report_run(
             num_test=len(data.test),
             # The loss is the mean of those of start and end.
             history={name: history[name] for name in history if not name.endswith(HALVES)},
-            facts={
-                "parameters": f"{model.count_params():,}",
-                "training rows": f"{len(rows):,}",
-                "epochs": len(history["loss"]),
-                "wall time": f"{seconds:.0f} s",
-                "training rows per second": f"{np.median(speeds):.1f}",
-            },
+            facts=run_facts(model, history, seconds, "rows", **{"training rows": f"{len(rows):,}"}),
             tables=[("The surest mistakes", [("question", "answer", "found", "sure"), *mistakes])],
             texts=[
                 (
@@ -475,17 +437,10 @@ def highlighted(asked: Question, test: squad.Answers, index: int) -> list[tuple[
     return [*pieces, ("…" if last < len(asked.document) else "", "")]
 
 
-def answer_one(config: Config, asked: Question, version: Path) -> None:
-    """Asks the exported model one question, in a process that knows only TensorFlow."""
-    path = config.out / "example.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = [("question", "document"), (asked.question, asked.document)]
-        csv.writer(file).writerows(rows)
+def answer_one(asked: Question, version: Path) -> None:
     wanted = f"the answer {asked.answers[0][0]!r}" if asked.answers else "no answer"
-    print(f"A test question with {wanted}, answered from {version}:", flush=True)
-    subprocess.run(
-        [sys.executable, "-m", "serving", "predict", str(version), str(path)], check=True
-    )
+    texts = {"question": asked.question, "document": asked.document}
+    ask_exported(version, texts, f"A test question with {wanted}")
 
 
 if __name__ == "__main__":

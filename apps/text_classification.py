@@ -8,10 +8,7 @@ Example:
     python -m apps.text_classification --data reviews.csv --model bert --preset path/or/name
 """
 
-import csv
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,20 +24,22 @@ import tensorflow as tf
 
 from data import text, tokens
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from models import bert, gpt, recurrent
+from models import bert, elmo, gpt, recurrent
 from serving.export import Signature, export
 from training.classification import Evaluation, best_classes, evaluate
-from training.command import run
-from training.optimizers import layerwise_scale
-from training.report import Run, confusion_matrix, heat_map, write_run
-from training.settings import Settings, train
+from training.command import ask_exported, run
+from training.report import Run, confusion_matrix, heat_map, run_facts, write_run
+from training.settings import train
 from training.setup import is_chief, prepare
+from training.text_settings import ClassifierSettings
 
 RECURRENT = ("rnn", "lstm", "gru")
 BERT = ("bert", *(f"bert_{size}" for size in bert.BERT_SIZES))
 GPT = ("gpt", *(f"gpt_{size}" for size in gpt.GPT_SIZES))
-MODELS = (*RECURRENT, *BERT, *GPT)
-"""`bert` and `gpt` are those of a preset, the others begin with random weights."""
+ELMO = ("elmo", *(f"elmo_{size}" for size in elmo.ELMO_SIZES))
+MODELS = (*RECURRENT, *ELMO, *BERT, *GPT)
+PRETRAINED = ("elmo", "bert", "gpt")
+"""Those of a preset; the others begin with random weights."""
 
 WORDS = {
     "text": "the text, in UTF-8",
@@ -48,6 +47,7 @@ WORDS = {
     "classes": "names of the likeliest classes, best first",
     "scores": "their probabilities",
     "logits": "log-probabilities of all classes up to a constant",
+    "characters": "numbers of the characters of each word, 0 at padding",
     "token_ids": "numbers of the tokens in the vocabulary",
     "segment_ids": "0, and 1 in the second text",
     "padding_mask": "1 at tokens, 0 at padding",
@@ -56,12 +56,12 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(ClassifierSettings):
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv or .jsonl file or a folder of them named
     train, dev and test, or a folder with one sub-folder of .txt files a class."""
     model: str = "gru"
-    """The network; `--model help` lists them. With `--preset` bert or gpt."""
+    """The network; `--model help` lists them. With `--preset` elmo, bert or gpt."""
     epochs: int = 10
     """Passes over the training set."""
     out: Path = Path("saved_models/text_classification")
@@ -72,30 +72,13 @@ class Config(Settings):
     """Column of the second text; None for the usual names, if there are two."""
     label_column: str | None = None
     """Column of the class; None for the usual names."""
-    preset: str = "none"
-    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout.
-    `none` begins with random weights and a vocabulary learned from the training texts."""
-    vocabulary_size: int = 8000
-    """Most pieces of words in a vocabulary that is learned."""
     length: int = 128
-    """Most tokens of an example; what is longer is cut."""
-    bidirectional: bool = True
-    """Whether recurrent networks read in both directions."""
-    layers: int = 1
-    """Recurrent layers."""
-    units: int = 128
-    """Features of a recurrent state, of each direction."""
-    layer_normalization: bool = False
-    """Normalise inside the recurrent cells."""
+    """Most tokens of an example, of ELMo words; what is longer is cut."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
-    """How the tokens' features become one: attention, last or max in recurrent networks, first or
-    mean in BERT; None for attention and first."""
-    dropout: float = 0.3
-    """Share of features that training drops, in what is not pretrained."""
+    """How the tokens' features become one: attention, last or max in recurrent networks, attention
+    on ELMo, first or mean in BERT; None for attention and first."""
     symmetric: bool = False
     """Whether the two texts of a pair have no order; GPT then reads both orders."""
-    layer_decay: float = 1.0
-    """What the learning rate of each Transformer layer is multiplied by for the one below."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
     attention_layer: int = -1
@@ -105,24 +88,24 @@ class Config(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.model not in MODELS:
+        self.require_network(MODELS, PRETRAINED, (*BERT, *GPT))
+        if self.pooling and self.pooling not in pools(self.model):
             raise ValueError(
-                f"`model` must be one of {', '.join(MODELS)}. Received: model={self.model!r}"
-            )
-        if (self.model in ("bert", "gpt")) != (self.preset != "none"):
-            raise ValueError(
-                "`preset` goes with the models bert and gpt, and these need one. "
-                f"Received: model={self.model!r}, preset={self.preset!r}"
-            )
-        pools = recurrent.POOLS if self.model in RECURRENT else bert.POOLS
-        if self.pooling and (self.model in GPT or self.pooling not in pools):
-            known = "None" if self.model in GPT else ", ".join(pools)
-            raise ValueError(
-                f"`pooling` must be {known} with model={self.model!r}. "
-                f"Received: pooling={self.pooling!r}"
+                f"`pooling` must be {', '.join(pools(self.model)) or None} with "
+                f"model={self.model!r}. Received: pooling={self.pooling!r}"
             )
         if self.symmetric and self.model not in GPT:
             raise ValueError(f"`symmetric` is for {', '.join(GPT)}. Received: model={self.model!r}")
+        if self.frozen is not None and self.model not in ELMO:
+            raise ValueError(f"`frozen` is for {', '.join(ELMO)}. Received: model={self.model!r}")
+
+
+def pools(model: str) -> tuple[str, ...]:
+    if model in ELMO:
+        return ("attention",)
+    if model in RECURRENT:
+        return recurrent.POOLS
+    return bert.POOLS if model in BERT else ()
 
 
 def main(config: Config) -> dict[str, float]:
@@ -140,7 +123,7 @@ def main(config: Config) -> dict[str, float]:
         steps_per_epoch=steps_per_epoch(len(data.train), config.batch_size),
         batches=lambda start: train_batches(config, data, reader, start),
         validation=labelled_batches(config, data, reader, data.validation),
-        scale=scale_by_layer(config),
+        scale=config.scale(bert.depths),
     )
     if not is_chief(strategy):
         return {}
@@ -151,7 +134,7 @@ def main(config: Config) -> dict[str, float]:
     seconds = time.perf_counter() - begin
     report = report_run(config, data, reader, model, test, scores, trained.history, seconds)
     trained.checkpoint.delete()
-    answer_one(config, data, version)
+    answer_one(data, version)
     print(f"Test accuracy {scores['accuracy']:.4f} on {len(data.test)} texts")
     print(f"Model  {version}\nReport {report}")
     return scores
@@ -188,11 +171,16 @@ class Reader:
             network's features.
     """
 
-    tokens: tokens.WordPieces | tokens.BytePairs
+    tokens: tokens.WordPieces | tokens.BytePairs | tokens.Characters
     encode: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
 
 
 def make_reader(config: Config, data: text.Texts) -> Reader:
+    if config.model in ELMO:
+        characters = tokens.Characters()
+        return Reader(
+            characters, lambda texts, fixed: characters.encode(texts, config.length, fixed)
+        )
     if config.model == "gpt":
         pairs = tokens.BytePairs.from_preset(config.preset)
         return Reader(pairs, partial(encode_for_gpt, config, pairs))
@@ -211,7 +199,8 @@ def encode_for_gpt(config: Config, pieces, texts: tf.Tensor, fixed: bool) -> dic
 
 
 def prepare_one(reader: Reader, texts: tf.Tensor, label: tf.Tensor):
-    return {name: rows[0] for name, rows in reader.encode(texts[None], True).items()}, label
+    features = {name: rows[0] for name, rows in reader.encode(texts[None], True).items()}
+    return tokens.compact(features), label
 
 
 def finish_batch(config: Config, data: text.Texts, features, labels, seed=None):
@@ -248,15 +237,17 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
         return recurrent.recurrent_classifier(
             vocabulary_size,
             num_classes,
-            cell=config.model,
-            units=config.units,
-            layers=config.layers,
-            bidirectional=config.bidirectional,
-            dropout=config.dropout,
-            layer_normalization=config.layer_normalization,
             pooling=config.pooling or "attention",
+            **config.recurrent,
         )
     family, _, size = config.model.partition("_")
+    if family == "elmo":
+        backbone = (
+            elmo.elmo_backbone(size, dropout=config.dropout)
+            if size
+            else elmo.pretrained_elmo(config.preset)
+        )
+        return elmo.elmo_classifier(backbone, num_classes, **config.elmo)
     if family == "bert":
         encoder = (
             bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
@@ -270,12 +261,6 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
         else gpt.pretrained_gpt(config.preset, vocabulary_size)
     )
     return gpt.gpt_classifier(decoder, num_classes, num_orders=2 if config.symmetric else 1)
-
-
-def scale_by_layer(config: Config) -> Callable[[keras.Model], Callable[[str], float]] | None:
-    if config.layer_decay == 1.0:
-        return None
-    return lambda model: layerwise_scale(bert.depths(model), config.layer_decay)
 
 
 def refusals(config: Config, data: text.Texts, reader: Reader, model) -> dict[str, float]:
@@ -330,9 +315,9 @@ def export_model(
             preprocess=read,
             postprocess=best_classes(data.classes),
             words={name: WORDS[name] for name in (*names, "classes", "scores")},
-            resources=(reader.tokens.tokenizer,),
+            resources=reader.tokens.resources,
         ),
-        "from_tokens": Signature(
+        "from_characters" if config.model in ELMO else "from_tokens": Signature(
             inputs=tuple(
                 tf.TensorSpec((None, *value.shape[1:]), value.dtype, name=name)
                 for name, value in features.items()
@@ -340,17 +325,10 @@ def export_model(
             preprocess=lambda **features: features,
             postprocess=lambda logits: {"logits": logits},
             words={name: WORDS[name] for name in (*features, "logits")},
+            examples={name: value[:4].numpy() for name, value in features.items()},
         ),
     }
-    card = {
-        "task": "text classification",
-        "model": config.model,
-        "data": config.data,
-        "classes": data.classes,
-        "scores": scores,
-        "num_test": len(data.test),
-        "config": config.saved,
-    }
+    card = config.card("text classification", scores, len(data.test), classes=data.classes)
     warmup = {name: texts[:, column] for column, name in enumerate(names)}
     version = export(config.out, model, signatures, warmup, card)
     model.save(config.out / "model.keras")
@@ -373,7 +351,6 @@ def report_run(
         )
         for i in test.worst
     ]
-    speeds = history.get("examples_per_second", [])
     return write_run(
         config.out,
         Run(
@@ -383,13 +360,13 @@ def report_run(
             scores=scores,
             num_test=len(data.test),
             history=history,
-            facts={
-                "parameters": f"{model.count_params():,}",
-                "vocabulary": f"{reader.tokens.vocabulary_size:,}",
-                "epochs": len(history["loss"]),
-                "wall time": f"{seconds:.0f} s",
-                "training texts per second": f"{np.median(speeds):.0f}",
-            },
+            facts=run_facts(
+                model,
+                history,
+                seconds,
+                "texts",
+                vocabulary=f"{reader.tokens.vocabulary_size:,}",
+            ),
             figures=[
                 (
                     "Confusion matrix",
@@ -404,17 +381,14 @@ def report_run(
 
 def attention_pictures(config: Config, data: text.Texts, reader: Reader, model) -> list:
     """Draws where the network looks in the first test texts."""
-    recurrent_attention = config.model in RECURRENT and config.pooling in (None, "attention")
-    pieces_of = reader.tokens
-    if not isinstance(pieces_of, tokens.WordPieces):
-        return []
-    if not recurrent_attention and config.model not in BERT:
+    attends = "attention" in pools(config.model) and config.pooling in (None, "attention")
+    if not attends and config.model not in BERT:
         return []
     drawn = []
     for number, (texts, _) in enumerate(data.test.take(3), 1):
         features = tokens.trimmed(reader.encode(texts[None], True))
-        pieces = [pieces_of.id_to_token(i) for i in features["token_ids"][0].numpy()]
-        if recurrent_attention:
+        pieces = names_of_tokens(reader, features)
+        if attends:
             weights = recurrent.attention_weights(model, features)[0]
             picture = heat_map(np.array(weights)[None], [config.model], pieces)
         else:
@@ -426,17 +400,17 @@ def attention_pictures(config: Config, data: text.Texts, reader: Reader, model) 
     return drawn
 
 
-def answer_one(config: Config, data: text.Texts, version: Path) -> None:
-    """Asks the exported model about one test text, in a process that knows only TensorFlow."""
+def names_of_tokens(reader: Reader, features: dict[str, tf.Tensor]) -> list[str]:
+    """Names the tokens of the only text."""
+    if isinstance(reader.tokens, tokens.Characters):
+        return reader.tokens.names(features["characters"][0].numpy())
+    return [reader.tokens.tokenizer.id_to_token(i) for i in features["token_ids"][0].numpy()]
+
+
+def answer_one(data: text.Texts, version: Path) -> None:
     texts, label = next(data.test.as_numpy_iterator())
-    path = config.out / "example.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        names = ("text", "pair")[: len(texts)]
-        csv.writer(file).writerows([names, [part.decode() for part in texts]])
-    print(f"A test text of class {data.classes[label]}, answered from {version}:", flush=True)
-    subprocess.run(
-        [sys.executable, "-m", "serving", "predict", str(version), str(path)], check=True
-    )
+    named = dict(zip(("text", "pair"), (part.decode() for part in texts), strict=False))
+    ask_exported(version, named, f"A test text of class {data.classes[label]}")
 
 
 if __name__ == "__main__":

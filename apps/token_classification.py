@@ -7,10 +7,7 @@ Example:
     python -m apps.token_classification --data wnut17 --model bert --preset path/or/name
 """
 
-import csv
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,20 +22,22 @@ import tensorflow as tf
 
 from data import tagged_text, tokens
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from models import bert, recurrent
+from models import bert, elmo, recurrent
 from serving.export import Prepared, Signature, export
 from training.classification import Evaluation
-from training.command import run
-from training.optimizers import layerwise_scale
-from training.report import Run, confusion_matrix, write_run
-from training.settings import Settings, train
+from training.command import ask_exported, run
+from training.report import Run, confusion_matrix, run_facts, write_run
+from training.settings import train
 from training.setup import is_chief, prepare
 from training.tagging import TagAccuracy, Tagging, marked
+from training.text_settings import ClassifierSettings
 
 RECURRENT = ("rnn", "lstm", "gru")
 BERT = ("bert", *(f"bert_{size}" for size in bert.BERT_SIZES))
-MODELS = (*RECURRENT, *BERT)
-"""`bert` is that of a preset, the others begin with random weights."""
+ELMO = ("elmo", *(f"elmo_{size}" for size in elmo.ELMO_SIZES))
+MODELS = (*RECURRENT, *ELMO, *BERT)
+PRETRAINED = ("elmo", "bert")
+"""Those of a preset; the others begin with random weights."""
 
 NOTHING = -1
 """Label of tokens that training does not look at."""
@@ -51,6 +50,7 @@ WORDS = {
     "scores": "probability of each word's class; 0 beyond the words",
     "starts": "byte of the text at which each word begins; -1 beyond the words",
     "ends": "byte of the text behind each word; -1 beyond the words",
+    "characters": "numbers of the characters of each word, 0 at padding",
     "token_ids": "numbers of the tokens in the vocabulary",
     "segment_ids": "0",
     "padding_mask": "1 at tokens, 0 at padding",
@@ -60,12 +60,12 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(ClassifierSettings):
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a CoNLL file, or a folder of them with train, dev and
     test in their names."""
     model: str = "lstm"
-    """The network; `--model help` lists them. With `--preset` bert."""
+    """The network; `--model help` lists them. With `--preset` elmo or bert."""
     epochs: int = 10
     """Passes over the training set."""
     out: Path = Path("saved_models/token_classification")
@@ -73,43 +73,17 @@ class Config(Settings):
     tag_column: int | str | None = None
     """Column of the tags, counted from 0 or, if negative, from the end, or feature of TensorFlow
     Datasets; None for the last column or the usual names."""
-    preset: str = "none"
-    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout.
-    `none` begins with random weights and a vocabulary learned from the training sentences."""
-    vocabulary_size: int = 8000
-    """Most pieces of words in a vocabulary that is learned."""
     lowercase: bool = False
     """Whether capitals count as small letters in a vocabulary that is learned."""
     length: int = 128
-    """Most tokens that the network sees at once; longer sentences are read in overlapping parts."""
-    bidirectional: bool = True
-    """Whether recurrent networks read in both directions."""
-    layers: int = 1
-    """Recurrent layers."""
-    units: int = 128
-    """Features of a recurrent state, of each direction."""
-    layer_normalization: bool = False
-    """Normalise inside the recurrent cells."""
-    dropout: float = 0.3
-    """Share of features that training drops, in what is not pretrained."""
-    layer_decay: float = 1.0
-    """What the learning rate of each Transformer layer is multiplied by for the one below."""
+    """Most tokens, of ELMo words, that the network sees at once; longer sentences are read in
+    overlapping parts."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.model not in MODELS:
-            raise ValueError(
-                f"`model` must be one of {', '.join(MODELS)}. Received: model={self.model!r}"
-            )
-        if (self.model == "bert") != (self.preset != "none"):
-            raise ValueError(
-                "`preset` goes with the model bert, and this needs one. "
-                f"Received: model={self.model!r}, preset={self.preset!r}"
-            )
-        if self.layer_decay != 1.0 and self.model not in BERT:
-            raise ValueError(
-                f"`layer_decay` is for {', '.join(BERT)}. Received: model={self.model!r}"
-            )
+        self.require_network(MODELS, PRETRAINED, BERT)
+        if self.frozen is not None and self.model not in ELMO:
+            raise ValueError(f"`frozen` is for {', '.join(ELMO)}. Received: model={self.model!r}")
 
 
 def main(config: Config) -> dict[str, float]:
@@ -117,32 +91,32 @@ def main(config: Config) -> dict[str, float]:
     begin = time.perf_counter()
     strategy = prepare(config.seed, config.precision, config.strategy)
     data = load(config)
-    pieces = make_pieces(config, data)
-    rows = labelled_rows(config, data, pieces, data.train)
+    reader = make_reader(config, data)
+    rows = labelled_rows(data, reader, data.train)
     shares = tag_shares(rows, len(data.tags))
     trained = train(
         config,
         strategy,
-        make_model=lambda: build(config, pieces, shares),
+        make_model=lambda: build(config, reader, shares),
         # The mean over the tokens that have a label.
         loss=keras.losses.SparseCategoricalCrossentropy(True, ignore_class=NOTHING),
         metrics=[TagAccuracy(name="accuracy")],
         steps_per_epoch=steps_per_epoch(len(rows), config.batch_size),
         batches=lambda start: train_batches(config, rows, start),
-        validation=validation_batches(config, data, pieces),
-        scale=scale_by_layer(config),
+        validation=validation_batches(config, data, reader),
+        scale=config.scale(bert.depths),
     )
     if not is_chief(strategy):
         return {}
     model = trained.model
-    test = evaluate(config, data, pieces, model, data.test)
-    validation_f1 = evaluate(config, data, pieces, model, data.validation).scores["f1"]
+    test = evaluate(config, data, reader, model, data.test)
+    validation_f1 = evaluate(config, data, reader, model, data.validation).scores["f1"]
     scores = {**test.scores, "validation_f1": validation_f1}
-    version = export_model(config, data, pieces, model, scores)
+    version = export_model(config, data, reader, model, scores)
     seconds = time.perf_counter() - begin
-    report = report_run(config, data, pieces, model, test, scores, trained.history, seconds)
+    report = report_run(config, data, reader, model, test, scores, trained.history, seconds)
     trained.checkpoint.delete()
-    answer_one(config, data, version)
+    answer_one(data, version)
     print("Test " + ", ".join(f"{name} {score:.4f}" for name, score in test.scores.items()))
     print(f"on {len(data.test)} sentences; on the validation sentences f1 {validation_f1:.4f}")
     print(f"Model  {version}\nReport {report}")
@@ -159,16 +133,38 @@ def load(config: Config) -> tagged_text.TaggedTexts:
     return data
 
 
-def make_pieces(config: Config, data: tagged_text.TaggedTexts) -> tokens.WordPieces:
+@dataclass(frozen=True)
+class Reader:
+    """How the network reads sentences.
+
+    Args:
+        tokens: Splits words, or spells them.
+        encode: From words `(n, (words))`, and whether all rows are to have the full length, to the
+            network's features and where in them the words are.
+    """
+
+    tokens: tokens.WordPieces | tokens.Characters
+    encode: Callable[[tf.RaggedTensor, bool], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]]
+
+
+def make_reader(config: Config, data: tagged_text.TaggedTexts) -> Reader:
+    if config.model in ELMO:
+        characters = tokens.Characters()
+        return Reader(
+            characters,
+            lambda words, fixed: characters.encode_rows(words, config.length, fixed=fixed),
+        )
     if config.preset != "none":
-        return tokens.WordPieces.from_preset(config.preset)
-    words = data.train.map(lambda words, tags: words)
-    return tokens.WordPieces.learned(words, config.vocabulary_size, config.lowercase)
+        pieces = tokens.WordPieces.from_preset(config.preset)
+    else:
+        every = data.train.map(lambda words, tags: words)
+        pieces = tokens.WordPieces.learned(every, config.vocabulary_size, config.lowercase)
+    return Reader(
+        pieces, lambda words, fixed: pieces.encode_words(words, config.length, fixed=fixed)
+    )
 
 
-def labelled_rows(
-    config: Config, data: tagged_text.TaggedTexts, pieces: tokens.WordPieces, examples
-) -> tf.data.Dataset:
+def labelled_rows(data: tagged_text.TaggedTexts, reader: Reader, examples) -> tf.data.Dataset:
     """Lays sentences out as the network reads them, long ones in several rows.
 
     Labels stand at the first pieces of words; words are split as those of a text are in serving.
@@ -177,11 +173,11 @@ def labelled_rows(
 
     def lay_out(words, tags):
         words, tags = split_at_marks(words, tags, more)
-        features, places = pieces.encode_words(words, config.length)
-        first_piece = places["first_piece"]
-        return features, tokens.labels_at_first_pieces(
-            tags.to_tensor(), first_piece, features["token_ids"]
+        features, places = reader.encode(words, True)
+        labels = tokens.labels_at_first_pieces(
+            tags.to_tensor(), places["first_piece"], tokens.token_mask(features)
         )
+        return tokens.compact(features), labels
 
     rows = examples.ragged_batch(256).map(lay_out, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
     number = int(rows.reduce(np.int64(0), lambda count, _: count + 1))
@@ -213,7 +209,7 @@ def finish_batch(config: Config, features, labels, seed=None):
         # XLA compiles anew for each length.
         return features, labels
     short = tokens.trimmed(features)
-    return short, labels[:, : tf.shape(short["token_ids"])[1]]
+    return short, labels[:, : tf.shape(tokens.token_mask(short))[1]]
 
 
 def train_batches(config: Config, rows: tf.data.Dataset, start: int) -> tf.data.Dataset:
@@ -228,8 +224,10 @@ def train_batches(config: Config, rows: tf.data.Dataset, start: int) -> tf.data.
     )
 
 
-def validation_batches(config: Config, data: tagged_text.TaggedTexts, pieces) -> tf.data.Dataset:
-    rows = labelled_rows(config, data, pieces, data.validation)
+def validation_batches(
+    config: Config, data: tagged_text.TaggedTexts, reader: Reader
+) -> tf.data.Dataset:
+    rows = labelled_rows(data, reader, data.validation)
     transform = partial(finish_batch, config)
     return evaluation_batches(rows, batch_size=config.batch_size, transform=transform)
 
@@ -245,8 +243,8 @@ def tag_shares(rows: tf.data.Dataset, num_tags: int) -> np.ndarray:
     return counts / counts.sum()
 
 
-def build(config: Config, pieces: tokens.WordPieces, shares: np.ndarray) -> keras.Model:
-    model = build_tagger(config, pieces.vocabulary_size, len(shares))
+def build(config: Config, reader: Reader, shares: np.ndarray) -> keras.Model:
+    model = build_tagger(config, reader.tokens.vocabulary_size, len(shares))
     # Nearly all words are O. Were that to be learned first, by large gradients all in one
     # direction, a pretrained encoder would answer the same to every word from then on. The remedy
     # is that of Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1.
@@ -256,17 +254,15 @@ def build(config: Config, pieces: tokens.WordPieces, shares: np.ndarray) -> kera
 
 def build_tagger(config: Config, vocabulary_size: int, num_tags: int) -> keras.Model:
     if config.model in RECURRENT:
-        return recurrent.recurrent_tagger(
-            vocabulary_size,
-            num_tags,
-            cell=config.model,
-            units=config.units,
-            layers=config.layers,
-            bidirectional=config.bidirectional,
-            dropout=config.dropout,
-            layer_normalization=config.layer_normalization,
+        return recurrent.recurrent_tagger(vocabulary_size, num_tags, **config.recurrent)
+    family, _, size = config.model.partition("_")
+    if family == "elmo":
+        backbone = (
+            elmo.elmo_backbone(size, dropout=config.dropout)
+            if size
+            else elmo.pretrained_elmo(config.preset)
         )
-    _, _, size = config.model.partition("_")
+        return elmo.elmo_tagger(backbone, num_tags, **config.elmo)
     encoder = (
         bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
         if size
@@ -275,19 +271,13 @@ def build_tagger(config: Config, vocabulary_size: int, num_tags: int) -> keras.M
     return bert.bert_tagger(encoder, num_tags)
 
 
-def scale_by_layer(config: Config) -> Callable[[keras.Model], Callable[[str], float]] | None:
-    if config.layer_decay == 1.0:
-        return None
-    return lambda model: layerwise_scale(bert.depths(model), config.layer_decay)
-
-
 def evaluate(
-    config: Config, data: tagged_text.TaggedTexts, pieces: tokens.WordPieces, model, examples
+    config: Config, data: tagged_text.TaggedTexts, reader: Reader, model, examples
 ) -> Tagging:
     """Asks a network about the words of sentences as the data splits them."""
 
     def encode(words, tags):
-        features, places = pieces.encode_words(words, config.length, fixed=config.jit_compile)
+        features, places = reader.encode(words, config.jit_compile)
         return features, places["first_piece"], tags
 
     labels, probabilities, lengths = [], [], []
@@ -302,16 +292,32 @@ def evaluate(
 
 
 def export_model(
-    config: Config, data: tagged_text.TaggedTexts, pieces, model, scores: dict[str, float]
+    config: Config,
+    data: tagged_text.TaggedTexts,
+    reader: Reader,
+    model: keras.Model,
+    scores: dict[str, float],
 ) -> Path:
     recurrent.without_cudnn(model)
-    encode = partial(pieces.encode_words, length=config.length, fixed=False)
-    sample = list(data.validation.take(8).as_numpy_iterator())
-    features = ("token_ids", "segment_ids", "padding_mask")
+    words = next(iter(data.validation.map(lambda words, tags: words).ragged_batch(8)))
+    signatures = {
+        "serving_default": text_signature(data, reader),
+        "from_words": words_signature(data, reader, words),
+        "from_characters" if config.model in ELMO else "from_tokens": tokens_signature(
+            reader.encode(words, False)[0]
+        ),
+    }
+    card = config.card("token classification", scores, len(data.test), classes=data.tags)
+    warmup = {"text": tf.strings.reduce_join(words, axis=1, separator=" ").numpy()}
+    version = export(config.out, model, signatures, warmup, card)
+    model.save(config.out / "model.keras")
+    return version
 
+
+def text_signature(data: tagged_text.TaggedTexts, reader: Reader) -> Signature:
     def read(text):
         words, starts, ends = tokens.words_with_offsets(text)
-        features, places = encode(words)
+        features, places = reader.encode(words, False)
         answers = {
             "words": words.to_tensor(""),
             "starts": starts.to_tensor(-1),
@@ -319,76 +325,81 @@ def export_model(
         }
         return Prepared(features, (places["first_piece"], answers))
 
-    def read_words(words):
+    names = ("text", "words", "tags", "scores", "starts", "ends")
+    return Signature(
+        inputs=(tf.TensorSpec((None,), tf.string, name="text"),),
+        preprocess=read,
+        postprocess=partial(name_tags, data.tags),
+        words={name: WORDS[name] for name in names},
+        resources=reader.tokens.resources,
+    )
+
+
+def words_signature(
+    data: tagged_text.TaggedTexts, reader: Reader, sample: tf.RaggedTensor
+) -> Signature:
+    def read(words):
         # A gap between words counts as a word.
-        features, places = encode(tf.RaggedTensor.from_tensor(words, padding=""))
+        features, places = reader.encode(tf.RaggedTensor.from_tensor(words, padding=""), False)
         missing = tf.shape(words)[1] - tf.shape(places["first_piece"])[1]
         padding = [[0, 0], [0, missing]]
         return Prepared(features, (tf.pad(places["first_piece"], padding, constant_values=-1), {}))
 
-    def answer(logits, places):
-        first_piece, answers = places
-        probabilities = tf.nn.softmax(tokens.at_first_pieces(logits, first_piece))
-        names = tf.gather(tf.constant(data.tags), tf.argmax(probabilities, axis=-1))
-        is_word = first_piece >= 0
-        return {
-            **answers,
-            "tags": tf.where(is_word, names, ""),
-            "scores": tf.where(is_word, tf.reduce_max(probabilities, axis=-1), 0.0),
-        }
+    return Signature(
+        inputs=(tf.TensorSpec((None, None), tf.string, name="words"),),
+        preprocess=read,
+        postprocess=partial(name_tags, data.tags),
+        words={
+            "words": 'words as the data has them, rows padded with ""',
+            "tags": WORDS["tags"],
+            "scores": WORDS["scores"],
+        },
+        resources=reader.tokens.resources,
+        examples={"words": sample.to_tensor().numpy()},
+    )
 
-    signatures = {
-        "serving_default": Signature(
-            inputs=(tf.TensorSpec((None,), tf.string, name="text"),),
-            preprocess=read,
-            postprocess=answer,
-            words={
-                name: WORDS[name] for name in ("text", "words", "tags", "scores", "starts", "ends")
-            },
-            resources=(pieces.tokenizer,),
+
+def tokens_signature(sample: dict[str, tf.Tensor]) -> Signature:
+    return Signature(
+        inputs=tuple(
+            tf.TensorSpec((None, None, *value.shape[2:]), value.dtype, name=name)
+            for name, value in sample.items()
         ),
-        "from_words": Signature(
-            inputs=(tf.TensorSpec((None, None), tf.string, name="words"),),
-            preprocess=read_words,
-            postprocess=answer,
-            words={
-                "words": 'words as the data has them, rows padded with ""',
-                "tags": WORDS["tags"],
-                "scores": WORDS["scores"],
-            },
-            resources=(pieces.tokenizer,),
-            examples={"words": tf.ragged.stack([words for words, _ in sample]).to_tensor().numpy()},
-        ),
-        "from_tokens": Signature(
-            inputs=tuple(tf.TensorSpec((None, None), tf.int32, name=name) for name in features),
-            preprocess=lambda **features: features,
-            postprocess=lambda logits: {"logits": logits},
-            words={name: WORDS[name] for name in (*features, "logits")},
-        ),
+        preprocess=lambda **features: features,
+        postprocess=lambda logits: {"logits": logits},
+        words={name: WORDS[name] for name in (*sample, "logits")},
+    )
+
+
+def name_tags(
+    tags: tuple[str, ...], logits: tf.Tensor, places: tuple[tf.Tensor, dict[str, tf.Tensor]]
+) -> dict[str, tf.Tensor]:
+    """Names the likeliest tag of each word, beside the answers that the places hold."""
+    first_piece, answers = places
+    probabilities = tf.nn.softmax(tokens.at_first_pieces(logits, first_piece))
+    names = tf.gather(tf.constant(tags), tf.argmax(probabilities, axis=-1))
+    is_word = first_piece >= 0
+    return {
+        **answers,
+        "tags": tf.where(is_word, names, ""),
+        "scores": tf.where(is_word, tf.reduce_max(probabilities, axis=-1), 0.0),
     }
-    card = {
-        "task": "token classification",
-        "model": config.model,
-        "data": config.data,
-        "classes": data.tags,
-        "scores": scores,
-        "num_test": len(data.test),
-        "config": config.saved,
-    }
-    warmup = {"text": np.array([b" ".join(words) for words, _ in sample], dtype=object)}
-    version = export(config.out, model, signatures, warmup, card)
-    model.save(config.out / "model.keras")
-    return version
 
 
 def report_run(
-    config, data: tagged_text.TaggedTexts, pieces, model, test: Tagging, scores, history, seconds
+    config,
+    data: tagged_text.TaggedTexts,
+    reader: Reader,
+    model,
+    test: Tagging,
+    scores,
+    history,
+    seconds,
 ) -> Path:
     sentences = [
         [word.decode(errors="replace") for word in words]
         for words, _ in data.test.as_numpy_iterator()
     ]
-    speeds = history.get("examples_per_second", [])
     return write_run(
         config.out,
         Run(
@@ -398,13 +409,13 @@ def report_run(
             scores=scores,
             num_test=len(data.test),
             history=history,
-            facts={
-                "parameters": f"{model.count_params():,}",
-                "vocabulary": f"{pieces.vocabulary_size:,}",
-                "epochs": len(history["loss"]),
-                "wall time": f"{seconds:.0f} s",
-                "training sentences per second": f"{np.median(speeds):.0f}",
-            },
+            facts=run_facts(
+                model,
+                history,
+                seconds,
+                "sentences",
+                vocabulary=f"{reader.tokens.vocabulary_size:,}",
+            ),
             figures=[
                 (
                     "Confusion of tags",
@@ -446,17 +457,11 @@ def shown(sentences: list[list[str]], test: Tagging) -> list[list[tuple[str, str
     return texts
 
 
-def answer_one(config: Config, data: tagged_text.TaggedTexts, version: Path) -> None:
-    """Asks the exported model about one test sentence, in a process that knows only TensorFlow."""
+def answer_one(data: tagged_text.TaggedTexts, version: Path) -> None:
     with_entities = data.test.filter(lambda words, tags: tf.reduce_any(tags > 0))
     words, _ = next(iter([*with_entities.take(1), *data.test.take(1)]))
-    path = config.out / "example.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["text"], [b" ".join(words.numpy()).decode(errors="replace")]])
-    print(f"A test sentence, answered from {version}:", flush=True)
-    subprocess.run(
-        [sys.executable, "-m", "serving", "predict", str(version), str(path)], check=True
-    )
+    text = b" ".join(words.numpy()).decode(errors="replace")
+    ask_exported(version, {"text": text}, "A test sentence")
 
 
 if __name__ == "__main__":

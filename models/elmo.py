@@ -154,13 +154,11 @@ def elmo_classifier(
         dropout: Share of the mix and of the pooled features that training drops, in [0, 1).
 
     Returns:
-        A model from characters `(batch, words, 50)` to logits `(batch, num_classes)`.
+        A model from `characters`, int32 `(batch, words, 50)`, to logits `(batch, num_classes)`.
     """
-    characters, mask, x = _read(backbone, trainable, units, dropout)
-    x = AttentionPooling(units, name="attention")(x, mask=mask)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
-    logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return keras.Model(characters, logits, name="elmo_classifier")
+    inputs, mask, x = _read(backbone, trainable, units, dropout)
+    x, _ = AttentionPooling(units, name="attention")(x, mask=mask, return_attention_scores=True)
+    return keras.Model(inputs, _linear(x, num_classes, dropout), name="elmo_classifier")
 
 
 def elmo_tagger(
@@ -176,20 +174,15 @@ def elmo_tagger(
         Peters et al., 2018, sections 3.2 and 3.3. https://arxiv.org/abs/1802.05365
 
     Args:
-        backbone: From `elmo_backbone`.
         num_tags: How many tags; at least 1.
-        trainable: Whether to train the backbone, too; otherwise it is frozen and its dropout is
-            set to 0.
-        units: Features of the LSTM's state, of each direction; at least 1.
         dropout: Share of the mix and of the LSTM's features that training drops, in [0, 1).
+        The others are those of `elmo_classifier`.
 
     Returns:
-        A model from characters `(batch, words, 50)` to logits `(batch, words, num_tags)`.
+        A model from `characters`, int32 `(batch, words, 50)`, to logits `(batch, words, num_tags)`.
     """
-    characters, _, x = _read(backbone, trainable, units, dropout)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
-    logits = keras.layers.Dense(num_tags, dtype="float32", name="logits")(x)
-    return keras.Model(characters, logits, name="elmo_tagger")
+    inputs, _, x = _read(backbone, trainable, units, dropout)
+    return keras.Model(inputs, _linear(x, num_tags, dropout), name="elmo_tagger")
 
 
 def _words(characters):
@@ -231,7 +224,7 @@ def _stack(x, mask, size: ElmoSize, dropout: float, direction: str) -> list[Any]
 
 
 def _read(backbone: keras.Model, trainable: bool, units: int, dropout: float):
-    """Gives the characters, which words are none, and what a bidirectional LSTM makes of ELMo."""
+    """Gives the inputs, which words are none, and what a bidirectional LSTM makes of ELMo."""
     backbone.trainable = trainable
     if not trainable:
         # A model that is called in training calls all in it so, whatever `training` was given.
@@ -244,4 +237,9 @@ def _read(backbone: keras.Model, trainable: bool, units: int, dropout: float):
     x = keras.layers.Dropout(dropout, name="mix_dropout")(x)
     lstm = keras.layers.LSTM(units, return_sequences=True, name="lstm")
     x = keras.layers.Bidirectional(lstm, name="bidirectional_lstm")(x, mask=mask)
-    return characters, mask, x
+    return {"characters": characters}, mask, x
+
+
+def _linear(x, units: int, dropout: float):
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    return keras.layers.Dense(units, dtype="float32", name="logits")(x)

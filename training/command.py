@@ -1,8 +1,11 @@
 """What every app's command line does around `main`: read the config, end with one clear line."""
 
+import csv
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -33,3 +36,20 @@ def run(main: Callable[[Any], dict[str, float]], config_class: type, description
         print(f"\nError: {error}", file=sys.stderr)
         print("(HORNBOOK_TRACEBACK=1 shows where it comes from.)", file=sys.stderr)
         sys.exit(1)
+
+
+def ask_exported(version: Path, texts: Mapping[str, str], what: str) -> None:
+    """Asks an exported model about one example, in a process that knows only TensorFlow.
+
+    Args:
+        version: Folder of the export; the question is written to example.csv beside it.
+        texts: The inputs of the model by name.
+        what: Names the example, at the beginning of a line.
+    """
+    path = version.parent / "example.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([texts, texts.values()])
+    print(f"{what}, answered from {version}:", flush=True)
+    subprocess.run(
+        [sys.executable, "-m", "serving", "predict", str(version), str(path)], check=True
+    )

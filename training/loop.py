@@ -48,8 +48,9 @@ def fit(
 
     Args:
         model: Compiled model, made in the scope of the strategy that is to train it.
-        batches: From the number of steps already taken to the batches of `(features, labels)` of
-            all the steps that remain. A batch is the global one, split over the replicas.
+        batches: From the number of steps already taken to the batches of all the steps that
+            remain: `(features, labels)`, or with weights of the labels `(features, labels,
+            weights)`. A batch is the global one, split over the replicas.
         epochs: Epochs of the whole run.
         steps_per_epoch: Steps (global batches) of an epoch.
         validation: Batches for the `val_*` logs of each epoch; each replica evaluates all of them.

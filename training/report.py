@@ -86,6 +86,32 @@ def write_text(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def run_facts(
+    model: keras.Model,
+    history: Mapping[str, Sequence[float]],
+    seconds: float,
+    examples: str,
+    **more: Any,
+) -> dict[str, Any]:
+    """Says how large a network is and how long it trained, for the facts of a `Run`.
+
+    Args:
+        model: The network.
+        history: For each metric its value after each epoch.
+        seconds: Wall time of the run.
+        examples: What a training example is called, in the plural.
+        more: Further rows, put behind the size of the network.
+    """
+    speeds = history.get("examples_per_second", [])
+    return {
+        "parameters": f"{model.count_params():,}",
+        **more,
+        "epochs": len(history["loss"]),
+        "wall time": f"{seconds:.0f} s",
+        f"training {examples} per second": f"{np.median(speeds):.1f}",
+    }
+
+
 def machine() -> str:
     """Describes this machine: processor, cores or accelerators, memory, library versions."""
     accelerators = tf.config.list_physical_devices("GPU") + tf.config.list_physical_devices("TPU")

@@ -104,6 +104,7 @@ def train(
     validation: tf.data.Dataset,
     scale: Callable[[keras.Model], Callable[[str], float]] | None = None,
     loss_weights: dict[str, float] | None = None,
+    weighted_metrics: dict[str, list[keras.metrics.Metric]] | None = None,
 ) -> Trained:
     """Builds, compiles and trains a network as the settings say, or continues where a run stopped.
 
@@ -114,10 +115,12 @@ def train(
         loss: Of labels and what the network returns; by output where it returns several.
         metrics: Shown after each epoch; likewise.
         steps_per_epoch: Batches of an epoch.
-        batches: From the number of steps already taken to the batches of the steps that remain.
+        batches: From the number of steps already taken to the batches of the steps that remain:
+            features and labels, and weights of the labels where they do not all count the same.
         validation: Batches for the validation after each epoch.
         scale: From the network to `scale` of `training.optimizers.optimizer`; None for 1.
         loss_weights: What the loss of each output is multiplied by; None for 1.
+        weighted_metrics: Metrics that, unlike the others, heed the weights of the labels.
     """
     checkpoint = Checkpoint(config.out / "checkpoint")
     step = check_resume(checkpoint, config.saved, required=config.resume, may_differ=NOT_TRAINED)
@@ -139,6 +142,7 @@ def train(
             loss=loss,
             loss_weights=loss_weights,
             metrics=metrics,
+            weighted_metrics=weighted_metrics,
             jit_compile=config.jit_compile,
         )
     callbacks: list[keras.callbacks.Callback] = [Throughput(config.batch_size)]
@@ -155,4 +159,6 @@ def train(
         checkpoint_every=config.checkpoint_every,
         config=config.saved,
     )
-    return Trained(undistributed(model) if is_chief(strategy) else model, history, checkpoint)
+    if is_chief(strategy):
+        model = undistributed(model, make_model)
+    return Trained(model, history, checkpoint)

@@ -1,5 +1,6 @@
 """What has to be set before the first tensor is made: seeds, precision, strategy."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import keras
@@ -61,12 +62,19 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "chief" or (not has_chief and resolver.task_id == 0)
 
 
-def undistributed(model: keras.Model) -> keras.Model:
-    """Returns a copy of a functional model whose variables belong to no strategy.
+def undistributed(model: keras.Model, make_model: Callable[[], keras.Model]) -> keras.Model:
+    """Returns a model, as it is before `compile`, whose variables belong to no strategy.
 
     Evaluation and export by the chief alone need it: what a strategy holds can be asked only by
     all its workers together.
+
+    Args:
+        model: A functional model.
+        make_model: Builds the same network. A clone would not do: in it a layer that another one
+            holds, such as the embedding in the head of BERT's pretraining, is shared no more.
     """
-    copy = keras.models.clone_model(model)
+    if not any(isinstance(v.value, tf.distribute.DistributedValues) for v in model.variables):
+        return keras.Model(model.input, model.output, name=model.name)
+    copy = make_model()
     copy.set_weights(model.get_weights())
     return copy

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from apps import question_answering as app
 from data.questions import Question, Questions
+from models.bert import depths
 from serving import verify
 from serving.warmup import read_records
 from training.squad import Answers
@@ -65,9 +66,9 @@ def config(data: Path | str, out: Path, **changes) -> app.Config:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, facts) -> tuple[Path, dict[str, float]]:
+def trained(tmp_path_factory, facts, run_here) -> tuple[Path, dict[str, float]]:
     folder = tmp_path_factory.mktemp("runs") / "facts"
-    return folder, app.main(config(facts, folder, epochs=5))
+    return folder, run_here(app, config(facts, folder, epochs=5))
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +195,33 @@ def test_without_unanswerable_questions_there_is_always_an_answer(trained, facts
 def test_lower_layers_learn_slower(facts, tmp_path):
     chosen = config(facts, tmp_path, layer_decay=0.5)
     model = app.build(chosen, app.make_pieces(chosen, app.load(chosen)))
-    scale = app.scale_by_layer(chosen)(model)
+    scale = chosen.scale(depths)(model)
     assert scale("logits/kernel") == 1.0 and scale("token_embedding/embeddings") == 0.125
+
+
+def test_the_question_decides_which_answer_is_found(tmp_path):
+    document = "The pet is cat. The city is Oslo."
+    asked = tuple(
+        Question("", f"The {kind}?", document, ((text, document.index(text)),))
+        for kind, text in (("pet", "cat"), ("city", "Oslo"))
+    )
+    chosen = config("python_docs", tmp_path, dropout=0.0)
+    pieces = app.make_pieces(chosen, Questions(asked, (), ()))
+    ((features, labels),) = app.labelled_rows(chosen, pieces, asked).batch(2)
+    model = app.build(chosen, pieces)
+    loss = {name: keras.losses.SparseCategoricalCrossentropy(True) for name in labels}
+    weights = dict.fromkeys(labels, 0.5)
+    model.compile(keras.optimizers.Adam(1e-3), loss, loss_weights=weights)
+    for _ in range(60):
+        model.reset_metrics()
+        found = model.train_on_batch(features, labels, return_dict=True)
+        if found["loss"] < 0.1:
+            break
+    # Whoever does not look at the question cannot get below log(2).
+    assert found["loss"] < 0.5 * np.log(2)
+    logits = model.predict_on_batch(features)
+    for name in labels:
+        assert logits[name].argmax(axis=1).tolist() == labels[name].numpy().tolist()
 
 
 def test_the_commonest_answer_is_trained_on():
@@ -260,8 +286,8 @@ def test_right_and_found_answers_are_marked_in_the_report():
     ("changes", "message"),
     [
         ({"model": "gru"}, "`model` must be one of bert, bert_tiny"),
-        ({"model": "bert"}, "`preset` goes with the model bert"),
-        ({"preset": "folder"}, "`preset` goes with the model bert"),
+        ({"model": "bert"}, "`preset` must be given with model bert, and else not"),
+        ({"preset": "folder"}, "`preset` must be given with model bert, and else not"),
         ({"answerless_rows": 1.5}, "`answerless_rows` must be in 0 to 1"),
         ({"max_answer_pieces": 0}, "`max_answer_pieces` must be at least 1"),
         ({"stride": 19}, "`stride` must be at least 0 and below length - question_length - 3"),

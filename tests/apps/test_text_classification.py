@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from apps import text_classification as app
+from data.tokens import Characters
+from models import bert, elmo, gpt
 from serving import verify
 from training.setup import prepare
 
@@ -19,6 +21,18 @@ ODD = [
     "a\0b",
     b"\xff\xfe not UTF-8",
 ]
+
+
+PAIRS = {"text_column": "first", "pair_column": "second", "label_column": "colour"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
+        patch.setitem(gpt.GPT_SIZES, "tiny", gpt.GPTSize(1, 16, 2))
+        patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
+        yield
 
 
 def config(out: Path, **changes) -> app.Config:
@@ -105,21 +119,64 @@ def test_the_export_passes_every_check_of_verify(trained, capsys):
 @pytest.mark.parametrize(
     ("model", "changes"),
     [
-        ("lstm", {"layers": 2, "layer_normalization": True, "pooling": "last"}),
+        (
+            "lstm",
+            {"layers": 2, "bidirectional": False, "layer_normalization": True, "pooling": "last"},
+        ),
         ("bert_tiny", {"layer_decay": 0.8, "pooling": "mean", "attention_head": 1}),
         ("gpt_tiny", {"symmetric": True}),
     ],
 )
-def test_every_family_takes_pairs(model, changes, colours, tmp_path, monkeypatch):
-    # The process that asks the export takes seconds, and one test of it is enough.
-    monkeypatch.setattr(app, "answer_one", lambda *arguments: None)
-    columns = {"text_column": "first", "pair_column": "second", "label_column": "colour"}
-    chosen = config(tmp_path, data=str(colours), model=model, **columns, **changes)
+def test_every_family_takes_pairs(model, changes, colours, tmp_path, shorten):
+    shorten(app)
+    chosen = config(tmp_path, data=str(colours), model=model, **PAIRS, **changes)
     app.main(chosen)
     served = tf.saved_model.load(tmp_path / "1").signatures["serving_default"]
     answer = served(text=tf.constant(["the red hat"]), pair=tf.constant(["a red one"]))
     assert answer["scores"].shape == (1, 3)
     assert float(tf.reduce_sum(answer["scores"])) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_pretrained_elmo_stays_as_it_is_and_answers_any_pair(colours, tmp_path, shorten):
+    shorten(app)
+    backbone = elmo.elmo_backbone("tiny")
+    elmo.save_elmo(backbone, tmp_path / "preset")
+    preset = str(tmp_path / "preset")
+    chosen = config(tmp_path / "run", data=str(colours), model="elmo", preset=preset, **PAIRS)
+    app.main(chosen)
+    model = keras.models.load_model(chosen.out / "model.keras", compile=False)
+    found = model.get_layer("elmo").get_weights()
+    for before, after in zip(backbone.get_weights(), found, strict=True):
+        np.testing.assert_array_equal(before, after)
+    served = tf.saved_model.load(chosen.out / "1").signatures
+    texts, others = tf.constant([*ODD, "a red hat"]), tf.constant(["a red hat", *ODD])
+    scores = served["serving_default"](text=texts, pair=others)["scores"]
+    features = Characters().encode(tf.stack([texts, others], 1), chosen.length)
+    logits = served["from_characters"](**features)["logits"]
+    np.testing.assert_allclose(logits, model.predict(features, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(scores[:, 0], tf.reduce_max(tf.nn.softmax(logits), 1), atol=1e-5)
+    assert "Attention in test text 1" in (chosen.out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "frozen", "trained"),
+    [
+        ("elmo", None, False),
+        ("elmo", False, True),
+        ("elmo_tiny", None, True),
+        ("elmo_tiny", True, False),
+    ],
+)
+def test_elmo_is_trained_unless_it_is_pretrained_or_frozen(
+    model, frozen, trained, colours, tmp_path
+):
+    elmo.save_elmo(elmo.elmo_backbone("tiny"), tmp_path)
+    preset = str(tmp_path) if model == "elmo" else "none"
+    chosen = config(tmp_path, data=str(colours), model=model, preset=preset, frozen=frozen, **PAIRS)
+    data = app.load(chosen)
+    built = app.build(chosen, data, app.make_reader(chosen, data))
+    weights = {id(weight) for weight in built.trainable_weights}
+    assert all((id(w) in weights) == trained for w in built.get_layer("elmo").weights)
 
 
 def test_texts_of_no_class_are_refused_by_a_threshold_from_validation(trained, colours):
@@ -142,8 +199,11 @@ def test_texts_of_no_class_are_refused_by_a_threshold_from_validation(trained, c
     ("changes", "message"),
     [
         ({"model": "elmo2"}, "`model` must be one of rnn, lstm, gru"),
-        ({"model": "bert"}, "`preset` goes with the models bert and gpt"),
-        ({"preset": "folder"}, "`preset` goes with the models bert and gpt"),
+        ({"model": "bert"}, "`preset` must be given with model elmo or bert or gpt"),
+        ({"preset": "folder"}, "`preset` must be given with model elmo or bert or gpt"),
+        ({"frozen": True}, "`frozen` is for elmo"),
+        ({"layer_decay": 0.9}, "`layer_decay` is for bert"),
+        ({"model": "elmo_tiny", "pooling": "max"}, "`pooling` must be attention with model='elmo_"),
         ({"symmetric": True}, "`symmetric` is for gpt"),
         ({"pooling": "mean"}, "`pooling` must be attention, last, max with model='gru'"),
         ({"model": "gpt_tiny", "pooling": "last"}, "`pooling` must be None with model='gpt_tiny'"),

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from apps import token_classification as app
 from data import tokens
+from models import bert, elmo
 from serving import verify
 from serving.predict import main as predict
 
@@ -22,6 +23,14 @@ ODD = [
     "\n\t ",
 ]
 SMALL = {"units": 16, "length": 16, "vocabulary_size": 300, "batch_size": 16, "epochs": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
+        patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
+        yield
 
 
 def config(out: Path, data: Path, **changes) -> app.Config:
@@ -54,9 +63,9 @@ def things(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, things) -> tuple[Path, dict[str, float]]:
+def trained(tmp_path_factory, things, run_here) -> tuple[Path, dict[str, float]]:
     folder = tmp_path_factory.mktemp("runs") / "things"
-    return folder, app.main(config(folder, things, epochs=6, learning_rate=0.02))
+    return folder, run_here(app, config(folder, things, epochs=6, learning_rate=0.02))
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +119,8 @@ def test_all_signatures_answer_as_the_keras_model(trained, things, served):
     model = keras.models.load_model(folder / "model.keras", compile=False)
     chosen = config(folder, things)
     data = app.load(chosen)
-    pieces = app.make_pieces(chosen, data)
     words, _ = next(iter(data.test.ragged_batch(5)))
-    features, places = pieces.encode_words(words, chosen.length)
+    features, places = app.make_reader(chosen, data).encode(words, True)
     assert len(features["token_ids"]) > 5
     logits = model.predict(features, verbose=0)
     answer = served["from_tokens"](**features)
@@ -178,8 +186,7 @@ def test_predict_shows_a_row_a_word(trained, tmp_path, capsys):
 def test_long_sentences_become_rows_and_each_part_of_a_word_has_one_label(things, tmp_path):
     chosen = config(tmp_path, things)
     data = app.load(chosen)
-    pieces = app.make_pieces(chosen, data)
-    rows = list(app.labelled_rows(chosen, data, pieces, data.train))
+    rows = list(app.labelled_rows(data, app.make_reader(chosen, data), data.train))
     assert len(rows) > len(data.train)
     found = np.concatenate([labels[labels >= 0] for _, labels in rows])
     # `New-York` has three parts, the other words have one.
@@ -196,6 +203,55 @@ def test_a_tag_goes_on_as_itself_where_there_is_no_other():
     assert app.going_on(tags).numpy().tolist() == [0, 2, 2, 3, 4]
 
 
+def test_words_are_split_at_marks_and_their_parts_go_on_with_the_tag():
+    words = tf.ragged.constant([["@ada", "is", "New-York"], [], ["x"]])
+    tags = tf.ragged.constant([[1, 0, 1], [], [2]])
+    more = app.going_on(("O", "B-name", "I-name"))
+    parts, of_parts = app.split_at_marks(words, tags, more)
+    assert parts.to_list() == [[b"@", b"ada", b"is", b"New", b"-", b"York"], [], [b"x"]]
+    assert of_parts.to_list() == [[1, 2, 0, 1, 2, 2], [], [2]]
+
+
+def test_shares_of_tags_are_counted_with_one_more_of_each():
+    labels = [[0, 0, app.NOTHING], [2, app.NOTHING, 0]]
+    rows = tf.data.Dataset.from_tensor_slices((tf.zeros(2), labels))
+    assert app.tag_shares(rows, 4).tolist() == [4 / 8, 1 / 8, 2 / 8, 1 / 8]
+
+
+def test_a_pretrained_elmo_stays_as_it_is_and_tags_any_text(things, tmp_path, shorten):
+    shorten(app)
+    backbone = elmo.elmo_backbone("tiny")
+    elmo.save_elmo(backbone, tmp_path / "preset")
+    preset = str(tmp_path / "preset")
+    chosen = config(tmp_path / "run", things, model="elmo", preset=preset)
+    app.main(chosen)
+    model = keras.models.load_model(chosen.out / "model.keras", compile=False)
+    found = model.get_layer("elmo").get_weights()
+    for before, after in zip(backbone.get_weights(), found, strict=True):
+        np.testing.assert_array_equal(before, after)
+    served = tf.saved_model.load(chosen.out / "1").signatures
+    answer = ask(served, *ODD, "a red hat " * 20)
+    assert (answer["starts"] >= 0).sum(axis=1).tolist() == [0, 10_000, 4, 2, 2, 5, 0, 60]
+    assert np.array_equal(answer["tags"] != b"", answer["starts"] >= 0)
+    features = tokens.Characters().encode_rows(tf.ragged.constant([["red", "hat"]]), chosen.length)[
+        0
+    ]
+    logits = served["from_characters"](**features)["logits"]
+    np.testing.assert_allclose(logits, model.predict(features, verbose=0), atol=1e-5)
+    scores = served["from_words"](words=tf.constant([["red", "hat"]]))["scores"]
+    np.testing.assert_allclose(scores, tf.nn.softmax(logits).numpy().max(-1)[:, 1:3], atol=1e-5)
+
+
+def test_elmo_with_random_weights_is_trained_unless_it_is_frozen(things, tmp_path):
+    for frozen in (None, True):
+        chosen = config(tmp_path, things, model="elmo_tiny", frozen=frozen)
+        reader = app.make_reader(chosen, app.load(chosen))
+        built = app.build(chosen, reader, np.full(3, 1 / 3))
+        weights = {id(weight) for weight in built.trainable_weights}
+        trained = [id(weight) in weights for weight in built.get_layer("elmo").weights]
+        assert any(trained) == all(trained) == (not frozen)
+
+
 @pytest.mark.parametrize(
     ("model", "changes"),
     [
@@ -203,9 +259,8 @@ def test_a_tag_goes_on_as_itself_where_there_is_no_other():
         ("bert_tiny", {"layer_decay": 0.8, "length": 32, "lowercase": True}),
     ],
 )
-def test_every_network_answers(model, changes, things, tmp_path, monkeypatch):
-    # The process that asks the export takes seconds, and one test of it is enough.
-    monkeypatch.setattr(app, "answer_one", lambda *arguments: None)
+def test_every_network_answers(model, changes, things, tmp_path, shorten):
+    shorten(app)
     app.main(config(tmp_path, things, model=model, **changes))
     loaded = tf.saved_model.load(tmp_path / "1").signatures
     answer = ask(loaded, "a red hat " * 20)
@@ -217,8 +272,9 @@ def test_every_network_answers(model, changes, things, tmp_path, monkeypatch):
     ("changes", "message"),
     [
         ({"model": "elmo2"}, "`model` must be one of rnn, lstm, gru"),
-        ({"model": "bert"}, "`preset` goes with the model bert"),
-        ({"preset": "folder"}, "`preset` goes with the model bert"),
+        ({"model": "bert"}, "`preset` must be given with model elmo or bert, and else not"),
+        ({"preset": "folder"}, "`preset` must be given with model elmo or bert, and else not"),
+        ({"frozen": False}, "`frozen` is for elmo"),
         ({"layer_decay": 0.9}, "`layer_decay` is for bert"),
         ({"epochs": 0}, "`epochs` must be at least 1"),
     ],

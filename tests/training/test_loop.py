@@ -76,6 +76,36 @@ def test_equals_keras_fit():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_weights_of_labels_count_as_in_keras_fit():
+    def weighted(examples):
+        # Every other label counts for nothing, the others by themselves.
+        return examples.enumerate().map(lambda i, pair: (*pair, tf.cast(i % 2, tf.float32)))
+
+    def compiled():
+        model = network()
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        )
+        model.compile("sgd", loss, weighted_metrics=["accuracy"], jit_compile=False)
+        return model
+
+    training, validation = weighted(examples(100)).batch(10), weighted(examples(37)).batch(10)
+    options = {"epochs": 2, "steps_per_epoch": 10}
+    history = fit(
+        compiled(),
+        lambda start: training.repeat().skip(start),
+        validation=validation,
+        verbose=False,
+        **options,
+    )
+    reference = compiled()
+    expected = reference.fit(
+        training.repeat(), validation_data=validation, shuffle=False, verbose=0, **options
+    )
+    for name, values in expected.history.items():
+        assert history[name] == pytest.approx(values, rel=1e-5), name
+
+
 class StopAsking(keras.callbacks.Callback):
     """Sends the signal of Ctrl-C after some calls of the training step."""
 
@@ -155,6 +185,9 @@ def test_mirrored_strategy_trains_to_the_same_weights():
         model = network()
     mirrored, mirrored_history = train(model=model)
     assert mirrored_history["loss"] == pytest.approx(history["loss"], rel=1e-5)
-    copy = undistributed(mirrored)
+    copy = undistributed(mirrored, network)
     assert_same_weights(copy, mirrored)
     assert copy.count_params() == single.count_params()
+    alone = undistributed(single, network)
+    assert all(a is b for a, b in zip(alone.variables, single.variables, strict=True))
+    assert single.compiled and not alone.compiled

@@ -1,0 +1,124 @@
+"""What counts of words and of pairs of words foretell: what a language model has to beat."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+NO_CONTEXT = -1
+"""Stands for a context that nothing is known of."""
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """How well each of some words was foretold.
+
+    Args:
+        losses: Cross-entropy of each word in nats `(words,)`.
+        hits: Whether the likeliest word was the right one `(words,)`.
+    """
+
+    losses: np.ndarray
+    hits: np.ndarray
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Share of hits, and perplexity: e to the mean cross-entropy."""
+        return {
+            "accuracy": float(self.hits.mean()),
+            "perplexity": float(np.exp(self.losses.mean(dtype="float64"))),
+        }
+
+    def joined(self, other: "Guesses") -> "Guesses":
+        return Guesses(
+            np.concatenate([self.losses, other.losses]), np.concatenate([self.hits, other.hits])
+        )
+
+
+@dataclass(frozen=True)
+class Ngrams:
+    """Probabilities of words, alone and after another word, interpolated after Jelinek and Mercer.
+
+    `P(word) = (count(word) + 1) / (words + vocabulary)` and `P(word | context) =
+    weight * count(context, word) / count(context) + (1 - weight) * P(word)`. Where the context is
+    -1 or was never seen, it is `P(word)`.
+
+    Reference:
+        Chen & Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, 1999,
+        section 2.3. https://doi.org/10.1006/csla.1999.0128
+
+    Args:
+        unigram: `P(word)` `(vocabulary,)`.
+        pairs: `context * vocabulary + word` of each pair that was seen, ascending `(pairs,)`.
+        shares: `count(context, word) / count(context)` of each pair `(pairs,)`.
+        weight: In [0, 1); with 0 only the word counts.
+
+    Example:
+        >>> ngrams = Ngrams.counted(np.array([-1, 0, 1, 0]), np.array([0, 1, 0, 1]), 3)
+        >>> ngrams.unigram.round(2).tolist(), ngrams.pairs.tolist(), ngrams.shares.tolist()
+        ([0.43, 0.43, 0.14], [1, 3], [1.0, 1.0])
+    """
+
+    unigram: np.ndarray
+    pairs: np.ndarray
+    shares: np.ndarray
+    weight: float = 0.0
+
+    @classmethod
+    def counted(cls, contexts: np.ndarray, words: np.ndarray, vocabulary_size: int) -> "Ngrams":
+        """Counts words with the word that each of them is told from.
+
+        Args:
+            contexts: Integers `(words,)`, below `vocabulary_size`; -1 for none.
+            words: Integers `(words,)`, in [0, vocabulary_size).
+            vocabulary_size: How many different words there are.
+        """
+        unigram = np.bincount(words, minlength=vocabulary_size) + 1.0
+        known = contexts >= 0
+        keys = contexts[known].astype("int64") * vocabulary_size + words[known]
+        pairs, counts = np.unique(keys, return_counts=True)
+        of_context = pairs // vocabulary_size
+        totals = np.bincount(of_context, weights=counts, minlength=vocabulary_size)
+        return cls(unigram / unigram.sum(), pairs, counts / totals[of_context])
+
+    def tuned(self, contexts: np.ndarray, words: np.ndarray) -> "Ngrams":
+        """Chooses of the weights 0, 0.01, ... 0.99 the one that foretells these words best."""
+        weights = np.linspace(0, 0.99, 100)
+        losses = [replace(self, weight=weight).losses(contexts, words).mean() for weight in weights]
+        return replace(self, weight=float(weights[np.argmin(losses)]))
+
+    def guess(self, contexts: np.ndarray, words: np.ndarray) -> Guesses:
+        """Foretells words `(words,)` from contexts `(words,)`, -1 for none."""
+        return Guesses(self.losses(contexts, words), self.likeliest(contexts) == words)
+
+    def losses(self, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """Computes the cross-entropy of each word in nats `(words,)`."""
+        alone = self.unigram[words]
+        shares = self._shares_of(contexts, words)
+        mixed = self.weight * shares + (1 - self.weight) * alone
+        return -np.log(np.where(self._is_known(contexts), mixed, alone))
+
+    def likeliest(self, contexts: np.ndarray) -> np.ndarray:
+        """Finds the likeliest word after each context `(words,)`."""
+        usual = int(self.unigram.argmax())
+        contexts_seen, words_seen = np.divmod(self.pairs, len(self.unigram))
+        mixed = self.weight * self.shares + (1 - self.weight) * self.unigram[words_seen]
+        # Of a word that never followed a context, the commonest is the likeliest.
+        better = np.flatnonzero(mixed > (1 - self.weight) * self.unigram[usual])
+        order = better[np.argsort(mixed[better], kind="stable")]
+        table = np.full(len(self.unigram), usual)
+        # Of several values for one place the last, which is the largest, remains.
+        table[contexts_seen[order]] = words_seen[order]
+        return np.where(contexts >= 0, table[contexts], usual)
+
+    def _is_known(self, contexts: np.ndarray) -> np.ndarray:
+        seen = np.zeros(len(self.unigram), bool)
+        seen[self.pairs // len(self.unigram)] = True
+        return (contexts >= 0) & seen[contexts]
+
+    def _shares_of(self, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
+        if not len(self.pairs):
+            return np.zeros(len(words))
+        keys = contexts.astype("int64") * len(self.unigram) + words
+        places = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
+        found = (self.pairs[places] == keys) & (contexts >= 0)
+        return np.where(found, self.shares[places], 0.0)

@@ -1,0 +1,116 @@
+"""What the apps that read texts let a user choose besides the settings of all apps."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from training.optimizers import layerwise_scale
+from training.settings import Settings
+
+
+@dataclass(frozen=True)
+class TextSettings(Settings):
+    """For apps that read texts with networks that may be pretrained."""
+
+    preset: str = "none"
+    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout.
+    `none` begins with random weights and a vocabulary learned from the training texts."""
+    vocabulary_size: int = 8000
+    """Most pieces of words in a vocabulary that is learned."""
+    length: int = 128
+    """Most tokens of a row."""
+    dropout: float = 0.3
+    """Share of features that training drops, in what is not pretrained."""
+    layer_decay: float = 1.0
+    """What the learning rate of each Transformer layer is multiplied by for the one below."""
+
+    def require_network(
+        self, models: Collection[str], pretrained: Collection[str], transformers: Collection[str]
+    ) -> None:
+        """Raises `ValueError` unless the network is known and the other settings go with it.
+
+        Args:
+            models: All networks of the app.
+            pretrained: Those of a preset.
+            transformers: Those that `layer_decay` is for.
+        """
+        if self.model not in models:
+            raise ValueError(
+                f"`model` must be one of {', '.join(models)}. Received: model={self.model!r}"
+            )
+        if (self.model in pretrained) != (self.preset != "none"):
+            raise ValueError(
+                f"`preset` must be given with model {' or '.join(pretrained)}, and else not. "
+                f"Received: model={self.model!r}, preset={self.preset!r}"
+            )
+        if self.layer_decay != 1.0 and self.model not in transformers:
+            raise ValueError(
+                f"`layer_decay` is for {', '.join(transformers)}. Received: model={self.model!r}"
+            )
+
+    def scale(
+        self, depths: Callable[[keras.Model], Mapping[str, int]]
+    ) -> Callable[[keras.Model], Callable[[str], float]] | None:
+        """Returns the learning rates by layer as `train` takes them.
+
+        Args:
+            depths: From a network to the depth of each of its variables, as `models.bert.depths`.
+        """
+        if self.layer_decay == 1.0:
+            return None
+        return lambda model: layerwise_scale(depths(model), self.layer_decay)
+
+    def card(
+        self, task: str, scores: Mapping[str, float], num_test: int, **more: Any
+    ) -> dict[str, Any]:
+        """Returns what the model card of an export says, with `more` entries."""
+        return {
+            "task": task,
+            "model": self.model,
+            "data": self.data,
+            **more,
+            "scores": scores,
+            "num_test": num_test,
+            "config": self.saved,
+        }
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(TextSettings):
+    """For apps that classify texts or words, with recurrent networks and ELMo, too."""
+
+    preset: str = "none"
+    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
+    of ELMo the folder `preset` that the app language_pretraining wrote. `none` begins with random
+    weights and a vocabulary learned from the training texts."""
+    bidirectional: bool = True
+    """Whether recurrent networks read in both directions."""
+    layers: int = 1
+    """Recurrent layers."""
+    units: int = 128
+    """Features of a recurrent state, of each direction."""
+    layer_normalization: bool = False
+    """Normalise inside the recurrent cells."""
+    frozen: bool | None = None
+    """Whether ELMo stays as it is, under a head that is trained, or is trained, too; None keeps a
+    pretrained one as it is. With random weights True shows what pretraining brings."""
+
+    @property
+    def recurrent(self) -> dict[str, Any]:
+        """What the recurrent networks are built with."""
+        return {
+            "cell": self.model,
+            "units": self.units,
+            "layers": self.layers,
+            "bidirectional": self.bidirectional,
+            "dropout": self.dropout,
+            "layer_normalization": self.layer_normalization,
+        }
+
+    @property
+    def elmo(self) -> dict[str, Any]:
+        """What the heads on ELMo are built with."""
+        frozen = self.preset != "none" if self.frozen is None else self.frozen
+        return {"trainable": not frozen, "units": self.units, "dropout": self.dropout}
