@@ -27,15 +27,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data import plain_text, pretraining, tokens
+from data import hidden_words, plain_text, spelled_words, tokens
+from data.hidden_words import AROUND, MASK
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from models import bert, elmo
 from serving import versions
 from serving.export import Prepared, Signature, export
 from training.checkpoint import sync_folder
 from training.command import run
+from training.language_models import (
+    asked,
+    begun_at,
+    cross_entropy,
+    fill_gaps,
+    least_expected,
+    measure_words,
+)
 from training.ngrams import NO_CONTEXT, Guesses, Ngrams
-from training.report import Run, write_run
+from training.report import Run, run_facts, write_run
 from training.settings import Settings, train
 from training.setup import is_chief, prepare
 
@@ -44,16 +53,8 @@ ELMO = ("elmo", *(f"elmo_{size}" for size in elmo.ELMO_SIZES))
 MODELS = (*BERT, *ELMO)
 """`bert` and `elmo` go on with a preset, the others begin with random weights."""
 
-MOST_WORDS = 5
-"""Words that the exported BERT puts in the place of [MASK], the likeliest."""
-
 SHOWN = 12
 """Test texts in the report."""
-
-AROUND = 20
-"""Words that the report shows on each side of a gap."""
-
-MASK = "[MASK]"
 
 WORDS = {
     "text": "the text, in UTF-8",
@@ -166,20 +167,6 @@ def splits_of(data: plain_text.PlainTexts) -> dict[str, tuple[plain_text.Documen
     return {"train": data.train, "validation": data.validation, "test": data.test}
 
 
-# Losses are means over what is told: where nothing is, weights are 0.
-def cross_entropy() -> keras.losses.Loss:
-    return keras.losses.SparseCategoricalCrossentropy(
-        from_logits=True, reduction="mean_with_sample_weight"
-    )
-
-
-def begun_at(model: keras.Model, layer: str, shares: np.ndarray) -> keras.Model:
-    """Lets a network answer the shares of words at first, which else it learns in many steps."""
-    (bias,) = (w for w in model.get_layer(layer).weights if w.shape == shares.shape)
-    bias.assign(np.log(shares))
-    return model
-
-
 @dataclass(frozen=True)
 class Bert:
     """Tells hidden words, and whether a segment goes on from the one before.
@@ -204,15 +191,15 @@ class Bert:
         pieces = make_pieces(config, data)
         rows: dict[str, tf.data.Dataset] = {}
         for number, (split, documents) in enumerate(splits_of(data).items()):
-            found = pretraining.piece_documents(pieces, documents)
-            pairs = pretraining.sentence_pairs(found, pieces, config.length, config.seed + number)
+            found = hidden_words.piece_documents(pieces, documents)
+            pairs = hidden_words.sentence_pairs(found, pieces, config.length, config.seed + number)
             require_rows(split, len(pairs[1]))
             rows[split] = tf.data.Dataset.from_tensor_slices(pairs)
             if split == "train":
                 ids = [document.ids for document in found]
                 ngrams = Ngrams.counted(*with_word_before(ids), pieces.vocabulary_size)
             else:
-                rows[split] = hidden_once(config, pieces, rows[split])
+                rows[split] = hidden_words.hidden_once(pieces, rows[split], config.seed)
         return cls(config, pieces, rows, ngrams)
 
     @property
@@ -251,7 +238,7 @@ class Bert:
             seed=self.config.seed,
             epochs=self.config.epochs,
             start_step=start,
-            transform=partial(hide_words, self.config, pretraining.WordHider(self.pieces)),
+            transform=partial(hide_words, self.config, hidden_words.WordHider(self.pieces)),
             length=tokens.lengths,
         )
 
@@ -296,7 +283,7 @@ class Bert:
         return {
             "serving_default": Signature(
                 inputs=(tf.TensorSpec((None,), tf.string, name="text"),),
-                preprocess=partial(read_gaps, self.config, self.pieces),
+                preprocess=self.read,
                 postprocess=partial(fill_gaps, tf.constant(self.pieces.tokenizer.vocabulary)),
                 words={
                     "text": f"{WORDS['text']}, with {MASK} in the place of words to tell",
@@ -317,10 +304,15 @@ class Bert:
             ),
         }
 
+    def read(self, text: tf.Tensor) -> Prepared:
+        return Prepared(*hidden_words.encode_gaps(self.pieces, text, self.config.length))
+
     def examples(self, documents: Sequence[plain_text.Document]) -> list[tuple[str, str]]:
         """Makes texts with a gap, each with the word that stood there."""
         random = np.random.default_rng(self.config.seed)
-        gaps = (with_gap(self.pieces, line, random) for line in spread_lines(documents))
+        gaps = (
+            hidden_words.with_gap(self.pieces, line, random) for line in spread_lines(documents)
+        )
         return [gap for gap in gaps if gap] or [(MASK, "")]
 
     def example_table(self, model: keras.Model, documents) -> tuple[str, list[tuple[Any, ...]]]:
@@ -368,7 +360,7 @@ def make_pieces(config: Config, data: plain_text.PlainTexts) -> tokens.WordPiece
     if config.vocabulary != "none":
         import keras_hub
 
-        vocabulary = pretraining.read_vocabulary(config.vocabulary)
+        vocabulary = hidden_words.read_vocabulary(config.vocabulary)
         tokenizer = keras_hub.models.BertTokenizer(vocabulary, lowercase=config.lowercase)
         return tokens.WordPieces(tokenizer)
     lines = [line for document in data.train for line in document]
@@ -388,87 +380,10 @@ def with_word_before(documents: Sequence[np.ndarray]) -> tuple[np.ndarray, np.nd
     return np.concatenate(before), np.concatenate(documents)
 
 
-def hide_words(config: Config, hider: pretraining.WordHider, features, goes_on, seed):
+def hide_words(config: Config, hider: hidden_words.WordHider, features, goes_on, seed):
     # XLA compiles anew for each length.
     short = features if config.jit_compile else tokens.trimmed(features)
-    return with_labels(hider, short, goes_on, seed)
-
-
-def with_labels(hider: pretraining.WordHider, features, goes_on, seed):
-    hidden, true, weights = hider.hide(features, seed)
-    labels = {"masked_words": true, "next_sentence": goes_on}
-    ones = tf.ones_like(goes_on, tf.float32)
-    return hidden, labels, {"masked_words": weights, "next_sentence": ones}
-
-
-def hidden_once(
-    config: Config, pieces: tokens.WordPieces, rows: tf.data.Dataset
-) -> tf.data.Dataset:
-    """Hides words of texts to measure by: always the same, so that scores can be compared."""
-    hider = pretraining.WordHider(pieces)
-
-    def hide(number, row):
-        seed = tf.stack([tf.cast(config.seed, tf.int64), number])
-        features, goes_on = tf.nest.map_structure(lambda part: part[None], row)
-        hidden, *told = with_labels(hider, features, goes_on, seed)
-        return tf.nest.map_structure(lambda part: part[0], (hidden, tuple(told)))
-
-    return rows.enumerate().map(hide, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def read_gaps(config: Config, pieces: tokens.WordPieces, text: tf.Tensor) -> Prepared:
-    """Encodes texts `(n,)` as `[CLS] text [SEP]`, with the places of [MASK] in them."""
-    parts = tf.strings.split(text, MASK)  # (n, (parts))
-    ids = parts.with_values(pieces.ids(parts.values))  # (n, (parts), (pieces))
-    gap = parts.with_values(tf.fill((tf.size(parts.values), 1), pieces.mask_id))
-    line = tf.concat([ids, gap], 2).merge_dims(1, 2)
-    # Behind the last part there is no gap.
-    line = line[:, :-1][:, : config.length - 2]
-    edge = tf.ones((tf.size(text), 1), tf.int32)
-    line = tf.concat([edge * pieces.start_id, line, edge * pieces.end_id], 1)
-    token_ids = line.to_tensor(pieces.pad_id)
-    is_gap = token_ids == pieces.mask_id
-    places = tf.broadcast_to(tf.range(tf.shape(token_ids)[1])[None], tf.shape(token_ids))
-    found = tf.ragged.boolean_mask(places, is_gap)
-    # A column at least, for texts without gaps.
-    most = tf.maximum(tf.reduce_max(found.row_lengths()), 1)
-    features = {
-        "token_ids": token_ids,
-        "segment_ids": tf.zeros_like(token_ids),
-        "padding_mask": tf.ones_like(line).to_tensor(),
-        "mask_positions": found.to_tensor(0, shape=tf.stack([-1, most])),
-    }
-    return Prepared(features, tf.sequence_mask(found.row_lengths(), most))
-
-
-def fill_gaps(names: tf.Tensor, logits: dict[str, tf.Tensor], is_gap: tf.Tensor):
-    """Names the likeliest pieces for each gap, `(n, gaps, 5)`."""
-    most = min(MOST_WORDS, names.shape[0])
-    scores, ids = tf.math.top_k(tf.nn.softmax(logits["masked_words"]), most)
-    real = is_gap[:, :, None]
-    return {
-        "words": tf.where(real, tf.gather(names, ids), ""),
-        "scores": tf.where(real, scores, 0.0),
-    }
-
-
-def with_gap(
-    pieces: tokens.WordPieces, line: str, random: np.random.Generator
-) -> tuple[str, str] | None:
-    """Puts a gap in the place of a word that is a single piece, and shows some words around it."""
-    words, begins, ends = (part[0] for part in tokens.words_with_offsets(tf.constant([line])))
-    counts = pieces.ids(words).row_lengths().numpy()
-    names = [word.decode() for word in words.numpy()]
-    able = [i for i, name in enumerate(names) if name.isalpha() and counts[i] == 1]
-    able = [i for i in able if pieces.ids(words[i : i + 1]).values[0] != pieces.unknown_id]
-    if not able:
-        return None
-    chosen = int(random.choice(able))
-    begin, end = int(begins[chosen]), int(ends[chosen])
-    first, last = max(0, chosen - AROUND), min(len(names), chosen + AROUND + 1) - 1
-    text = line.encode()
-    shown = text[int(begins[first]) : begin] + MASK.encode() + text[end : int(ends[last])]
-    return shown.decode(), names[chosen]
+    return hidden_words.labelled(hider, short, goes_on, seed)
 
 
 @dataclass(frozen=True)
@@ -483,7 +398,7 @@ class Elmo:
     """
 
     config: Config
-    words: pretraining.SpelledWords
+    words: spelled_words.SpelledWords
     rows: dict[str, tf.data.Dataset]
     ngrams: dict[str, Ngrams]
 
@@ -492,13 +407,13 @@ class Elmo:
 
     @classmethod
     def prepared(cls, config: Config, data: plain_text.PlainTexts) -> "Elmo":
-        words, documents = pretraining.spelled_documents(splits_of(data), config.vocabulary_size)
+        words, documents = spelled_words.spelled_documents(splits_of(data), config.vocabulary_size)
         rows = {
-            split: pretraining.word_rows(some, config.length) for split, some in documents.items()
+            split: spelled_words.word_rows(some, config.length) for split, some in documents.items()
         }
         ngrams = {
             name: Ngrams.counted(*told, words.vocabulary_size)
-            for name, told in told_by_neighbours(words, rows["train"]).items()
+            for name, told in spelled_words.told_by_neighbours(words, rows["train"]).items()
         }
         examples = {
             split: tf.data.Dataset.from_tensor_slices((some, np.zeros(len(some), "int32")))
@@ -531,15 +446,19 @@ class Elmo:
             seed=self.config.seed,
             epochs=self.config.epochs,
             start_step=start,
-            transform=lambda rows, label, seed: spelled(self.config, self.words, rows),
-            length=num_words,
+            transform=lambda rows, label, seed: spelled_words.labelled(
+                self.words, rows, self.config.jit_compile
+            ),
+            length=spelled_words.num_words,
         )
 
     def batches(self, split: str) -> tf.data.Dataset:
         return evaluation_batches(
             self.rows[split],
             batch_size=self.config.batch_size,
-            transform=lambda rows, label: spelled(self.config, self.words, rows),
+            transform=lambda rows, label: spelled_words.labelled(
+                self.words, rows, self.config.jit_compile
+            ),
         )
 
     def scores(self, model: keras.Model) -> dict[str, float]:
@@ -548,7 +467,9 @@ class Elmo:
             split: np.stack([row for row, _ in self.rows[split].as_numpy_iterator()])
             for split in ("validation", "test")
         }
-        tuning, test = (told_by_neighbours(self.words, some) for some in rows.values())
+        tuning, test = (
+            spelled_words.told_by_neighbours(self.words, some) for some in rows.values()
+        )
         pairs = {name: self.ngrams[name].tuned(*tuning[name]) for name in test}
         kinds = {
             "": asked(model, self.batches("test")),
@@ -567,14 +488,14 @@ class Elmo:
         elmo.save_elmo(with_weights_of(model, self.backbone()), folder)
 
     def signatures(self) -> dict[str, Signature]:
-        numbers = word_numbers(self.words)
+        numbers = spelled_words.word_numbers(self.words)
         few = next(iter(self.batches("validation")))[0][:1]  # Its logits take megabytes.
         width = self.config.length
         few = tf.pad(few, [[0, 0], [0, width - tf.shape(few)[1]], [0, 0]])
         return {
             "serving_default": Signature(
                 inputs=(tf.TensorSpec((None,), tf.string, name="text"),),
-                preprocess=partial(read_words, self.config, numbers),
+                preprocess=partial(self.read, numbers),
                 postprocess=measure_words,
                 words={
                     "text": WORDS["text"],
@@ -593,6 +514,9 @@ class Elmo:
                 examples={"characters": few.numpy()},
             ),
         }
+
+    def read(self, numbers: tf.lookup.StaticHashTable, text: tf.Tensor) -> Prepared:
+        return Prepared(*spelled_words.encode_lines(numbers, text, self.config.length))
 
     def examples(self, documents: Sequence[plain_text.Document]) -> list[tuple[str, str]]:
         return [(line, "") for line in spread_lines(documents)]
@@ -636,79 +560,6 @@ class Elmo:
         return f"perplexity {answer['perplexity']:.4g}; least expected: {unexpected}"
 
 
-def num_words(rows: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.cast(rows[:, 1:-1] != pretraining.PADDING, tf.int32), 1)
-
-
-def spelled(config: Config, words: pretraining.SpelledWords, rows: tf.Tensor):
-    """Makes of numbers `(n, length + 2)` characters, the neighbours to tell and their weights."""
-    if not config.jit_compile:
-        # XLA compiles anew for each length.
-        rows = rows[:, : tf.reduce_max(num_words(rows)) + 2]
-    told = words.targets(rows)
-    labels = {name: labels for name, (labels, _) in told.items()}
-    weights = {name: weights for name, (_, weights) in told.items()}
-    return words.spell(rows[:, 1:-1]), labels, weights
-
-
-def told_by_neighbours(
-    words: pretraining.SpelledWords, rows: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Gives, in both directions, each word that is told and the neighbour before it."""
-    contexts = np.asarray(words.known(rows[:, 1:-1]))
-    found = {}
-    for name, (labels, weights) in words.targets(rows).items():
-        real = np.asarray(weights) > 0
-        found[name] = (contexts[real], np.asarray(labels)[real])
-    return found
-
-
-def word_numbers(words: pretraining.SpelledWords) -> tf.lookup.StaticHashTable:
-    known = words.vocabulary[pretraining.NUM_MARKS :]
-    numbers = tf.range(len(known)) + pretraining.NUM_MARKS
-    pairs = tf.lookup.KeyValueTensorInitializer(tf.constant(known, tf.string), numbers)
-    return tf.lookup.StaticHashTable(pairs, pretraining.PADDING)
-
-
-def read_words(config: Config, numbers: tf.lookup.StaticHashTable, text: tf.Tensor) -> Prepared:
-    """Spells the words of texts `(n,)`; the places are the words and their numbers."""
-    words, _, _ = tokens.words_with_offsets(text)
-    words = words[:, : config.length - 2]
-    characters = tokens.Characters().encode_words(words)
-    known = words.with_values(numbers.lookup(words.values))
-    edge = tf.ones((tf.size(text), 1), tf.int32)
-    line = tf.concat([edge * pretraining.BEGIN, known, edge * pretraining.END], 1)
-    return Prepared(characters, {"words": words.to_tensor(), "line": line.to_tensor(-1)})
-
-
-def measure_words(logits: dict[str, tf.Tensor], places: dict[str, tf.Tensor]):
-    """Computes perplexity `(n,)` and the log-probabilities of words `(n, words)`."""
-    line = places["line"]  # begin, words, end; -1 behind
-    real = tf.cast(line >= 0, tf.float32)
-
-    def logs(direction, told):
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(told, 0), direction)
-        return -losses
-
-    # Of the words and the end from those before them, of the begin and the words from those after.
-    forward = logs(logits["forward"][:, :-1], line[:, 1:]) * real[:, 1:]
-    backward = logs(logits["backward"][:, 1:], line[:, :-1]) * real[:, 1:]
-    total = tf.reduce_sum(forward + backward, 1)
-    count = 2 * tf.reduce_sum(real[:, 1:], 1)
-    is_word = tf.strings.length(places["words"]) > 0
-    each = (forward[:, :-1] + backward[:, 1:]) / 2
-    return {
-        "perplexity": tf.exp(-total / count),
-        "words": places["words"],
-        "log_probabilities": tf.where(is_word, each, 0.0),
-    }
-
-
-def least_expected(words: Sequence[bytes], logs: Sequence[float]) -> str:
-    order = np.argsort(np.where([bool(word) for word in words], logs, np.inf), kind="stable")[:3]
-    return ", ".join(f"{words[i].decode()} {np.exp(logs[i]):.1e}" for i in order if words[i])
-
-
 def shortened(text: str) -> str:
     words = text.split(" ")
     return " ".join(words[: 2 * AROUND]) + (" …" if len(words) > 2 * AROUND else "")
@@ -719,24 +570,6 @@ def spread_lines(documents: Sequence[plain_text.Document]) -> list[str]:
     lines = [line for document in documents for line in document if len(line.split()) > 8]
     lines = lines or [line for document in documents for line in document]
     return lines[:: max(1, len(lines) // SHOWN)][:SHOWN]
-
-
-def asked(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]:
-    """Asks a network; gives of each output the guesses at the labels whose weight is not 0."""
-
-    @partial(tf.function, reduce_retracing=True, autograph=False)
-    def ask(features, labels, weights):
-        answer = model(features, training=False)
-        found = {}
-        for name, true in labels.items():
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(true, answer[name])
-            hits = tf.argmax(answer[name], -1, true.dtype) == true
-            found[name] = tuple(part[weights[name] > 0] for part in (losses, hits))
-        return found
-
-    parts = [ask(*batch) for batch in batches]
-    joined = tf.nest.map_structure(lambda *chunks: np.concatenate(chunks), *parts)
-    return {name: Guesses(*found) for name, found in joined.items()}
 
 
 def named(prefix: str, guesses: Guesses) -> dict[str, float]:
@@ -809,7 +642,6 @@ def export_model(
 def report_run(
     config, data: plain_text.PlainTexts, task: Bert | Elmo, model, scores, history, seconds
 ) -> Path:
-    speeds = history.get("examples_per_second", [])
     return write_run(
         config.out,
         Run(
@@ -820,14 +652,16 @@ def report_run(
             scores=scores,
             num_test=len(task.rows["test"]),
             history=history,
-            facts={
-                "parameters": f"{model.count_params():,}",
-                "vocabulary": f"{task.vocabulary_size:,}",
-                "training rows": f"{len(task.rows['train']):,}",
-                "epochs": len(history["loss"]),
-                "wall time": f"{seconds:.0f} s",
-                "training rows per second": f"{np.median(speeds):.1f}",
-            },
+            facts=run_facts(
+                model,
+                history,
+                seconds,
+                "rows",
+                **{
+                    "vocabulary": f"{task.vocabulary_size:,}",
+                    "training rows": f"{len(task.rows['train']):,}",
+                },
+            ),
             tables=[task.score_table(scores), task.example_table(model, data.test)],
         ),
     )

@@ -1,7 +1,7 @@
 """Documents of plain text: user files, TensorFlow Datasets or a built-in sample."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from data.sources import (
     left_out,
     tfds_builder,
     tfds_splits,
+    watched,
 )
 from data.text_files import not_utf8, read_text, split_files
 
@@ -102,6 +103,13 @@ def documents(lines: Iterable[str]) -> Iterator[Document]:
             document.append(line)
     if document:
         yield tuple(document)
+
+
+def chunks(documents: Sequence[Document], size: int = 1024) -> Iterator[list[str]]:
+    """Gives all lines in groups of `size`, to be split at once, and shows how far it has come."""
+    lines = [line for document in documents for line in document]
+    groups = [lines[place : place + size] for place in range(0, len(lines), size)]
+    yield from watched(groups, len(lines), "Splitting lines")
 
 
 def _divided(

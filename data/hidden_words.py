@@ -1,11 +1,10 @@
-"""What language models are pretrained on: pairs of segments with words hidden, and words in a row.
+"""What BERT is pretrained on: pairs of segments with words hidden.
 
-Documents become arrays of numbers once; what is hidden from BERT is drawn anew for each batch.
+Documents become arrays of numbers once; what is hidden is drawn anew for each batch.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data.plain_text import Document
-from data.sources import BadData, Fault, watched
-from data.tokens import SPECIAL_TOKENS, Characters, WordPieces, words_with_offsets
+from data.plain_text import Document, chunks
+from data.sources import BadData, Fault
+from data.tokens import SPECIAL_TOKENS, WordPieces, words_with_offsets
 
 SHORT_ROWS = 0.1
 """Share of the pairs that are made shorter than a row, so that short texts are known too."""
@@ -23,15 +22,12 @@ SHORT_ROWS = 0.1
 HIDDEN = 0.15
 """Share of the pieces that BERT has to tell; of these 80 % become [MASK], 10 % any piece."""
 
-CHUNK = 1024
-"""Lines that are split at once."""
-
 _SENTENCE_ENDS = ". ! ? \u3002 \uff01 \uff1f"
 
-PADDING, BEGIN, END = 0, 1, 2
-"""Numbers of what is no word: padding, and what ELMo reads at both ends of a line."""
+MASK = "[MASK]"
 
-NUM_MARKS = 3
+AROUND = 20
+"""Words that are shown on each side of a gap."""
 
 
 class PieceDocument(NamedTuple):
@@ -81,7 +77,7 @@ def piece_documents(pieces: WordPieces, documents: Sequence[Document]) -> list[P
     A sentence ends at the end of a line and behind a full stop, exclamation or question mark.
     """
     ids, counts = [], []
-    for chunk in _chunks(documents):
+    for chunk in chunks(documents):
         found = pieces.ids(tf.constant(chunk))
         ids.append(found.values.numpy())
         counts.append(found.row_lengths().numpy())
@@ -96,12 +92,6 @@ def piece_documents(pieces: WordPieces, documents: Sequence[Document]) -> list[P
         for begin, end in pairwise(edges)
         if end > begin
     ]
-
-
-def _chunks(documents: Sequence[Document]) -> Iterator[list[str]]:
-    lines = [line for document in documents for line in document]
-    chunks = [lines[place : place + CHUNK] for place in range(0, len(lines), CHUNK)]
-    yield from watched(chunks, len(lines), "Splitting lines")
 
 
 def sentence_pairs(
@@ -275,126 +265,70 @@ def _share(count: Any) -> Any:
     return tf.maximum(rounded, 1)
 
 
-@dataclass(frozen=True)
-class SpelledWords:
-    """The words of a text as numbers, and as the characters that ELMo reads.
-
-    Number 0 is padding, 1 and 2 are the begin and the end of a line; words follow, those that are
-    commonest in training first. The first `vocabulary_size` numbers are what ELMo tells words by:
-    there 0 stands for all other words.
-
-    Args:
-        names: The words in UTF-8, from number 3 on.
-        characters: int32 `(3 + words, 50)`, from `Characters`.
-        vocabulary_size: Numbers that ELMo tells apart.
-    """
-
-    names: tuple[bytes, ...]
-    characters: tf.Tensor
-    vocabulary_size: int
-
-    @property
-    def vocabulary(self) -> list[str]:
-        """The name of each number below `vocabulary_size`."""
-        named = self.names[: self.vocabulary_size - NUM_MARKS]
-        return ["<unk>", "<S>", "</S>", *(name.decode() for name in named)]
-
-    def spell(self, rows: tf.Tensor) -> tf.Tensor:
-        """Spells numbers int32 `(n, words)`; int32 `(n, words, 50)`."""
-        return tf.gather(self.characters, rows)
-
-    def targets(self, rows: Any) -> dict[str, tuple[Any, Any]]:
-        """Says what is to be told by the words of rows.
-
-        Args:
-            rows: Numbers int32 `(n, words + 2)` from `word_rows`.
-
-        Returns:
-            `forward`, the next words, and `backward`, the words before: numbers below
-            `vocabulary_size` int32 `(n, words)` and their weights float32, 0 where there is no such
-            word. The begin of a line after an end is no news, nor is the end before a begin.
-        """
-        before, words, after = rows[:, :-2], rows[:, 1:-1], rows[:, 2:]
-
-        def told(neighbours, no_news):
-            counts = (words != PADDING) & (neighbours != PADDING) & (neighbours != no_news)
-            return self.known(neighbours), tf.cast(counts, tf.float32)
-
-        return {"forward": told(after, BEGIN), "backward": told(before, END)}
-
-    def known(self, numbers: Any) -> tf.Tensor:
-        """Makes 0 of the words that are not in the vocabulary."""
-        return tf.where(numbers < self.vocabulary_size, numbers, PADDING)
+def labelled(hider: WordHider, features, goes_on, seed):
+    hidden, true, weights = hider.hide(features, seed)
+    labels = {"masked_words": true, "next_sentence": goes_on}
+    ones = tf.ones_like(goes_on, tf.float32)
+    return hidden, labels, {"masked_words": weights, "next_sentence": ones}
 
 
-def spelled_documents(
-    splits: Mapping[str, Sequence[Document]], vocabulary_size: int
-) -> tuple[SpelledWords, dict[str, list[np.ndarray]]]:
-    """Splits documents into words and numbers these.
+def hidden_once(pieces: WordPieces, rows: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+    """Hides words of texts to measure by: always the same, so that scores can be compared."""
+    hider = WordHider(pieces)
 
-    Args:
-        splits: Documents; those of `train` come first, and the vocabulary is counted in them.
-        vocabulary_size: Most numbers that ELMo tells apart, marks included.
+    def hide(number, row):
+        row_seed = tf.stack([tf.constant(seed, tf.int64), number])
+        features, goes_on = tf.nest.map_structure(lambda part: part[None], row)
+        hidden, *told = labelled(hider, features, goes_on, row_seed)
+        return tf.nest.map_structure(lambda part: part[0], (hidden, tuple(told)))
+
+    return rows.enumerate().map(hide, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def encode_gaps(
+    pieces: WordPieces, text: tf.Tensor, length: int
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Encodes texts `(n,)` as `[CLS] text [SEP]`, with the places of [MASK] in them.
 
     Returns:
-        The words, and of each split its documents, int32 `(words,)`: each line between 1 and 2.
+        Features `(n, tokens)`, with `mask_positions` `(n, gaps)`, of which each text has as many as
+        the one with most gaps, and at least one; and which of them are gaps, bool `(n, gaps)`.
     """
-    numbers: dict[bytes, int] = {}
-    found = {split: _numbered(documents, numbers) for split, documents in splits.items()}
-    in_training = np.concatenate(found["train"])
-    counts = np.bincount(in_training, minlength=NUM_MARKS + len(numbers))[NUM_MARKS:]
-    order = np.argsort(-counts, kind="stable")
-    renumbered = np.arange(NUM_MARKS + len(numbers), dtype="int32")
-    renumbered[order + NUM_MARKS] = np.arange(len(order)) + NUM_MARKS
-    unsorted = list(numbers)
-    names = tuple(unsorted[place] for place in order)
-    known = min(vocabulary_size, NUM_MARKS + int((counts > 0).sum()))
-    documents = {
-        split: [renumbered[document] for document in some] for split, some in found.items()
+    parts = tf.strings.split(text, MASK)  # (n, (parts))
+    ids = parts.with_values(pieces.ids(parts.values))  # (n, (parts), (pieces))
+    gap = parts.with_values(tf.fill((tf.size(parts.values), 1), pieces.mask_id))
+    line = tf.concat([ids, gap], 2).merge_dims(1, 2)
+    # Behind the last part there is no gap.
+    line = line[:, :-1][:, : length - 2]
+    edge = tf.ones((tf.size(text), 1), tf.int32)
+    line = tf.concat([edge * pieces.start_id, line, edge * pieces.end_id], 1)
+    token_ids = line.to_tensor(pieces.pad_id)
+    is_gap = token_ids == pieces.mask_id
+    places = tf.broadcast_to(tf.range(tf.shape(token_ids)[1])[None], tf.shape(token_ids))
+    found = tf.ragged.boolean_mask(places, is_gap)
+    # A column at least, for texts without gaps.
+    most = tf.maximum(tf.reduce_max(found.row_lengths()), 1)
+    features = {
+        "token_ids": token_ids,
+        "segment_ids": tf.zeros_like(token_ids),
+        "padding_mask": tf.ones_like(line).to_tensor(),
+        "mask_positions": found.to_tensor(0, shape=tf.stack([-1, most])),
     }
-    return SpelledWords(names, _spelled(names), known), documents
+    return features, tf.sequence_mask(found.row_lengths(), most)
 
 
-def _numbered(documents: Sequence[Document], numbers: dict[bytes, int]) -> list[np.ndarray]:
-    """Splits the lines of documents into words, and numbers those that are new."""
-    flat, counts = [], []
-    for chunk in _chunks(documents):
-        words, _, _ = words_with_offsets(tf.constant(chunk))
-        found = [
-            numbers.setdefault(word, NUM_MARKS + len(numbers)) for word in words.values.numpy()
-        ]
-        inner = words.with_values(tf.constant(found, tf.int32))
-        edges = tf.ones((len(chunk), 1), tf.int32)
-        lines = tf.concat([BEGIN * edges, inner, END * edges], 1)
-        flat.append(lines.values.numpy())
-        counts.append(lines.row_lengths().numpy())
-    line_ends = np.cumsum(np.concatenate(counts))
-    last_lines = np.cumsum([len(document) for document in documents]) - 1
-    return np.split(np.concatenate(flat), line_ends[last_lines[:-1]])
-
-
-def _spelled(names: Sequence[bytes]) -> tf.Tensor:
-    flat = tf.constant(list(names), tf.string, (len(names),))
-    line = tf.RaggedTensor.from_row_lengths(flat, [len(names)])
-    spelled = Characters().encode_words(line)[0]  # begin, words, end
-    return tf.concat([tf.zeros_like(spelled[:1]), spelled[:1], spelled[-1:], spelled[1:-1]], 0)
-
-
-def word_rows(documents: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """Cuts documents into rows of words that follow each other.
-
-    Args:
-        documents: From `spelled_documents`.
-        length: Words of a row, begins and ends of lines included; at least 1.
-
-    Returns:
-        int32 `(rows, length + 2)`: before and after the words of a row one that is only to be
-        told; 0 outside of the document.
-    """
-    rows = []
-    for document in documents:
-        count = -(-len(document) // length)
-        padded = np.pad(document, (1, count * length - len(document) + 1))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, length + 2)
-        rows.append(windows[::length])
-    return np.concatenate(rows)
+def with_gap(pieces: WordPieces, line: str, random: np.random.Generator) -> tuple[str, str] | None:
+    """Puts a gap in the place of a word that is a single piece, and shows some words around it."""
+    words, begins, ends = (part[0] for part in words_with_offsets(tf.constant([line])))
+    counts = pieces.ids(words).row_lengths().numpy()
+    names = [word.decode() for word in words.numpy()]
+    able = [i for i, name in enumerate(names) if name.isalpha() and counts[i] == 1]
+    able = [i for i in able if pieces.ids(words[i : i + 1]).values[0] != pieces.unknown_id]
+    if not able:
+        return None
+    chosen = int(random.choice(able))
+    begin, end = int(begins[chosen]), int(ends[chosen])
+    first, last = max(0, chosen - AROUND), min(len(names), chosen + AROUND + 1) - 1
+    text = line.encode()
+    shown = text[int(begins[first]) : begin] + MASK.encode() + text[end : int(ends[last])]
+    return shown.decode(), names[chosen]

@@ -5,16 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.pretraining import (
-    WordHider,
-    piece_documents,
-    read_vocabulary,
-    sentence_pairs,
-    spelled_documents,
-    word_rows,
-)
+from data.hidden_words import WordHider, piece_documents, read_vocabulary, sentence_pairs
 from data.sources import BadData
-from data.tokens import SPECIAL_TOKENS, Characters, WordPieces
+from data.tokens import SPECIAL_TOKENS, WordPieces
 
 PER_DOCUMENT = 40
 """Words of a document: the first is w0 to w39, with w40 begins the second."""
@@ -198,52 +191,3 @@ def test_a_vocabulary_that_is_none_is_refused(content, message, tmp_path):
         path.write_text(content)
     with pytest.raises(BadData, match=message):
         read_vocabulary(path)
-
-
-TEXTS = {"train": [("to be or", "be"), ("to be",)], "test": [("be new !",)]}
-
-
-def test_words_are_numbered_by_how_common_they_are_in_training():
-    words, documents = spelled_documents(TEXTS, 100)
-    assert words.names == (b"be", b"to", b"or", b"new", b"!")
-    # be and to and or are known; new and ! were not in training.
-    assert words.vocabulary == ["<unk>", "<S>", "</S>", "be", "to", "or"]
-    assert [document.tolist() for document in documents["train"]] == [
-        [1, 4, 3, 5, 2, 1, 3, 2],
-        [1, 4, 3, 2],
-    ]
-    assert documents["test"][0].tolist() == [1, 3, 6, 7, 2]
-    assert spelled_documents(TEXTS, 5)[0].vocabulary == ["<unk>", "<S>", "</S>", "be", "to"]
-
-
-def test_words_are_spelled_as_characters_spells_sentences():
-    words, documents = spelled_documents(TEXTS, 100)
-    row = np.append(documents["test"][0], 0)[None]
-    wanted = Characters().encode_words(tf.ragged.constant([["be", "new", "!"]]))
-    np.testing.assert_array_equal(words.spell(row)[:, :-1], wanted)
-    assert not words.spell(row).numpy()[:, -1].any()
-
-
-def test_rows_of_words_follow_each_other_with_their_neighbours():
-    _, documents = spelled_documents(TEXTS, 100)
-    rows = word_rows(documents["train"], 3)
-    assert rows.tolist() == [
-        [0, 1, 4, 3, 5],
-        [3, 5, 2, 1, 3],
-        [1, 3, 2, 0, 0],
-        [0, 1, 4, 3, 2],
-        [3, 2, 0, 0, 0],
-    ]
-
-
-def test_words_and_the_ends_of_lines_are_told_once_in_each_direction():
-    words, documents = spelled_documents(TEXTS, 5)
-    for length in (2, 3, 20):
-        rows = word_rows(documents["train"], length)
-        targets = words.targets(rows)
-        forward, backward = ([np.asarray(part) for part in targets[name]] for name in targets)
-        assert list(targets) == ["forward", "backward"]
-        # to be or </S> be </S>, to be </S>; 0 is a word that is not in the vocabulary.
-        assert forward[0][forward[1] > 0].tolist() == [4, 3, 0, 2, 3, 2, 4, 3, 2]
-        # <S> to be or <S> be, <S> to be
-        assert backward[0][backward[1] > 0].tolist() == [1, 4, 3, 0, 1, 3, 1, 4, 3]
