@@ -427,8 +427,7 @@ def tokenizing(config: Config, given: Setting) -> None:
     lines = [texts[0].decode() for texts, _ in examples.as_numpy_iterator()]
     chunks = [lines[begin : begin + CHUNK] for begin in range(0, len(lines), CHUNK)]
     pieces = tokens.WordPieces.from_preset(PRESET)
-    # The texts of training are prepared one by one, those that a server gets all at once.
-    prepared = examples.map(partial(app.prepare_one, given.reader), tf.data.AUTOTUNE)
+    prepared = app.encoded(given.reader, examples)
     theirs = Tokenizer.from_file(str(PRESET / "tokenizer.json"))
     theirs.enable_truncation(config.length)
     theirs.enable_padding(length=config.length)

@@ -3,6 +3,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from training.optimizers import (
     ADAMW_DECAY,
@@ -47,6 +48,39 @@ def test_adamw_alone_decays_by_default():
         made = optimizer(name, learning_rate=0.5)
         made.apply([np.zeros((1, 1)), np.zeros(1)], layer.trainable_variables)
         assert layer.kernel.numpy().item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_takes_the_steps_of_keras(name):
+    def trained(made) -> list[np.ndarray]:
+        kernel = keras.Variable(np.linspace(-1, 1, 12).reshape(4, 3), name="kernel")
+        bias = keras.Variable(np.zeros(3), name="bias")
+        random = np.random.default_rng(0)
+        for _ in range(20):
+            made.apply([random.normal(size=v.shape) for v in (kernel, bias)], [kernel, bias])
+        return [np.asarray(v) for v in (kernel, bias, *made.variables)]
+
+    theirs = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name](0.01)
+    if name == "adamw":
+        theirs.weight_decay = 0.1
+        theirs.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    ours = optimizer(name, 0.01, weight_decay=0.1 if name == "adamw" else 0.0)
+    for mine, their in zip(trained(ours), trained(theirs), strict=True):
+        np.testing.assert_allclose(mine, their, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_row_of_an_embedding_that_is_looked_up_twice_gets_one_gradient(name):
+    def trained(gradient) -> np.ndarray:
+        made, rows = optimizer(name, 0.1), keras.Variable(np.ones((3, 1)))
+        for _ in range(2):
+            made.apply([gradient], [rows])
+        return np.asarray(rows)
+
+    # Row 0 twice, with 1 and with 3, and row 2.
+    slices = tf.IndexedSlices(tf.constant([[1.0], [3.0], [2.0]]), [0, 0, 2], tf.constant([3, 1]))
+    whole = tf.constant([[4.0], [0.0], [2.0]])
+    np.testing.assert_allclose(trained(slices), trained(whole), rtol=1e-6)
 
 
 def test_second_step_of_momentum_and_nesterov_by_hand():
