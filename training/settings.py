@@ -59,7 +59,8 @@ class Settings:
     strategy: Strategy = "none"
     """Devices to train on: `mirrored`: all GPUs; `multi_worker`: the processes in TF_CONFIG."""
     jit_compile: bool = False
-    """Compile the training step with XLA: often faster on GPUs, seldom on CPUs."""
+    """Compile the training step with XLA: often faster on GPUs. On CPUs, where operations are
+    deterministic, Keras does not and warns."""
     resume: bool = False
     """Insist on continuing an interrupted run. Without it a run continues where it finds one."""
     checkpoint_every: int | None = None
