@@ -13,22 +13,33 @@ MOST_WORDS = 5
 """Words that are put in a gap, the likeliest."""
 
 
-# Losses are means over what is told: where nothing is, weights are 0.
 def cross_entropy() -> keras.losses.Loss:
+    """Returns the mean loss over what is told, in nats: where nothing is, weights are 0."""
     return keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="mean_with_sample_weight"
     )
 
 
 def begun_at(model: keras.Model, layer: str, shares: np.ndarray) -> keras.Model:
-    """Lets a network answer the shares of words at first, which else it learns in many steps."""
+    """Lets a network answer the shares of words at first, which else it learns in many steps.
+
+    Args:
+        model: Built, with a bias of the size of the vocabulary in the named layer, which is set.
+        layer: Name of the layer that makes the logits of words.
+        shares: Probability of each word `(vocabulary,)`, each above 0.
+    """
     (bias,) = (w for w in model.get_layer(layer).weights if w.shape == shares.shape)
     bias.assign(np.log(shares))
     return model
 
 
 def asked(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]:
-    """Asks a network; gives of each output the guesses at the labels whose weight is not 0."""
+    """Asks a network; gives of each output the guesses at the labels whose weight is not 0.
+
+    Args:
+        model: From features to logits by name, `(..., vocabulary)`.
+        batches: Features, labels by name `(...)`, and their weights.
+    """
 
     @partial(tf.function, reduce_retracing=True, autograph=False)
     def ask(features, labels, weights):
@@ -46,7 +57,16 @@ def asked(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]:
 
 
 def fill_gaps(names: tf.Tensor, logits: dict[str, tf.Tensor], is_gap: tf.Tensor):
-    """Names the likeliest pieces for each gap, `(n, gaps, 5)`."""
+    """Names the likeliest pieces for each gap.
+
+    Args:
+        names: All pieces, strings `(vocabulary,)`.
+        logits: `masked_words` `(n, gaps, vocabulary)`.
+        is_gap: Which of the gaps there are, bool `(n, gaps)`.
+
+    Returns:
+        `words` and their probabilities `scores`, `(n, gaps, 5)`, "" and 0 where there is no gap.
+    """
     most = min(MOST_WORDS, names.shape[0])
     scores, ids = tf.math.top_k(tf.nn.softmax(logits["masked_words"]), most)
     real = is_gap[:, :, None]
@@ -57,7 +77,16 @@ def fill_gaps(names: tf.Tensor, logits: dict[str, tf.Tensor], is_gap: tf.Tensor)
 
 
 def measure_words(logits: dict[str, tf.Tensor], places: dict[str, tf.Tensor]):
-    """Computes perplexity `(n,)` and the log-probabilities of words `(n, words)`."""
+    """Computes how likely texts are, `perplexity = exp(-mean log p)` over both directions.
+
+    Args:
+        logits: `forward` and `backward` of ELMo, `(n, words + 2, vocabulary)`.
+        places: `words` `(n, words)` and `line` `(n, words + 2)`, from `spelled_words.encode_lines`.
+
+    Returns:
+        `perplexity` `(n,)`, the `words`, and of each in nats `log_probabilities` `(n, words)`, the
+        mean of the two directions.
+    """
     line = places["line"]  # begin, words, end; -1 behind
     real = tf.cast(line >= 0, tf.float32)
 
@@ -80,5 +109,6 @@ def measure_words(logits: dict[str, tf.Tensor], places: dict[str, tf.Tensor]):
 
 
 def least_expected(words: Sequence[bytes], logs: Sequence[float]) -> str:
+    """Names the three words of a text with the lowest log-probabilities, and these as shares."""
     order = np.argsort(np.where([bool(word) for word in words], logs, np.inf), kind="stable")[:3]
     return ", ".join(f"{words[i].decode()} {np.exp(logs[i]):.1e}" for i in order if words[i])
