@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.hidden_words import WordHider, piece_documents, read_vocabulary, sentence_pairs
+from data.hidden_words import (
+    WordHider,
+    encode_gaps,
+    piece_documents,
+    read_vocabulary,
+    sentence_pairs,
+    with_gap,
+)
 from data.sources import BadData
 from data.tokens import SPECIAL_TOKENS, WordPieces
 
@@ -169,6 +176,41 @@ def test_the_batches_of_a_data_set_keep_their_shape(pieces):
     features, true, weights = hidden.element_spec
     assert features["mask_positions"].shape == true.shape == weights.shape == (4, 6)
     assert features["token_ids"].shape == (4, 40)
+
+
+def test_gaps_of_texts_are_found_wherever_they_stand(pieces):
+    texts = ["[MASK] w1 [MASK]", "w2", "", "w3[MASK]w4 w5 w6 w7 [MASK]"]
+    features, is_gap = encode_gaps(pieces, tf.constant(texts), 7)
+    # 2 is [CLS], 3 is [SEP], 4 is [MASK], w1 is 8; of the last text the end is cut off.
+    assert features["token_ids"].numpy().tolist() == [
+        [2, 4, 8, 4, 3, 0, 0],
+        [2, 9, 3, 0, 0, 0, 0],
+        [2, 3, 0, 0, 0, 0, 0],
+        [2, 10, 4, 11, 12, 13, 3],
+    ]
+    np.testing.assert_array_equal(features["padding_mask"], features["token_ids"].numpy() > 0)
+    assert not features["segment_ids"].numpy().any()
+    assert features["mask_positions"].numpy().tolist() == [[1, 3], [0, 0], [0, 0], [2, 0]]
+    assert is_gap.numpy().tolist() == [[True, True], [False] * 2, [False] * 2, [True, False]]
+
+
+def test_texts_without_gaps_have_a_place_for_one(pieces):
+    features, is_gap = encode_gaps(pieces, tf.constant(["w1", ""]), 7)
+    assert features["mask_positions"].numpy().tolist() == [[0], [0]]
+    assert not is_gap.numpy().any()
+
+
+def test_a_gap_is_put_in_the_place_of_a_known_word_of_letters():
+    vocabulary = [*SPECIAL_TOKENS, "are", "un", "##seen", "1", "."]
+    known = WordPieces(keras_hub.models.BertTokenizer(vocabulary))
+    random = np.random.default_rng(0)
+    # unseen is two pieces, 1 and the mark are no letters, strange is not known.
+    line = "1 unseen  strange é are, unseen ."
+    assert with_gap(known, line, random) == ("1 unseen  strange é [MASK], unseen .", "are")
+    assert with_gap(known, "unseen 1 strange", random) is None
+    far = " ".join(["unseen"] * 30 + ["are"] + ["unseen"] * 30)
+    around = " ".join(["unseen"] * 20 + ["[MASK]"] + ["unseen"] * 20)
+    assert with_gap(known, far, random) == (around, "are")
 
 
 def test_a_vocabulary_is_read_line_by_line(tmp_path):

@@ -83,6 +83,22 @@ def test_a_row_of_an_embedding_that_is_looked_up_twice_gets_one_gradient(name):
     np.testing.assert_allclose(trained(slices), trained(whole), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop"])
+def test_devices_together_train_an_embedding_as_one_does(name):
+    def trained(strategy) -> np.ndarray:
+        with strategy.scope():
+            table = keras.layers.Embedding(3, 2, embeddings_initializer="ones")
+            model = keras.Sequential([keras.Input((4,), dtype="int32"), table])
+            model.compile(optimizer(name, 0.1), loss="mse")
+        ids = np.array([[0, 0, 0, 2], [0, 1, 0, 0]], "int32")
+        target = np.arange(16.0).reshape(2, 4, 2)
+        model.fit(ids, target, batch_size=2, epochs=3, shuffle=False, verbose=0)
+        return np.asarray(table.embeddings)
+
+    together = trained(tf.distribute.MirroredStrategy(["CPU:0"]))
+    np.testing.assert_allclose(together, trained(tf.distribute.get_strategy()), rtol=1e-5)
+
+
 def test_second_step_of_momentum_and_nesterov_by_hand():
     # v = 0.9 v - 0.1 g; momentum: w += v; nesterov: w += 0.9 v - 0.1 g, both with g = 1.
     expected = {"sgd": -0.2, "momentum": -0.1 - 0.19, "nesterov": -0.19 - (0.171 + 0.1)}
