@@ -223,13 +223,7 @@ class Bert:
         _, _, size = config.model.partition("_")
         if size:
             return bert.bert_backbone(size, self.vocabulary_size, config.length, config.dropout)
-        encoder = bert.pretrained_backbone(config.preset)
-        if config.length > encoder.max_sequence_length:
-            raise ValueError(
-                f"`length` must be at most {encoder.max_sequence_length}, the tokens that the "
-                f"preset can read. Received: length={config.length}"
-            )
-        return encoder
+        return bert.pretrained_backbone(config.preset, config.length)
 
     def train_batches(self, start: int) -> tf.data.Dataset:
         return training_batches(

@@ -258,12 +258,7 @@ def build(config: Config, pieces: tokens.WordPieces) -> keras.Model:
         vocabulary_size = pieces.vocabulary_size
         encoder = bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
     else:
-        encoder = bert.pretrained_backbone(config.preset)
-    if config.length > encoder.max_sequence_length:
-        raise ValueError(
-            f"`length` must be at most {encoder.max_sequence_length}, the tokens that the preset "
-            f"can read. Received: length={config.length}"
-        )
+        encoder = bert.pretrained_backbone(config.preset, config.length)
     return bert.bert_span(encoder)
 
 

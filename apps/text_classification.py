@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -75,6 +75,9 @@ class Config(ClassifierSettings):
     """Column of the second text; None for the usual names, if there are two."""
     label_column: str | None = None
     """Column of the class; None for the usual names."""
+    out_of_scope: str | None = None
+    """Split of TensorFlow Datasets with texts of none of the classes, to measure how many of them
+    are refused: test_oos of clinc_oos."""
     length: int = 128
     """Most tokens of an example, of ELMo words; what is longer is cut."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
@@ -151,6 +154,11 @@ def load(config: Config) -> text.Texts:
         label_column=config.label_column,
         skip_bad=config.skip_bad,
     )
+    if config.out_of_scope not in (None, *data.other):
+        raise ValueError(
+            f"`out_of_scope` must be one of the further splits, {', '.join(data.other) or 'none'}. "
+            f"Received: out_of_scope={config.out_of_scope!r}"
+        )
     what = "pairs of texts" if is_paired(data) else "texts"
     print(
         f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test "
@@ -258,29 +266,40 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
         encoder = (
             bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
             if size
-            else bert.pretrained_backbone(config.preset)
+            else bert.pretrained_backbone(config.preset, config.length)
         )
+        require_attention(config, encoder)
         return bert.bert_classifier(encoder, num_classes, pooling=config.pooling or "first")
     decoder = (
         gpt.gpt_backbone(size, vocabulary_size, config.length, config.dropout)
         if size
-        else gpt.pretrained_gpt(config.preset, vocabulary_size)
+        else gpt.pretrained_gpt(config.preset, vocabulary_size, config.length)
     )
     return gpt.gpt_classifier(decoder, num_classes, num_orders=2 if config.symmetric else 1)
 
 
+def require_attention(config: Config, encoder: Any) -> None:
+    """Raises `ValueError` unless BERT has the layer and the head that the report is to draw."""
+    layers, heads = encoder.num_layers, encoder.num_heads
+    if not -layers <= config.attention_layer < layers:
+        raise ValueError(
+            f"`attention_layer` must be in {-layers} to {layers - 1}, the layers of the network. "
+            f"Received: attention_layer={config.attention_layer}"
+        )
+    if config.attention_head is not None and not 0 <= config.attention_head < heads:
+        raise ValueError(
+            f"`attention_head` must be in 0 to {heads - 1}, the heads of the network. "
+            f"Received: attention_head={config.attention_head}"
+        )
+
+
 def refusals(config: Config, data: text.Texts, reader: Reader, model) -> dict[str, float]:
-    """Scores on texts of none of the classes, where the data has some for testing.
+    """Scores on texts of none of the classes, if the settings name some.
 
     A text is refused if its best class is less probable than the best classes of 95 % of the
     validation texts are.
     """
-    foreign = [
-        examples.filter(lambda texts, label: label < 0)
-        for name, examples in data.other.items()
-        if "test" in name
-    ]
-    if not foreign:
+    if config.out_of_scope is None:
         return {}
 
     def best(examples) -> np.ndarray:
@@ -288,19 +307,13 @@ def refusals(config: Config, data: text.Texts, reader: Reader, model) -> dict[st
         return evaluate(model, batches).probabilities.max(axis=-1)
 
     threshold = float(np.quantile(best(data.validation), 0.05))
-    refused = np.concatenate([best(counted(examples)) for examples in foreign]) < threshold
+    refused = best(data.other[config.out_of_scope]) < threshold
     accepted = best(data.test) >= threshold
     return {
         "out_of_scope_recall": float(refused.mean()),
         "in_scope_acceptance": float(accepted.mean()),
         "threshold": threshold,
     }
-
-
-def counted(examples: tf.data.Dataset) -> tf.data.Dataset:
-    """Gives a filtered dataset the number of its examples."""
-    number = int(examples.reduce(np.int64(0), lambda count, _: count + 1))
-    return examples.apply(tf.data.experimental.assert_cardinality(number))
 
 
 def export_model(

@@ -74,7 +74,9 @@ EXPERIMENTS: dict[str, Settings] = {
     "sst2_lstm": replace(GRU, data="DATA/sst2", model="lstm", epochs=6),
     "trec_gru": replace(GRU, data="tfds:trec", batch_size=16, dropout=0.6, pooling="max"),
     "trec_minilm": replace(MINILM, data="tfds:trec", epochs=4, length=32),
-    "clinc_minilm": replace(MINILM, data="tfds:clinc_oos", learning_rate=2e-4, length=32),
+    "clinc_minilm": replace(
+        MINILM, data="tfds:clinc_oos", learning_rate=2e-4, length=32, out_of_scope="test_oos"
+    ),
     "msrp_minilm": replace(MINILM, data="DATA/msrp", epochs=6, batch_size=16, length=96),
     "python_docs_tags": tags.Config(),
     "wnut17_lstm": tags.Config(data="DATA/wnut17", model="lstm"),

@@ -75,6 +75,9 @@ class Characters:
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Spells words that are to be tagged, in as many rows as each sentence needs.
 
+        They are split at marks as those of texts are, `U.S.` into `U`, `.`, `S` and `.`, and read
+        at their first parts.
+
         Args:
             words: Strings `(n, (words))`.
             length: Words of a row, its two ends included.
@@ -88,10 +91,12 @@ class Characters:
         size = length - 2
         stride = size // 2 if stride is None else stride
         require_room(length, size - stride, stride)
-        rows = windows(words.row_lengths(), size, size - stride)
-        features = self._packed([parts(words, rows)], length if fixed else None)
+        pieces = _split_at_marks(words.values)  # (all words, (parts))
+        line = words.with_values(pieces).merge_dims(1, 2)  # (n, (parts))
+        rows = windows(line.row_lengths(), size, size - stride)
+        features = self._packed([parts(line, rows)], length if fixed else None)
         width = tf.shape(features["characters"], tf.int64)[1]
-        return features, places_of_words(words, tf.ones_like(words.values, tf.int64), rows, width)
+        return features, places_of_words(words, pieces.row_lengths(), rows, width)
 
     def names(self, characters: np.ndarray) -> list[str]:
         """Reads the words `(words, word_length)` that were spelled; `<S>`, `</S>` for the ends."""
@@ -126,3 +131,13 @@ class Characters:
         letters = tf.pad(letters, [[0, 0], [1, 1]])
         marked = tf.where(places == 0, 259, tf.where(places < end, letters, 261))
         return tf.where(places == end, 260, marked)
+
+
+def _split_at_marks(words: tf.Tensor) -> tf.RaggedTensor:
+    """Splits words `(n,)` as those of texts are; a word of nothing but controls stays as it is."""
+    found, _, _ = words_with_offsets(words)
+    nothing = found.row_lengths() == 0
+    own = tf.RaggedTensor.from_row_lengths(
+        tf.boolean_mask(words, nothing), tf.cast(nothing, "int64")
+    )
+    return tf.concat([found, own], 1)

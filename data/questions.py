@@ -151,11 +151,16 @@ def _in_article(article: dict[str, Any]) -> list[Question]:
             str(asked["id"]),
             asked["question"].strip(),
             paragraph["context"],
-            tuple((answer["text"], int(answer["answer_start"])) for answer in asked["answers"]),
+            tuple(_answer(answer["text"], answer["answer_start"]) for answer in asked["answers"]),
         )
         for paragraph in article["paragraphs"]
         for asked in paragraph["qas"]
     ]
+
+
+def _answer(text: str, start: int) -> tuple[str, int]:
+    """Takes white space off the ends of an answer, which is no part of any word."""
+    return text.strip(), int(start) + len(text) - len(text.lstrip())
 
 
 def _checked(questions: Sequence[Question], place: str) -> tuple[list[Question], list[Fault]]:
@@ -206,5 +211,5 @@ def _of_row(row: dict[str, Any]) -> Question:
         row["id"].decode(),
         row["question"].decode().strip(),
         row["context"].decode(),
-        tuple((text.decode(), int(start)) for text, start in answers),
+        tuple(_answer(text.decode(), start) for text, start in answers),
     )

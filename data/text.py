@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ class Texts:
         classes: Name of each label.
         skipped: Bad examples that were left out.
         other: Likewise, further splits of TensorFlow Datasets by their names. The label of a text
-            that is of none of the classes, or has no label, is -1: on the out-of-scope splits of
-            clinc_oos a classifier can show how many such texts it refuses.
+            that is of none of the classes is -1: on the out-of-scope splits of clinc_oos a
+            classifier can show how many such texts it refuses.
     """
 
     train: tf.data.Dataset
@@ -138,7 +139,7 @@ def load(
         examples = [_Example(text, label, "", "", (text,)) for text, label in labeled]
         return _divided(data, examples, [], skip_bad)
     if data.startswith("tfds:"):
-        return _from_tfds(data.removeprefix("tfds:"), columns)
+        return _from_tfds(data.removeprefix("tfds:"), columns, skip_bad)
     path = existing(data, "a .csv, .tsv or .jsonl file, a folder", BUILT_IN)
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
         wanted = "a .csv, .tsv or .jsonl file, or a folder"
@@ -257,6 +258,7 @@ def _chosen(data: str, place: str, names: Sequence[str], columns: Columns) -> li
     pairs = [(known[a], known[b]) for a, b in PAIR_NAMES if a in known and b in known]
     if text is None and pair is None and pairs:
         text, pair = pairs[0]
+    known = {name: column for name, column in known.items() if column not in (pair, label)}
     text = text or first([*TEXT_NAMES, *(name for name, _ in PAIR_NAMES)])
     if text is None:
         raise bad("no known column of texts", f"{TEXT_NAMES[0]}, or one for --text-column")
@@ -309,6 +311,7 @@ def _from_cells(data: str, path: Path, columns: Columns) -> tuple[Rows, list[Fau
 def _comma_separated(data: str, name: str, text: str) -> list[tuple[int, list[str]]]:
     """Reads a CSV; returns the first line and the cells of each row."""
     lines, line = [], 0
+    csv.field_size_limit(sys.maxsize)  # Of its own accord it takes no longer text than 131,072.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:
@@ -349,7 +352,7 @@ def _header(
     raise BadData(data, [Fault(place, found, wanted, skippable=False)])
 
 
-def _from_tfds(name: str, columns: Columns) -> Texts:
+def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
@@ -357,9 +360,12 @@ def _from_tfds(name: str, columns: Columns) -> Texts:
     *text_names, label_name = _features(builder, columns)
     label_feature = features[label_name]
     named = isinstance(label_feature, tfds.features.ClassLabel)
-    unlabeled = _unlabeled(builder, label_name) if named else set()
-    splits = tfds_splits(builder, supervised=False, unusable=unlabeled)
-    others = set(builder.info.splits) - set(SPLITS) | unlabeled
+    withheld = _withheld(builder, label_name) if named else set()
+    splits = tfds_splits(builder, supervised=False, unusable=withheld)
+    skipped = 0
+    if named:
+        splits, faults = _labeled_rows(splits, label_name)
+        skipped = left_out(f"tfds:{name}", faults, skip_bad)
     classes = label_feature.names if named else _classes_of(name, splits, label_name)
 
     def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -376,9 +382,10 @@ def _from_tfds(name: str, columns: Columns) -> Texts:
     return Texts(
         **{split: examples(rows) for split, rows in splits.items()},
         classes=tuple(classes),
+        skipped=skipped,
         other={
             split: examples(builder.as_dataset(split=split, shuffle_files=False))
-            for split in sorted(others)
+            for split in sorted(set(builder.info.splits) - set(SPLITS))
         },
     )
 
@@ -412,10 +419,32 @@ def _features(builder: Any, columns: Columns) -> list[str]:
     return [*texts, label]
 
 
-def _unlabeled(builder: Any, label: str) -> set[str]:
+def _labels(rows: tf.data.Dataset, label: str) -> Iterator[np.ndarray]:
+    """Reads the labels of rows, many at once."""
+    return rows.map(lambda row: row[label]).batch(4096).as_numpy_iterator()
+
+
+def _withheld(builder: Any, label: str) -> set[str]:
     """Finds splits whose labels are kept back (all -1), as those of GLUE's test splits are."""
-    firsts = {split: builder.as_dataset(split=f"{split}[:1]") for split in builder.info.splits}
-    return {split for split, rows in firsts.items() if any(row[label] < 0 for row in rows)}
+    splits = {split: builder.as_dataset(split=split) for split in builder.info.splits}
+    return {
+        split for split, rows in splits.items() if all((n < 0).all() for n in _labels(rows, label))
+    }
+
+
+def _labeled_rows(
+    splits: dict[str, tf.data.Dataset], label: str
+) -> tuple[dict[str, tf.data.Dataset], list[Fault]]:
+    """Leaves out the rows whose label is -1, on which SNLI's annotators did not agree."""
+    labeled, faults = {}, []
+    for split, rows in splits.items():
+        missing = np.flatnonzero(np.concatenate(list(_labels(rows, label))) < 0)
+        faults += [Fault(f"{split} row {row}", "no label (-1)", "a class") for row in missing]
+        if len(missing):
+            number = tf.data.experimental.assert_cardinality(len(rows) - len(missing))
+            rows = rows.filter(lambda row: row[label] >= 0).apply(number)
+        labeled[split] = rows
+    return labeled, faults
 
 
 def _classes_of(name: str, splits: dict[str, tf.data.Dataset], label: str) -> Collection[str]:
@@ -425,11 +454,7 @@ def _classes_of(name: str, splits: dict[str, tf.data.Dataset], label: str) -> Co
         return value.decode() if isinstance(value, bytes) else str(value)
 
     labels = {
-        split: {
-            in_words(value)
-            for batch in rows.map(lambda row: row[label]).batch(4096).as_numpy_iterator()
-            for value in np.unique(batch)
-        }
+        split: {in_words(value) for batch in _labels(rows, label) for value in np.unique(batch)}
         for split, rows in splits.items()
     }
     unseen = sorted((labels["validation"] | labels["test"]) - labels["train"])

@@ -71,6 +71,7 @@ def _learned(counts: Counter[str], size: int) -> list[str]:
         lower_thresh=least,
         upper_thresh=max(64, 16 * least),
         num_iterations=2,
+        max_unique_chars=size,
     )
     # Letters stay, so that hardly a word is unknown.
     surplus = max(0, len(pieces) - size)

@@ -72,18 +72,34 @@ def bert_backbone(
     )
 
 
-def pretrained_backbone(preset: str) -> Any:
+def pretrained_backbone(preset: str, length: int = 1) -> Any:
     """Loads a BERT encoder.
 
     Args:
         preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
+        length: Tokens of a row that it has to be able to read.
 
     Returns:
         A `keras_hub.models.BertBackbone`, as `bert_backbone` does.
     """
     import keras_hub
 
-    return keras_hub.models.BertBackbone.from_preset(str(preset))
+    return able_to_read(length, keras_hub.models.BertBackbone.from_preset(str(preset)))
+
+
+def able_to_read(length: int, backbone: Any) -> Any:
+    """Returns a pretrained backbone, or raises `ValueError` if it has no places for so many tokens.
+
+    Args:
+        length: Tokens of a row.
+        backbone: A Transformer of KerasHub.
+    """
+    if length > backbone.max_sequence_length:
+        raise ValueError(
+            f"`length` must be at most {backbone.max_sequence_length}, the tokens that the preset "
+            f"can read. Received: length={length}"
+        )
+    return backbone
 
 
 def bert_classifier(

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from models.bert import able_to_read
+
 
 class GPTSize(NamedTuple):
     """Decoder layers, features of a token, attention heads; the MLP is four times as wide."""
@@ -72,20 +74,21 @@ def gpt_backbone(
     )
 
 
-def pretrained_gpt(preset: str, vocabulary_size: int | None = None) -> Any:
+def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int = 1) -> Any:
     """Loads a GPT-2, with room for the tokens that tasks need.
 
     Args:
         preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
         vocabulary_size: Tokens to know, such as `data.tokens.BytePairs.vocabulary_size`; those
             that the preset lacks begin as the mean of its embeddings. None for the preset's.
+        length: Tokens of a row that it has to be able to read.
 
     Returns:
         A `keras_hub.models.GPT2Backbone`, as `gpt_backbone` does.
     """
     import keras_hub
 
-    backbone = keras_hub.models.GPT2Backbone.from_preset(str(preset))
+    backbone = able_to_read(length, keras_hub.models.GPT2Backbone.from_preset(str(preset)))
     known = backbone.vocabulary_size
     if vocabulary_size in (None, known):
         return backbone

@@ -80,6 +80,7 @@ def _text(content: bytes) -> str:
 
 def _rows(file: Path, text: str, signature: Signature) -> Iterator[Example | tuple[str, str]]:
     """Yields an example a row, or why it is none; columns that are no inputs are left alone."""
+    csv.field_size_limit(sys.maxsize)  # Of its own accord it takes no longer text than 131,072.
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = set(reader.fieldnames or ())
     if missing := sorted(signature.inputs.keys() - signature.optional - columns):

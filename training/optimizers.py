@@ -39,7 +39,7 @@ LEARNING_RATES = {
 ADAMW_DECAY = 0.05
 """Weight decay of adamw where the user names none."""
 
-NOT_DECAYED = ("bias", "gamma", "beta", "position", "class_token")
+NOT_DECAYED = ("bias", "gamma", "beta", "gain", "shift", "position", "class_token")
 """Weights whose names hold one of these are no connection strengths: decay leaves them alone."""
 
 

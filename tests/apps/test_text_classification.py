@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -189,10 +190,25 @@ def test_texts_of_no_class_are_refused_by_a_threshold_from_validation(trained, c
     assert app.refusals(chosen, data, reader, model) == {}
     foreign = tf.data.Dataset.from_tensor_slices(([["number"], ["nothing"]], [-1, -1]))
     data.other["test_oos"] = foreign
-    found = app.refusals(chosen, data, reader, model)
+    found = app.refusals(replace(chosen, out_of_scope="test_oos"), data, reader, model)
     assert found["in_scope_acceptance"] > 0.8
     assert 0 < found["threshold"] < 1
     assert found["out_of_scope_recall"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention_layer": 1}, "`attention_layer` must be in -1 to 0"),
+        ({"attention_head": 2}, "`attention_head` must be in 0 to 1"),
+        ({"out_of_scope": "test_oos"}, "`out_of_scope` must be one of the further splits, none"),
+    ],
+)
+def test_what_the_network_and_the_data_lack_is_refused(changes, message, colours, tmp_path):
+    chosen = config(tmp_path, data=str(colours), model="bert_tiny", **PAIRS, **changes)
+    with pytest.raises(ValueError, match=message):
+        data = app.load(chosen)
+        app.build(chosen, data, app.make_reader(chosen, data))
 
 
 @pytest.mark.parametrize(

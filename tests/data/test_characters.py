@@ -59,6 +59,14 @@ def test_a_text_without_words_and_too_little_room():
         Characters().encode_rows(tf.ragged.constant([["a"]]), 6, stride=4)
 
 
+def test_words_with_marks_are_split_and_read_at_their_first_parts():
+    words = tf.ragged.constant([["the", "U.S.", "\x07", "", "@ada"], ["so"]])
+    features, places = Characters().encode_rows(words, 14)
+    names = Characters().names(features["characters"].numpy()[0])
+    assert names[:12] == ["<S>", "the", "U", ".", "S", ".", "\x07", "", "@", "ada", "</S>", ""]
+    assert places["first_piece"].numpy().tolist() == [[1, 2, 6, 7, 8], [15, -1, -1, -1, -1]]
+
+
 @pytest.mark.parametrize(("length", "stride", "fixed"), [(6, None, True), (5, 0, False)])
 def test_every_word_of_a_long_sentence_is_read_once(length, stride, fixed):
     sentences = [["a", "bc", "d"], [], [f"w{number}" for number in range(11)]]

@@ -105,6 +105,16 @@ def test_version_2_has_questions_without_answers_and_offsets_count_characters(tm
     assert impossible.answers == ()
 
 
+def test_white_space_around_an_answer_is_no_part_of_it(tmp_path):
+    path = tmp_path / "squad.json"
+    spaced = squad(*"abcdefghijklmnopqrst", answers=[{"text": " Oslo", "answer_start": 16}])
+    path.write_text(json.dumps(spaced))
+    answers = [one.answers for one in questions.load(str(path)).train if one.answers]
+    assert set(answers) == {(("Oslo", 17),)}
+    blank = squad(*"ab", answers=[{"text": " ", "answer_start": 16}])
+    assert "wanted an answer of some letters" in faults_of(path, blank)
+
+
 def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
     content = squad(*map(str, range(40)))
     bad = [

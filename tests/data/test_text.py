@@ -118,7 +118,20 @@ def test_tfds_pairs_are_found_and_a_test_split_without_labels_is_put_aside(store
     found = text.load("tfds:tiny")
     assert sizes(found) == [27, 5, 3] and found.classes == ("no", "yes")
     assert contents(found)["validation"][1] == (("a 1", "b 1"), "yes")
-    assert {int(label) for _, label in found.other["test"]} == {-1}
+    assert found.other == {}
+
+
+def test_tfds_rows_without_a_label_are_named_or_left_out(store):
+    import tensorflow_datasets as tfds
+
+    rows = [{"text": f"a {i}", "label": -1 if i in (0, 7) else i % 2} for i in range(30)]
+    label = tfds.features.ClassLabel(names=["no", "yes"])
+    store({"text": tfds.features.Text(), "label": label}, train=rows, validation=rows, test=rows)
+    with pytest.raises(BadData, match=r"6 faults(.|\n)*test row 7: found no label \(-1\)"):
+        text.load("tfds:tiny")
+    found = text.load("tfds:tiny", skip_bad=True)
+    assert sizes(found) == [28, 28, 28] and found.skipped == 6
+    assert contents(found)["test"][0] == (("a 1",), "yes")
 
 
 def test_tfds_label_that_train_lacks_is_named(store):
@@ -195,6 +208,26 @@ def test_columns_can_be_chosen_and_two_make_a_pair(tmp_path):
     columns = {"text_column": "title", "pair_column": "body", "label_column": "kind"}
     found = text.load(str(table), **columns)
     assert (("film 0", ROWS[0][0]), "0") in contents(found)["train"]
+
+
+def test_the_second_of_a_pair_or_the_label_is_not_the_text(tmp_path):
+    table = tmp_path / "films.tsv"
+    table.write_text(
+        lines([(f"film {i}", *row) for i, row in enumerate(ROWS)], ("a", "text", "label"))
+    )
+    assert "no known column of texts" in faults_of(table, pair_column="text")
+    found = text.load(str(table), text_column="a", pair_column="text")
+    assert (("film 0", ROWS[0][0]), "0") in contents(found)["train"]
+    table.write_text(lines([(*row, f"{row[0]}!") for row in ROWS], ("text", "label", "review")))
+    found = text.load(str(table), pair_column="text")
+    assert ((f"{ROWS[0][0]}!", ROWS[0][0]), "0") in contents(found)["train"]
+
+
+def test_a_cell_may_be_as_long_as_a_book(tmp_path):
+    table = tmp_path / "films.csv"
+    table.write_text(lines([*ROWS, ("word " * 50_000, "0")], ("text", "label"), ","))
+    every = contents(text.load(str(table)))
+    assert max(len(part) for rows in every.values() for (part,), _ in rows) == 249_999
 
 
 def test_a_column_of_splits_is_used(tmp_path):

@@ -30,6 +30,12 @@ def test_a_learned_vocabulary_writes_its_texts_and_is_saved(tmp_path):
     assert WordPieces.from_preset(tmp_path).ids(tf.constant(texts[:3])).to_list() == ids.to_list()
 
 
+def test_more_than_a_thousand_letters_are_learned_where_there_is_room():
+    texts = ["".join(chr(0x4E00 + number) for number in range(2000))] * 3
+    pieces = WordPieces.learned(texts, 2500)
+    assert pieces.unknown_id not in pieces.ids(tf.constant(texts[:1])).values
+
+
 def test_a_small_vocabulary_keeps_letters_and_cased_text_its_capitals():
     texts = ["Abcd abcd bcda " * 20]
     assert WordPieces.learned(texts, 14).vocabulary_size <= 14

@@ -123,6 +123,8 @@ def test_a_preset_is_widened_by_tokens_and_else_unchanged(tmp_path):
     assert new.shape == (2, 16) and not np.allclose(new[0], new[1])
     with pytest.raises(ValueError, match="`vocabulary_size` must be at least 30"):
         pretrained_gpt(tmp_path, 29)
+    with pytest.raises(ValueError, match="`length` must be at most 12, the tokens that the preset"):
+        pretrained_gpt(tmp_path, length=13)
 
 
 def test_an_unknown_size_is_refused():

@@ -114,6 +114,13 @@ def test_tables_are_answered_row_by_row(target, tmp_path, capsys):
     }
 
 
+def test_a_cell_may_be_as_long_as_a_book(target, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text(f"colour,count,size\n{'red ' * 50_000},2,1.5\n")
+    (answer,) = answers_of(target, path, capsys=capsys, model="echo", signature="rows").values()
+    assert len(answer["colour"]) == 200_000
+
+
 def test_a_bad_row_and_a_bad_table_are_named(server, tmp_path, capsys):
     bad, narrow, empty = (tmp_path / name for name in ("bad.csv", "narrow.csv", "empty.csv"))
     bad.write_text("colour,count,size\nred,two,1\nblue,3,2\n")

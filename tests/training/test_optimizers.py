@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from layers import LayerNormalizationGRUCell, LayerNormalizationLSTMCell
 from training.optimizers import (
     ADAMW_DECAY,
     LEARNING_RATES,
@@ -31,6 +32,17 @@ def test_decay_is_decoupled_and_spares_the_bias(name):
     # A zero gradient moves nothing, so what is left is w - learning_rate * decay * w.
     assert layer.kernel.numpy().item() == pytest.approx(2.0 - 0.5 * 0.1 * 2.0)
     assert layer.bias.numpy().item() == 2.0
+
+
+@pytest.mark.parametrize("cell_class", [LayerNormalizationLSTMCell, LayerNormalizationGRUCell])
+def test_decay_spares_gains_and_shifts(cell_class):
+    cell = cell_class(2)
+    cell.build((None, 3))
+    before = {w.name: w.numpy() for w in cell.trainable_weights}
+    made = optimizer("adamw", learning_rate=0.5, weight_decay=0.1)
+    made.apply([np.zeros(w.shape) for w in cell.trainable_weights], cell.trainable_weights)
+    moved = [w.name for w in cell.trainable_weights if (w.numpy() != before[w.name]).any()]
+    assert moved == ["kernel", "recurrent_kernel"]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
