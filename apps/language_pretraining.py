@@ -95,7 +95,8 @@ class Config(Settings):
     lowercase: bool = True
     """Whether BERT reads capitals as small letters; a preset decides itself. ELMo never does."""
     length: int = 128
-    """Tokens of a row: of BERT pieces of words, of ELMo words. BERT can read no longer texts."""
+    """Tokens of a row: of BERT pieces of words, of ELMo words. BERT can read no longer texts; the
+    exports read the beginning of these."""
     dropout: float = 0.1
     """Share of features that training drops, in what is not pretrained."""
 
@@ -216,14 +217,14 @@ class Bert:
 
     def build(self) -> keras.Model:
         model = bert.bert_pretraining(self.backbone())
-        return begun_at(model, "masked_words", self.ngrams.unigram)
+        return begun_at(model, "masked_words", "output_bias", self.ngrams.unigram)
 
     def backbone(self) -> Any:
         config = self.config
         _, _, size = config.model.partition("_")
         if size:
             return bert.bert_backbone(size, self.vocabulary_size, config.length, config.dropout)
-        return bert.pretrained_backbone(config.preset, config.length)
+        return bert.pretrained_backbone(config.preset, config.length, self.vocabulary_size)
 
     def train_batches(self, start: int) -> tf.data.Dataset:
         return training_batches(
@@ -352,11 +353,8 @@ def make_pieces(config: Config, data: plain_text.PlainTexts) -> tokens.WordPiece
     if config.preset != "none":
         return tokens.WordPieces.from_preset(config.preset)
     if config.vocabulary != "none":
-        import keras_hub
-
         vocabulary = hidden_words.read_vocabulary(config.vocabulary)
-        tokenizer = keras_hub.models.BertTokenizer(vocabulary, lowercase=config.lowercase)
-        return tokens.WordPieces(tokenizer)
+        return tokens.WordPieces.of(vocabulary, config.lowercase)
     lines = [line for document in data.train for line in document]
     return tokens.WordPieces.learned(lines, config.vocabulary_size, config.lowercase)
 
@@ -425,7 +423,7 @@ class Elmo:
 
     def build(self) -> keras.Model:
         model = elmo.elmo_language_model(self.backbone(), self.vocabulary_size)
-        return begun_at(model, "softmax", self.ngrams["forward"].unigram)
+        return begun_at(model, "softmax", "bias", self.ngrams["forward"].unigram)
 
     def backbone(self) -> keras.Model:
         _, _, size = self.config.model.partition("_")
@@ -494,7 +492,8 @@ class Elmo:
                 words={
                     "text": WORDS["text"],
                     "perplexity": WORDS["perplexity"],
-                    "words": 'the words of the text; "" behind its end',
+                    "words": f"the words of the text, of which the first {self.config.length - 2} "
+                    'are read; "" behind its end',
                     "log_probabilities": "of each word in nats, the mean of that told from the "
                     "words before it and that told from those after it",
                 },

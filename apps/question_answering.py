@@ -103,11 +103,11 @@ class Config(TextSettings):
                 "`answerless_rows` must be in 0 to 1. "
                 f"Received: answerless_rows={self.answerless_rows}"
             )
-        if self.max_answer_pieces < 1:
-            raise ValueError(
-                "`max_answer_pieces` must be at least 1. "
-                f"Received: max_answer_pieces={self.max_answer_pieces}"
-            )
+        for name in ("max_answer_pieces", "question_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"`{name}` must be at least 1. Received: {name}={getattr(self, name)}"
+                )
         if not 0 <= self.stride < self.length - self.question_length - 3:
             raise ValueError(
                 "`stride` must be at least 0 and below length - question_length - 3, the room that "
@@ -254,11 +254,12 @@ def validation_batches(config: Config, rows: tf.data.Dataset) -> tf.data.Dataset
 
 def build(config: Config, pieces: tokens.WordPieces) -> keras.Model:
     _, _, size = config.model.partition("_")
-    if size:
-        vocabulary_size = pieces.vocabulary_size
-        encoder = bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
-    else:
-        encoder = bert.pretrained_backbone(config.preset, config.length)
+    vocabulary_size = pieces.vocabulary_size
+    encoder = (
+        bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
+        if size
+        else bert.pretrained_backbone(config.preset, config.length, vocabulary_size)
+    )
     return bert.bert_span(encoder)
 
 

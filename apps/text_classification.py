@@ -266,7 +266,7 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
         encoder = (
             bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
             if size
-            else bert.pretrained_backbone(config.preset, config.length)
+            else bert.pretrained_backbone(config.preset, config.length, vocabulary_size)
         )
         require_attention(config, encoder)
         return bert.bert_classifier(encoder, num_classes, pooling=config.pooling or "first")

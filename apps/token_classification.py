@@ -266,7 +266,7 @@ def build_tagger(config: Config, vocabulary_size: int, num_tags: int) -> keras.M
     encoder = (
         bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
         if size
-        else bert.pretrained_backbone(config.preset, config.length)
+        else bert.pretrained_backbone(config.preset, config.length, vocabulary_size)
     )
     return bert.bert_tagger(encoder, num_tags)
 

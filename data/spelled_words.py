@@ -184,12 +184,13 @@ def encode_lines(
 
     Returns:
         Characters int32 `(n, words + 2, 50)`; the `words` `(n, words)`, "" behind the last, and the
-        `line` of their numbers with begin and end, `(n, words + 2)`, -1 behind it.
+        `line` of their numbers with begin and end, `(n, words + 2)`, -1 behind it. Where a text is
+        cut the next word stands in the place of the end.
     """
     words, _, _ = words_with_offsets(text)
-    words = words[:, : length - 2]
-    characters = Characters().encode_words(words)
+    words = words[:, : length - 1]
+    characters = Characters().encode_words(words)[:, :length]
     known = words.with_values(numbers.lookup(words.values))
     edge = tf.ones((tf.size(text), 1), tf.int32)
-    line = tf.concat([edge * BEGIN, known, edge * END], 1)
-    return characters, {"words": words.to_tensor(), "line": line.to_tensor(-1)}
+    line = tf.concat([edge * BEGIN, known, edge * END], 1)[:, :length]
+    return characters, {"words": words[:, : length - 2].to_tensor(), "line": line.to_tensor(-1)}

@@ -1,5 +1,6 @@
 """Sentences with a tag for each word: CoNLL files, TensorFlow Datasets or a sample."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,9 @@ def _line_groups(text: str) -> Iterator[list[tuple[int, list[str]]]]:
     """Yields number and fields of the lines of each sentence."""
     group: list[tuple[int, list[str]]] = []
     for number, line in enumerate([*text.split("\n"), ""], 1):
-        fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
+        # Of spaces only the common one parts fields: there are words with others in them.
+        parted = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+        fields = [field.strip() for field in parted]
         if any(fields) and fields[0] != "-DOCSTART-":
             group.append((number, fields))
         elif group:

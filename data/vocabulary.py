@@ -71,8 +71,12 @@ def _learned(counts: Counter[str], size: int) -> list[str]:
         lower_thresh=least,
         upper_thresh=max(64, 16 * least),
         num_iterations=2,
-        max_unique_chars=size,
+        max_unique_chars=max(1000, size // 2),
     )
+    # The learner adds each letter twice: as a word's first, and as a later one, which most Chinese
+    # characters never are.
+    inner = {letter for word in counts for letter in word[1:]}
+    pieces = [p for p in pieces if len(p) != 3 or not p.startswith("##") or p[2] in inner]
     # Letters stay, so that hardly a word is unknown.
     surplus = max(0, len(pieces) - size)
     long = [p for p in pieces[len(SPECIAL_TOKENS) :] if len(p.removeprefix("##")) > 1]

@@ -1,7 +1,8 @@
 """Pieces of words, as BERT reads texts, by operations of TensorFlow and TensorFlow Text alone."""
 
 import json
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,32 @@ class WordPieces:
     def learned(
         cls, texts: Iterable[str] | tf.data.Dataset, size: int, lowercase: bool = True
     ) -> "WordPieces":
-        """Learns the vocabulary from texts; accents stay.
+        """Learns the vocabulary from texts; accents stay where these have some.
 
         Args:
             texts: Strings, or a data set of strings, each a text or a batch of texts.
             size: Most pieces in the vocabulary, the five special tokens included.
             lowercase: Whether capitals count as small letters.
         """
+        return cls.of(learned_vocabulary(texts, size, lowercase), lowercase)
+
+    @classmethod
+    def of(cls, vocabulary: Sequence[str], lowercase: bool = True) -> "WordPieces":
+        """Splits by a list of pieces.
+
+        With capitals accents go, too, as in BERT's own code, unless the list knows some.
+
+        Args:
+            vocabulary: The pieces, the five special tokens among them.
+            lowercase: Whether capitals count as small letters.
+        """
         import keras_hub
 
-        vocabulary = learned_vocabulary(texts, size, lowercase)
-        return cls(keras_hub.models.BertTokenizer(vocabulary, lowercase=lowercase))
+        strip = lowercase and not any(map(_has_accents, vocabulary))
+        tokenizer = keras_hub.models.BertTokenizer(
+            vocabulary, lowercase=lowercase, strip_accents=strip
+        )
+        return cls(tokenizer)
 
     @classmethod
     def from_preset(cls, preset: str | Path) -> "WordPieces":
@@ -253,3 +269,7 @@ def as_graph(tokenizer: Any) -> Any:
     """
     specs = [tf.TensorSpec((None,), tf.string)]
     return tf.function(tokenizer.tokenize, input_signature=specs, autograph=False)
+
+
+def _has_accents(piece: str) -> bool:
+    return any(unicodedata.category(part) == "Mn" for part in unicodedata.normalize("NFD", piece))

@@ -72,19 +72,26 @@ def bert_backbone(
     )
 
 
-def pretrained_backbone(preset: str, length: int = 1) -> Any:
+def pretrained_backbone(preset: str, length: int = 1, vocabulary_size: int = 1) -> Any:
     """Loads a BERT encoder.
 
     Args:
         preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
         length: Tokens of a row that it has to be able to read.
+        vocabulary_size: Tokens that its tokenizer knows.
 
     Returns:
         A `keras_hub.models.BertBackbone`, as `bert_backbone` does.
     """
     import keras_hub
 
-    return able_to_read(length, keras_hub.models.BertBackbone.from_preset(str(preset)))
+    backbone = able_to_read(length, keras_hub.models.BertBackbone.from_preset(str(preset)))
+    if vocabulary_size > backbone.vocabulary_size:
+        raise ValueError(
+            f"`preset` must know the {vocabulary_size} tokens of its tokenizer. Received: "
+            f"preset={str(preset)!r}, whose network knows {backbone.vocabulary_size}"
+        )
+    return backbone
 
 
 def able_to_read(length: int, backbone: Any) -> Any:

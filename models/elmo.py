@@ -98,7 +98,7 @@ def pretrained_elmo(folder: str | Path) -> keras.Model:
         folder: What `save_elmo` wrote.
 
     Returns:
-        A model as `elmo_backbone` builds it.
+        A model as `elmo_backbone` builds it, in the precision of the global policy.
     """
     path = Path(folder) / PRESET
     if not path.is_file():
@@ -106,7 +106,20 @@ def pretrained_elmo(folder: str | Path) -> keras.Model:
             f"`folder` must hold {PRESET}, as `save_elmo` and the app language_pretraining with an "
             f"elmo model write it. Received: folder={str(folder)!r}"
         )
-    return keras.saving.load_model(path, compile=False)
+    saved = keras.saving.load_model(path, compile=False)
+    backbone = keras.models.clone_model(saved, clone_function=_at_policy)
+    backbone.set_weights(saved.get_weights())
+    return backbone
+
+
+def _at_policy(part: Any) -> Any:
+    """Makes a layer anew in the precision of the global policy, not in that it was saved in."""
+    policy, config = keras.config.dtype_policy().name, part.get_config()
+    if isinstance(part, keras.layers.Layer) and not isinstance(part, keras.layers.InputLayer):
+        config["dtype"] = policy
+    if isinstance(part, keras.layers.RNN):
+        config["cell"]["config"]["dtype"] = policy
+    return type(part).from_config(config)
 
 
 def elmo_language_model(backbone: keras.Model, vocabulary_size: int) -> keras.Model:

@@ -20,16 +20,19 @@ def cross_entropy() -> keras.losses.Loss:
     )
 
 
-def begun_at(model: keras.Model, layer: str, shares: np.ndarray) -> keras.Model:
+def begun_at(model: keras.Model, layer: str, weight: str, shares: np.ndarray) -> keras.Model:
     """Lets a network answer the shares of words at first, which else it learns in many steps.
 
     Args:
-        model: Built, with a bias of the size of the vocabulary in the named layer, which is set.
+        model: Built.
         layer: Name of the layer that makes the logits of words.
-        shares: Probability of each word `(vocabulary,)`, each above 0.
+        weight: Name of its bias, which is set.
+        shares: Probability of each word `(vocabulary,)`, each above 0. What the layer has room for
+            beyond, as some presets do, gets the smallest.
     """
-    (bias,) = (w for w in model.get_layer(layer).weights if w.shape == shares.shape)
-    bias.assign(np.log(shares))
+    (bias,) = (w for w in model.get_layer(layer).weights if w.name == weight)
+    more = bias.shape[0] - len(shares)
+    bias.assign(np.log(np.pad(shares, (0, more), constant_values=shares.min())))
     return model
 
 

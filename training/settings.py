@@ -1,5 +1,6 @@
 """What all apps let a user choose about a run, and the run itself from these settings."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
+        rate = self.learning_rate
+        if rate is not None and not (rate >= 0 and math.isfinite(rate)):
+            raise ValueError(f"`learning_rate` must be at least 0. Received: learning_rate={rate}")
 
     @property
     def saved(self) -> dict[str, Any]:
@@ -129,7 +133,7 @@ def train(
         total = steps_per_epoch * config.epochs
         print(f"Continuing the run in {config.out} after step {step} of {total}.")
     rate = learning_rate_schedule(
-        config.learning_rate or LEARNING_RATES[config.optimizer],
+        LEARNING_RATES[config.optimizer] if config.learning_rate is None else config.learning_rate,
         config.schedule,
         round(config.warmup_epochs * steps_per_epoch),
         steps_per_epoch * config.epochs,

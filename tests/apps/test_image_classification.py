@@ -216,6 +216,8 @@ def test_bfloat16_and_options_reach_the_model(tmp_path):
     [
         ({"model": "lenet"}, "`model` must be one of mlp, lenet5"),
         ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"learning_rate": -0.1}, "`learning_rate` must be at least 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be at least 0"),
         ({"preset": "imagenet"}, "`preset` imagenet exists for vgg16"),
         ({"freeze": True}, "`freeze` needs a preset"),
     ],

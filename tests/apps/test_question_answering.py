@@ -290,6 +290,7 @@ def test_right_and_found_answers_are_marked_in_the_report():
         ({"preset": "folder"}, "`preset` must be given with model bert, and else not"),
         ({"answerless_rows": 1.5}, "`answerless_rows` must be in 0 to 1"),
         ({"max_answer_pieces": 0}, "`max_answer_pieces` must be at least 1"),
+        ({"question_length": 0}, "`question_length` must be at least 1"),
         ({"stride": 19}, "`stride` must be at least 0 and below length - question_length - 3"),
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
     ],

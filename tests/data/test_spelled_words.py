@@ -67,5 +67,8 @@ def test_lines_are_spelled_and_numbered_as_those_of_documents_are():
     assert places["line"][0].numpy().tolist() == documents["train"][0][:5].tolist()
     np.testing.assert_array_equal(characters[:2], words.spell([[1, 4, 3, 5, 2], [1, 3, 6, 7, 2]]))
     assert not characters[2, 2:].numpy().any()
-    _, short = encode_lines(word_numbers(words), texts, 3)
-    assert short["line"].numpy().tolist() == [[1, 4, 2], [1, 3, 2], [1, 2, -1]]
+    characters, short = encode_lines(word_numbers(words), texts, 3)
+    # What is cut ends with the next word, not with an end that there is not.
+    assert short["words"].numpy().tolist() == [[b"to"], [b"be"], [b""]]
+    assert short["line"].numpy().tolist() == [[1, 4, 3], [1, 3, 0], [1, 2, -1]]
+    np.testing.assert_array_equal(characters[:2], words.spell([[1, 4, 3], [1, 3, 6]]))

@@ -75,6 +75,13 @@ def test_all_forms_of_a_file_give_the_same(tmp_path, form):
         assert contents(found, split) == contents(plain, split)
 
 
+def test_a_word_may_hold_a_space_that_is_not_the_common_one(tmp_path):
+    path = tmp_path / "prices.conll"
+    path.write_text("".join(f"{number}\u00a0000  O\nOslo B-place \n\n" for number in range(40)))
+    words, _ = next(iter(tagged_text.load(str(path)).train))
+    assert words.numpy()[0].decode().endswith("\u00a0000") and len(words) == 2
+
+
 def test_another_column_can_hold_the_tags(tmp_path):
     path = tmp_path / "people.bio"
     path.write_text("\n".join(f"{line} VERB" if line else "" for line in GOOD.split("\n")))

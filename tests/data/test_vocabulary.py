@@ -2,7 +2,7 @@ import keras_hub
 import pytest
 import tensorflow as tf
 
-from data.tokens import WordPieces
+from data.tokens import SPECIAL_TOKENS, WordPieces
 
 
 def test_a_learned_vocabulary_writes_its_texts_and_is_saved(tmp_path):
@@ -31,9 +31,18 @@ def test_a_learned_vocabulary_writes_its_texts_and_is_saved(tmp_path):
 
 
 def test_more_than_a_thousand_letters_are_learned_where_there_is_room():
-    texts = ["".join(chr(0x4E00 + number) for number in range(2000))] * 3
+    texts = ["".join(chr(0x4E00 + number) for number in range(1200)) + " lions lions"] * 3
     pieces = WordPieces.learned(texts, 2500)
     assert pieces.unknown_id not in pieces.ids(tf.constant(texts[:1])).values
+    assert "lions" in pieces.tokenizer.vocabulary and "##\u4e00" not in pieces.tokenizer.vocabulary
+
+
+@pytest.mark.parametrize(("known", "ids"), [([], [5, 6]), (["é"], [5, 1])])
+def test_accents_go_with_capitals_unless_the_pieces_have_some(known, ids):
+    pieces = WordPieces.of([*SPECIAL_TOKENS, "cafe", "muller", *known])
+    assert pieces.ids(tf.constant(["Cafe Müller"])).to_list() == [ids]
+    cased = WordPieces.of([*SPECIAL_TOKENS, "cafe", "muller"], lowercase=False)
+    assert cased.ids(tf.constant(["cafe müller"])).to_list() == [[5, 1]]
 
 
 def test_a_small_vocabulary_keeps_letters_and_cased_text_its_capitals():

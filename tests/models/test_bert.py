@@ -279,6 +279,8 @@ def test_a_preset_answers_as_kerashubs_own_backbone(minilm):
     model = bert_classifier(pretrained_backbone(str(minilm), 512), 2, dropout=0.0)
     with pytest.raises(ValueError, match="`length` must be at most 512, the tokens that the"):
         pretrained_backbone(str(minilm), 513)
+    with pytest.raises(ValueError, match="`preset` must know the 30523 tokens of its tokenizer"):
+        pretrained_backbone(str(minilm), 512, 30523)
     reference = keras_hub.models.BertBackbone.from_preset(str(minilm))
     inputs = features(rows=2, vocabulary=30522)
     pooled = np.asarray(reference(inputs)["pooled_output"])

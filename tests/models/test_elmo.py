@@ -269,6 +269,19 @@ def test_a_preset_gives_back_the_backbone(tmp_path):
     assert drops == [0.2] * 4
 
 
+def test_a_preset_takes_the_precision_that_is_asked_for(tmp_path):
+    backbone = quick_backbone()
+    save_elmo(backbone, tmp_path)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    loaded = pretrained_elmo(tmp_path)
+    assert {layer.compute_dtype for layer in loaded.layers} == {"bfloat16"}
+    assert {
+        cell.compute_dtype for layer in loaded.layers if (cell := getattr(layer, "cell", None))
+    } == {"bfloat16"}
+    for found, wanted in zip(loaded(text()), backbone(text()), strict=True):
+        np.testing.assert_allclose(tf.cast(found, tf.float32), wanted, atol=0.02)
+
+
 def test_the_backbone_below_a_language_model_can_be_saved_by_itself(tmp_path):
     backbone = quick_backbone()
     elmo_language_model(backbone, 20)

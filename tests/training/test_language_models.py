@@ -23,9 +23,10 @@ def test_loss_is_the_mean_over_what_is_told():
 
 def test_a_network_begins_at_the_shares_of_words():
     shares = np.array([0.5, 0.3, 0.2])
-    words = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="words")])
-    model = begun_at(words, "words", shares)
-    np.testing.assert_allclose(tf.nn.softmax(model(np.zeros((1, 4)))), [shares], rtol=1e-6)
+    for room in (3, 5):
+        words = keras.Sequential([keras.Input((4,)), keras.layers.Dense(room, name="words")])
+        told = np.exp(begun_at(words, "words", "bias", shares)(np.zeros((1, 4))))[0]
+        np.testing.assert_allclose(told, [0.5, 0.3, 0.2, 0.2, 0.2][:room], rtol=1e-6)
 
 
 def test_guesses_are_those_whose_weights_are_not_0():
