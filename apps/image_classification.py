@@ -42,6 +42,7 @@ from models.vgg import vgg
 from models.vit import vit
 from models.zfnet import zfnet
 from serving.export import Signature, export
+from training.checkpoint import save_model
 from training.classification import Evaluation, best_classes, evaluate
 from training.command import run
 from training.report import Run, confusion_matrix, image_grid, write_run
@@ -202,7 +203,7 @@ def export_model(config, data: images.Images, model, test: Evaluation) -> Path:
             preprocess=lambda image_bytes: images.decode_batch(image_bytes, data.input_shape),
             postprocess=best_classes(data.classes),
             words={
-                "image_bytes": "JPEG, PNG, BMP or GIF files, of any size",
+                "image_bytes": "JPEG, PNG, BMP, GIF or WebP files, of any size",
                 "classes": "names of the likeliest classes, best first",
                 "scores": "their probabilities",
             },
@@ -229,7 +230,7 @@ def export_model(config, data: images.Images, model, test: Evaluation) -> Path:
     }
     warmup = {"image_bytes": np.array(examples, dtype=object)}
     version = export(config.out, model, signatures, warmup, card)
-    model.save(config.out / "model.keras")
+    save_model(model, config.out / "model.keras")
     return version
 
 

@@ -33,7 +33,7 @@ from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from models import bert, elmo
 from serving import versions
 from serving.export import Prepared, Signature, export
-from training.checkpoint import sync_folder
+from training.checkpoint import save_model, sync_folder
 from training.command import run
 from training.language_models import (
     asked,
@@ -95,8 +95,8 @@ class Config(Settings):
     lowercase: bool = True
     """Whether BERT reads capitals as small letters; a preset decides itself. ELMo never does."""
     length: int = 128
-    """Tokens of a row: of BERT pieces of words, of ELMo words. BERT can read no longer texts; the
-    exports read the beginning of these."""
+    """Tokens of a row: of BERT pieces of words, of ELMo words. The exports read the beginnings of
+    longer texts, and BERT's preset allows no larger `--length` in the other apps."""
     dropout: float = 0.1
     """Share of features that training drops, in what is not pretrained."""
 
@@ -628,7 +628,7 @@ def export_model(
     texts = [text.encode() for text, _ in task.examples(data.validation)[:8]]
     warmup = {"text": np.array(texts, object)}
     version = export(config.out, model, task.signatures(), warmup, card)
-    model.save(config.out / "model.keras")
+    save_model(model, config.out / "model.keras")
     return version
 
 

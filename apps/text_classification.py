@@ -26,6 +26,7 @@ from data import text, tokens
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from models import bert, elmo, gpt, recurrent
 from serving.export import Signature, export
+from training.checkpoint import save_model
 from training.classification import Evaluation, best_classes, evaluate
 from training.command import ask_exported, run
 from training.report import Run, confusion_matrix, heat_map, run_facts, write_run
@@ -84,7 +85,7 @@ class Config(ClassifierSettings):
     """How the tokens' features become one: attention, last or max in recurrent networks, attention
     on ELMo, first or mean in BERT; None for attention and first."""
     symmetric: bool = False
-    """Whether the two texts of a pair have no order; GPT then reads both orders."""
+    """For GPT: the two texts of a pair have no order, so both orders are read."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
     attention_layer: int = -1
@@ -350,7 +351,7 @@ def export_model(
     card = config.card("text classification", scores, len(data.test), classes=data.classes)
     warmup = {name: texts[:, column] for column, name in enumerate(names)}
     version = export(config.out, model, signatures, warmup, card)
-    model.save(config.out / "model.keras")
+    save_model(model, config.out / "model.keras")
     return version
 
 

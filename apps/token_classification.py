@@ -24,6 +24,7 @@ from data import tagged_text, tokens
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from models import bert, elmo, recurrent
 from serving.export import Prepared, Signature, export
+from training.checkpoint import save_model
 from training.classification import Evaluation
 from training.command import ask_exported, run
 from training.report import Run, confusion_matrix, run_facts, write_run
@@ -310,7 +311,7 @@ def export_model(
     card = config.card("token classification", scores, len(data.test), classes=data.tags)
     warmup = {"text": tf.strings.reduce_join(words, axis=1, separator=" ").numpy()}
     version = export(config.out, model, signatures, warmup, card)
-    model.save(config.out / "model.keras")
+    save_model(model, config.out / "model.keras")
     return version
 
 

@@ -215,7 +215,7 @@ def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> t
     count = tf.size(image_bytes, out_type=tf.int64)
     indices, images = decoded.batch(count + 1).get_single_element()
     bad = tf.sets.difference(tf.range(count)[None], indices[None, :-1]).values
-    message = "`image_bytes` must hold JPEG, PNG, BMP or GIF images. Undecodable indices:"
+    message = "`image_bytes` must hold JPEG, PNG, BMP, GIF or WebP images. Undecodable indices:"
     with tf.control_dependencies([tf.debugging.Assert(tf.size(bad) == 0, [message, bad], 1000)]):
         return as_floats(images[:-1])
 

@@ -107,11 +107,12 @@ def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFil
                 if path.suffix.lower() in suffixes
                 and not any(part.startswith(".") for part in path.relative_to(entry).parts)
             ]
-            names = [path.relative_to(root).as_posix() for path in found]
-            files += [
-                LabeledFile(name, entry.name, split, name, str(path))
-                for path, name in zip(found, names, strict=True)
-            ]
+            for path in found:
+                name = path.relative_to(root).as_posix()
+                if name.encode(errors="replace").decode() == name:
+                    files.append(LabeledFile(name, entry.name, split, name, str(path)))
+                else:
+                    faults.append(Fault(repr(name), "a name that is not UTF-8", "another name"))
             if not found:
                 kinds = ", ".join(sorted(suffixes))
                 wanted = f"at least one of {kinds}, or no such folder"

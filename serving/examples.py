@@ -64,8 +64,9 @@ def _examples(
     elif file.suffix.lower() == ".csv" or (str(file) == STANDARD_INPUT and not text):
         yield from _rows(file, _text(content), signature)
     elif text:
-        for number, line in enumerate(_text(content).splitlines(), start=1):
-            yield Example(f"{file}:{number}", {single: line})
+        lines = io.StringIO(_text(content), newline=None)
+        for number, line in enumerate(lines, start=1):
+            yield Example(f"{file}:{number}", {single: line.rstrip("\n")})
     else:
         taken = ", ".join(f"{name} ({spec.dtype})" for name, spec in inputs.items())
         raise ValueError(f"no .csv file, and asked is a signature which takes {taken}")

@@ -69,6 +69,21 @@ class Checkpoint:
             self.path.parent.rmdir()
 
 
+def save_model(model: keras.Model, path: Path) -> None:
+    """Writes a .keras file that appears whole, in the place of the last.
+
+    Args:
+        model: To be saved.
+        path: Of the file.
+    """
+    temporary = path.with_name(f".{path.name}")
+    model.save(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Flushes a folder's entries, such as a rename in it, to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -242,7 +242,7 @@ def confusion_matrix(
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [classes[index] for index in shown]
+    names = [_no_formula(classes[index]) for index in shown]
     axes.set_xticks(range(len(shown)), names, rotation=90)
     axes.set_yticks(range(len(shown)), names)
     title = f"the {most} classes with the most errors" if len(classes) > most else None
@@ -268,25 +268,31 @@ def image_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns:
         axes.set_axis_off()
     for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(caption, fontsize=8)
+        axes.set_title(_no_formula(caption), fontsize=8)
     return figure
 
 
-def heat_map(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Figure:
+def heat_map(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], most: int = 64
+) -> Figure:
     """Draws weights such as attention's: the darker, the larger.
 
     Args:
         values: Weights in [0, 1], `(rows, columns)`.
         rows: Name of each row, such as the word that attends.
         columns: Name of each column, such as the word attended to.
+        most: Rows, and columns, drawn at the most: the first.
     """
+    values, rows, columns = values[:most, :most], rows[:most], columns[:most]
     size = (1.5 + 0.3 * len(columns), 1.3 + 0.3 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.imshow(values, cmap="Blues", vmin=0, vmax=max(values.max(), 1e-6), aspect="auto")
-    # A dollar sign would begin a formula.
-    axes.set_xticks(
-        range(len(columns)), [name.replace("$", r"\$") for name in columns], rotation=90
-    )
-    axes.set_yticks(range(len(rows)), [name.replace("$", r"\$") for name in rows])
+    axes.set_xticks(range(len(columns)), [_no_formula(name) for name in columns], rotation=90)
+    axes.set_yticks(range(len(rows)), [_no_formula(name) for name in rows])
     return figure
+
+
+def _no_formula(text: str) -> str:
+    """Lets Matplotlib draw dollar signs, which else begin formulas."""
+    return text.replace("$", r"\$")

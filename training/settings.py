@@ -1,5 +1,6 @@
 """What all apps let a user choose about a run, and the run itself from these settings."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -79,7 +80,7 @@ class Settings:
     @property
     def saved(self) -> dict[str, Any]:
         """The settings as JSON values, as the run folder and the model card hold them."""
-        return {**asdict(self), "out": str(self.out)}
+        return json.loads(json.dumps({**asdict(self), "out": str(self.out)}))
 
 
 @dataclass(frozen=True)

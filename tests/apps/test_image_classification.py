@@ -230,6 +230,7 @@ def test_bad_settings_are_refused(changes, message):
 def test_command_line_sets_the_fields():
     made = tyro.cli(app.Config, args=["--epochs", "3", "--image-size", "8", "9", "--freeze"][:-1])
     assert (made.epochs, made.image_size) == (3, (8, 9))
+    assert made.saved["image_size"] == [8, 9] == json.loads(json.dumps(made.saved))["image_size"]
 
 
 def test_network_without_a_choice_says_so():

@@ -126,6 +126,13 @@ def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
     assert ("cat/deep/a.PNG", "cat", "") in {(file.name, file.label, file.split) for file in files}
 
 
+def test_names_that_are_not_utf8_are_told_or_left_out(folder):
+    shutil.copy(folder / "cat" / "1.png", folder / "cat" / "caf\udce9.png")
+    with pytest.raises(BadData, match=r"'cat/caf\\udce9.png': found a name that is not UTF-8"):
+        images.load(str(folder))
+    assert images.load(str(folder), skip_bad=True).skipped == 1
+
+
 def test_same_content_under_one_class_is_no_conflict(folder):
     files, _ = labeled_files(str(folder), {".png"})
     cats = [file for file in files if file.label == "cat"]

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from models.inception_v1 import WithAuxiliaryHeads, googlenet
+from training.setup import undistributed
 
 
 @pytest.fixture
@@ -80,6 +81,12 @@ def test_model_without_heads_shares_layers_and_saves_as_a_plain_model(small, bat
 def test_as_part_of_another_model_it_has_one_output(small):
     images = keras.Input((3,))
     assert keras.Model(images, small(images)).output_shape == (None, 2)
+
+
+def test_heads_are_there_to_be_dropped_after_training(small):
+    trained = undistributed(compiled(small), lambda: small)
+    assert isinstance(trained, WithAuxiliaryHeads) and not trained.compiled
+    assert len(trained.without_heads().outputs) == 1
 
 
 def test_googlenet_counts_seven_million_without_heads():

@@ -89,11 +89,11 @@ def test_bad_files_are_named_and_the_others_answered(target, files, tmp_path, ca
 
 def test_texts_are_answered_line_by_line(target, tmp_path, capsys):
     path = tmp_path / "some.txt"
-    path.write_text("one\n\nGrüße\n", encoding="utf-8")
+    path.write_bytes("one\r\n\nGrüße\u2028\n".encode())
     assert answers_of(target, path, capsys=capsys, model="echo") == {
         f"{path}:1": {"length": 3, "upper": "ONE"},
         f"{path}:2": {"length": 0, "upper": ""},
-        f"{path}:3": {"length": 7, "upper": "GRüßE"},
+        f"{path}:3": {"length": 10, "upper": "GRüßE\u2028"},
     }
 
 

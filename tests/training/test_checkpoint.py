@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from training.checkpoint import Checkpoint, check_resume, sync_folder
+from training.checkpoint import Checkpoint, check_resume, save_model, sync_folder
 
 STATE = {
     "step": 7,
@@ -70,6 +71,23 @@ def test_kill_while_saving_keeps_the_old_state(tmp_path, call):
     assert loaded["variables"][0].sum() == 1000
     Checkpoint(tmp_path).save({"step": 3})
     assert Checkpoint(tmp_path).load() == {"step": 3}
+
+
+def test_kill_while_a_model_is_saved_keeps_the_old_one(tmp_path, monkeypatch):
+    def model(value):
+        layer = keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(value))
+        return keras.Sequential([keras.Input((1,)), layer])
+
+    path = tmp_path / "model.keras"
+    save_model(model(1.0), path)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_model(model(2.0), path)
+    assert keras.models.load_model(path).get_weights()[0] == 1.0
+    monkeypatch.undo()
+    save_model(model(2.0), path)
+    assert keras.models.load_model(path).get_weights()[0] == 2.0
+    assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
 
 
 def test_same_config_resumes_and_another_is_refused_with_the_differences(tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 
 import numpy as np
@@ -80,6 +81,24 @@ def test_heat_map_names_rows_and_columns(tmp_path):
     assert [label.get_text() for label in axes.get_xticklabels()] == [r"\$5", "\U0001f600"]
     np.testing.assert_array_equal(axes.images[0].get_array(), [[0.2, 0.8]])
     assert write_run(tmp_path, run(figures=[("Attention", figure)])).stat().st_size > 1000
+
+
+def test_dollars_in_names_begin_no_formula():
+    prices = ["$10_$20", "$5%-$10%", "$"]
+    drawn = [
+        confusion_matrix(np.array([0, 1, 2]), np.array([1, 1, 0]), prices),
+        image_grid([np.zeros((2, 2, 1), np.uint8)] * 3, prices),
+        heat_map(np.eye(3), prices, prices),
+    ]
+    for figure in drawn:
+        figure.savefig(io.BytesIO())
+
+
+def test_heat_map_of_a_long_text_shows_its_beginning():
+    words = [f"w{number}" for number in range(500)]
+    figure = heat_map(np.eye(500), words, words)
+    assert len(figure.axes[0].get_xticks()) == len(figure.axes[0].get_yticks()) == 64
+    assert max(figure.get_size_inches()) < 25
 
 
 def test_report_of_a_run_without_epochs_has_no_curves(tmp_path):
