@@ -5,8 +5,9 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,8 +104,9 @@ def answer(ask: Ask, examples: Sequence[Example]) -> tuple[Answers, dict[str, st
     """
     answers: Answers = {}
     refused: dict[str, str] = {}
-    for start in range(0, len(examples), BATCH_SIZE):
-        batch = examples[start : start + BATCH_SIZE]
+    # Tables may lack columns of inputs that have a default.
+    alike = groupby(examples, lambda example: example.inputs.keys())
+    for batch in (batch for _, some in alike for batch in batched(some, BATCH_SIZE)):
         try:
             answers |= _together(ask, batch)
         except (ServingError, TypeError, ValueError) as error:
@@ -117,6 +119,12 @@ def answer(ask: Ask, examples: Sequence[Example]) -> tuple[Answers, dict[str, st
                 except (ServingError, TypeError, ValueError) as alone:
                     refused[example.name] = reason(alone)
     return answers, refused
+
+
+def batched(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    rest = iter(examples)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 def _together(ask: Ask, batch: Sequence[Example]) -> Answers:

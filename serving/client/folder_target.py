@@ -48,6 +48,7 @@ class FolderTarget:
         missing = {key: tf.make_ndarray(defaults[key]) for key in defaults if key not in inputs}
         names = tuple(signature.outputs)
         with _telling():
+            servable.require_shapes(name, inputs)
             outputs = servable.run(name, {**missing, **inputs}, names)
         # Scalars come as Python's or NumPy's, not as arrays.
         return {

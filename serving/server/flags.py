@@ -64,7 +64,8 @@ class Flags:
     max_requests: int = 1024
     """Requests in the server at the same time; more are refused. Not one of its flags either."""
     max_image_pixels: int = 2**26
-    """Pixels that an encoded image may unfold to. Nor is this."""
+    """Pixels that an encoded image may unfold to, and all of a request together, unless they are at
+    most 64 a byte. Nor is this."""
 
     def __post_init__(self):
         sources = [self.folder, self.model_base_path, self.model_config_file]

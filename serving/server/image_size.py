@@ -87,7 +87,8 @@ def _after_blocks(content: bytes, at: int) -> int:
 
 def _bmp(content: bytes) -> tuple[int, int]:
     width, height = struct.unpack_from("<ii", content, 18)
-    return abs(height), abs(width)
+    # A pixel takes a byte at least, else it is not decoded: a text, such as "BMW ...".
+    return (abs(height), abs(width)) if abs(height * width) <= len(content) else (0, 0)
 
 
 def _jpeg(content: bytes) -> tuple[int, int]:

@@ -45,13 +45,8 @@ class Call:
 def predict_call(
     servable: Servable, signature: str, inputs: Arrays, output_filter: Sequence[str] = ()
 ) -> Call:
-    """Checks inputs against a signature, names and types, and adds defaults.
-
-    It checks shapes only where the graph has operations with a layout: another number of axes
-    would end the server, and for each other size they prepare and keep code and memory.
-    """
+    """Checks inputs against a signature and adds defaults."""
     definition = servable.signature(signature)
-    shapes = servable.shapes.get(signature or "serving_default", {})
     if inputs.keys() != definition.inputs.keys():
         inputs = _with_defaults(inputs, definition)
     ordered = {name: inputs[name] for name in sorted(inputs)}
@@ -62,18 +57,8 @@ def predict_call(
                 f"Expects arg[{number}] to be {type_name(wanted)} but {type_name(given)} is "
                 "provided"
             )
-        if name in shapes and not _has_shape(array, shapes[name]):
-            raise invalid(
-                f"Expects arg[{number}] to have shape {list(shapes[name])} but one with shape "
-                f"{list(array.shape)} is provided"
-            )
+    servable.require_shapes(signature, ordered)
     return Call(signature, ordered, _filtered(definition, output_filter))
-
-
-def _has_shape(array: np.ndarray, shape: tuple[int, ...]) -> bool:
-    return len(shape) == array.ndim and all(
-        wanted in (-1, given) for wanted, given in zip(shape, array.shape, strict=True)
-    )
 
 
 def _with_defaults(inputs: Arrays, definition: meta_graph_pb2.SignatureDef) -> Arrays:

@@ -123,6 +123,10 @@ async def _answer_until(
     ended = server.stop(DRAIN_SECONDS)
     if runner:
         await runner.cleanup()
+    # Nobody waits for those who watch the health or for a reload that waits for models.
+    while service.requests and not ended.is_set():
+        await asyncio.sleep(0.1)
+    server.stop(1)
     await asyncio.to_thread(ended.wait)
 
 

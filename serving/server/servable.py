@@ -65,10 +65,25 @@ class Servable:
             )
         return self.signatures[name]
 
+    def require_shapes(self, signature: str, inputs: Mapping[str, np.ndarray]) -> None:
+        """Raises `Failure` where the graph has operations with a layout and another shape is given.
+
+        Another number of axes would end the process, and for each other size these operations
+        prepare and keep code and memory.
+        """
+        shapes = self.shapes.get(signature or "serving_default", {})
+        for number, name in enumerate(sorted(inputs)):
+            wanted, given = shapes.get(name), inputs[name].shape
+            if wanted is not None and not _is_shape(given, wanted):
+                raise invalid(
+                    f"Expects arg[{number}] to have shape {list(wanted)} but one with shape "
+                    f"{list(given)} is provided"
+                )
+
     def run(self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]):
         """Returns the arrays of the named outputs, in their order.
 
-        Shapes are not compared with the signature: what the graph takes is fine.
+        Shapes are not compared with the signature, as `require_shapes` does.
         """
         call = self._callable(signature, tuple(inputs), tuple(outputs))
         try:
@@ -115,3 +130,9 @@ def _shapes(
         }
         for key, definition in signatures.items()
     }
+
+
+def _is_shape(given: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(given) == len(wanted) and all(
+        size in (-1, there) for size, there in zip(wanted, given, strict=True)
+    )

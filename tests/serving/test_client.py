@@ -189,8 +189,13 @@ def test_metadata_and_status(client):
         (lambda c: c.metadata("tiny", version=7), "NOT_FOUND", "tiny.*7"),
         (lambda c: c.predict("tiny", signature="s"), "FAILED_PRECONDITION", "only from_pixels"),
         (lambda c: c.predict("tiny", image_bytes=[b"no"]), "INVALID_ARGUMENT", "must hold JPEG"),
+        (
+            lambda c: c.predict("tiny", signature="from_pixels", images=np.zeros((8, 8, 1), "f")),
+            "INVALID_ARGUMENT",
+            "to have shape",
+        ),
     ],
-    ids=["model", "version", "label", "status", "metadata", "signature", "image"],
+    ids=["model", "version", "label", "status", "metadata", "signature", "image", "shape"],
 )
 def test_errors_carry_the_code_and_the_text_of_the_server(client, ask, code, message):
     with pytest.raises(ServingError, match=message) as caught:

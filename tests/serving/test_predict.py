@@ -154,6 +154,19 @@ def test_an_output_for_all_examples_together_is_asked_for_one_by_one(server, tmp
     assert [item["count"] for item in answers.values()] == [1, 1]
 
 
+def test_examples_with_and_without_a_default_are_asked_apart():
+    asked = []
+
+    def ask(columns):
+        asked.append(columns)
+        return {"x": np.array(columns["x"])}
+
+    inputs = [{"x": 1}, {"x": 2}, {"x": 3, "k": 4}, {"x": 5}]
+    answers, refused = answer(ask, [Example(f"{i}", some) for i, some in enumerate(inputs)])
+    assert asked == [{"x": [1, 2]}, {"x": [3], "k": [4]}, {"x": [5]}]
+    assert not refused and [one["x"] for one in answers.values()] == [1, 2, 3, 5]
+
+
 def test_no_file_no_version_and_other_inputs_are_refused(exported, server, files, tmp_path, capsys):
     def said(target: object, *files: Path, **options) -> str:
         assert main(str(target), files, **options) == 1

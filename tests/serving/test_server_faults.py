@@ -171,7 +171,9 @@ def test_body_is_asked_for_where_the_client_waits_to_send_it(server):
         (serving_hostile.jpeg(30, 20), (20, 30)),
         (serving_hostile.jpeg(30, 20, junk=b"\xff\xff\0 no marker \xff"), (20, 30)),
         (serving_hostile.gif(30, 20, frames=3), (60, 30)),
-        (serving_hostile.bmp(30, -20), (20, 30)),
+        (serving_hostile.bmp(30, -20) + bytes(1800), (20, 30)),
+        (serving_hostile.bmp(9000, 9000), (0, 0)),
+        (b"BMW recalls 12,000 cars over faulty airbags", (0, 0)),
         (serving_hostile.webp(30, 20), (20, 30)),
         (b"RIFF    WEBPVP8 " + bytes(10) + struct.pack("<HH", 30, 20), (20, 30)),
         (b"RIFF    WEBPVP8X" + bytes(8) + b"\x1d\0\0\x13\0\0" + b"ANMF" * 2, (40, 30)),
@@ -194,6 +196,8 @@ def test_size_of_an_image_agrees_with_tensorflow():
     for content in (serving_hostile.png(30, 20), serving_hostile.jpeg(30, 20, junk=b"junk")):
         decoded = tf.io.decode_image(content, expand_animations=False)
         assert image_size(content) == tuple(decoded.shape[:2])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="size should match"):
+        tf.io.decode_image(serving_hostile.bmp(9000, 9000))
 
 
 @pytest.mark.parametrize("sizes", [[2**40, 0], [2**25], [1] * 65, [2**62, 2**62]])

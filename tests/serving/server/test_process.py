@@ -16,6 +16,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     predict_pb2,
     prediction_log_pb2,
@@ -429,6 +430,9 @@ def test_sigterm_lets_requests_in_flight_be_answered_and_refuses_new_ones(half_p
         request.model_spec.name = "half"
         request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.array([[1]], np.float32)))
         answers = []
+        watching = grpc.insecure_channel(f"127.0.0.1:{ports[0]}")
+        watch = health_pb2_grpc.HealthStub(watching).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
 
         def rest():
             body = '{"instances": [{"x": [3]}], "signature_name": "serving_default"}'
@@ -451,7 +455,9 @@ def test_sigterm_lets_requests_in_flight_be_answered_and_refuses_new_ones(half_p
             assert flying.result().outputs["y"].float_val == [2.5]
             thread.join(30)
         assert answers == [(200, '{\n    "predictions": [[3.5]\n    ]\n}')]
+        # A balancer that watches the health holds up nothing.
         assert server.wait(30) == 0
+        watching.close()
     finally:
         server.kill()
         server.communicate()
