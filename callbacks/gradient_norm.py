@@ -33,10 +33,12 @@ class GradientNorm(keras.callbacks.Callback):
         def measure():
             layers = [model.get_layer(name) for name in self._names]
             weights = [[v.value for v in layer.trainable_variables] for layer in layers]
+            # As in training: in float16 small gradients would vanish on their way.
+            scale = model.optimizer.scale_loss(tf.constant(1.0))
             with tf.GradientTape() as tape:
                 outputs = model(inputs, training=False)
-                loss = model.compute_loss(inputs, targets, outputs, training=False)
-            return [_norm(gradients) for gradients in tape.gradient(loss, weights)]
+                loss = scale * model.compute_loss(inputs, targets, outputs, training=False)
+            return [_norm(gradients) / scale for gradients in tape.gradient(loss, weights)]
 
         self._measure = measure
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from layers import Highway
+
 
 def find_layers(
     model: keras.Model, names: Sequence[str] | None, wanted: Callable[[keras.layers.Layer], bool]
@@ -27,10 +29,10 @@ def find_layers(
 def has_activation(layer: keras.layers.Layer, activations: Sequence[Callable]) -> bool:
     """Whether the layer's output is one of these activation functions of something.
 
-    Recurrent layers do not count: their `activation` is not the last thing they apply.
+    Recurrent and highway layers do not count: their `activation` is not the last thing they apply.
     """
     activation = getattr(layer, "activation", None)
-    return activation in activations and not isinstance(layer, keras.layers.RNN)
+    return activation in activations and not isinstance(layer, keras.layers.RNN | Highway)
 
 
 class Probe:

@@ -58,6 +58,7 @@ class GroupNormalization(keras.layers.Layer):
             raise ValueError(f"`epsilon` must be above 0. Received: epsilon={epsilon}")
         # Without autocast: 70000 in float32 must not become infinite in float16 on its way in.
         super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
         self.groups = groups
         self.epsilon = epsilon
         self.center = center

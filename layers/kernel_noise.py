@@ -31,7 +31,7 @@ class _KernelNoise(keras.layers.Wrapper):
         with keras.StatelessScope(values, collect_losses=True) as scope:
             outputs = self.layer(inputs)
         for loss in scope.losses:
-            self.add_loss(loss)
+            self.add_loss(loss + 0.0)  # Not the same object, which the inner layer tells, too.
         for variable in self.layer.non_trainable_variables:
             if not _is_kernel(variable):
                 variable.assign(scope.get_current_value(variable))

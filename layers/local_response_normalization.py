@@ -58,6 +58,7 @@ class LocalResponseNormalization(keras.layers.Layer):
             raise ValueError(f"`alpha` must be at least 0. Received: alpha={alpha}")
         # Without autocast: 70000 in float32 must not become infinite in float16 on its way in.
         super().__init__(autocast=False, **kwargs)
+        self.supports_masking = True
         self.depth_radius = depth_radius
         self.bias = bias
         self.alpha = alpha

@@ -19,8 +19,9 @@ def alexnet(
 
     With three more pixels of padding the 224 of the paper give the 55 x 55 positions of its
     figure 2. The kernels of the two groups of conv2, conv4 and conv5, which lived on two GPUs, are
-    layers of their own: `conv2_1` and `conv2_2`. Weights are drawn as He et al. (2015) do instead
-    of with a deviation of 0.01, from which the paper had to lower the learning rate by hand.
+    layers of their own: `conv2_1` and `conv2_2`. Weights below fc8 are drawn as He et al. (2015) do
+    instead of with a deviation of 0.01, from which the paper had to lower the learning rate by
+    hand.
 
     Reference:
         Krizhevsky, Sutskever & Hinton, ImageNet Classification with Deep Convolutional Neural

@@ -3,6 +3,7 @@
 from functools import partial
 
 import keras
+from keras import ops
 
 from layers import LocalResponseNormalization
 from models.inception_module import Conv, Pool, convolution, inception_module
@@ -30,8 +31,9 @@ class WithAuxiliaryHeads(keras.Model):
     """A functional model whose first output is the answer and whose others only help training.
 
     Its loss while training is the compiled loss of the first output plus 0.3 times that of each
-    other one; everywhere else (metrics, `evaluate`, `predict`, calls without `training=True`) it
-    is a model with one output. It saves, clones and exports like any functional model.
+    other one, and regularisation once; everywhere else (metrics, `evaluate`, `predict`, calls
+    without `training=True`) it is a model with one output. It saves, clones and exports like any
+    functional model.
 
     Reference:
         Szegedy et al., Going Deeper with Convolutions, 2015, section 5.
@@ -53,8 +55,9 @@ class WithAuxiliaryHeads(keras.Model):
         if not training:
             return loss_of(y_pred=y_pred, training=False)
         answer, *others = y_pred
+        penalty = sum(ops.sum(loss) for loss in self.losses)
         return loss_of(y_pred=answer) + self.auxiliary_weight * sum(
-            loss_of(y_pred=other) for other in others
+            loss_of(y_pred=other) - penalty for other in others
         )
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

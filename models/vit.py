@@ -38,8 +38,8 @@ def vit(
 ) -> keras.Model:
     """Builds a Vision Transformer that classifies by its class token.
 
-    Each block computes `x + attention(norm(x))`, then `x + mlp(norm(x))`. Weights begin with a
-    truncated normal distribution of deviation 0.02, as in Touvron et al.
+    Each block computes `x + attention(norm(x))`, then `x + mlp(norm(x))`. Weights of the blocks
+    begin with a truncated normal distribution of deviation 0.02, as in Touvron et al.
 
     Reference:
         Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, equations 1 to 4.

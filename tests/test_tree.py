@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "apps": set(PACKAGES),
     "models": {"layers"},
     "training": {"callbacks", "layers"},
-    "callbacks": {"serving"},
+    "callbacks": {"layers", "serving"},
     "layers": set(),
     "data": set(),
     "serving": set(),

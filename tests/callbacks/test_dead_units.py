@@ -4,6 +4,7 @@ import pytest
 
 from callbacks import DeadUnits
 from callbacks.dead_units import dead_share, is_relu
+from layers import Highway
 
 
 def log(callback, model):
@@ -62,6 +63,7 @@ def test_layers_can_be_chosen_by_name():
         (keras.layers.LeakyReLU(), False),
         (keras.layers.Dense(1, activation="tanh"), False),
         (keras.layers.SimpleRNN(1, activation="relu"), False),
+        (Highway(activation="relu"), False),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

@@ -43,6 +43,21 @@ def test_norm_of_each_layer_equals_that_of_a_tape_written_out():
     assert log(model) == pytest.approx(expected, rel=1e-5)
 
 
+def test_small_gradients_do_not_vanish_in_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    top = keras.layers.Dense(
+        1, kernel_initializer=keras.initializers.Constant(1e-4), dtype="float32"
+    )
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(4, kernel_initializer="zeros", name="w"), top]
+    )
+    model.compile(keras.optimizers.SGD(), "mse")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    norm = log(model, np.ones((4096, 1), "float32"), np.full((4096, 1), -0.5, "float32"))
+    # 2 * 0.5 * 1e-4 for each of 4 kernels and 4 biases.
+    assert norm["gradient_norm/w"] == pytest.approx(1e-4 * np.sqrt(8), rel=0.01)
+
+
 def test_a_linear_unit_by_hand():
     # L = (w x - y)^2 with w = 1, x = 2, y = 5: dL/dw = 2 (2 - 5) 2 = -12.
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, name="w")])

@@ -38,6 +38,14 @@ def test_one_value_by_hand():
     assert_close(y, [[[-1, -1 / 3, 0, 0], [1 / 3, 1, 0, 0]]], atol=1e-6)
 
 
+def test_masks_pass_through():
+    layers = [keras.layers.Embedding(10, 6, mask_zero=True), GroupNormalization(groups=2)]
+    ours = keras.Sequential([*layers, keras.layers.GlobalAveragePooling1D()])
+    ids = np.array([[3, 4, 0, 0]])
+    features = ops.convert_to_numpy(keras.Sequential(layers)(ids))
+    assert_close(ours(ids), features[:, :2].mean(axis=1), rtol=1e-5)
+
+
 def test_one_group_is_layer_normalisation():
     x = normal(3, 5, 4, 6)
     reference = keras.layers.LayerNormalization(axis=(1, 2, 3), epsilon=1e-3)

@@ -101,6 +101,15 @@ def test_activity_losses_of_the_layer_are_kept():
     layer = WeightNoise(dense, stddev=0.0)
     layer(np.ones((1, 2), "float32"), training=True)
     assert_close(sum(layer.losses), 0.01 * 6, rtol=1e-5)
+    # As every `fit` on JAX calls it.
+    states = (
+        [v.value for v in layer.trainable_variables],
+        [v.value for v in layer.non_trainable_variables],
+    )
+    _, _, losses = layer.stateless_call(
+        *states, ops.ones((1, 2)), training=True, return_losses=True
+    )
+    assert_close(sum(losses), 0.01 * 6, rtol=1e-5)
 
 
 def test_training_through_fit_lowers_the_loss():

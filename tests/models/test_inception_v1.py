@@ -36,6 +36,19 @@ def test_training_loss_is_the_main_one_and_three_tenths_of_the_others(small, bat
     assert training["loss"] == pytest.approx(main + 0.3 * first + 0.3 * second, rel=1e-5)
 
 
+def test_regularisation_counts_once(batch):
+    images = keras.Input((3,))
+    x = keras.layers.Dense(4, kernel_regularizer="l2")(images)
+    heads = [keras.layers.Dense(2)(x) for _ in range(3)]
+    model, plain = WithAuxiliaryHeads(images, heads), keras.Model(images, heads)
+    features, labels = batch
+    cross_entropy = keras.losses.CategoricalCrossentropy(True)
+    main, first, second = (float(cross_entropy(labels, head)) for head in plain(features))
+    expected = main + 0.3 * (first + second) + float(sum(plain.losses))
+    loss = compiled(model).train_on_batch(features, labels, return_dict=True)["loss"]
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
 def test_evaluation_prediction_and_export_know_only_the_main_head(small, batch, tmp_path):
     features, labels = batch
     main = np.array(small(features, training=True)[0])
