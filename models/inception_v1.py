@@ -3,7 +3,6 @@
 from functools import partial
 
 import keras
-from keras import ops
 
 from layers import LocalResponseNormalization
 from models.inception_module import Conv, Pool, convolution, inception_module
@@ -55,7 +54,8 @@ class WithAuxiliaryHeads(keras.Model):
         if not training:
             return loss_of(y_pred=y_pred, training=False)
         answer, *others = y_pred
-        penalty = sum(ops.sum(loss) for loss in self.losses)
+        # In the form in which it is part of each of them, of which every replica holds a share.
+        penalty = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
         return loss_of(y_pred=answer) + self.auxiliary_weight * sum(
             loss_of(y_pred=other) - penalty for other in others
         )

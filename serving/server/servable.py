@@ -83,7 +83,7 @@ class Servable:
     def run(self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]):
         """Returns the arrays of the named outputs, in their order.
 
-        Shapes are not compared with the signature, as `require_shapes` does.
+        Does not compare shapes with the signature: `require_shapes` does, where it matters.
         """
         call = self._callable(signature, tuple(inputs), tuple(outputs))
         try:

@@ -127,7 +127,10 @@ def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
 
 
 def test_names_that_are_not_utf8_are_told_or_left_out(folder):
-    shutil.copy(folder / "cat" / "1.png", folder / "cat" / "caf\udce9.png")
+    try:
+        shutil.copy(folder / "cat" / "1.png", folder / "cat" / "caf\udce9.png")
+    except OSError:
+        pytest.skip("needs a file system that takes such names")
     with pytest.raises(BadData, match=r"'cat/caf\\udce9.png': found a name that is not UTF-8"):
         images.load(str(folder))
     assert images.load(str(folder), skip_bad=True).skipped == 1

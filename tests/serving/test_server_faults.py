@@ -196,7 +196,7 @@ def test_size_of_an_image_agrees_with_tensorflow():
     for content in (serving_hostile.png(30, 20), serving_hostile.jpeg(30, 20, junk=b"junk")):
         decoded = tf.io.decode_image(content, expand_animations=False)
         assert image_size(content) == tuple(decoded.shape[:2])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="size should match"):
+    with pytest.raises(tf.errors.InvalidArgumentError):
         tf.io.decode_image(serving_hostile.bmp(9000, 9000))
 
 

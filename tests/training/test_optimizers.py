@@ -96,7 +96,7 @@ def test_a_row_of_an_embedding_that_is_looked_up_twice_gets_one_gradient(name):
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop"])
-def test_devices_together_train_an_embedding_as_one_does(name):
+def test_a_strategy_trains_an_embedding_as_it_is_without(name):
     def trained(strategy) -> np.ndarray:
         with strategy.scope():
             table = keras.layers.Embedding(3, 2, embeddings_initializer="ones")
