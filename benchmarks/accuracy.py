@@ -79,7 +79,9 @@ EXPERIMENTS: dict[str, Settings] = {
     ),
     "msrp_minilm": replace(MINILM, data="DATA/msrp", epochs=6, batch_size=16, length=96),
     "python_docs_tags": tags.Config(),
-    "wnut17_lstm": tags.Config(data="DATA/wnut17", model="lstm"),
+    "wnut17_lstm": tags.Config(
+        data="DATA/wnut17", model="lstm", epochs=8, batch_size=16, length=64, learning_rate=3e-3
+    ),
     "wnut17_minilm": tags.Config(
         data="DATA/wnut17",
         model="bert",
