@@ -92,6 +92,8 @@ def test_dollars_in_names_begin_no_formula():
     ]
     for figure in drawn:
         figure.savefig(io.BytesIO())
+    for axes in (drawn[0].axes[0], drawn[2].axes[0]):
+        assert axes.get_xticklabels()[0].get_text() == r"\$10_\$20"
 
 
 def test_heat_map_of_a_long_text_shows_its_beginning():
