@@ -95,7 +95,8 @@ class Config:
     threads: int | None = None
     """Threads of both sides; None for the number of cores."""
     variants: bool = False
-    """Also measure training in bfloat16 and with torch.compile, which needs a C++ compiler."""
+    """Also measure training in bfloat16, on both sides with weights in float32, and with
+    torch.compile, which needs a C++ compiler."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,12 @@ def our_steps(
 
 
 def their_steps(
-    model: nn.Module, batches: Sequence, *, steps: int = STEPS_PER_CALL, **options: Any
+    model: nn.Module,
+    batches: Sequence,
+    *,
+    steps: int = STEPS_PER_CALL,
+    bfloat16: bool = False,
+    **options: Any,
 ) -> Callable[[], float]:
     """Does the same with the loop that Hugging Face's documentation shows.
 
@@ -257,6 +263,7 @@ def their_steps(
         model: The classifier.
         batches: From `batches_to_train`.
         steps: Training steps of a call.
+        bfloat16: Whether products of matrices are computed in bfloat16.
         options: For `torch.optim.AdamW`.
     """
     decayed: dict[bool, list] = {True: [], False: []}
@@ -281,7 +288,8 @@ def their_steps(
         losses = []
         for _ in range(steps):
             features, labels = next(iterator)
-            outputs = model(**features, labels=labels)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                outputs = model(**features, labels=labels)
             outputs.loss.backward()
             adamw.step()
             adamw.zero_grad()
@@ -324,6 +332,10 @@ def training(config: Config, given: Setting) -> None:
         keras.config.set_dtype_policy(POLICIES["bfloat16"])
         steps["Hornbook, bfloat16"] = our_steps(given.classifier(), batches)
         keras.config.set_dtype_policy(POLICIES["float32"])
+        steps["PyTorch, bfloat16"] = their_steps(theirs(), batches, bfloat16=True, fused=True)
+        steps["PyTorch, bfloat16, eager attention"] = their_steps(
+            theirs(attn_implementation="eager"), batches, bfloat16=True, fused=True
+        )
         steps["PyTorch, compiled"] = their_steps(torch.compile(theirs()), batches, fused=True)
     amount = round(STEPS_PER_CALL * call)
     runs = {label: partial(counted, step, amount) for label, step in steps.items()}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,7 @@ from data.sources import (
     tfds_builder,
     tfds_splits,
     watched,
+    withheld,
 )
 
 BUILT_IN = ("digits",)
@@ -230,33 +232,39 @@ def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | No
     import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
-    keys, features = builder.info.supervised_keys, builder.info.features
-    if (
-        not keys
-        or not isinstance(features[keys[0]], tfds.features.Image)
-        or not isinstance(features[keys[1]], tfds.features.ClassLabel)
-    ):
-        wanted = "images with one class each"
-        fault = Fault(
-            f"tfds:{name}", f"the features {', '.join(features)}", wanted, skippable=False
-        )
-        raise BadData(f"tfds:{name}", [fault])
-    image, label = keys[:2]
-    splits = tfds_splits(builder, decoders={image: tfds.decode.SkipDecoding()})
+    features = builder.info.features
+    image = _feature(builder, tfds.features.Image)
+    label = _feature(builder, tfds.features.ClassLabel)
+    decoders = {image: tfds.decode.SkipDecoding()}
+    unlabelled = withheld(builder, label, decoders)
+    splits = tfds_splits(builder, decoders, unusable=unlabelled)
     height, width, stored_channels = features[image].shape
     if image_size is None:
-        image_size = (height, width) if height and width else LARGEST_OWN_SIZE
+        same = height and width and max(height, width) <= max(LARGEST_OWN_SIZE)
+        image_size = (height, width) if same else LARGEST_OWN_SIZE
     return Images(
         **{
-            split: examples.map(
-                lambda image_bytes, label: (image_bytes, tf.cast(label, tf.int32)),
+            split: rows.map(
+                lambda row: (row[image], tf.cast(row[label], tf.int32)),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
-            for split, examples in splits.items()
+            for split, rows in splits.items()
         },
         classes=tuple(features[label].names),
         input_shape=(*image_size, channels or (1 if stored_channels == 1 else 3)),
     )
+
+
+def _feature(builder: Any, kind: type) -> str:
+    """Chooses the feature of a kind: the only one, or what the data set is supervised with."""
+    features = builder.info.features
+    names = [name for name in sorted(features) if isinstance(features[name], kind)]
+    supervised = [name for name in names if name in (builder.info.supervised_keys or ())]
+    if len(supervised or names) != 1:
+        place = f"tfds:{builder.name}"
+        found = f"the features {', '.join(f'{name}: {features[name]}' for name in features)}"
+        raise BadData(place, [Fault(place, found, "images with one class each", skippable=False)])
+    return (supervised or names)[0]
 
 
 def _from_files(

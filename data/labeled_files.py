@@ -7,17 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from data.sources import BadData, Fault, completed, empty_splits
+from data.sources import SPLIT_NAMES, BadData, Fault, completed, empty_splits
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "dev": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 COLUMN_NAMES = {
     "path": "path",
     "file": "path",
@@ -92,7 +83,7 @@ def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFil
     files, faults = [], []
     top = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
     given = {SPLIT_NAMES[name]: path for name, path in top.items() if name in SPLIT_NAMES}
-    if "train" not in given or any(path.is_file() for path in _visible(given["train"])):
+    if "train" not in given or not any(path.is_dir() for path in _visible(given["train"])):
         given = {"": root}
     for split, folder in given.items():
         for entry in _visible(folder):

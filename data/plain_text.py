@@ -165,6 +165,6 @@ def _from_tfds(name: str) -> list[tuple[str, list[str]]]:
     key = "text" if "text" in texts else texts[0]
     return [
         (split, text.decode().split("\n"))
-        for split, rows in tfds_splits(builder, supervised=False).items()
+        for split, rows in tfds_splits(builder).items()
         for text in rows.map(lambda row: row[key]).as_numpy_iterator()
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from data import python_docs
 from data.sources import (
+    SPLIT_NAMES,
     SPLITS,
     BadData,
     Fault,
@@ -20,6 +21,8 @@ from data.sources import (
 from data.text_files import not_utf8, read_text, required_split_files
 
 BUILT_IN = ("python_docs",)
+ANOTHER_FORM = (KeyError, TypeError, AttributeError, ValueError, OverflowError)
+"""What reading json in another form than ours raises."""
 
 
 @dataclass(frozen=True)
@@ -128,34 +131,43 @@ def _from_file(path: Path, split: str) -> tuple[list[_Found], list[Fault]]:
         fault = Fault(f"{path.name} line {error.lineno}", error.msg, wanted, skippable=False)
         return [], [fault]
     except (KeyError, TypeError):
+        articles = None
+    if not isinstance(articles, list):
         return [], [Fault(path.name, "no list 'data'", wanted, skippable=False)]
     found, faults = [], []
     for number, article in enumerate(articles):
         place = f"{path.name}, article {number}"
         try:
-            title = article["title"]
-            place = f"{path.name}, article {title!r}"
-            questions = _in_article(article)
-        except (KeyError, TypeError, AttributeError) as error:
+            title, paragraphs = article["title"], list(article["paragraphs"])
+        except ANOTHER_FORM as error:
             faults.append(Fault(place, f"another form ({error!r})", wanted))
             continue
-        good, wrong = _checked(questions, place)
-        found += [_Found(question, title, split) for question in good]
-        faults += wrong
+        for paragraph in paragraphs:
+            questions, wrong = _in_paragraph(paragraph, f"{path.name}, article {title!r}")
+            found += [_Found(question, title, split) for question in questions]
+            faults += wrong
     return found, faults
 
 
-def _in_article(article: dict[str, Any]) -> list[Question]:
-    return [
-        Question(
-            str(asked["id"]),
-            asked["question"].strip(),
-            paragraph["context"],
-            tuple(_answer(answer["text"], answer["answer_start"]) for answer in asked["answers"]),
-        )
-        for paragraph in article["paragraphs"]
-        for asked in paragraph["qas"]
-    ]
+def _in_paragraph(paragraph: Any, place: str) -> tuple[list[Question], list[Fault]]:
+    wanted = 'SQuAD json: {"context": ..., "qas": [{"id": ..., "question": ..., "answers": ...}]}'
+    try:
+        document, asked = paragraph["context"] + "", list(paragraph["qas"])
+    except ANOTHER_FORM as error:
+        return [], [Fault(place, f"a paragraph of another form ({error!r})", wanted)]
+    questions, faults = [], []
+    for one in asked:
+        try:
+            answers = tuple(_answer(of["text"], of["answer_start"]) for of in one["answers"])
+            question = Question(str(one["id"]), one["question"].strip(), document, answers)
+        except ANOTHER_FORM as error:
+            name = one.get("id", "") if isinstance(one, dict) else ""
+            found = f"another form ({error!r})"
+            faults.append(Fault(f"{place}, question {name}", found, wanted))
+        else:
+            questions.append(question)
+    good, wrong = _checked(questions, place)
+    return good, faults + wrong
 
 
 def _answer(text: str, start: int) -> tuple[str, int]:
@@ -193,12 +205,12 @@ def _from_tfds(name: str) -> tuple[list[_Found], list[Fault]]:
         fault = Fault(place, f"the features {', '.join(sorted(features))}", wanted, skippable=False)
         raise BadData(place, [fault])
     found, faults = [], []
-    for split in (split for split in SPLITS if split in builder.info.splits):
+    for split in (split for split in builder.info.splits if split in SPLIT_NAMES):
         rows = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
         for row in rows:
             good, wrong = _checked([_of_row(row)], f"{place}, {split}")
             title = row.get("title", row["context"]).decode()
-            found += [_Found(question, title, split) for question in good]
+            found += [_Found(question, title, SPLIT_NAMES[split]) for question in good]
             faults += wrong
     return found, faults
 

@@ -13,6 +13,16 @@ from typing import Any
 import tensorflow as tf
 
 SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "dev": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+"""What people call the three splits."""
 MOST_LISTED = 10
 
 
@@ -192,34 +202,48 @@ def tfds_builder(name: str) -> Any:
     return builder
 
 
-def tfds_splits(
-    builder: Any, decoders: Any = None, supervised: bool = True, unusable: Collection[str] = ()
-) -> dict[str, tf.data.Dataset]:
-    """Reads the train, validation and test examples, in their stored order.
+def withheld(builder: Any, label: str, decoders: Any = None) -> set[str]:
+    """Finds splits whose labels are kept back (-1), as those of GLUE's and ImageNet's tests are.
 
-    A missing validation split is the last 10 % of train, a missing test split the 10 % before it,
-    so that both stay the same as long as the prepared data set does.
+    Args:
+        builder: What `tfds_builder` returned.
+        label: The feature that holds the label's number.
+        decoders: As in `tfds.load`.
+    """
+
+    def kept_back(split: str) -> bool:
+        rows = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
+        labels = rows.take(100).map(lambda row: row[label]).as_numpy_iterator()
+        return all(number < 0 for number in labels)
+
+    return {split for split in builder.info.splits if kept_back(split)}
+
+
+def tfds_splits(
+    builder: Any, decoders: Any = None, unusable: Collection[str] = ()
+) -> dict[str, tf.data.Dataset]:
+    """Reads the train, validation and test examples, dicts of features, in their stored order.
+
+    A missing validation split (also called dev, val or valid) is the last 10 % of train, a missing
+    test split the 10 % before it, so that both stay the same as long as the prepared data set does.
 
     Args:
         builder: What `tfds_builder` returned.
         decoders: As in `tfds.load`; for instance to skip decoding.
-        supervised: Reads pairs of input and label; else a dict of all features.
         unusable: Splits to treat as missing, such as one without labels.
     """
     splits = [split for split in builder.info.splits if split not in unusable]
     if "train" not in splits:
         fault = Fault(builder.name, f"only {', '.join(splits)}", "a train split", skippable=False)
         raise BadData(f"tfds:{builder.name}", [fault])
-    slices = {split: split for split in SPLITS}
+    slices = {SPLIT_NAMES[split]: split for split in splits if split in SPLIT_NAMES}
     left = 100
     for split in ("validation", "test"):
-        if split not in splits:
+        if split not in slices:
             slices[split] = f"train[{left - 10}%:{left}%]"
             left -= 10
     slices["train"] = f"train[:{left}%]"
     return {
-        split: builder.as_dataset(
-            split=selected, as_supervised=supervised, decoders=decoders, shuffle_files=False
-        )
+        split: builder.as_dataset(split=selected, decoders=decoders, shuffle_files=False)
         for split, selected in slices.items()
     }

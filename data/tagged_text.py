@@ -24,6 +24,8 @@ from data.sources import (
 from data.text_files import not_utf8, read_text, required_split_files
 
 BUILT_IN = ("python_docs",)
+WORD_NAMES = ("tokens", "words")
+"""Features of TensorFlow Datasets that are preferred where a data set has several of texts."""
 TAG_NAMES = ("tags", "ner", "ner_tags")
 """Features of TensorFlow Datasets that are preferred where a data set has several kinds of tags."""
 
@@ -203,7 +205,7 @@ def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
     names = builder.info.features[tags].feature.names
     ordered = ["O", *(tag for tag in names if tag != "O")]
     numbers = tf.constant([ordered.index(tag) for tag in names], tf.int32)
-    splits = tfds_splits(builder, supervised=False)
+    splits = tfds_splits(builder)
     return TaggedTexts(
         **{
             split: rows.map(
@@ -232,12 +234,16 @@ def _features(builder: Any, tag_column: int | str | None) -> tuple[str, str]:
         for name, of in sequences.items()
         if isinstance(of, tfds.features.ClassLabel) and "O" in of.names
     ]
+    words = [name for name in words if name in WORD_NAMES] or words
     preferred = [name for name in tags if name in TAG_NAMES]
     chosen = [tag_column] if tag_column in tags else [] if tag_column else (preferred or tags)
     if len(words) == 1 and len(chosen) == 1:
         return words[0], str(chosen[0])
     asked = f" and the tag column {tag_column}" if tag_column else ""
-    wanted = f"a sequence of words, one of tags (here: {', '.join(tags) or 'none'})"
+    wanted = (
+        f"one sequence of words (here: {', '.join(words) or 'none'}), "
+        f"one of tags (here: {', '.join(tags) or 'none'})"
+    )
     place = f"tfds:{builder.name}"
     found = f"the features {', '.join(sorted(features))}{asked}"
     raise BadData(place, [Fault(place, found, wanted, skippable=False)])

@@ -5,7 +5,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from data import python_docs
-from data.labeled_files import SPLIT_NAMES, Labeled, divided, labeled_files
+from data.labeled_files import Labeled, divided, labeled_files
 from data.sources import (
+    SPLIT_NAMES,
     SPLITS,
     BadData,
     Fault,
@@ -24,6 +25,7 @@ from data.sources import (
     stable_order,
     tfds_builder,
     tfds_splits,
+    withheld,
 )
 from data.text_files import not_utf8, read_text, split_files
 
@@ -360,21 +362,25 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     *text_names, label_name = _features(builder, columns)
     label_feature = features[label_name]
     named = isinstance(label_feature, tfds.features.ClassLabel)
-    withheld = _withheld(builder, label_name) if named else set()
-    splits = tfds_splits(builder, supervised=False, unusable=withheld)
-    skipped = 0
-    if named:
-        splits, faults = _labeled_rows(splits, label_name)
-        skipped = left_out(f"tfds:{name}", faults, skip_bad)
-    classes = label_feature.names if named else _classes_of(name, splits, label_name)
+    unusable = withheld(builder, label_name) if named else set()
+    splits = tfds_splits(builder, unusable=unusable)
+    classes = label_feature.names if named else _classes_of(splits["train"], label_name)
 
-    def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def number(row: dict[str, tf.Tensor]) -> tf.Tensor:
         label = row[label_name]
         if not named:
-            text = label if label.dtype == tf.string else tf.strings.as_string(label)
-            same = tf.equal(tf.constant(classes), text)
+            same = tf.equal(tf.constant(classes), _in_words(label))
             label = tf.where(tf.reduce_any(same), tf.argmax(same), -1)
-        return tf.stack([row[text] for text in text_names]), tf.cast(label, tf.int32)
+        return tf.cast(label, tf.int32)
+
+    splits, missing = _labeled_rows(splits, number)
+    # SNLI has -1 where its annotators did not agree.
+    found = "no label (-1)" if named else "a class that train lacks"
+    wanted = f"one of {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+    faults = [Fault(place, found, wanted) for place in missing]
+
+    def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.stack([row[text] for text in text_names]), number(row)
 
     def examples(rows: tf.data.Dataset) -> tf.data.Dataset:
         return rows.map(example, num_parallel_calls=tf.data.AUTOTUNE)
@@ -382,10 +388,10 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     return Texts(
         **{split: examples(rows) for split, rows in splits.items()},
         classes=tuple(classes),
-        skipped=skipped,
+        skipped=left_out(f"tfds:{name}", faults, skip_bad),
         other={
             split: examples(builder.as_dataset(split=split, shuffle_files=False))
-            for split in sorted(set(builder.info.splits) - set(SPLITS))
+            for split in sorted(set(builder.info.splits) - set(SPLIT_NAMES))
         },
     )
 
@@ -412,54 +418,36 @@ def _features(builder: Any, columns: Columns) -> list[str]:
     *texts, label = _chosen(place, place, names, columns)
     if label not in labels and f"{label}_name" in features:
         label = f"{label}_name"
-    usable = features[label].shape == () and features[label].np_dtype != np.float32
+    usable = features[label].shape == () and not np.issubdtype(
+        features[label].np_dtype, np.floating
+    )
     if not usable or not all(isinstance(features[key], tfds.features.Text) for key in texts):
         found = f"the features {', '.join(f'{key}: {features[key]}' for key in (*texts, label))}"
         raise BadData(place, [Fault(place, found, "texts with one class each", skippable=False)])
     return [*texts, label]
 
 
-def _labels(rows: tf.data.Dataset, label: str) -> Iterator[np.ndarray]:
-    """Reads the labels of rows, many at once."""
-    return rows.map(lambda row: row[label]).batch(4096).as_numpy_iterator()
+def _in_words(label: tf.Tensor) -> tf.Tensor:
+    return label if label.dtype == tf.string else tf.strings.as_string(label)
 
 
-def _withheld(builder: Any, label: str) -> set[str]:
-    """Finds splits whose labels are kept back (all -1), as those of GLUE's test splits are."""
-    splits = {split: builder.as_dataset(split=split) for split in builder.info.splits}
-    return {
-        split for split, rows in splits.items() if all((n < 0).all() for n in _labels(rows, label))
-    }
+def _classes_of(rows: tf.data.Dataset, label: str) -> list[str]:
+    """Collects the classes of rows where the data set does not list them."""
+    batches = rows.map(lambda row: _in_words(row[label])).batch(4096).as_numpy_iterator()
+    return sorted({value.decode() for batch in batches for value in np.unique(batch)})
 
 
 def _labeled_rows(
-    splits: dict[str, tf.data.Dataset], label: str
-) -> tuple[dict[str, tf.data.Dataset], list[Fault]]:
-    """Leaves out the rows whose label is -1, on which SNLI's annotators did not agree."""
-    labeled, faults = {}, []
+    splits: dict[str, tf.data.Dataset], number: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+) -> tuple[dict[str, tf.data.Dataset], list[str]]:
+    """Leaves out the rows whose class has the number -1, and says which these are."""
+    labeled, places = {}, []
     for split, rows in splits.items():
-        missing = np.flatnonzero(np.concatenate(list(_labels(rows, label))) < 0)
-        faults += [Fault(f"{split} row {row}", "no label (-1)", "a class") for row in missing]
+        numbers = np.concatenate(list(rows.map(number).batch(4096).as_numpy_iterator()))
+        missing = np.flatnonzero(numbers < 0)
+        places += [f"{split} row {row}" for row in missing]
         if len(missing):
-            number = tf.data.experimental.assert_cardinality(len(rows) - len(missing))
-            rows = rows.filter(lambda row: row[label] >= 0).apply(number)
+            left = tf.data.experimental.assert_cardinality(len(rows) - len(missing))
+            rows = rows.filter(lambda row: number(row) >= 0).apply(left)
         labeled[split] = rows
-    return labeled, faults
-
-
-def _classes_of(name: str, splits: dict[str, tf.data.Dataset], label: str) -> Collection[str]:
-    """Collects the classes of train where the data set does not list them."""
-
-    def in_words(value: Any) -> str:
-        return value.decode() if isinstance(value, bytes) else str(value)
-
-    labels = {
-        split: {in_words(value) for batch in _labels(rows, label) for value in np.unique(batch)}
-        for split, rows in splits.items()
-    }
-    unseen = sorted((labels["validation"] | labels["test"]) - labels["train"])
-    if unseen:
-        found, wanted = "none in the training set", "another --label-column"
-        faults = [Fault(f"class {label}", found, wanted, skippable=False) for label in unseen]
-        raise BadData(f"tfds:{name}", faults)
-    return sorted(labels["train"])
+    return labeled, places

@@ -4,8 +4,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from data.labeled_files import SPLIT_NAMES
-from data.sources import BadData, Fault
+from data.sources import SPLIT_NAMES, BadData, Fault
 
 # A whole word of the file's name, such as in wnut17train.conll and dev-v1.1.json.
 _SPLIT = re.compile(r"(?<![a-z])(" + "|".join(SPLIT_NAMES) + r")(?![a-z])")

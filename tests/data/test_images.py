@@ -54,6 +54,22 @@ def test_fashion_mnist_comes_from_tfds_encoded(shared_tfds, monkeypatch):
     assert images.decode(data, fashion.input_shape).shape == (28, 28, 1)
 
 
+def test_tfds_test_images_without_labels_are_put_aside_and_large_ones_shrink(store):
+    import tensorflow_datasets as tfds
+
+    rows = [{"image": np.full((300, 30, 3), i, np.uint8), "label": i % 2} for i in range(30)]
+    features = {
+        "image": tfds.features.Image(shape=(300, 30, 3)),
+        "label": tfds.features.ClassLabel(names=["even", "odd"]),
+    }
+    withheld = [{**row, "label": -1} for row in rows]
+    store(features, train=rows, valid=rows[:4], test=withheld)
+    found = images.load("tfds:tiny")
+    labels = [[int(label) for _, label in part] for part in (found.train, found.test)]
+    assert [len(part) for part in labels] == [27, 3] and set(labels[1]) == {0, 1}
+    assert len(found.validation) == 4 and found.input_shape == (224, 224, 3)
+
+
 def test_tfds_without_images_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
     with pytest.raises(BadData, match="wanted images with one class each"):

@@ -46,6 +46,18 @@ def test_all_faults_of_a_folder_are_told_at_once(folder, draw):
         assert line in message
 
 
+def test_a_loose_file_beside_the_classes_of_train_makes_no_classes_of_the_splits(folder, draw):
+    for split in ("train", "test"):
+        shutil.copytree(folder, folder / split, ignore=shutil.ignore_patterns("train"))
+    for name in ("cat", "dog"):
+        shutil.rmtree(folder / name)
+    shutil.rmtree(folder / "test" / "train", ignore_errors=True)
+    (folder / "train" / "labels.csv").write_text("cat/1.png,cat")
+    found, faults = labeled_files(str(folder), images.SUFFIXES)
+    assert not faults and {file.label for file in found} == {"cat", "dog"}
+    assert {file.split for file in found} == {"train", "test"}
+
+
 def test_skip_bad_leaves_out_and_counts(folder, draw):
     useless = spoil(folder, draw)
     found = images.load(str(folder), skip_bad=True)

@@ -125,23 +125,36 @@ def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
         {"question": "caf\udce9?"},
     ]
     content["data"] += [squad(f"bad{i}", **changes)["data"][0] for i, changes in enumerate(bad)]
-    content["data"] += [{"title": "odd", "paragraphs": [{"context": CONTEXT}]}, {"paragraphs": []}]
+    forms = [
+        {"answers": None},
+        {"answers": [{"text": "Oslo", "answer_start": ""}]},
+        {"answers": [{"text": "Oslo", "answer_start": float("nan")}]},
+        {"question": 5},
+    ]
+    content["data"] += [squad(f"form{i}", **form)["data"][0] for i, form in enumerate(forms)]
+    content["data"] += [
+        {"title": "odd", "paragraphs": [{"context": CONTEXT}, {"context": None, "qas": []}]},
+        {"paragraphs": []},
+    ]
     path = tmp_path / "all.json"
     message = faults_of(path, content)
     for line in (
-        "7 faults",
+        "12 faults, the first 10",
         "all.json, article 'bad0', question qbad0: found ' Osl' at character 16; wanted the answer",
         "question qbad1: found 'Ännc' at character -1; wanted the answer 'Rome'",
         "question qbad2: found '' at character 3; wanted an answer of some letters",
         "question qbad3: found no question",
         "question qbad4: found bytes that are not UTF-8",
-        "article 'odd': found another form (KeyError('qas'))",
-        "article 46: found another form (KeyError('title'))",
+        "article 'form0', question qform0: found another form (TypeError",
+        "question qform1: found another form (ValueError(",
+        "question qform2: found another form (ValueError('cannot convert float NaN",
+        "question qform3: found another form (AttributeError",
+        "article 'odd': found a paragraph of another form (KeyError('qas'))",
         "--skip-bad",
     ):
         assert line in message
     found = questions.load(str(path), skip_bad=True)
-    assert found.skipped == 7 and sum(sizes(found)) == 80 + 5
+    assert found.skipped == 12 and sum(sizes(found)) == 80 + 5 + 4
 
 
 @pytest.mark.parametrize(
@@ -150,6 +163,8 @@ def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
         ("", "bad.json line 1: found Expecting value"),
         ('{"data":\n [1,}', "bad.json line 2: found Expecting value"),
         ("[]", "bad.json: found no list 'data'; wanted SQuAD json"),
+        ('{"data": 5}', "bad.json: found no list 'data'; wanted SQuAD json"),
+        ('{"data": [{"paragraphs": []}]}', "bad.json, article 0: found another form (KeyError"),
         ('{"data": []}', "the train set: found no usable example"),
         (squad("one"), "chance gave it none of the 2; wanted more examples, or a split of"),
     ],

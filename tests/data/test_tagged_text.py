@@ -169,10 +169,16 @@ def test_tfds_in_the_form_of_conll2003_prefers_names_and_puts_o_first(store):
     def tags(*names):
         return tfds.features.Sequence(tfds.features.ClassLabel(names=names))
 
-    row = {"tokens": ["Ann", "Lee", "ran"], "chunks": ["O"] * 3, "ner": ["B-per", "I-per", "O"]}
+    row = {
+        "tokens": ["Ann", "Lee", "ran"],
+        "langs": ["en"] * 3,
+        "chunks": ["O"] * 3,
+        "ner": ["B-per", "I-per", "O"],
+    }
     store(
         {
             "tokens": tfds.features.Sequence(tfds.features.Text()),
+            "langs": tfds.features.Sequence(tfds.features.Text()),
             "chunks": tags("O", "B-np"),
             "ner": tags("B-per", "O", "I-per"),
         },
@@ -180,7 +186,7 @@ def test_tfds_in_the_form_of_conll2003_prefers_names_and_puts_o_first(store):
         dev=[row],
     )
     found = tagged_text.load("tfds:tiny")
-    assert sizes(found) == [16, 2, 2] and found.tags == ("O", "B-per", "I-per")
+    assert sizes(found) == [18, 1, 2] and found.tags == ("O", "B-per", "I-per")
     assert contents(found, "test")[0] == (row["tokens"], row["ner"])
     assert tagged_text.load("tfds:tiny", tag_column="chunks").tags == ("O", "B-np")
     with pytest.raises(BadData, match=r"tag column pos; wanted .*\(here: chunks, ner\)"):
@@ -189,5 +195,7 @@ def test_tfds_in_the_form_of_conll2003_prefers_names_and_puts_o_first(store):
 
 def test_tfds_without_tags_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
-    with pytest.raises(BadData, match=r"wanted a sequence of words, one of tags \(here: none\)"):
+    with pytest.raises(
+        BadData, match=r"wanted one sequence of words \(here: none\), one of tags \(here: none\)"
+    ):
         tagged_text.load("tfds:trec")

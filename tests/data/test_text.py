@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -138,10 +139,34 @@ def test_tfds_label_that_train_lacks_is_named(store):
     import tensorflow_datasets as tfds
 
     rows = [{"text": f"a {i}", "topic": "xy"[i % 2]} for i in range(10)]
-    late = [{"text": "b", "topic": "z"}]
+    late = [{"text": "b", "topic": "z"}, {"text": "c", "topic": "y"}]
     store({"text": tfds.features.Text(), "topic": tfds.features.Text()}, train=rows, test=late)
-    with pytest.raises(BadData, match="class z: found none in the training set"):
+    with pytest.raises(BadData, match="test row 0: found a class that train lacks; wanted one of"):
         text.load("tfds:tiny")
+    found = text.load("tfds:tiny", skip_bad=True)
+    assert contents(found)["test"] == [(("c",), "y")] and found.skipped == 1
+
+
+def test_tfds_labels_may_be_true_or_false_or_numbers_but_not_fractions(store):
+    import tensorflow_datasets as tfds
+
+    rows = [{"text": f"{i}", "right": i % 3 == 0, "stars": i % 3, "share": 0.5} for i in range(30)]
+    store(
+        {
+            "text": tfds.features.Text(),
+            **{"right": np.bool_, "stars": np.int64, "share": np.float64},
+        },
+        train=rows,
+        dev=rows[:6],
+    )
+    found = text.load("tfds:tiny", label_column="right")
+    assert found.classes == ("false", "true") and sizes(found) == [27, 6, 3]
+    told = [label for _, label in contents(found)["validation"]]
+    assert told == ["true", "false", "false", "true", "false", "false"]
+    stars = text.load("tfds:tiny", label_column="stars")
+    assert [label for _, label in contents(stars)["validation"]] == ["0", "1", "2"] * 2
+    with pytest.raises(BadData, match="texts with one class each"):
+        text.load("tfds:tiny", label_column="share")
 
 
 def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
