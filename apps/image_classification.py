@@ -108,6 +108,11 @@ class Config(Settings):
             )
         if self.freeze and self.preset == "none":
             raise ValueError("`freeze` needs a preset: the trunk of a new network is untrained.")
+        if self.preset != "none" and (self.norm or self.pool or self.channels == 1):
+            raise ValueError(
+                "`preset` fixes normalisation, pooling and colour. "
+                f"Received: norm={self.norm}, pool={self.pool}, channels={self.channels}"
+            )
 
 
 def main(config: Config) -> dict[str, float]:

@@ -101,10 +101,9 @@ class Config(ClassifierSettings):
                 f"`pooling` must be {', '.join(pools(self.model)) or None} with "
                 f"model={self.model!r}. Received: pooling={self.pooling!r}"
             )
-        if self.symmetric and self.model not in GPT:
-            raise ValueError(f"`symmetric` is for {', '.join(GPT)}. Received: model={self.model!r}")
-        if self.frozen is not None and self.model not in ELMO:
-            raise ValueError(f"`frozen` is for {', '.join(ELMO)}. Received: model={self.model!r}")
+        self.require_heeded(RECURRENT, ELMO)
+        self.require_only(GPT, "symmetric")
+        self.require_only(BERT, "attention_layer", "attention_head")
 
 
 def pools(model: str) -> tuple[str, ...]:

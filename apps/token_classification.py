@@ -83,8 +83,7 @@ class Config(ClassifierSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_network(MODELS, PRETRAINED, BERT)
-        if self.frozen is not None and self.model not in ELMO:
-            raise ValueError(f"`frozen` is for {', '.join(ELMO)}. Received: model={self.model!r}")
+        self.require_heeded(RECURRENT, ELMO)
 
 
 def main(config: Config) -> dict[str, float]:

@@ -11,6 +11,7 @@ LINEAR = (
     keras.layers.AveragePooling2D,
     keras.layers.ZeroPadding2D,
     keras.layers.Cropping2D,
+    keras.layers.Rescaling,
 )
 # By the class's name, since layers of the same name exist inside and outside Keras.
 PASS_THROUGH = (
@@ -37,6 +38,7 @@ class Deconvolution:
     - ReLU: ReLU again, on the signal on its way down. Other activations pass it on unchanged.
     - Batch, group, layer and local response normalisation pass the signal on unchanged: a
       division by running or local statistics scales a pattern, it does not move it.
+    - Rescaling, which networks with ImageNet weights begin with: times its scale.
 
     All the linear steps are the layers' vector-Jacobian products, so without ReLU the
     projection of an activation a is `a da/dpixels`.

@@ -51,7 +51,7 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
         case "mixup":
             return _mixing(keras.layers.MixUp(alpha=0.2, dtype="float32"))
         case "cutmix":
-            return _mixing(keras.layers.CutMix(dtype="float32"))
+            return _mixing(keras.layers.CutMix(factor=(1.0, 1.0), dtype="float32"))
     raise ValueError(f"`name` must be one of {', '.join(AUGMENTATIONS)}. Received: name={name!r}")
 
 
@@ -96,7 +96,7 @@ def _light(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _operations(input_shape: tuple[int, int, int]) -> list[keras.layers.Layer]:
-    """Lists the layers that `keras.layers.RandAugment` applies.
+    """Lists the layers that `keras.layers.RandAugment` applies, with rotations of 30 degrees.
 
     That layer computes all eleven twice and keeps two, for the whole batch: this takes a tenth.
     """
@@ -104,7 +104,7 @@ def _operations(input_shape: tuple[int, int, int]) -> list[keras.layers.Layer]:
     layers = [
         keras.layers.RandomShear(strength, strength, dtype="float32"),
         keras.layers.RandomTranslation(strength, strength, dtype="float32"),
-        keras.layers.RandomRotation(strength, dtype="float32"),
+        keras.layers.RandomRotation(30 / 360, dtype="float32"),
         keras.layers.RandomBrightness(strength, **levels),
         keras.layers.RandomColorDegeneration(strength, **levels),
         keras.layers.RandomContrast(strength, **levels),

@@ -1,5 +1,6 @@
 """Texts as GPT reads them, by operations of TensorFlow and TensorFlow Text alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ class BytePairs:
         self.start_id = tokenizer.start_token_id
         self.delimiter_id = known
         self.extract_id = known + 1
+        tokenizer._maybe_initialized_tf()
+        del tokenizer.cache
+        tokenizer.cache = _Unsplit(tokenizer.unsplittable_tokens)
         self._tokenize = as_graph(tokenizer)
 
     @classmethod
@@ -43,6 +47,37 @@ class BytePairs:
     def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns the ids of the byte pairs of texts `(n,)`, int32 `(n, (pieces))`."""
         return self._tokenize(cleaned(texts))
+
+
+class _Unsplit:
+    """Takes the place of KerasHub's cache, a table that keeps the byte pairs of every word it met.
+
+    A server would grow with each new word, and an export would hold those of the training texts.
+    Only the tokens that are never split are known from the start.
+
+    Args:
+        tokens: These tokens.
+    """
+
+    def __init__(self, tokens: Sequence[str]):
+        self._tokens = list(tokens)
+        self._inserted: tf.Tensor | None = None
+
+    def lookup(self, words: tf.Tensor) -> tf.Tensor:
+        """Returns what words `(n,)` are split into, parted by spaces, empty where not known.
+
+        All are known in the one call after `insert`.
+        """
+        known = tf.reduce_any(words[:, None] == tf.constant(self._tokens, tf.string), axis=1)
+        split = tf.where(known, words, "")
+        if self._inserted is not None:
+            split = tf.tensor_scatter_nd_update(split, tf.where(~known), self._inserted)
+            self._inserted = None
+        return split
+
+    def insert(self, words: tf.Tensor, split: tf.Tensor) -> None:
+        """Takes in what the words are split into that `lookup` did not know, in their order."""
+        self._inserted = split
 
 
 def encode_gpt(

@@ -49,9 +49,13 @@ class ScalarMix(keras.layers.Layer):
                 f"Received: input_shape={input_shape}"
             )
         self.w = self.add_weight(
-            shape=(len(shapes),), initializer="zeros", regularizer=self.regularizer, name="w"
+            shape=(len(shapes),),
+            initializer="zeros",
+            regularizer=self.regularizer,
+            autocast=False,
+            name="w",
         )
-        self.gamma = self.add_weight(shape=(), initializer="ones", name="gamma")
+        self.gamma = self.add_weight(shape=(), initializer="ones", autocast=False, name="gamma")
 
     def call(self, inputs):
         # In float32: shares that are rounded to 8 bits do not sum to 1.

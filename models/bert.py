@@ -207,6 +207,8 @@ def bert_pretraining(backbone: Any) -> keras.Model:
     # shared when the model is saved and loaded.
     encoded = backbone.output
     positions = keras.Input((None,), dtype="int32", name="mask_positions")
+    # The head casts what this returns to float32 only after it has come out of the product.
+    backbone.token_embedding.reverse_dtype = "float32"
     words = keras_hub.layers.MaskedLMHead(
         token_embedding=backbone.token_embedding,
         intermediate_activation="gelu",

@@ -80,7 +80,7 @@ def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int 
     Args:
         preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
         vocabulary_size: Tokens to know, such as `data.tokens.BytePairs.vocabulary_size`; those
-            that the preset lacks begin as the mean of its embeddings. None for the preset's.
+            that the preset has no room for begin as the mean of its embeddings. None for its own.
         length: Tokens of a row that it has to be able to read.
 
     Returns:
@@ -90,13 +90,8 @@ def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int 
 
     backbone = able_to_read(length, keras_hub.models.GPT2Backbone.from_preset(str(preset)))
     known = backbone.vocabulary_size
-    if vocabulary_size in (None, known):
+    if vocabulary_size is None or vocabulary_size <= known:
         return backbone
-    if vocabulary_size < known:
-        raise ValueError(
-            f"`vocabulary_size` must be at least {known}, the preset's. "
-            f"Received: vocabulary_size={vocabulary_size}"
-        )
     config = {**backbone.get_config(), "vocabulary_size": vocabulary_size}
     wider = keras_hub.models.GPT2Backbone.from_config(config)
     embedding = ops.convert_to_numpy(backbone.token_embedding.embeddings)

@@ -46,7 +46,8 @@ def recurrent_classifier(
         lstm: Hochreiter & Schmidhuber, Long Short-Term Memory, 1997.
         https://doi.org/10.1162/neco.1997.9.8.1735
         gru: Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014, equations
-        5 to 8. https://arxiv.org/abs/1406.1078
+        5 to 8, but the reset gate multiplies behind the recurrent matrix, as cuDNN has it.
+        https://arxiv.org/abs/1406.1078
         rnn: Elman, Finding Structure in Time, 1990. https://doi.org/10.1207/s15516709cog1402_1
         bidirectional: Schuster & Paliwal, Bidirectional Recurrent Neural Networks, 1997.
         https://doi.org/10.1109/78.650093

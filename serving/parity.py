@@ -12,8 +12,10 @@ def difference(expected: Tensors, received: Tensors, tolerance: float) -> float:
 
     Floating outputs are measured against the largest value of the tensor, or 1 if that is less; NaN
     agrees with nothing, not even NaN, since no answer is to hold it. All other outputs must be
-    equal, but where they are ranked by a floating output of the same shape: there the order among
-    ties (values along the last axis that lie within the tolerance) is free.
+    equal, but where they are ranked by a floating output of the same shape, which falls along the
+    last axis: there the order among ties (values that lie within the tolerance) is free. In 16 bits
+    (tolerances of at least 0.01), where the choice between two that are nearly alike may fall
+    either way, a tenth of them may differ.
 
     Args:
         expected: Arrays by output name.
@@ -37,9 +39,9 @@ def difference(expected: Tensors, received: Tensors, tolerance: float) -> float:
     for name in expected.keys() - floating.keys():
         unequal = expected[name] != received[name]
         for scores in floating.values():
-            if scores.shape == unequal.shape:
+            if scores.shape == unequal.shape and _ranked(scores):
                 unequal = unequal & ~_tied(scores, tolerance)
-        if np.any(unequal):
+        if unequal.mean() > (0.1 if tolerance >= 0.01 else 0.0):
             where = tuple(int(i) for i in np.argwhere(unequal)[0])
             raise ValueError(
                 f"`{name}` at {where} is {received[name][where]!r}, expected "
@@ -66,9 +68,12 @@ def _distance(name: str, expected: np.ndarray, received: np.ndarray, tolerance: 
     return float(distance.max())
 
 
+def _ranked(scores: np.ndarray) -> bool:
+    """Whether each row of a batch falls, or at least does not rise."""
+    return scores.ndim > 1 and bool(np.all(np.diff(scores, axis=-1) <= 0))
+
+
 def _tied(scores: np.ndarray, tolerance: float) -> np.ndarray:
     """Marks the values that have another one within the tolerance on the last axis."""
-    if scores.ndim == 0:
-        return np.zeros((), bool)
     near = np.abs(scores[..., :, None] - scores[..., None, :]) <= tolerance
     return near.sum(axis=-1) > 1

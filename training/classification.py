@@ -35,9 +35,10 @@ class Evaluation:
 
     @property
     def worst(self) -> list[int]:
-        """Indices of the twelve wrong answers that were given most firmly, worst first."""
-        order = np.argsort(-self.losses, kind="stable")[:12]
-        return [int(index) for index in order if self.predictions[index] != self.labels[index]]
+        """Indices of the twelve wrong answers of the largest losses, worst first."""
+        wrong = np.flatnonzero(self.predictions != self.labels)
+        order = np.argsort(-self.losses[wrong], kind="stable")[:12]
+        return [int(index) for index in wrong[order]]
 
     @property
     def scores(self) -> dict[str, float]:

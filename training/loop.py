@@ -70,6 +70,7 @@ def fit(
     """
     run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks, verbose)
     state = checkpoint.load() if checkpoint else None
+    run.require_same_step(state["step"] if state else 0)
     remaining = batches(state["step"] if state else 0)
     run.build(remaining.element_spec)
     with _stop_signals() as stop_asked:
@@ -115,11 +116,27 @@ class _Run:
             else model.train_step
         )
 
+    def require_same_step(self, step: int):
+        """Raises unless all workers continue from the same step."""
+        place = tf.function(lambda: self.strategy.run(lambda: tf.constant(float(step))))()
+        mean = float(self.strategy.reduce("MEAN", place, axis=None))
+        if mean != step:
+            raise ValueError(
+                f"All workers must find the same checkpoint, in one folder that they share. "
+                f"Received: step {step} in {self.checkpoint.path} here, {mean:g} on the average"
+            )
+
     def build(self, element_spec):
         """Creates optimizer and metric variables, which a traced step under a strategy cannot."""
-        batch = tf.nest.map_structure(
-            lambda spec: tf.zeros([size or 2 for size in spec.shape], spec.dtype), element_spec
-        )
+
+        def filled(fill, specs):
+            return tf.nest.map_structure(
+                lambda spec: fill([size or 2 for size in spec.shape], spec.dtype), specs
+            )
+
+        # Ones, as cuDNN's recurrent layers take no row that is all padding.
+        features, *others = element_spec
+        batch = (filled(tf.ones, features), *filled(tf.zeros, others))
         with self.strategy.scope():
             self.model.optimizer.build(self.model.trainable_variables)
             self._test_step(batch)

@@ -236,8 +236,8 @@ def confusion_matrix(
     np.add.at(counts, (labels, predictions), 1)
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
     shown = np.sort(np.argsort(-errors, kind="stable")[:most])
-    counts = counts[np.ix_(shown, shown)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    counts, shares = counts[np.ix_(shown, shown)], shares[np.ix_(shown, shown)]
     size = 2.5 + 0.42 * len(shown)
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Settings:
     """Epochs over which the step size rises from 0."""
     weight_decay: float | None = None
     """Decoupled weight decay; None for 0.05 with adamw and 0 with the others."""
+    clip_norm: float | None = None
+    """Largest norm of the gradients of a step, all together; None for no limit."""
     patience: int = 0
     """Stop after so many epochs without a better validation loss; 0 for never."""
     seed: int = 0
@@ -59,7 +61,8 @@ class Settings:
     precision: Precision = "float32"
     """Type of the computations."""
     strategy: Strategy = "none"
-    """Devices to train on: `mirrored`: all GPUs; `multi_worker`: the processes in TF_CONFIG."""
+    """Devices to train on: `mirrored`: all GPUs; `multi_worker`: the processes in TF_CONFIG, whose
+    `out` is one folder that they share."""
     jit_compile: bool = False
     """Compile the training step with XLA: often faster on GPUs. On CPUs, where operations are
     deterministic, Keras does not and warns."""
@@ -76,6 +79,21 @@ class Settings:
         rate = self.learning_rate
         if rate is not None and not (rate >= 0 and math.isfinite(rate)):
             raise ValueError(f"`learning_rate` must be at least 0. Received: learning_rate={rate}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"`clip_norm` must be above 0. Received: clip_norm={self.clip_norm}")
+
+    def require_only(self, models: Collection[str], *names: str) -> None:
+        """Raises `ValueError` if a setting is given that the network does not heed.
+
+        Args:
+            models: The networks that heed it.
+            names: The settings.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in names:
+            if self.model not in models and getattr(self, name) != defaults[name]:
+                known = ", ".join(models)
+                raise ValueError(f"`{name}` is for {known}. Received: model={self.model!r}")
 
     @property
     def saved(self) -> dict[str, Any]:
@@ -143,7 +161,11 @@ def train(
         model = make_model()
         model.compile(
             optimizer=optimizer(
-                config.optimizer, rate, config.weight_decay, scale=scale and scale(model)
+                config.optimizer,
+                rate,
+                config.weight_decay,
+                config.clip_norm,
+                scale and scale(model),
             ),
             loss=loss,
             loss_weights=loss_weights,

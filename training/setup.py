@@ -74,7 +74,10 @@ def undistributed(model: keras.Model, make_model: Callable[[], keras.Model]) -> 
             holds, such as the embedding in the head of BERT's pretraining, is shared no more.
     """
     if not any(isinstance(v.value, tf.distribute.DistributedValues) for v in model.variables):
-        return type(model)(model.input, model.output, name=model.name)
-    copy = make_model()
-    copy.set_weights(model.get_weights())
-    return copy
+        free = type(model)(model.input, model.output, name=model.name)
+    else:
+        free = make_model()
+        free.set_weights(model.get_weights())
+    # Or Keras has XLA compile each length of a batch of texts on a GPU.
+    free.jit_compile = False
+    return free

@@ -23,7 +23,8 @@ class TextSettings(Settings):
     """Most tokens of a row."""
     dropout: float = 0.3
     """Share of features that training drops in recurrent networks, in heads on ELMo and in networks
-    with random weights. Pretrained ones keep their own; heads on BERT and GPT drop 0.1."""
+    with random weights. Pretrained ones keep their own, BERT in Hugging Face's layout 0.1, as do
+    heads on BERT and GPT."""
     layer_decay: float = 1.0
     """What the learning rate of each Transformer layer is multiplied by for the one below."""
 
@@ -46,10 +47,7 @@ class TextSettings(Settings):
                 f"`preset` must be given with model {' or '.join(pretrained)}, and else not. "
                 f"Received: model={self.model!r}, preset={self.preset!r}"
             )
-        if self.layer_decay != 1.0 and self.model not in transformers:
-            raise ValueError(
-                f"`layer_decay` is for {', '.join(transformers)}. Received: model={self.model!r}"
-            )
+        self.require_only(transformers, "layer_decay")
 
     def scale(
         self, depths: Callable[[keras.Model], Mapping[str, int]]
@@ -94,9 +92,20 @@ class ClassifierSettings(TextSettings):
     """Features of a recurrent state, of each direction."""
     layer_normalization: bool = False
     """Normalise inside the recurrent cells."""
-    frozen: bool | None = None
+    freeze: bool | None = None
     """Whether ELMo stays as it is, under a head that is trained, or is trained, too; None keeps a
     pretrained one as it is. With random weights True shows what pretraining brings."""
+
+    def require_heeded(self, cells: Collection[str], elmo: Collection[str]) -> None:
+        """Raises `ValueError` if a setting is given that is for other networks.
+
+        Args:
+            cells: The recurrent networks.
+            elmo: Those on ELMo.
+        """
+        self.require_only(cells, "bidirectional", "layers", "layer_normalization")
+        self.require_only((*cells, *elmo), "units")
+        self.require_only(elmo, "freeze")
 
     @property
     def recurrent(self) -> dict[str, Any]:
@@ -113,5 +122,5 @@ class ClassifierSettings(TextSettings):
     @property
     def elmo(self) -> dict[str, Any]:
         """What the heads on ELMo are built with."""
-        frozen = self.preset != "none" if self.frozen is None else self.frozen
-        return {"trainable": not frozen, "units": self.units, "dropout": self.dropout}
+        freeze = self.preset != "none" if self.freeze is None else self.freeze
+        return {"trainable": not freeze, "units": self.units, "dropout": self.dropout}

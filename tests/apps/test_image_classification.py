@@ -220,6 +220,11 @@ def test_bfloat16_and_options_reach_the_model(tmp_path):
         ({"learning_rate": float("nan")}, "`learning_rate` must be at least 0"),
         ({"preset": "imagenet"}, "`preset` imagenet exists for vgg16"),
         ({"freeze": True}, "`freeze` needs a preset"),
+        ({"clip_norm": 0.0}, "`clip_norm` must be above 0"),
+        (
+            {"model": "resnet50", "preset": "imagenet", "norm": "group"},
+            "`preset` fixes normalisation, pooling and colour. Received: norm=group, pool=None",
+        ),
     ],
 )
 def test_bad_settings_are_refused(changes, message):

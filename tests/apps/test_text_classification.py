@@ -37,7 +37,9 @@ def small_networks():
 
 
 def config(out: Path, **changes) -> app.Config:
-    small = {"units": 16, "length": 24, "vocabulary_size": 600, "batch_size": 32, "epochs": 1}
+    small = {"length": 24, "vocabulary_size": 600, "batch_size": 32, "epochs": 1}
+    if changes.get("model") not in (*app.BERT, *app.GPT):
+        small["units"] = 16
     return app.Config(**{**small, "out": out, **changes})
 
 
@@ -160,7 +162,7 @@ def test_a_pretrained_elmo_stays_as_it_is_and_answers_any_pair(colours, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("model", "frozen", "trained"),
+    ("model", "freeze", "trained"),
     [
         ("elmo", None, False),
         ("elmo", False, True),
@@ -169,11 +171,11 @@ def test_a_pretrained_elmo_stays_as_it_is_and_answers_any_pair(colours, tmp_path
     ],
 )
 def test_elmo_is_trained_unless_it_is_pretrained_or_frozen(
-    model, frozen, trained, colours, tmp_path
+    model, freeze, trained, colours, tmp_path
 ):
     elmo.save_elmo(elmo.elmo_backbone("tiny"), tmp_path)
     preset = str(tmp_path) if model == "elmo" else "none"
-    chosen = config(tmp_path, data=str(colours), model=model, preset=preset, frozen=frozen, **PAIRS)
+    chosen = config(tmp_path, data=str(colours), model=model, preset=preset, freeze=freeze, **PAIRS)
     data = app.load(chosen)
     built = app.build(chosen, data, app.make_reader(chosen, data))
     weights = {id(weight) for weight in built.trainable_weights}
@@ -217,10 +219,14 @@ def test_what_the_network_and_the_data_lack_is_refused(changes, message, colours
         ({"model": "elmo2"}, "`model` must be one of rnn, lstm, gru"),
         ({"model": "bert"}, "`preset` must be given with model elmo or bert or gpt"),
         ({"preset": "folder"}, "`preset` must be given with model elmo or bert or gpt"),
-        ({"frozen": True}, "`frozen` is for elmo"),
+        ({"freeze": True}, "`freeze` is for elmo"),
         ({"layer_decay": 0.9}, "`layer_decay` is for bert"),
         ({"model": "elmo_tiny", "pooling": "max"}, "`pooling` must be attention with model='elmo_"),
         ({"symmetric": True}, "`symmetric` is for gpt"),
+        ({"model": "bert_tiny", "layers": 2}, "`layers` is for rnn, lstm, gru. Received"),
+        ({"model": "elmo_tiny", "bidirectional": False}, "`bidirectional` is for rnn"),
+        ({"model": "gpt_tiny", "units": 64}, "`units` is for rnn, lstm, gru, elmo"),
+        ({"attention_head": 0}, "`attention_head` is for bert"),
         ({"pooling": "mean"}, "`pooling` must be attention, last, max with model='gru'"),
         ({"model": "gpt_tiny", "pooling": "last"}, "`pooling` must be None with model='gpt_tiny'"),
         ({"epochs": 0}, "`epochs` must be at least 1"),

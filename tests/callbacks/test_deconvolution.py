@@ -99,6 +99,16 @@ def test_normalisation_dropout_and_smooth_activations_pass_the_signal_on(layer):
     np.testing.assert_array_equal(deconvolution.project(IMAGES, IMAGES), IMAGES)
 
 
+def test_the_scaling_of_images_that_networks_begin_with_is_undone():
+    inputs = keras.Input((16, 16, 2))
+    x = keras.layers.Rescaling(3.0, [1.0, -2.0])(inputs)
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 1, use_bias=False, name="conv")(x))
+    model.get_layer("conv").set_weights([np.array([[[[2], [5]]]])])
+    value = np.ones((2, 16, 16, 1), "float32")
+    projection = Deconvolution(model, "conv").project(np.zeros((2, 16, 16, 2)), value)
+    np.testing.assert_allclose(projection, np.broadcast_to([6, 15], (2, 16, 16, 2)))
+
+
 def test_a_model_in_mixed_precision_is_projected_in_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     deconvolution = Deconvolution(conv_net(activation="relu"), "c5")

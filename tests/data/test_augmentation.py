@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.augmentation import AUGMENTATIONS, augmentation
+from data.augmentation import AUGMENTATIONS, _operations, augmentation
 
 SHAPES = pytest.mark.parametrize("input_shape", [(12, 16, 1), (12, 16, 3)], ids=["grey", "colour"])
 CHANGING = AUGMENTATIONS[1:]
@@ -111,6 +111,21 @@ def test_randaugment_draws_operations_for_every_8_images():
     after, _ = augment(images, tf.zeros((64, 2)), tf.constant([0, 1]))
     groups = after.numpy().reshape(8, 8, -1)
     assert len({group.tobytes() for group in groups}) == 8
+
+
+def test_randaugment_turns_by_30_degrees_at_the_most():
+    (turn,) = (layer for layer in _operations((32, 32, 1)) if "rotation" in layer.name)
+    assert turn.factor == pytest.approx((-30 / 360, 30 / 360))
+
+
+def test_cutmix_replaces_any_share_of_an_image_alike():
+    # With alpha = 1 the share that stays is uniform: a quarter of the draws lie in each quarter.
+    images, labels = tf.zeros((2, 32, 32, 1)), tf.one_hot([0, 1], 2)
+    augment = tf.function(augmentation("cutmix", (32, 32, 1)))
+    draws = [augment(images, labels, tf.constant([1, seed]))[1][0] for seed in range(200)]
+    shares = np.array([draw.numpy()[0] for draw in draws if draw.numpy()[0] < 1])
+    counts, _ = np.histogram(shares, bins=4, range=(0, 1))
+    assert counts.min() > 0.12 * counts.sum()
 
 
 def test_unknown_name_lists_the_known_ones():

@@ -18,6 +18,21 @@ def test_gpt_takes_texts_and_pairs_in_one_or_both_orders(tiny):
         encode_gpt(tiny, tf.constant([["a"]]), 10, symmetric=True)
 
 
+def test_byte_pairs_are_kerashubs_and_no_word_is_kept(tmp_path):
+    texts = tf.constant(["", "a qu quq", "<|endoftext|> qua<|endoftext|>", "uqa  a", "a a qu"])
+    tokens = BytePairs(gpt2_tokenizer())
+    reference = tf.function(gpt2_tokenizer().tokenize)
+    for some in (texts, texts[:1], texts[2:], texts):
+        assert tokens.ids(some).to_list() == reference(some).to_list()
+    module = tf.Module()
+    module.tokenizer = tokens.tokenizer
+    module.ids = tf.function(tokens.ids, input_signature=[tf.TensorSpec((None,), tf.string)])
+    tf.saved_model.save(module, str(tmp_path))
+    operations = graph.operations(graph.read(tmp_path))
+    assert "LookupTableFindV2" in operations
+    assert not any("MutableHashTable" in name or "Insert" in name for name in operations)
+
+
 def gpt2_tokenizer():
     known = {"<|endoftext|>": 0, "a": 1, "Ġ": 2, "q": 3, "u": 4, "Ġq": 5, "Ġqu": 6}
     return keras_hub.models.GPT2Tokenizer(vocabulary=known, merges=["Ġ q", "Ġq u"])

@@ -53,8 +53,14 @@ def test_the_regulariser_draws_to_the_mean():
 
 def test_bfloat16_does_not_round_the_shares():
     layers = [np.ones((1, 2), "float32")] * 11
-    mixed = ScalarMix(dtype="mixed_bfloat16")(layers)
-    assert_close(mixed, np.ones((1, 2)))
+    assert_close(ScalarMix(dtype="mixed_bfloat16")(layers), np.ones((1, 2)))
+    # Of 100.2 and 1.0035 bfloat16 would make 100 and 1.
+    layer = ScalarMix(dtype="mixed_bfloat16")
+    layer.build([(1, 1), (1, 1)])
+    layer.w.assign([100.2, 100.0])
+    assert_close(layer([np.float32([[1]]), np.float32([[2]])]), [[2 - 0.5498]], atol=4e-3)
+    layer.gamma.assign(1.0035)
+    assert_close(layer([np.float32([[1.296875]])] * 2), [[1.3046875]])
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,14 @@ def test_masked_words_are_those_of_kerashub_and_share_the_embedding():
     np.testing.assert_allclose(model(inputs)["masked_words"], np.zeros((3, 2, 30)) + bias)
 
 
+def test_logits_of_masked_words_are_not_rounded_to_16_bits():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = bert_pretraining(quick_backbone())
+    logits = np.asarray(model(fitting(model))["masked_words"])
+    rounded = tf.cast(tf.cast(logits, "bfloat16"), "float32").numpy()
+    assert np.mean(logits == rounded) < 0.1
+
+
 def test_tags_and_spans_are_linear_in_the_features():
     backbone = quick_backbone()
     sequence = np.asarray(backbone(features())["sequence_output"])

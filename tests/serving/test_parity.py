@@ -34,6 +34,28 @@ def test_order_among_ties_is_free():
         difference(expected | {"s": SCORES}, received | {"s": SCORES}, 1e-5)
 
 
+def test_scores_that_rank_nothing_excuse_no_other_answer():
+    scores = np.array([0.5, 0.5], "float32")
+    expected = {"answer": np.array([b"a", b"b"], object), "score": scores}
+    received = {"answer": np.array([b"b", b"a"], object), "score": scores}
+    with pytest.raises(ValueError, match=r"`answer` at \(0,\) is b'b', expected b'a'"):
+        difference(expected, received, 1e-5)
+    words = {"tags": np.array([[1, 2, 3]]), "score": np.array([[0.9, 0.90001, 0.5]])}
+    with pytest.raises(ValueError, match=r"`tags` at \(0, 0\)"):
+        difference(words, words | {"tags": np.array([[2, 2, 3]])}, 1e-4)
+
+
+def test_in_16_bits_a_tenth_of_the_choices_may_fall_otherwise():
+    expected, received = np.arange(40).reshape(10, 4), np.arange(40).reshape(10, 4)
+    received[:, 0] += np.arange(10) < 4
+    assert difference({"tags": expected}, {"tags": received}, 0.05) == 0
+    with pytest.raises(ValueError, match=r"`tags` at \(0, 0\)"):
+        difference({"tags": expected}, {"tags": received}, 1e-4)
+    received[:, 0] += np.arange(10) < 5
+    with pytest.raises(ValueError, match=r"`tags` at \(0, 0\)"):
+        difference({"tags": expected}, {"tags": received}, 0.05)
+
+
 def test_other_outputs_and_shapes_are_refused():
     with pytest.raises(ValueError, match="outputs are"):
         difference({"s": SCORES}, {"k": CLASSES}, 1)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from callbacks import EarlyStopping
 from training.checkpoint import Checkpoint
-from training.loop import Interrupted, NotFinite, fit
+from training.loop import Interrupted, NotFinite, _Run, fit
 from training.setup import POLICIES, is_chief, prepare, undistributed
 
 
@@ -191,3 +191,41 @@ def test_mirrored_strategy_trains_to_the_same_weights():
     alone = undistributed(single, network)
     assert all(a is b for a, b in zip(alone.variables, single.variables, strict=True))
     assert single.compiled and not alone.compiled
+    # Left to Keras it would be compiled by XLA on a GPU, anew for each length of a batch.
+    assert not alone.jit_compile and not copy.jit_compile
+
+
+def test_no_row_of_the_batch_that_builds_the_network_is_all_padding():
+    """What cuDNN's recurrent layers refuse."""
+    seen = []
+
+    class Spy(keras.layers.Layer):
+        def call(self, inputs):
+            seen.append(inputs)
+            tf.py_function(lambda x: seen.append(x.numpy()), [inputs], [])
+            return inputs
+
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(Spy()(inputs)))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    train(model=model, epochs=1)
+    first = next(value for value in seen if isinstance(value, np.ndarray))
+    assert first.shape[1:] == (4,) and first.all()
+
+
+def test_workers_that_find_other_checkpoints_are_told(tmp_path):
+    class Two:
+        """Another worker, at step 0."""
+
+        def run(self, function):
+            return function()
+
+        def reduce(self, kind, value, axis):
+            return (value + 0.0) / 2
+
+    run = _Run(network(), Checkpoint(tmp_path), None, 1, 1, [], False)
+    run.require_same_step(7)
+    run.strategy = Two()
+    run.require_same_step(0)
+    with pytest.raises(ValueError, match=r"one folder that they share\. Received: step 7 in"):
+        run.require_same_step(7)

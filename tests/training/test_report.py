@@ -127,6 +127,10 @@ def test_confusion_matrix_counts_and_keeps_the_worst_classes():
     assert cells == {((0, 0), "1"), ((1, 0), "1"), ((1, 1), "1"), ((2, 2), "2")}
     axes = confusion_matrix(labels, predictions, ("a", "b", "c"), most=2).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b"]
+    # Of the five of class a, four were taken for classes that are not drawn.
+    labels, predictions = np.array([0, 0, 0, 0, 0, 1, 1, 1]), np.array([0, 2, 3, 2, 3, 0, 0, 0])
+    axes = confusion_matrix(labels, predictions, tuple("abcd"), most=2).axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.2, 0], [1, 0]])
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
