@@ -1,5 +1,6 @@
 PYTHON ?= python3
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+DATA ?= ../shared/data/sst2
 
 .PHONY: run test test-backends lint bench
 
@@ -24,7 +25,7 @@ bench: .venv-bench/installed
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.input_pipeline
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.serving
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.serving_batching
-	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.text_speed
+	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.text_speed --data $(DATA)
 
 .venv/installed: requirements.txt pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv

@@ -71,7 +71,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 class Config(Settings):
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder a class (optionally below
-    train/ and test/), or a CSV file of path,label."""
+    train/, validation/ and test/), or a CSV file of path,label and, if it likes, split."""
     model: str = "lenet5"
     """The network; `--model help` lists them."""
     epochs: int = 80

@@ -33,7 +33,7 @@ from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from models import bert, elmo
 from serving import versions
 from serving.export import Prepared, Signature, export
-from training.checkpoint import save_model, sync_folder
+from training.checkpoint import save_model
 from training.command import run
 from training.language_models import (
     asked,
@@ -591,11 +591,11 @@ def write_preset(config: Config, task: Bert | Elmo, model: keras.Model) -> Path:
     with versions.workplace(config.out) as written, float32():
         task.save(model, written)
         for path in (written, *written.rglob("*")):
-            sync_folder(path)
+            versions.flush(path)
         if preset.exists():
             preset.rename(written.with_name("last"))
         written.rename(preset)
-        sync_folder(config.out)
+        versions.flush(config.out)
     return preset
 
 

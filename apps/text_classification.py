@@ -62,8 +62,9 @@ WORDS = {
 @dataclass(frozen=True)
 class Config(ClassifierSettings):
     data: str = "python_docs"
-    """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv or .jsonl file or a folder of them named
-    train, dev and test, or a folder with one sub-folder of .txt files a class."""
+    """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv or .jsonl file (it may have a column
+    split: train, validation, test) or a folder of them named train, dev and test, or a folder with
+    one sub-folder of .txt files a class."""
     model: str = "gru"
     """The network; `--model help` lists them. With `--preset` elmo, bert or gpt."""
     epochs: int = 10

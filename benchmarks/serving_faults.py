@@ -16,7 +16,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ import tensorflow as tf
 import tyro
 
 from benchmarks import serving_hostile as hostile
+from benchmarks.serving import free_port
 from serving import versions
 
 ROOT = Path(__file__).parents[1]
@@ -94,12 +94,6 @@ class Process:
             time.sleep(0.25)
             lowest = min(lowest, self.memory)
         return lowest
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -195,16 +195,6 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _read(files: tuple[Path, ...]) -> tuple[dict[str, bytes], dict[str, str]]:
-    contents, failed = {}, {}
-    for path in files:
-        try:
-            contents[str(path)] = path.read_bytes()
-        except OSError as error:
-            failed[str(path)] = error.strerror or str(error)
-    return contents, failed
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keeps from the user what TensorFlow's C++ writes to standard error, such as devices."""

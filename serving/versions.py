@@ -62,11 +62,11 @@ def publish(written: Path, base: Path) -> Path:
     that not even a power cut leaves half a version.
     """
     for path in (written, *written.rglob("*")):
-        _flush(path)
+        flush(path)
     with _locked(base / ".lock"):
         version = base / str(max(numbered(base), default=0) + 1)
         written.rename(version)
-        _flush(base)
+        flush(base)
     return version
 
 
@@ -103,7 +103,8 @@ def _open_locked(path: Path, wait: bool = True) -> int:
     return descriptor
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Brings a file, or a folder's entries such as a rename in it, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -14,6 +14,11 @@ BACKEND = keras.backend.backend()
 MIXED_TOLERANCE = {"mixed_bfloat16": 3e-2, "mixed_float16": 4e-3}
 
 
+def normal(*shape: int, seed: int = 0, mean: float = 0.0) -> np.ndarray:
+    """Draws float32 normal numbers of variance 1, the same for the same seed."""
+    return (mean + np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
+
+
 def check_layer(
     layer_class,
     config: dict,

@@ -4,11 +4,7 @@ import pytest
 from keras import ops
 
 from layers import AttentionPooling
-from tests.layers.check import assert_close, check_layer
-
-
-def normal(*shape, seed=0):
-    return np.float32(np.random.default_rng(seed).normal(size=shape))
+from tests.layers.check import assert_close, check_layer, normal
 
 
 def built(units, shape, **kwargs):

@@ -4,11 +4,14 @@ import pytest
 from keras import ops
 
 from layers import BatchNormalization
-from tests.layers.check import BACKEND, assert_close, check_layer, gradient_penalty, gradients
-
-
-def normal(*shape, seed=0, mean=0.0):
-    return np.float32(mean + np.random.default_rng(seed).normal(size=shape))
+from tests.layers.check import (
+    BACKEND,
+    assert_close,
+    check_layer,
+    gradient_penalty,
+    gradients,
+    normal,
+)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,7 @@
 import numpy as np
 
 from layers import Highway
-from tests.layers.check import assert_close, check_layer
-
-
-def normal(*shape, seed=0):
-    return np.float32(np.random.default_rng(seed).normal(size=shape))
+from tests.layers.check import assert_close, check_layer, normal
 
 
 def test_layer_does_what_every_layer_does():

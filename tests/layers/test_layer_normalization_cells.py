@@ -8,7 +8,7 @@ from layers import (
     LayerNormalizationLSTMCell,
     LayerNormalizationSimpleRNNCell,
 )
-from tests.layers.check import assert_close, check_layer
+from tests.layers.check import assert_close, check_layer, normal
 
 CELLS = {
     LayerNormalizationLSTMCell: (keras.layers.LSTMCell, 3 + 4),
@@ -45,10 +45,6 @@ def loop_of(cell_class) -> type:
 
 
 LOOPS = {cell_class: loop_of(cell_class) for cell_class in CELLS}
-
-
-def normal(*shape, seed=0):
-    return np.float32(np.random.default_rng(seed).normal(size=shape))
 
 
 def with_random_weights(layer, shape):

@@ -3,11 +3,14 @@ import pytest
 from keras import ops
 
 from layers import LocalResponseNormalization
-from tests.layers.check import BACKEND, assert_close, check_layer, gradient_penalty, gradients
-
-
-def normal(*shape):
-    return np.float32(np.random.default_rng(0).normal(size=shape))
+from tests.layers.check import (
+    BACKEND,
+    assert_close,
+    check_layer,
+    gradient_penalty,
+    gradients,
+    normal,
+)
 
 
 @pytest.mark.parametrize(

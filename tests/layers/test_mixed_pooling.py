@@ -4,11 +4,7 @@ import pytest
 from keras import ops
 
 from layers import MixedPooling2D
-from tests.layers.check import assert_close, check_layer
-
-
-def normal(*shape):
-    return np.float32(np.random.default_rng(0).normal(size=shape))
+from tests.layers.check import assert_close, check_layer, normal
 
 
 @pytest.mark.parametrize(

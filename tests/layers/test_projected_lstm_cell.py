@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from layers import ProjectedLSTMCell
-from tests.layers.check import assert_close, check_layer
+from tests.layers.check import assert_close, check_layer, normal
 
 
 @keras.saving.register_keras_serializable(package="hornbook")
@@ -29,10 +29,6 @@ class ProjectedLSTMLoop(keras.layers.RNN):
     @classmethod
     def from_config(cls, config):
         return cls(**config)
-
-
-def normal(*shape, seed=0):
-    return np.float32(np.random.default_rng(seed).normal(size=shape))
 
 
 def test_layer_does_what_every_layer_does():

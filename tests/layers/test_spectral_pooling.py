@@ -2,11 +2,7 @@ import numpy as np
 import pytest
 
 from layers import SpectralPooling2D
-from tests.layers.check import assert_close, check_layer
-
-
-def normal(*shape):
-    return np.float32(np.random.default_rng(0).normal(size=shape))
+from tests.layers.check import assert_close, check_layer, normal
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-import math
-
 import keras
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from models.elmo import (
     pretrained_elmo,
     save_elmo,
 )
+from tests.models.blueprint import count
 
 PUBLISHED = {"small": 13.6, "medium": 28.0, "original": 93.6}
 """Millions of parameters of the backbone, that is without the softmax."""
@@ -40,10 +39,6 @@ def quick_backbone(dropout: float = 0.0) -> keras.Model:
     for weight in backbone.weights:
         weight.assign(np.asarray(weight) + random.normal(0, 0.3, weight.shape))
     return backbone
-
-
-def count(weights) -> int:
-    return sum(math.prod(weight.shape) for weight in weights)
 
 
 def text(rows=3, words=5, seed=0) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from models.resnet import resnet
 from models.vgg import vgg
 from models.vit import VIT_SIZES, ViTSize, vit
 from models.zfnet import zfnet
+from tests.models.blueprint import blueprint, count
 
 NOT_FOR_IMAGES = {
     *("imagenet", "inception_module", "parts", "receptive_field"),
@@ -97,16 +97,6 @@ NETWORKS = {
 @pytest.fixture(autouse=True)
 def quick_vit(monkeypatch):
     monkeypatch.setitem(VIT_SIZES, "quick", ViTSize(32, 2, 2))
-
-
-def blueprint(build: Callable[..., keras.Model], **choices) -> keras.Model:
-    """A network without values for its weights: a second for what would take a gigabyte."""
-    with keras.StatelessScope(initialize_variables=False):
-        return build(**choices)
-
-
-def count(weights) -> int:
-    return sum(math.prod(weight.shape) for weight in weights)
 
 
 def random_images(side: int, channels: int) -> np.ndarray:

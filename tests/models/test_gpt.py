@@ -1,5 +1,3 @@
-import math
-
 import keras
 import keras_hub
 import numpy as np
@@ -7,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from models.gpt import GPT_SIZES, GPTSize, gpt_backbone, gpt_classifier, pretrained_gpt
+from tests.models.blueprint import blueprint, count
 
 
 @pytest.fixture(autouse=True)
@@ -16,12 +15,6 @@ def quick_size(monkeypatch):
 
 def quick_backbone(dropout: float = 0.0):
     return gpt_backbone("quick", vocabulary_size=30, max_length=12, dropout=dropout)
-
-
-def count(size: str, **choices) -> int:
-    with keras.StatelessScope(initialize_variables=False):
-        model = gpt_backbone(size, **choices)
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def features(orders: int) -> dict[str, np.ndarray]:
@@ -45,11 +38,12 @@ def features(orders: int) -> dict[str, np.ndarray]:
     ],
 )
 def test_parameters_of_gpt2_are_the_published_number(size, published):
-    assert count(size, vocabulary_size=50257, max_length=1024) == published
+    network = blueprint(gpt_backbone, size, vocabulary_size=50257, max_length=1024)
+    assert count(network.trainable_weights) == published
 
 
 def test_parameters_of_gpt1_are_those_published_with_one_more_normalisation():
-    assert count("gpt1") == 116_534_784 + 2 * 768
+    assert count(blueprint(gpt_backbone, "gpt1").trainable_weights) == 116_534_784 + 2 * 768
 
 
 @pytest.mark.parametrize("orders", [1, 2])

@@ -12,6 +12,7 @@ from models.inception_v1 import googlenet
 from models.inception_v2 import inception_v2
 from models.inception_v3 import inception_v3
 from models.inception_v4 import inception_v4
+from tests.models.blueprint import blueprint
 
 googlenet_without_heads = partial(googlenet, auxiliary=False)
 
@@ -28,12 +29,6 @@ SMALLEST = {
 
 def name_of(build) -> str:
     return getattr(build, "__name__", "googlenet without heads")
-
-
-def blueprint(build, side: int, **choices) -> keras.Model:
-    """A network whose weights are not made, for speed."""
-    with keras.StatelessScope(initialize_variables=False):
-        return build(input_shape=(side, side, 3), num_classes=5, **choices)
 
 
 def test_module_concatenates_its_branches_in_order():
@@ -66,7 +61,7 @@ def test_convolution_has_a_bias_only_without_normalization():
 @pytest.mark.parametrize("build", SMALLEST, ids=name_of)
 def test_smallest_input_works_and_a_smaller_one_is_refused(build):
     side = SMALLEST[build]
-    model = blueprint(build, side)
+    model = blueprint(build, (side, side, 3), 5)
     assert model.outputs[0].shape == (None, 5)
     with pytest.raises(ValueError, match=f"{side} x {side} pixels. Received: input_shape="):
         build(input_shape=(side, side - 1, 3))
@@ -93,18 +88,20 @@ def test_grids_are_the_published_ones(build):
 @pytest.mark.parametrize("norm", ["batch", "group", "layer", "none"])
 @pytest.mark.parametrize("build", [googlenet_without_heads, inception_v2], ids=name_of)
 def test_norm_normalizes_every_convolution(build, norm):
-    check_kinds(blueprint(build, 32, norm=norm), norm, "max")
+    check_kinds(blueprint(build, (32, 32, 3), 5, norm=norm), norm, "max")
 
 
 @pytest.mark.parametrize("pool", ["average", "lp", "mixed", "stochastic", "spectral"])
 @pytest.mark.parametrize("build", [googlenet_without_heads, inception_v2], ids=name_of)
 def test_pool_shrinks_as_the_published_one(build, pool):
-    check_kinds(blueprint(build, 63, norm="batch", pool=pool), "batch", pool)
+    check_kinds(blueprint(build, (63, 63, 3), 5, norm="batch", pool=pool), "batch", pool)
 
 
 @pytest.mark.parametrize("build", [inception_v3, inception_v4, inception_resnet_v2], ids=name_of)
 def test_large_networks_take_other_norms_and_pools(build):
-    check_kinds(blueprint(build, 75, norm="group", pool="spectral"), "group", "spectral")
+    check_kinds(
+        blueprint(build, (75, 75, 3), 5, norm="group", pool="spectral"), "group", "spectral"
+    )
 
 
 def check_kinds(model: keras.Model, norm: str, pool: str) -> None:

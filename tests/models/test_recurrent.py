@@ -1,5 +1,3 @@
-import math
-
 import keras
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from models.recurrent import (
     recurrent_tagger,
     without_cudnn,
 )
+from tests.models.blueprint import count
 
 SMALL = {"units": 4, "embedding_dim": 6}
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
@@ -54,10 +53,6 @@ def shaken(model) -> keras.Model:
     return model
 
 
-def count(model) -> int:
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
-
-
 def cell_parameters(cell, channels, units, normalized) -> int:
     matrices = GATES[cell] * (channels + units) * units
     return matrices + (BIASES[cell] + NORMALISED[cell] * normalized) * units
@@ -75,8 +70,8 @@ def test_parameters_are_those_of_the_formula(cell, bidirectional, normalized):
     wide = 4 * directions
     recurrent = sum(directions * cell_parameters(cell, n, 4, normalized) for n in (6, wide))
     attention = wide * 4 + 4 + 4
-    assert count(model) == (30 + 2) * 6 + recurrent + attention + (wide + 1) * 5
-    assert count(tagger) == count(model) - attention
+    assert count(model.weights) == (30 + 2) * 6 + recurrent + attention + (wide + 1) * 5
+    assert count(tagger.weights) == count(model.weights) - attention
 
 
 @pytest.mark.parametrize("choices", PADDED, ids=str)

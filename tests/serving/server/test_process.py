@@ -29,6 +29,7 @@ from serving.server.batching import Batching
 from serving.server.failure import Failure
 from serving.server.flags import Flags
 from serving.server.service import Service
+from tests.serving.ports import free_port
 from tests.serving.server.conftest import model_config
 from tests.serving.server.test_manager import World
 from tests.serving.server.test_rest_api import ask
@@ -380,12 +381,6 @@ def test_the_socket_of_a_path_answers_beside_the_port(server, tmp_path):
 
 
 # From the command to the exit status.
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def start(*arguments: str) -> subprocess.Popen:
