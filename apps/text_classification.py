@@ -86,7 +86,7 @@ class Config(ClassifierSettings):
     """How the tokens' features become one: attention, last or max in recurrent networks, attention
     on ELMo, first or mean in BERT; None for attention and first."""
     symmetric: bool = False
-    """For GPT: the two texts of a pair have no order, so both orders are read."""
+    """For GPT and BERT: the two texts of a pair have no order, so both orders are read."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
     attention_layer: int = -1
@@ -103,7 +103,7 @@ class Config(ClassifierSettings):
                 f"model={self.model!r}. Received: pooling={self.pooling!r}"
             )
         self.require_heeded(RECURRENT, ELMO)
-        self.require_only(GPT, "symmetric")
+        self.require_only((*GPT, *BERT), "symmetric")
         self.require_only(BERT, "attention_layer", "attention_head")
 
 
@@ -203,7 +203,8 @@ def make_reader(config: Config, data: text.Texts) -> Reader:
         pieces = tokens.WordPieces.learned(every, config.vocabulary_size)
     if config.model in GPT:
         return Reader(pieces, partial(encode_for_gpt, config, pieces))
-    return Reader(pieces, lambda texts, fixed: pieces.encode(texts, config.length, fixed))
+    encode = pieces.encode_both_orders if config.symmetric else pieces.encode
+    return Reader(pieces, lambda texts, fixed: encode(texts, config.length, fixed))
 
 
 def encode_for_gpt(config: Config, pieces, texts: tf.Tensor, fixed: bool) -> dict[str, tf.Tensor]:
@@ -270,7 +271,12 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
             else bert.pretrained_backbone(config.preset, config.length, vocabulary_size)
         )
         require_attention(config, encoder)
-        return bert.bert_classifier(encoder, num_classes, pooling=config.pooling or "first")
+        return bert.bert_classifier(
+            encoder,
+            num_classes,
+            pooling=config.pooling or "first",
+            num_orders=2 if config.symmetric else 1,
+        )
     decoder = (
         gpt.gpt_backbone(size, vocabulary_size, config.length, config.dropout)
         if size
@@ -407,6 +413,8 @@ def attention_pictures(config: Config, data: text.Texts, reader: Reader, model) 
     drawn = []
     for number, (texts, _) in enumerate(data.test.take(3), 1):
         features = tokens.trimmed(reader.encode(texts[None], True))
+        if config.symmetric:
+            features = {name: value[:, 0] for name, value in features.items()}
         pieces = names_of_tokens(reader, features)
         if attends:
             weights = recurrent.attention_weights(model, features)[0]

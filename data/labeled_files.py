@@ -83,7 +83,7 @@ def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFil
     files, faults = [], []
     top = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
     given = {SPLIT_NAMES[name]: path for name, path in top.items() if name in SPLIT_NAMES}
-    if "train" not in given or not any(path.is_dir() for path in _visible(given["train"])):
+    if not _is_split(top, given, suffixes):
         given = {"": root}
     for split, folder in given.items():
         for entry in _visible(folder):
@@ -109,6 +109,14 @@ def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFil
                 wanted = f"at least one of {kinds}, or no such folder"
                 faults.append(Fault(f"{where}/", "an empty class folder", wanted, examples=0))
     return files, faults
+
+
+def _is_split(top: dict[str, Path], given: dict[str, Path], suffixes: Collection[str]) -> bool:
+    """Whether train/ holds classes, instead of being the class of pictures of trains."""
+    inside = _visible(given["train"]) if "train" in given else []
+    loose = any(path.is_file() and path.suffix.lower() in suffixes for path in inside)
+    alone = set(top) <= set(SPLIT_NAMES)
+    return any(path.is_dir() for path in inside) and (alone or not loose)
 
 
 def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from data import python_docs
 from data.sources import (
-    SPLIT_NAMES,
     SPLITS,
     BadData,
     Fault,
@@ -16,6 +15,7 @@ from data.sources import (
     empty_splits,
     existing,
     left_out,
+    named_splits,
     tfds_builder,
 )
 from data.text_files import not_utf8, read_text, required_split_files
@@ -205,12 +205,12 @@ def _from_tfds(name: str) -> tuple[list[_Found], list[Fault]]:
         fault = Fault(place, f"the features {', '.join(sorted(features))}", wanted, skippable=False)
         raise BadData(place, [fault])
     found, faults = [], []
-    for split in (split for split in builder.info.splits if split in SPLIT_NAMES):
-        rows = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
+    for split, name in named_splits(builder).items():
+        rows = builder.as_dataset(split=name, shuffle_files=False).as_numpy_iterator()
         for row in rows:
             good, wrong = _checked([_of_row(row)], f"{place}, {split}")
             title = row.get("title", row["context"]).decode()
-            found += [_Found(question, title, SPLIT_NAMES[split]) for question in good]
+            found += [_Found(question, title, split) for question in good]
             faults += wrong
     return found, faults
 

@@ -219,6 +219,23 @@ def withheld(builder: Any, label: str, decoders: Any = None) -> set[str]:
     return {split for split in builder.info.splits if kept_back(split)}
 
 
+def named_splits(builder: Any, unusable: Collection[str] = ()) -> dict[str, str]:
+    """Finds which of a data set's splits are train, validation and test, if need be by an alias.
+
+    Args:
+        builder: What `tfds_builder` returned.
+        unusable: Splits to treat as missing, such as one without labels.
+    """
+    known = [split for split in SPLIT_NAMES if split in builder.info.splits]
+    usual = sorted(set(known) - set(unusable), key=lambda split: split in SPLITS)
+    found = {SPLIT_NAMES[split]: split for split in usual}
+    if "train" not in found:
+        splits = ", ".join(builder.info.splits)
+        fault = Fault(builder.name, f"only {splits}", "a train split", skippable=False)
+        raise BadData(f"tfds:{builder.name}", [fault])
+    return found
+
+
 def tfds_splits(
     builder: Any, decoders: Any = None, unusable: Collection[str] = ()
 ) -> dict[str, tf.data.Dataset]:
@@ -232,17 +249,13 @@ def tfds_splits(
         decoders: As in `tfds.load`; for instance to skip decoding.
         unusable: Splits to treat as missing, such as one without labels.
     """
-    splits = [split for split in builder.info.splits if split not in unusable]
-    if "train" not in splits:
-        fault = Fault(builder.name, f"only {', '.join(splits)}", "a train split", skippable=False)
-        raise BadData(f"tfds:{builder.name}", [fault])
-    slices = {SPLIT_NAMES[split]: split for split in splits if split in SPLIT_NAMES}
+    slices = named_splits(builder, unusable)
     left = 100
     for split in ("validation", "test"):
         if split not in slices:
-            slices[split] = f"train[{left - 10}%:{left}%]"
+            slices[split] = f"{slices['train']}[{left - 10}%:{left}%]"
             left -= 10
-    slices["train"] = f"train[:{left}%]"
+    slices["train"] += f"[:{left}%]"
     return {
         split: builder.as_dataset(split=selected, decoders=decoders, shuffle_files=False)
         for split, selected in slices.items()

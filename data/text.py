@@ -443,7 +443,8 @@ def _labeled_rows(
     """Leaves out the rows whose class has the number -1, and says which these are."""
     labeled, places = {}, []
     for split, rows in splits.items():
-        numbers = np.concatenate(list(rows.map(number).batch(4096).as_numpy_iterator()))
+        batches = rows.map(number).batch(4096).as_numpy_iterator()
+        numbers = np.concatenate([np.zeros(0, np.int32), *batches])
         missing = np.flatnonzero(numbers < 0)
         places += [f"{split} row {row}" for row in missing]
         if len(missing):

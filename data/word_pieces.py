@@ -152,6 +152,22 @@ class WordPieces:
         """
         return self._packed(segments(texts, self.ids, length, (2, 3)), length if fixed else None)
 
+    def encode_both_orders(
+        self, texts: tf.Tensor, length: int, fixed: bool = True
+    ) -> dict[str, tf.Tensor]:
+        """Encodes pairs `(n, 2)` that have no order, as of paraphrases, both ways, as `encode`.
+
+        Returns:
+            Features `(n, 2, length)`.
+        """
+        if texts.shape[1] != 2:
+            raise ValueError(
+                "`texts` must be pairs `(n, 2)` if `symmetric`. "
+                f"Received: texts of shape {tuple(texts.shape)}"
+            )
+        orders = [self.encode(texts[:, ::step], length, fixed) for step in (1, -1)]
+        return {name: tf.stack([order[name] for order in orders], 1) for name in orders[0]}
+
     def encode_words(
         self, words: tf.RaggedTensor, length: int, stride: int | None = None, fixed: bool = True
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:

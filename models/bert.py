@@ -110,13 +110,19 @@ def able_to_read(length: int, backbone: Any) -> Any:
 
 
 def bert_classifier(
-    backbone: Any, num_classes: int, dropout: float = 0.1, pooling: str = "first"
+    backbone: Any,
+    num_classes: int,
+    dropout: float = 0.1,
+    pooling: str = "first",
+    num_orders: int = 1,
 ) -> keras.Model:
     """Puts a classifier on what BERT makes of a text.
 
     Reference:
         Devlin et al., 2019, section 4.1. https://arxiv.org/abs/1810.04805
         Reimers & Gurevych, Sentence-BERT, 2019, section 3. https://arxiv.org/abs/1908.10084
+        orders: Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
+        section 3.3.
 
     Args:
         backbone: From `bert_backbone` or `pretrained_backbone`.
@@ -124,18 +130,31 @@ def bert_classifier(
         dropout: Share of the pooled features that training drops, in [0, 1).
         pooling: `first`, BERT's own layer on the token `[CLS]`; `mean`, the mean of the tokens,
             which is what Sentence-BERT and its likes are pretrained with.
+        num_orders: In how many orders each example is given: 2 for pairs without an order, of whose
+            pooled features the mean is taken, else 1.
 
     Returns:
-        A model from features to logits `(batch, num_classes)`.
+        A model from features, `(batch, tokens)` each or `(batch, 2, tokens)` in both orders, to
+        logits `(batch, num_classes)`.
     """
     if pooling not in POOLS:
         raise ValueError(f"`pooling` must be one of {', '.join(POOLS)}. Received: {pooling=}")
-    inputs = _inputs()
-    if pooling == "first":
-        pooled = backbone(inputs)["pooled_output"]
+    encode = backbone if pooling == "first" else _tokens(backbone)
+    mean = keras.layers.GlobalAveragePooling1D(name="mean")
+
+    def pool(features):
+        encoded = encode(features)
+        if pooling == "first":
+            return encoded["pooled_output"]
+        return mean(encoded, mask=features["padding_mask"])
+
+    if num_orders == 1:
+        inputs = _inputs()
+        pooled = pool(inputs)
     else:
-        mean = keras.layers.GlobalAveragePooling1D(name="mean")
-        pooled = mean(_tokens(backbone, inputs), mask=inputs["padding_mask"])
+        inputs = _inputs((num_orders, None))
+        orders = [{name: inputs[name][:, i] for name in inputs} for i in range(num_orders)]
+        pooled = keras.layers.Average(name="orders")([pool(features) for features in orders])
     pooled = keras.layers.Dropout(dropout, name="dropout")(pooled)
     return keras.Model(inputs, _linear(num_classes, "logits")(pooled), name="bert_classifier")
 
@@ -155,7 +174,7 @@ def bert_tagger(backbone: Any, num_tags: int, dropout: float = 0.1) -> keras.Mod
         A model from features to logits `(batch, tokens, num_tags)`.
     """
     inputs = _inputs()
-    tokens = _tokens(backbone, inputs)
+    tokens = _tokens(backbone)(inputs)
     tokens = keras.layers.Dropout(dropout, name="dropout")(tokens)
     return keras.Model(inputs, _linear(num_tags, "logits")(tokens), name="bert_tagger")
 
@@ -175,7 +194,7 @@ def bert_span(backbone: Any, masked: bool = True) -> keras.Model:
         A model from features to the logits of each token, `start` and `end`, `(batch, tokens)`.
     """
     inputs = _inputs()
-    tokens = _tokens(backbone, inputs)
+    tokens = _tokens(backbone)(inputs)
     logits = _linear(2, "logits")(tokens)  # (batch, tokens, 2)
     if masked:
         inputs["answer_mask"] = keras.Input((None,), dtype="int32", name="answer_mask")
@@ -278,14 +297,13 @@ def depths(model: keras.Model) -> dict[str, int]:
     return {v.path: depth[id(v)] for v in model.trainable_variables}
 
 
-def _inputs() -> dict[str, Any]:
-    return {name: keras.Input((None,), dtype="int32", name=name) for name in FEATURES}
+def _inputs(shape: tuple[int | None, ...] = (None,)) -> dict[str, Any]:
+    return {name: keras.Input(shape, dtype="int32", name=name) for name in FEATURES}
 
 
-def _tokens(backbone: Any, inputs: dict[str, Any]) -> Any:
-    """Encodes tokens without the pooling, whose weights would get no gradient."""
-    tokens = backbone.output["sequence_output"]
-    return keras.Model(backbone.input, tokens, name=backbone.name)(inputs)
+def _tokens(backbone: Any) -> keras.Model:
+    """Returns the encoder of tokens without the pooling, whose weights would get no gradient."""
+    return keras.Model(backbone.input, backbone.output["sequence_output"], name=backbone.name)
 
 
 def _linear(units: int, name: str) -> keras.layers.Dense:

@@ -118,13 +118,14 @@ def optimizer(
         learning_rate=LEARNING_RATES[name] if learning_rate is None else learning_rate,
         # AdamW refuses None, and for the others a decay of 0 would still cost a pass.
         weight_decay=weight_decay if weight_decay or name == "adamw" else None,
-        global_clipnorm=clip_norm,
     )
     if weight_decay:
         made.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     if name in ("adam", "adamw"):
         _fuse_adam(made)
     _add_up_gradients(made)
+    if clip_norm is not None:
+        _clip_gradients(made, clip_norm)
     if scale is not None:
         _scale_learning_rates(made, scale)
     return made
@@ -197,6 +198,19 @@ def _add_up_gradients(made: Any) -> None:
         return update_step(tf.convert_to_tensor(gradient), variable, learning_rate)
 
     made.update_step = whole_step
+
+
+def _clip_gradients(made: Any, clip_norm: float) -> None:
+    """Clips what all replicas together have, where Keras clips what each has, and whole rows."""
+    add_replicas = made._all_reduce_sum_gradients
+
+    def added_and_clipped(gradients_and_variables):
+        gradients, variables = zip(*add_replicas(gradients_and_variables), strict=True)
+        whole = [None if one is None else tf.convert_to_tensor(one) for one in gradients]
+        clipped, _ = tf.clip_by_global_norm(whole, clip_norm)
+        return list(zip(clipped, variables, strict=True))
+
+    made._all_reduce_sum_gradients = added_and_clipped
 
 
 def _scale_learning_rates(made: keras.optimizers.Optimizer, scale: Callable[[str], float]) -> None:

@@ -79,7 +79,7 @@ class Settings:
         rate = self.learning_rate
         if rate is not None and not (rate >= 0 and math.isfinite(rate)):
             raise ValueError(f"`learning_rate` must be at least 0. Received: learning_rate={rate}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(f"`clip_norm` must be above 0. Received: clip_norm={self.clip_norm}")
 
     def require_only(self, models: Collection[str], *names: str) -> None:

@@ -127,6 +127,7 @@ def test_the_export_passes_every_check_of_verify(trained, capsys):
             {"layers": 2, "bidirectional": False, "layer_normalization": True, "pooling": "last"},
         ),
         ("bert_tiny", {"layer_decay": 0.8, "pooling": "mean", "attention_head": 1}),
+        ("bert_tiny", {"symmetric": True}),
         ("gpt_tiny", {"symmetric": True}),
     ],
 )
@@ -138,6 +139,9 @@ def test_every_family_takes_pairs(model, changes, colours, tmp_path, shorten):
     answer = served(text=tf.constant(["the red hat"]), pair=tf.constant(["a red one"]))
     assert answer["scores"].shape == (1, 3)
     assert float(tf.reduce_sum(answer["scores"])) == pytest.approx(1.0, abs=1e-5)
+    if chosen.symmetric:
+        swapped = served(text=tf.constant(["a red one"]), pair=tf.constant(["the red hat"]))
+        np.testing.assert_allclose(swapped["scores"], answer["scores"], atol=1e-6)
 
 
 def test_a_pretrained_elmo_stays_as_it_is_and_answers_any_pair(colours, tmp_path, shorten):
@@ -222,7 +226,7 @@ def test_what_the_network_and_the_data_lack_is_refused(changes, message, colours
         ({"freeze": True}, "`freeze` is for elmo"),
         ({"layer_decay": 0.9}, "`layer_decay` is for bert"),
         ({"model": "elmo_tiny", "pooling": "max"}, "`pooling` must be attention with model='elmo_"),
-        ({"symmetric": True}, "`symmetric` is for gpt"),
+        ({"symmetric": True}, "`symmetric` is for gpt.*, bert_tiny"),
         ({"model": "bert_tiny", "layers": 2}, "`layers` is for rnn, lstm, gru. Received"),
         ({"model": "elmo_tiny", "bidirectional": False}, "`bidirectional` is for rnn"),
         ({"model": "gpt_tiny", "units": 64}, "`units` is for rnn, lstm, gru, elmo"),

@@ -53,9 +53,15 @@ def test_a_loose_file_beside_the_classes_of_train_makes_no_classes_of_the_splits
         shutil.rmtree(folder / name)
     shutil.rmtree(folder / "test" / "train", ignore_errors=True)
     (folder / "train" / "labels.csv").write_text("cat/1.png,cat")
+    (folder / "notes").mkdir()
     found, faults = labeled_files(str(folder), images.SUFFIXES)
     assert not faults and {file.label for file in found} == {"cat", "dog"}
     assert {file.split for file in found} == {"train", "test"}
+    # Loose pictures, and a class beside it: train is a class, too.
+    for path in ("train/1.png", "notes/2.png"):
+        draw(folder / path, seed=len(path))
+    found, _ = labeled_files(str(folder), images.SUFFIXES)
+    assert {file.label for file in found} == {"train", "test", "notes"}
 
 
 def test_skip_bad_leaves_out_and_counts(folder, draw):

@@ -126,3 +126,13 @@ def test_words_of_characters_are_counted_cut_off_and_made_small():
     short = compact(trimmed(features))["characters"]
     assert short.dtype == tf.int16 and token_mask({"characters": short}).shape == (2, 6)
     np.testing.assert_array_equal(short, features["characters"][:, :6])
+
+
+def test_both_orders_are_the_encodings_of_each(uncased):
+    texts = tf.constant([["Some words", "others, and many more of them"], ["a", ""]])
+    both = uncased.encode_both_orders(texts, 10, fixed=False)
+    for i, order in enumerate([texts, texts[:, ::-1]]):
+        for name, value in uncased.encode(order, 10, fixed=False).items():
+            np.testing.assert_array_equal(both[name][:, i], value)
+    with pytest.raises(ValueError, match="must be pairs"):
+        uncased.encode_both_orders(texts[:, :1], 10)

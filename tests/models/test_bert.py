@@ -22,6 +22,9 @@ from tests.models.blueprint import blueprint, count
 MODELS = {
     "classifier": lambda backbone: bert_classifier(backbone, 3),
     "classifier of the mean": lambda backbone: bert_classifier(backbone, 3, pooling="mean"),
+    "classifier of both orders": lambda backbone: bert_classifier(
+        backbone, 3, pooling="mean", num_orders=2
+    ),
     "tagger": lambda backbone: bert_tagger(backbone, 4),
     "span": bert_span,
     "span without mask": lambda backbone: bert_span(backbone, masked=False),
@@ -53,7 +56,10 @@ def fitting(model: keras.Model) -> dict[str, np.ndarray]:
     given = features()
     given["answer_mask"] = given["segment_ids"]
     given["mask_positions"] = np.array([[1, 2], [0, 3], [5, 1]], "int32")
-    return {name: given[name] for name in model.input}
+    return {
+        name: given[name] if len(wanted.shape) == 2 else np.stack([given[name], given[name]], 1)
+        for name, wanted in model.input.items()
+    }
 
 
 @pytest.mark.parametrize(("size", "published"), [("base", 109_482_240), ("large", 335_141_888)])
@@ -243,6 +249,20 @@ def test_mean_pooling_is_the_mean_of_the_tokens_that_are_no_padding():
     np.testing.assert_allclose(model(given), mean @ np.asarray(kernel) + bias, atol=1e-6)
     with pytest.raises(ValueError, match="`pooling` must be one of first, mean"):
         bert_classifier(backbone, 3, pooling="max")
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_logits_of_both_orders_are_the_mean_of_those_of_each(pooling):
+    backbone = quick_backbone()
+    single = bert_classifier(backbone, 3, pooling=pooling)
+    both = bert_classifier(backbone, 3, pooling=pooling, num_orders=2)
+    both.get_layer("logits").set_weights(single.get_layer("logits").get_weights())
+    assert len(both.weights) == len(single.weights)
+    some, other = features(), features()
+    other["token_ids"] = other["token_ids"][:, ::-1]
+    together = {name: np.stack([some[name], other[name]], 1) for name in some}
+    wanted = (single(some) + single(other)) / 2
+    np.testing.assert_allclose(both(together), wanted, atol=1e-5)
 
 
 def test_depths_count_from_the_embeddings_to_the_head():

@@ -45,13 +45,18 @@ def test_scores_that_rank_nothing_excuse_no_other_answer():
         difference(words, words | {"tags": np.array([[2, 2, 3]])}, 1e-4)
 
 
-def test_in_16_bits_a_tenth_of_the_choices_may_fall_otherwise():
+def test_in_16_bits_one_or_a_tenth_of_the_choices_may_fall_otherwise():
     expected, received = np.arange(40).reshape(10, 4), np.arange(40).reshape(10, 4)
     received[:, 0] += np.arange(10) < 4
     assert difference({"tags": expected}, {"tags": received}, 0.05) == 0
     with pytest.raises(ValueError, match=r"`tags` at \(0, 0\)"):
         difference({"tags": expected}, {"tags": received}, 1e-4)
     received[:, 0] += np.arange(10) < 5
+    few = {"answers": np.array([1, 2, 3])}
+    assert difference(few, {"answers": np.array([1, 2, 4])}, 0.05) == 0
+    with pytest.raises(ValueError, match="`answers`"):
+        difference(few, {"answers": np.array([0, 2, 4])}, 0.05)
+    assert difference({"tags": expected[:0]}, {"tags": expected[:0]}, 1e-4) == 0
     with pytest.raises(ValueError, match=r"`tags` at \(0, 0\)"):
         difference({"tags": expected}, {"tags": received}, 0.05)
 

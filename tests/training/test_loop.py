@@ -214,14 +214,16 @@ def test_no_row_of_the_batch_that_builds_the_network_is_all_padding():
 
 
 def test_workers_that_find_other_checkpoints_are_told(tmp_path):
+    other = [0.0, 0.0]
+
     class Two:
-        """Another worker, at step 0."""
+        """With another worker."""
 
         def run(self, function):
             return function()
 
         def reduce(self, kind, value, axis):
-            return (value + 0.0) / 2
+            return (value + tf.constant(other, tf.float64)) / 2
 
     run = _Run(network(), Checkpoint(tmp_path), None, 1, 1, [], False)
     run.require_same_step(7)
@@ -229,3 +231,8 @@ def test_workers_that_find_other_checkpoints_are_told(tmp_path):
     run.require_same_step(0)
     with pytest.raises(ValueError, match=r"one folder that they share\. Received: step 7 in"):
         run.require_same_step(7)
+    other = [14.0 - 7, 0.0 + 5**2 + 9**2]  # As if two more were at 5 and 9.
+    with pytest.raises(ValueError, match="Received: step 7 in"):
+        run.require_same_step(7)
+    other = [2.0**25 + 1, (2**25 + 1) ** 2]
+    run.require_same_step(2**25 + 1)

@@ -130,6 +130,27 @@ def test_gradients_are_clipped_by_their_common_norm():
     assert layer.bias.numpy().item() == pytest.approx(-0.8)
 
 
+def test_a_row_that_was_looked_up_twice_is_added_up_before_it_is_clipped():
+    table = keras.Variable(np.zeros((3, 1)), dtype="float32")
+    made = optimizer("sgd", learning_rate=1.0, clip_norm=1.0)
+    made.build([table])
+    made.apply([tf.IndexedSlices(tf.constant([[3.0], [3.0], [8.0]]), [1, 1, 2], [3, 1])], [table])
+    # Whole the rows are 6 and 8, of norm 10.
+    np.testing.assert_allclose(table.numpy(), [[0], [-0.6], [-0.8]], atol=1e-6)
+
+
+def test_gradients_of_two_replicas_are_clipped_together(monkeypatch):
+    def with_another(self, gradients_and_variables):
+        return [(2 * gradient, variable) for gradient, variable in gradients_and_variables]
+
+    monkeypatch.setattr(keras.optimizers.SGD, "_all_reduce_sum_gradients", with_another)
+    layer = dense(0.0)
+    made = optimizer("sgd", learning_rate=1.0, clip_norm=1.0)
+    made.apply([np.full((1, 1), 3.0), np.full(1, 4.0)], layer.trainable_variables)
+    assert layer.kernel.numpy().item() == pytest.approx(-0.6)
+    assert layer.bias.numpy().item() == pytest.approx(-0.8)
+
+
 def test_cosine_with_warmup_by_hand():
     rate = learning_rate_schedule(0.4, "cosine", warmup_steps=4, total_steps=12)
     got = [float(rate(step)) for step in (0, 2, 4, 6, 8, 12)]
