@@ -5,7 +5,22 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from layers import Highway
+# Whose last step is their `activation`.
+ENDS_IN_ACTIVATION = (
+    keras.layers.Activation,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
 
 
 def find_layers(
@@ -29,10 +44,14 @@ def find_layers(
 def has_activation(layer: keras.layers.Layer, activations: Sequence[Callable]) -> bool:
     """Whether the layer's output is one of these activation functions of something.
 
-    Recurrent and highway layers do not count: their `activation` is not the last thing they apply.
+    Dense layers, convolutions and `Activation` count, wrapped or not; recurrent layers and those
+    of Transformers do not: their `activation` is not the last thing they apply.
     """
-    activation = getattr(layer, "activation", None)
-    return activation in activations and not isinstance(layer, keras.layers.RNN | Highway)
+    while isinstance(layer, keras.layers.Wrapper) and not isinstance(
+        layer, keras.layers.Bidirectional
+    ):
+        layer = layer.layer
+    return isinstance(layer, ENDS_IN_ACTIVATION) and layer.activation in activations
 
 
 class Probe:

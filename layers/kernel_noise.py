@@ -29,12 +29,15 @@ class _KernelNoise(keras.layers.Wrapper):
             for weight in self.layer.variables
         ]
         with keras.StatelessScope(values, collect_losses=True) as scope:
+            before = [scope.get_current_value(weight) for weight in self.layer.variables]
             outputs = self.layer(inputs)
+            after = [scope.get_current_value(weight) for weight in self.layer.variables]
         for loss in scope.losses:
             self.add_loss(loss + 0.0)  # Not the same object, which the inner layer tells, too.
-        for variable in self.layer.non_trainable_variables:
-            if not _is_kernel(variable):
-                variable.assign(scope.get_current_value(variable))
+        for variable, old, new in zip(self.layer.variables, before, after, strict=True):
+            # What is as it was may have been rounded to 16 bits.
+            if new is not old:
+                variable.assign(new)
         return outputs
 
     def compute_output_shape(self, input_shape):

@@ -114,12 +114,19 @@ class Whitening(keras.layers.Layer):
             )
         shape = (size,) if self.mode == "standard" else (size, self.components or size)
         identity = np.ones(shape) if self.mode == "standard" else np.eye(*shape)
+        dtype = "float64" if self.variable_dtype == "float64" else "float32"
         self.mean = self.add_weight(
-            shape=(size,), initializer="zeros", trainable=False, autocast=False, name="mean"
+            shape=(size,),
+            initializer="zeros",
+            dtype=dtype,
+            trainable=False,
+            autocast=False,
+            name="mean",
         )
         self.kernel = self.add_weight(
             shape=shape,
             initializer=lambda shape, dtype: ops.convert_to_tensor(identity, dtype),
+            dtype=dtype,
             trainable=False,
             autocast=False,
             name="kernel",

@@ -49,15 +49,15 @@ def mobilenet(
         raise ValueError(f"`width` must be above 0. Received: width={width}")
     require_input(input_shape, 32)
     images = keras.Input(input_shape, name="images")
-    x = _pad(images, 2, "conv1")
     x = keras.layers.Conv2D(
         max(1, int(32 * width)),
         3,
         2,
+        padding="same",
         use_bias=norm == "none",
         kernel_initializer="he_normal",
         name="conv1",
-    )(x)
+    )(images)
     x = _activated(x, norm, "conv1")
     for number, (filters, strides) in enumerate(BLOCKS, start=2):
         name = f"conv{number}"

@@ -47,16 +47,24 @@ def write_card(
     path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def plain(value: Any) -> Any:
-    """Returns what JSON can hold; of an absolute path only the last part, which says enough."""
+def plain(value: Any, names_files: bool = False) -> Any:
+    """Returns what JSON can hold; of an absolute path only the last part, which says enough.
+
+    Args:
+        value: What the card says.
+        names_files: Whether a string that looks like a path is one, as in `data` and `config`.
+    """
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {
+            str(key): plain(item, names_files or key in ("data", "config"))
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [plain(item, names_files) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
-    if isinstance(value, (Path, str)) and Path(value).is_absolute():
-        return Path(value).name
+    if isinstance(value, Path) or (names_files and isinstance(value, str)):
+        return Path(value).name if Path(value).is_absolute() else str(value)
     return value
 
 

@@ -191,6 +191,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, np.floating):
         return f"{value:.4g}"
     if isinstance(value, np.ndarray):
+        if value.dtype.kind in "OS":
+            return json.dumps(as_plain("", value), ensure_ascii=False)
         return f"{value.dtype} {value.shape}" if value.size > 8 else str(value.tolist())
     return str(value)
 

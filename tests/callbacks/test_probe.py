@@ -1,9 +1,11 @@
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from callbacks.probe import Probe, find_layers, has_activation
+from layers import DropConnect, Highway
 
 
 def two_layers():
@@ -28,6 +30,11 @@ def test_a_recurrent_layer_does_not_end_in_its_activation():
     assert has_activation(keras.layers.Dense(1, activation="tanh"), tanh)
     assert has_activation(keras.layers.Activation("tanh"), tanh)
     assert not has_activation(keras.layers.LSTM(1), tanh)
+    assert not has_activation(Highway(activation="tanh"), tanh)
+    assert not has_activation(keras_hub.layers.TransformerEncoder(4, 2, activation="tanh"), tanh)
+    inner = keras.layers.Dense(1, activation="tanh")
+    assert has_activation(DropConnect(keras.layers.TimeDistributed(inner)), tanh)
+    assert not has_activation(keras.layers.Bidirectional(keras.layers.LSTM(1)), tanh)
 
 
 def test_probe_measures_with_the_weights_of_the_moment():

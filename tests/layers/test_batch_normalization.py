@@ -115,3 +115,12 @@ def test_second_derivatives_are_those_of_keras():
     x = normal(4, 3, 3, 2)
     ours, theirs = trained_pair(x)
     assert_close(gradient_penalty(ours, x), gradient_penalty(theirs, x), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_all_in_16_bits_it_is_keras_own(dtype):
+    x = normal(8, 4, 4, 3, mean=1.0)
+    layer, reference = BatchNormalization(dtype=dtype), keras.layers.BatchNormalization(dtype=dtype)
+    for training in (True, False):
+        answers = [ops.cast(one(x, training=training), "float32") for one in (layer, reference)]
+        assert_close(*answers, atol=1e-2)

@@ -89,6 +89,16 @@ def test_stored_kernel_never_changes(kind):
         assert_close(old, new)
 
 
+def test_a_frozen_bias_is_not_rounded_in_mixed_precision():
+    bias = keras.initializers.Constant(0.1234567)
+    dense = keras.layers.Dense(3, dtype="mixed_bfloat16", bias_initializer=bias)
+    layer = DropConnect(dense)
+    layer.build((None, 5))
+    dense.trainable = False
+    layer(np.ones((1, 5), "float32"), training=True)
+    assert_close(dense.bias, np.full(3, 0.1234567), rtol=1e-6)
+
+
 @pytest.mark.parametrize(("kind", "nothing"), [(DropConnect, "rate"), (WeightNoise, "stddev")])
 def test_no_noise_is_the_layer_itself_while_training(kind, nothing):
     dense = keras.layers.Dense(3)

@@ -119,9 +119,10 @@ def test_one_example_gives_zeros(mode):
     assert_close(adapted(mode, data, epsilon=0)(data), np.zeros((1, 3)), atol=1e-6)
 
 
-def test_large_mean_costs_no_digits_in_half_precision():
+@pytest.mark.parametrize("dtype", ["mixed_float16", "float16"])
+def test_large_mean_costs_no_digits_in_half_precision(dtype):
     data = correlated() + 1e5
-    white = adapted("zca", data, dtype="mixed_float16")(data)
+    white = adapted("zca", data, dtype=dtype)(data)
     wanted = adapted("zca", data - 1e5)(data - 1e5)
     assert_close(ops.convert_to_numpy(white), wanted, atol=0.05)
 

@@ -13,7 +13,7 @@ from models.imagenet import (
     with_preprocessing,
 )
 
-SIDES = {"inception_v3": 75, "inception_resnet_v2": 75, "mobilenet": 64}
+SIDES = {"inception_v3": 75, "inception_resnet_v2": 75, "mobilenet": 65}
 PREPROCESS = {
     "caffe": keras.applications.resnet.preprocess_input,
     "tf": keras.applications.mobilenet.preprocess_input,

@@ -130,6 +130,8 @@ def test_the_core_has_a_name_by_which_converters_find_it(tmp_path, model, signat
 def test_plain_keeps_no_absolute_path():
     value = {"out": Path("/home/me/run"), "data": "/data/cats", "n": np.float32(0.5), "k": (1, 2)}
     assert plain(value) == {"out": "run", "data": "cats", "n": 0.5, "k": [1, 2]}
+    value = {"classes": ("/Arts/Other", "/Games/Other"), "config": {"preset": "/home/me/bert"}}
+    assert plain(value) == {**value, "classes": [*value["classes"]], "config": {"preset": "bert"}}
 
 
 def test_warmup_holds_both_signatures(exported):

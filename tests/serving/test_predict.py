@@ -221,6 +221,12 @@ def test_a_table_has_a_row_a_rank_or_a_row_a_file():
     ]
 
 
+def test_several_strings_in_a_cell_are_text():
+    words = np.array([["für".encode(), b"the"], [b"a", b""]] * 3, object)
+    row = as_table({"a": {"words": words, "scores": np.zeros((6, 2))}}).splitlines()[1]
+    assert row.split(maxsplit=1)[1].startswith('[["für", "the"], ["a", ""], [')
+
+
 def test_answers_lose_their_padding_and_begin_with_strings():
     outputs = {
         "starts": np.array([[0, 4], [-1, -1], [0, -1]]),
