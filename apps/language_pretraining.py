@@ -193,14 +193,16 @@ class Bert:
         rows: dict[str, tf.data.Dataset] = {}
         for number, (split, documents) in enumerate(splits_of(data).items()):
             found = hidden_words.piece_documents(pieces, documents)
-            pairs = hidden_words.sentence_pairs(found, pieces, config.length, config.seed + number)
+            # Of validation and test always the same, so that scores can be compared.
+            seed = config.seed if split == "train" else number
+            pairs = hidden_words.sentence_pairs(found, pieces, config.length, seed)
             require_rows(split, len(pairs[1]))
             rows[split] = tf.data.Dataset.from_tensor_slices(pairs)
             if split == "train":
                 ids = [document.ids for document in found]
                 ngrams = Ngrams.counted(*with_word_before(ids), pieces.vocabulary_size)
             else:
-                rows[split] = hidden_words.hidden_once(pieces, rows[split], config.seed)
+                rows[split] = hidden_words.hidden_once(pieces, rows[split], seed=0)
         return cls(config, pieces, rows, ngrams)
 
     @property
@@ -270,8 +272,15 @@ class Bert:
         return np.concatenate(contexts), np.concatenate(true)
 
     def save(self, model: keras.Model, folder: Path) -> None:
-        with_weights_of(model, self.backbone()).save_to_preset(str(folder))
-        self.pieces.save(folder)
+        import keras_hub
+
+        backbone = with_weights_of(model, self.backbone())
+        backbone.save_to_preset(str(folder))
+        # Saves the tokenizer, too, and tells KerasHub's tasks how long a row may be.
+        preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
+            self.pieces.tokenizer, sequence_length=backbone.max_sequence_length
+        )
+        preprocessor.save_to_preset(str(folder))
 
     def signatures(self) -> dict[str, Signature]:
         few = next(iter(self.batches("validation")))[0]
@@ -306,7 +315,8 @@ class Bert:
         """Makes texts with a gap, each with the word that stood there."""
         random = np.random.default_rng(self.config.seed)
         gaps = (
-            hidden_words.with_gap(self.pieces, line, random) for line in spread_lines(documents)
+            hidden_words.with_gap(self.pieces, line, self.config.length, random)
+            for line in spread_lines(documents)
         )
         return [gap for gap in gaps if gap] or [(MASK, "")]
 
@@ -356,6 +366,7 @@ def make_pieces(config: Config, data: plain_text.PlainTexts) -> tokens.WordPiece
         vocabulary = hidden_words.read_vocabulary(config.vocabulary)
         return tokens.WordPieces.of(vocabulary, config.lowercase)
     lines = [line for document in data.train for line in document]
+    print(f"Learning at most {config.vocabulary_size} pieces of words from {len(lines)} lines")
     return tokens.WordPieces.learned(lines, config.vocabulary_size, config.lowercase)
 
 
@@ -368,7 +379,7 @@ def require_rows(split: str, count: int) -> None:
 
 def with_word_before(documents: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Gives the word before each word of documents, -1 at their beginnings, and the word."""
-    before = [np.append(NO_CONTEXT, words[:-1]) for words in documents]
+    before = [np.concatenate([[NO_CONTEXT], words[:-1]], dtype="int32") for words in documents]
     return np.concatenate(before), np.concatenate(documents)
 
 

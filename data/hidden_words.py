@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.plain_text import Document, chunks
-from data.sources import BadData, Fault
+from data.sources import BadData, Fault, watched
 from data.tokens import SPECIAL_TOKENS, WordPieces, words_with_offsets
 
 SHORT_ROWS = 0.1
@@ -121,8 +121,13 @@ def sentence_pairs(
     room = length - 3
     rows: list[tuple[np.ndarray, np.ndarray]] = []
     goes_on: list[bool] = []
-    for number, document in enumerate(documents):
-        begin = 0
+    places = watched(
+        [document.ids for document in documents],
+        sum(len(document.ids) for document in documents),
+        "Laying out rows",
+    )
+    for number, _ in enumerate(places):
+        document, begin = documents[number], 0
         # A segment has at least one piece.
         while begin + 2 <= len(document.ids):
             size = random.integers(2, room + 1) if random.random() < SHORT_ROWS else room
@@ -169,14 +174,27 @@ def _elsewhere(
         number = int(random.integers(len(documents) - 1))
         number += number >= taken.number
     ids, ends = documents[number]
-    starts = np.append(0, ends[:-1]) if taken.at_sentence else np.arange(len(ids))
-    if number == taken.number:
-        starts = starts[(starts >= taken.end) | (starts + taken.wanted <= taken.begin)]
-        if not len(starts):
-            return None
+
+    def starts_before(place: int) -> int:
+        """Counts the places where a segment may begin: sentences, or all."""
+        if taken.at_sentence:
+            return int(place > 0) + int(np.searchsorted(ends[:-1], place))
+        return min(max(place, 0), len(ids))
+
     # Where enough follows: else short segments would tell which are foreign.
-    long = starts[starts + taken.wanted <= len(ids)]
-    start = int(random.choice(long if len(long) else starts[:1]))
+    long, total = starts_before(len(ids) - taken.wanted + 1), starts_before(len(ids))
+    before, behind = long, long
+    if number == taken.number:
+        before = starts_before(taken.begin - taken.wanted + 1)
+        behind = starts_before(taken.end)
+    if count := before + max(0, long - behind):
+        chosen = int(random.integers(count))
+        chosen += (behind - before) * (chosen >= before)
+    elif number == taken.number and behind == total:
+        return None
+    else:
+        chosen = behind
+    start = chosen and int(ends[chosen - 1] if taken.at_sentence else chosen)
     return ids[start : start + taken.wanted]
 
 
@@ -317,18 +335,31 @@ def encode_gaps(
     return features, tf.sequence_mask(found.row_lengths(), most)
 
 
-def with_gap(pieces: WordPieces, line: str, random: np.random.Generator) -> tuple[str, str] | None:
-    """Puts a gap in the place of a word that is a single piece, and shows some words around it."""
+def with_gap(
+    pieces: WordPieces, line: str, length: int, random: np.random.Generator
+) -> tuple[str, str] | None:
+    """Puts a gap in the place of a word that is a single piece, and shows some words around it.
+
+    Args:
+        pieces: What splits the line.
+        line: The text.
+        length: Tokens of a row, special tokens included, that the words have to fit in.
+        random: Chooses the word.
+    """
     words, begins, ends = (part[0] for part in words_with_offsets(tf.constant([line])))
-    counts = pieces.ids(words).row_lengths().numpy()
+    found = pieces.ids(words)
+    counts, ids = found.row_lengths().numpy(), found.to_tensor(shape=(None, 1))[:, 0].numpy()
     names = [word.decode() for word in words.numpy()]
-    able = [i for i, name in enumerate(names) if name.isalpha() and counts[i] == 1]
-    able = [i for i in able if pieces.ids(words[i : i + 1]).values[0] != pieces.unknown_id]
+    known = (counts == 1) & (ids != pieces.unknown_id)
+    able = [i for i, name in enumerate(names) if name.isalpha() and known[i]]
     if not able:
         return None
     chosen = int(random.choice(able))
     begin, end = int(begins[chosen]), int(ends[chosen])
-    first, last = max(0, chosen - AROUND), min(len(names), chosen + AROUND + 1) - 1
+    # Beside [CLS], the gap and [SEP], half of the room on either side.
+    before = np.cumsum(counts[:chosen][::-1][:AROUND]) <= (length - 3) // 2
+    behind = np.cumsum(counts[chosen + 1 :][:AROUND]) <= (length - 3) // 2
+    first, last = chosen - int(before.sum()), chosen + int(behind.sum())
     text = line.encode()
     shown = text[int(begins[first]) : begin] + MASK.encode() + text[end : int(ends[last])]
     return shown.decode(), names[chosen]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data import python_docs
 from data.sources import (
+    SPLIT_NAMES,
     SPLITS,
     BadData,
     Fault,
@@ -49,8 +50,8 @@ def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
 
     Blank lines part documents; but where a file has titles such as ` = Title = `, as WikiText has,
     they do, and blank lines mean nothing. A folder holds .txt files with train, dev (or val) and
-    test in their names, or any .txt files, also in sub-folders. Where the data has no splits, a
-    hash of the document decides, so that more documents never move old ones.
+    test in their names, or sub-folders of these names, or any .txt files, also deeper. Where the
+    data has no splits, a hash of the document decides, so that more documents never move old ones.
 
     Reference: Merity et al., Pointer Sentinel Mixture Models, 2017, for WikiText.
         https://arxiv.org/abs/1609.07843
@@ -128,11 +129,20 @@ def _divided(
 
 def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Fault]]:
     """Reads split and lines of each file."""
-    files = [(split, file) for split, file in split_files(path, {".txt"}).items()]
+    files = {file: split for split, file in split_files(path, {".txt"}).items()}
+    every = [file for file in sorted(path.rglob("*.txt")) if file.is_file()]
     if not files:
-        files = [("", file) for file in sorted(path.rglob("*.txt")) if file.is_file()]
+        tops = {file: file.relative_to(path).parts[0].lower() for file in every}
+        files = {file: SPLIT_NAMES[top] for file, top in tops.items() if top in SPLIT_NAMES}
+        if "train" not in files.values():
+            files = dict.fromkeys(every, "")
     texts, faults = [], []
-    for split, file in files:
+    for file in every:
+        if file not in files:
+            wanted = "train, dev or test in its name, or no such file"
+            name = file.relative_to(path).as_posix()
+            faults.append(Fault(name, "a file of no split", wanted, examples=0))
+    for file, split in files.items():
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         kept = []
         for number, line in enumerate(read_text(file).split("\n"), 1):

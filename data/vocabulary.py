@@ -8,6 +8,9 @@ import tensorflow as tf
 
 from data.words import KEPT, SPLIT, cleaned
 
+MOST_WORDS = 200_000
+"""Different words that pieces are learned from, the commonest; of others the letters alone."""
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -64,8 +67,11 @@ def _learned(counts: Counter[str], size: int) -> list[str]:
     # A piece must be this common. With as few as the last of the `size` commonest words, these
     # alone would fill the vocabulary; where it need be 16 times that, the surplus is cut below.
     least = max(2, counts.most_common(size)[-1][1])
+    words = dict(counts.most_common(MOST_WORDS))
+    for word in counts.keys() - words.keys():
+        words.update((letter, 1) for letter in word if letter not in words)
     pieces = learner.learn(
-        counts,
+        words,
         size,
         [*SPECIAL_TOKENS],
         lower_thresh=least,

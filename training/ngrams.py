@@ -83,7 +83,9 @@ class Ngrams:
     def tuned(self, contexts: np.ndarray, words: np.ndarray) -> "Ngrams":
         """Chooses of the weights 0, 0.01, ... 0.99 the one that foretells these words best."""
         weights = np.linspace(0, 0.99, 100)
-        losses = [replace(self, weight=weight).losses(contexts, words).mean() for weight in weights]
+        known = self._is_known(contexts)
+        shares, alone = self._shares_of(contexts[known], words[known]), self.unigram[words[known]]
+        losses = [-np.log(weight * shares + (1 - weight) * alone).sum() for weight in weights]
         return replace(self, weight=float(weights[np.argmin(losses)]))
 
     def guess(self, contexts: np.ndarray, words: np.ndarray) -> Guesses:

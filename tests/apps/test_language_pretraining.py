@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -113,6 +114,14 @@ def test_other_apps_get_the_features_of_the_trained_bert(trained_bert):
     )
     assert pieces.vocabulary_size == backbone.vocabulary_size <= 120
     np.testing.assert_allclose(backbone(features)["sequence_output"], encoder(features), atol=1e-5)
+
+
+def test_kerashub_takes_the_preset_as_it_is(trained_bert):
+    chosen, _ = trained_bert
+    preset = str(chosen.out / "preset")
+    classifier = keras_hub.models.BertTextClassifier.from_preset(preset, num_classes=2)
+    assert classifier.preprocessor.sequence_length == chosen.length
+    assert classifier.predict(["the blue dog"], verbose=0).shape == (1, 2)
 
 
 def test_other_apps_get_the_features_of_the_trained_elmo(trained_elmo):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data import hidden_words
 from data.hidden_words import (
     WordHider,
     encode_gaps,
@@ -84,6 +85,37 @@ def test_second_segments_begin_sentences_and_every_word_is_read(pieces):
             assert second[0] % PER_DOCUMENT % 6 == 0
     # A single word that remains at the end of a document makes no pair.
     assert len(seen) >= 156
+
+
+@pytest.mark.parametrize("length", [19, 30])
+@pytest.mark.parametrize("count", [1, 4])
+def test_foreign_segments_begin_anywhere_that_is_allowed(pieces, count, length):
+    """As all these places written out."""
+    documents = piece_documents(pieces, DOCUMENTS[:count])
+
+    def elsewhere(documents, taken, random):
+        number = taken.number
+        if count > 1:
+            number = int(random.integers(count - 1))
+            number += number >= taken.number
+        ids, ends = documents[number]
+        starts = [0, *ends[:-1]] if taken.at_sentence else list(range(len(ids)))
+        if number == taken.number:
+            wanted = taken.wanted
+            starts = [s for s in starts if s >= taken.end or s + wanted <= taken.begin]
+        long = [start for start in starts if start + taken.wanted <= len(ids)] or starts[:1]
+        start = long[random.integers(len(long))] if long else None
+        return None if start is None else ids[start : start + taken.wanted]
+
+    for begin in range(0, 38):
+        for end in range(begin + 2, min(begin + length, 41)):
+            for at_sentence in (True, False):
+                taken = hidden_words._Taken(0, begin, end, (end - begin) // 2, at_sentence)
+                found, wanted = (
+                    choose(documents, taken, np.random.default_rng(begin + end))
+                    for choose in (hidden_words._elsewhere, elsewhere)
+                )
+                np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_seed_decides_on_the_pairs(pieces):
@@ -206,11 +238,16 @@ def test_a_gap_is_put_in_the_place_of_a_known_word_of_letters():
     random = np.random.default_rng(0)
     # unseen is two pieces, 1 and the mark are no letters, strange is not known.
     line = "1 unseen  strange é are, unseen ."
-    assert with_gap(known, line, random) == ("1 unseen  strange é [MASK], unseen .", "are")
-    assert with_gap(known, "unseen 1 strange", random) is None
+    assert with_gap(known, line, 99, random) == ("1 unseen  strange é [MASK], unseen .", "are")
+    assert with_gap(known, "unseen 1 strange", 99, random) is None
     far = " ".join(["unseen"] * 30 + ["are"] + ["unseen"] * 30)
     around = " ".join(["unseen"] * 20 + ["[MASK]"] + ["unseen"] * 20)
-    assert with_gap(known, far, random) == (around, "are")
+    assert with_gap(known, far, 99, random) == (around, "are")
+    # Each of these words is two pieces: three fit on either side of a row of 16.
+    short, word = with_gap(known, far, 16, random)
+    assert short == "unseen unseen unseen [MASK] unseen unseen unseen" and word == "are"
+    features, is_gap = encode_gaps(known, tf.constant([short]), 16)
+    assert is_gap.numpy().all() and features["token_ids"].shape[1] <= 16
 
 
 def test_a_vocabulary_is_read_line_by_line(tmp_path):

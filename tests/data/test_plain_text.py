@@ -85,6 +85,23 @@ def test_given_splits_are_kept(tmp_path):
     assert sizes(found) == [40, 1, 2] and found.test == (("Two .",), ("Three .",))
 
 
+def test_sub_folders_are_splits_and_files_of_no_split_are_told(tmp_path):
+    for name, content in (("train/a", TEXT), ("Dev/deep/b", "One ."), ("test/c", "Two .")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / f"{name}.txt").write_text(content)
+    found = plain_text.load(str(tmp_path))
+    assert sizes(found) == [40, 1, 1] and found.test == (("Two .",),)
+    (tmp_path / "extra.txt").write_text("Three .")
+    assert "extra.txt: found a file of no split; wanted train, dev or test" in faults_of(tmp_path)
+    assert sizes(plain_text.load(str(tmp_path), skip_bad=True)) == [40, 1, 1]
+
+
+def test_a_book_whose_name_holds_a_split_is_not_all_there_is(tmp_path):
+    (tmp_path / "night_train.txt").write_text(TEXT)
+    (tmp_path / "sea.txt").write_text(TEXT)
+    assert "sea.txt: found a file of no split" in faults_of(tmp_path)
+
+
 def test_faults_name_file_and_line_and_can_be_left_out(tmp_path):
     (tmp_path / "a.txt").write_bytes(TEXT.encode() + b"\n\ncaf\xe9\nok")
     (tmp_path / "empty.txt").write_text(" \n")
