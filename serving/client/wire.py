@@ -4,11 +4,14 @@ They are declared here because importing them from tensorflow-serving-api import
 of `tensorflow.core.framework.tensor_pb2`. A test compares them with that package's.
 """
 
+import math
+
 import numpy as np
 from ml_dtypes import bfloat16
 
 from serving.client.failure import ServingError
 from serving.messages import declare
+from serving.packed_strings import unpacked
 
 DTYPES = {
     "float32": ("DT_FLOAT", 1, "float_val"),
@@ -143,7 +146,10 @@ def read_tensor(name: str, proto) -> np.ndarray:
     shape = [dim.size for dim in proto.tensor_shape.dim]
     values = getattr(proto, DTYPES[dtype][2])
     array: np.ndarray
-    if proto.tensor_content:
+    if proto.tensor_content and dtype == "string":
+        array = np.empty(math.prod(shape), object)
+        array[:] = unpacked(proto.tensor_content, len(array))
+    elif proto.tensor_content:
         # A copy, as what is read from bytes cannot be written to.
         array = np.frombuffer(proto.tensor_content, numpy_dtype(dtype)).copy()
     elif dtype == "string":

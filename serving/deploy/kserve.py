@@ -6,7 +6,14 @@ from typing import Any
 
 from serving.deploy import configs
 from serving.deploy.folders import Model
-from serving.deploy.kubernetes import CONFIG_FOLDER, Manifest, config_map, dns_label, resources
+from serving.deploy.kubernetes import (
+    CONFIG_FOLDER,
+    Manifest,
+    config_map,
+    digest,
+    dns_label,
+    resources,
+)
 from serving.deploy.options import Options
 from serving.deploy.texts import yaml_text
 
@@ -43,15 +50,16 @@ def manifests(name: str, model: Model, options: Options) -> list[Manifest]:
     pinned = Model(model.name, model.base, (version,))
     # Also for `newest`: KServe copies the versions when a pod starts, so there is none to follow.
     named = replace(options, rollout="promoted") if options.rollout == "newest" else options
-    map_name = f"{name}-{version}"
-    return [
-        config_map(map_name, name, configs.config_files([pinned], named, [BASE_PATH])),
-        inference_service(name, map_name, pinned, options),
-    ]
+    config = config_map(
+        f"{name}-{version}", name, configs.config_files([pinned], named, [BASE_PATH])
+    )
+    return [config, inference_service(name, config, pinned, options)]
 
 
-def inference_service(name: str, map_name: str, model: Model, options: Options) -> Manifest:
+def inference_service(name: str, config: Manifest, model: Model, options: Options) -> Manifest:
     predictor: dict[str, Any] = {
+        # A new revision for files that a server reads only when it starts.
+        "annotations": {"hornbook/config": digest(config["data"].values())},
         "minReplicas": options.replicas[0],
         "maxReplicas": options.replicas[1],
         "model": {
@@ -61,10 +69,11 @@ def inference_service(name: str, map_name: str, model: Model, options: Options) 
             # KServe's own come first: ports, model_name, model_base_path. The two last are ignored
             # when there is a model_config_file.
             "args": configs.flags(CONFIG_FOLDER, options.cpus),
-            "resources": resources([model], options),
+            # A new version is served by pods of its own.
+            "resources": resources([model], options, copies=2),
             "volumeMounts": [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
         },
-        "volumes": [{"name": "config", "configMap": {"name": map_name}}],
+        "volumes": [{"name": "config", "configMap": {"name": config["metadata"]["name"]}}],
     }
     if options.rollout == "canary":
         predictor["canaryTrafficPercent"] = CANARY_TRAFFIC

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from serving.deploy import configs
@@ -133,16 +133,19 @@ def disruption_budget(name: str) -> Manifest:
     }
 
 
-def resources(models: Sequence[Model], options: Options) -> dict[str, dict[str, str]]:
+def resources(
+    models: Sequence[Model], options: Options, copies: int = 3
+) -> dict[str, dict[str, str]]:
     """Cores, memory and accelerators of one server.
 
-    Memory is for the served versions and one more of each model, which is loaded before another
-    goes. Cores have no limit: a limit would stop a server for what is left of each 0.1 s.
+    Memory is for `copies` of each model, of its largest version's size: two that a canary serves
+    and one that is loaded before another goes. Were it for those of the rollout alone, each step
+    would restart all servers. Cores have no limit: a limit would stop a server for what is left of
+    each 0.1 s.
     """
     needed = SERVER_BYTES[options.accelerator]
     for model in models:
-        versions, _ = model.served(options)
-        needed += sum(map(model.size, versions)) + model.size(model.versions[-1])
+        needed += copies * max(map(model.size, model.versions))
     memory = f"{math.ceil(needed / 2**28) * 256}Mi"
     devices = {
         "cpu": {},
@@ -279,6 +282,10 @@ def _copiers(models: Sequence[Model], options: Options) -> list[dict[str, Any]]:
     ]
 
 
+def digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
 def _annotations(options: Options, config: Mapping[str, str]) -> dict[str, str]:
     """Where Prometheus reads, and a digest whose change starts new servers.
 
@@ -288,7 +295,7 @@ def _annotations(options: Options, config: Mapping[str, str]) -> dict[str, str]:
     follows = not str(options.storage).startswith("s3://")
     read_once = [config[name] for name in config if not (follows and name == "models.config")]
     return {
-        "hornbook/config": hashlib.sha256("\n".join(read_once).encode()).hexdigest()[:16],
+        "hornbook/config": digest(read_once),
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(REST),
         "prometheus.io/path": "/monitoring/prometheus/metrics",

@@ -390,7 +390,7 @@ def _joined(arrays: list[np.ndarray], padding: int) -> np.ndarray:
 def _lengthened(array: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Fills an array up with its first value to `lengths` along all axes but the first."""
     nothing = b"" if array.dtype == object else 0
-    filler = array.flat[0] if array.size else nothing
-    filled = np.full((len(array), *lengths), filler, array.dtype)
+    filled = np.empty((len(array), *lengths), array.dtype)
+    filled.fill(array.flat[0] if array.size else nothing)
     filled[tuple(slice(size) for size in array.shape)] = array
     return filled

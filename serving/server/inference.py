@@ -63,7 +63,16 @@ def predict_call(
 
 def _with_defaults(inputs: Arrays, definition: meta_graph_pb2.SignatureDef) -> Arrays:
     """Adds what the signature has a default for; raises if that does not make the inputs right."""
-    given, wanted, defaults = set(inputs), set(definition.inputs), definition.defaults
+    _require_names(set(inputs), definition)
+    added = {
+        name: read_tensor(name, definition.defaults[name], LARGEST_TENSOR)
+        for name in sorted(definition.inputs.keys() - inputs.keys())
+    }
+    return {**inputs, **added}
+
+
+def _require_names(given: set[str], definition: meta_graph_pb2.SignatureDef) -> None:
+    wanted, defaults = set(definition.inputs), definition.defaults
     if len(given) > len(wanted) or (len(given) < len(wanted) and not defaults):
         raise invalid(_input_mismatch(given, wanted))
     for name in sorted(wanted - given):
@@ -78,13 +87,13 @@ def _with_defaults(inputs: Arrays, definition: meta_graph_pb2.SignatureDef) -> A
             f"Inputs contains invalid name. Used request inputs: {_listed(given & wanted)}, "
             f"request input: {_listed(given)}"
         )
-    added = {
-        name: read_tensor(name, defaults[name], LARGEST_TENSOR) for name in sorted(wanted - given)
-    }
-    return {**inputs, **added}
 
 
-def read_inputs(request: predict_pb2.PredictRequest) -> Arrays:
+def read_inputs(servable: Servable, request: predict_pb2.PredictRequest) -> Arrays:
+    """Reads the tensors of a request once their names are known to be those of the signature."""
+    definition = servable.signature(request.model_spec.signature_name)
+    if request.inputs.keys() != definition.inputs.keys():
+        _require_names(set(request.inputs), definition)
     return {
         name: read_tensor(name, proto, LARGEST_TENSOR) for name, proto in request.inputs.items()
     }
@@ -254,15 +263,15 @@ def serialized(examples: input_pb2.Input) -> np.ndarray:
     return array
 
 
-def byte_values(examples: input_pb2.Input) -> Iterator[bytes]:
-    """Yields the strings in a request's examples, any of which may be an image."""
+def byte_values(examples: input_pb2.Input) -> Iterator[tuple[bytes, int]]:
+    """Yields the strings in a request's examples, any of which may be an image, and how often."""
     kind = examples.WhichOneof("kind")
-    found = list(getattr(examples, kind).examples) if kind else []
+    found = [(example, 1) for example in getattr(examples, kind).examples] if kind else []
     if kind == "example_list_with_context":
-        found.append(examples.example_list_with_context.context)
-    for example in found:
+        found.append((examples.example_list_with_context.context, len(found)))
+    for example, times in found:
         for feature in example.features.feature.values():
-            yield from feature.bytes_list.value
+            yield from ((value, times) for value in feature.bytes_list.value)
 
 
 def metadata(
@@ -294,7 +303,7 @@ def replay(servable: Servable, log) -> None:
     if kind == "predict_log":
         request = log.predict_log.request
         spec = request.model_spec
-        inputs = read_inputs(request)
+        inputs = read_inputs(servable, request)
         run(servable, predict_call(servable, spec.signature_name, inputs, request.output_filter))
     elif kind == "classify_log":
         request = log.classify_log.request

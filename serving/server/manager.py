@@ -46,6 +46,8 @@ class _Version:
     users: int = 0
     wanted: bool = True
     """Whether it is to be there at all."""
+    retried: bool = False
+    """Whether loading it has failed and is tried again."""
 
 
 @dataclass
@@ -281,8 +283,10 @@ class Manager:
                 version.wanted = False
                 self._release_unwanted(version)
                 self._forget(model, number)
-            elif version.state in (Status.START, Status.LOADING) and number not in found:
-                # It was deleted before it was loaded, and would fail again and again.
+            elif version.state in (Status.START, Status.LOADING) and (
+                number not in found or version.retried
+            ):
+                # It was deleted before it was loaded, or has failed, and would again and again.
                 version.wanted = False
                 self._forget(model, number)
         for number in wanted:
@@ -307,11 +311,15 @@ class Manager:
         for attempt in range(1 + self._retries):
             if attempt:
                 with self._changed:
+                    version.retried = True
                     self._changed.wait_for(lambda: self._is_over(version), self._retry_interval)
             if self._is_over(version):
                 break
             try:
                 with self._loading:
+                    # While it waited for others.
+                    if self._is_over(version):
+                        break
                     servable = self._load(name, number, path)
             # A damaged version fails anywhere in TensorFlow, with any kind of error.
             except Exception as error:

@@ -263,7 +263,7 @@ def checked(config: ModelServerConfig) -> Models:
 
 def _watch(flags: Flags, source: Source, manager: Manager, ended: threading.Event) -> None:
     """Looks at folders, and at the list of models, again and again."""
-    seconds = flags.file_system_poll_wait_seconds
+    seconds = max(0, flags.file_system_poll_wait_seconds)  # Negative is never, too.
     since = 0.0
     while not ended.wait(seconds or 1):
         since += seconds or 1
@@ -274,11 +274,14 @@ def _watch(flags: Flags, source: Source, manager: Manager, ended: threading.Even
                     models = source()
                     if models != manager.configs():
                         manager.configure(models)
-            if seconds:
-                manager.look()
         # Files may be half written; what is served goes on.
         except Exception as error:
             log.error("Configuration not taken over: %s", error)
+        if seconds:
+            try:
+                manager.look()
+            except Exception as error:
+                log.error("Folders not looked at: %s", error)
 
 
 def _reload(

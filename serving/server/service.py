@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -152,7 +153,9 @@ class Service:
     def _refuse_bombs_of(self, call: Call) -> None:
         for name, array in call.inputs.items():
             if array.dtype == object:
-                self._refuse_image_bombs(name, array.flat)
+                # What a short request was filled up with is the same object again and again.
+                same = (list(group) for _, group in groupby(array.flat, key=id))
+                self._refuse_image_bombs(name, ((group[0], len(group)) for group in same))
 
     def _batcher(self, servable: Servable, call: Call, batching: Batching) -> Batcher:
         key = call.signature, call.outputs
@@ -180,7 +183,7 @@ class Service:
             call = inference.predict_call(
                 servable,
                 spec.signature_name,
-                inference.read_inputs(request),
+                inference.read_inputs(servable, request),
                 request.output_filter,
             )
             outputs = self.run(servable, call, deadline)
@@ -245,19 +248,25 @@ class Service:
         with self.manager.using(request.model_spec) as servable:
             return inference.metadata(servable, request.metadata_field)
 
-    def _refuse_image_bombs(self, name: str, contents: Iterable[bytes]) -> None:
-        """Small files may unfold to gigabytes of pixels, many of them to more."""
+    def _refuse_image_bombs(self, name: str, contents: Iterable[tuple[bytes, int]]) -> None:
+        """Small files may unfold to gigabytes of pixels, many of them to more.
+
+        Args:
+            name: The input's name, for errors.
+            contents: What may be images, and how often each is to be read.
+        """
         most = self._max_image_pixels
-        together = size = 0
-        for index, content in enumerate(contents):
+        together = size = index = 0
+        for content, times in contents:
             height, width = image_size(content)
             if height * width > most:
                 raise invalid(
                     f"`{name}` at {index} is an image of {width} x {height} pixels, more than the "
                     f"{most} allowed"
                 )
-            together += height * width
+            together += height * width * times
             size += len(content)
+            index += times
         if together > max(most, PIXELS_PER_BYTE * size):
             raise invalid(
                 f"The images of `{name}` have {together} pixels together, more than the "

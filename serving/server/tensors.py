@@ -1,11 +1,13 @@
 """Tensors of requests and answers as NumPy arrays, read and written as TensorFlow Serving does."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
+from serving.packed_strings import unpacked
 from serving.server.failure import invalid
 
 # The field of a TensorProto that holds the values of each type.
@@ -32,7 +34,7 @@ LARGEST_RANK = 64
 MOST_MISSING = 2**24
 """Values that a shape may ask for beyond those sent, which costs its sender nothing."""
 MOST_MISSING_STRINGS = 2**10
-"""The same for strings, each of which a graph may take for an image."""
+"""The same for strings, each of which a graph may take for an image; of bytes, as for numbers."""
 
 _BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in FIELDS}
 
@@ -60,8 +62,15 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto, largest: int) -> np.nd
     if asked > largest:
         raise invalid(f"tensor parsing error: {name}: {asked} values, at most {largest} allowed")
     numpy_type = dtype.as_numpy_dtype
+    if proto.tensor_content and dtype == tf.string:
+        try:
+            # Each has a length, of a byte at least.
+            count = min(size, len(proto.tensor_content) + 1)
+            return _strings(unpacked(proto.tensor_content, count)).reshape(dimensions)
+        except ValueError as error:
+            raise invalid(f"tensor parsing error: {name}") from error
     if proto.tensor_content:
-        if dtype == tf.string or len(proto.tensor_content) != size * np.dtype(numpy_type).itemsize:
+        if len(proto.tensor_content) != size * np.dtype(numpy_type).itemsize:
             raise invalid(f"tensor parsing error: {name}")
         return np.frombuffer(proto.tensor_content, numpy_type).reshape(dimensions)
     field = getattr(proto, FIELDS[dtype])
@@ -71,8 +80,13 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto, largest: int) -> np.nd
             f"tensor parsing error: {name}: {asked} values, of which only {len(field)} were sent"
         )
     if dtype == tf.string:
-        values = np.empty(len(field), object)
-        values[:] = list(field)
+        missing, filler = max(0, size - len(field)), field[-1] if field else b""
+        if missing * len(filler) > MOST_MISSING:
+            raise invalid(
+                f"tensor parsing error: {name}: {missing} strings of {len(filler)} bytes were not "
+                "sent"
+            )
+        values = _strings([*field, *[filler] * missing])
     elif FIELDS[dtype] == "half_val":
         values = np.array(field, np.int64).astype(np.uint16).view(numpy_type)
     elif dtype.is_complex:
@@ -82,11 +96,17 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto, largest: int) -> np.nd
         wide = {tf.float32: np.float32, tf.float64: np.float64, tf.uint64: np.uint64}
         values = np.array(field, wide.get(dtype, np.int64)).astype(numpy_type)
     if len(values) < size:
-        filler = values[-1] if len(values) else (b"" if dtype == tf.string else 0)
-        filled = np.full(size, filler, values.dtype)
+        filled = np.full(size, values[-1] if len(values) else 0, values.dtype)
         filled[: len(values)] = values
         values = filled
     return values[:size].reshape(dimensions)
+
+
+def _strings(values: Sequence[bytes]) -> np.ndarray:
+    """Makes an array of objects: one of bytes would lose zeros at their ends."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 def write_tensor(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:

@@ -485,6 +485,13 @@ REAL = {
 }
 
 
+def test_strings_in_tensor_content_are_read():
+    proto = wire.CLASSES["TensorProto"](dtype=wire.DTYPES["string"][1])
+    proto.tensor_shape.dim.add(size=2)
+    proto.tensor_content = bytes([2, 1]) + b"abc"
+    assert wire.read_tensor("classes", proto).tolist() == [b"ab", b"c"]
+
+
 @pytest.mark.parametrize("name", wire.MESSAGES)
 def test_declared_messages_are_those_of_tensorflow_serving(name):
     declared, real = wire.CLASSES[name].DESCRIPTOR.fields_by_name, REAL[name].fields_by_name

@@ -359,24 +359,28 @@ def test_a_pod_asks_for_its_accelerator(options, accelerator, devices):
     )
 
 
-def test_memory_grows_with_the_versions_that_are_served(options, digits):
+def test_memory_is_for_three_of_the_largest_version(options, digits):
     with (digits / "10" / "weights").open("wb") as file:
         file.truncate(2**30)
     options = on_cluster(options)
     needed = kubernetes.resources(found(options), options)["limits"]["memory"]
-    # 1 GiB for the server, twice 1 GiB while a version replaces another, rounded up.
-    assert needed == "3328Mi"
-    canary = replace(options, rollout="previous")
-    assert kubernetes.resources(found(canary), canary)["limits"]["memory"] == "2304Mi"
+    # 1 GiB for the server, and three times 1 GiB, rounded up.
+    assert needed == "4352Mi"
 
 
-def test_servers_restart_for_what_they_read_once_and_no_more(options):
+def test_servers_restart_for_what_they_read_once_and_no_more(options, digits):
     def digest(options: Options) -> str:
         deployment = kubernetes.manifests(found(options), options)["deployment"]
         return deployment["spec"]["template"]["metadata"]["annotations"]["hornbook/config"]
 
+    def pod(options: Options) -> dict:
+        return kubernetes.manifests(found(options), options)["deployment"]["spec"]["template"]
+
     options = on_cluster(options)
-    assert digest(options) == digest(replace(options, rollout="canary"))
+    with (digits / "10" / "weights").open("wb") as file:
+        file.truncate(2**29)
+    for rollout in ("canary", "previous", "promoted"):
+        assert pod(options) == pod(replace(options, rollout=rollout))
     assert digest(options) != digest(replace(options, batch_timeout_micros=0))
     copied = replace(options, storage="s3://bucket")
     assert digest(copied) != digest(replace(copied, rollout="canary"))
@@ -388,7 +392,7 @@ def as_pod(service: dict) -> dict:
     container = {**predictor.pop("model"), "name": "kserve-container"}
     for key in ("modelFormat", "runtimeVersion", "storageUri"):
         container.pop(key)
-    for key in ("minReplicas", "maxReplicas", "canaryTrafficPercent"):
+    for key in ("annotations", "minReplicas", "maxReplicas", "canaryTrafficPercent"):
         predictor.pop(key, None)
     return {
         "apiVersion": "v1",
@@ -412,6 +416,11 @@ def test_each_revision_of_kserve_names_the_config_of_its_version(options, rollou
     assert list(config.model_version_policy.specific.versions) == [version]
     predictor = service["spec"]["predictor"]
     assert predictor["volumes"][0]["configMap"]["name"] == config_map["metadata"]["name"]
+    # Another batching.config is read by new pods only.
+    (model,) = found(options)
+    changed = replace(options, batch_timeout_micros=5000)
+    _, other = kserve.manifests("digits", model, changed)
+    assert other["spec"]["predictor"]["annotations"] != predictor["annotations"]
     assert config_map["metadata"]["name"] == f"digits-{version}"
     assert predictor["model"]["storageUri"] == "gs://bucket/models/digits"
     assert predictor["model"]["runtimeVersion"] == "2.19.1-gpu"

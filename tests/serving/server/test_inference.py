@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc import StatusCode
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     inference_pb2,
     input_pb2,
+    predict_pb2,
     prediction_log_pb2,
 )
 
@@ -117,6 +119,16 @@ def test_missing_and_extra_inputs_are_named(half):
         r"provided. Inputs expected to be in the request {z}, or default input alias set: ",
     ):
         predict(half, z=1)
+
+
+def test_tensors_are_read_once_their_names_are_right(half):
+    request = predict_pb2.PredictRequest()
+    request.inputs["x"].dtype = request.inputs["z"].dtype = types_pb2.DT_INVALID
+    with refused("INVALID_ARGUMENT", "input size does not match signature: 2!=1"):
+        inference.read_inputs(half, request)
+    request.model_spec.signature_name = "s"
+    with refused("FAILED_PRECONDITION", "Serving signature key"):
+        inference.read_inputs(half, request)
 
 
 def test_a_wrong_type_is_named(half):

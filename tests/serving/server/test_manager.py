@@ -332,6 +332,34 @@ def test_a_version_that_vanishes_is_not_tried_again(make):
     assert len(world.loads) <= 1
 
 
+def test_a_version_that_failed_and_is_no_longer_wanted_is_not_tried_again(make):
+    world = make(retries=5, retry_interval=1000.0)
+    world.add(1)
+    world.add(2)
+    world.errors[2] = [ValueError("broken")]
+    world.configure()
+    world.until(lambda: world.loads == [("m", 2)])
+    world.configure(world.config(specific={"versions": [1]}))
+    world.until_states({1: "AVAILABLE", 2: "END"})
+    assert world.loads == [("m", 2), ("m", 1)]
+
+
+def test_what_waits_to_be_loaded_is_not_loaded_after_the_end(make):
+    world = make()
+    for version in range(1, 7):
+        world.add(version)
+        world.gates[version] = threading.Event()
+    world.configure(world.config(all={}))
+    world.until(lambda: len(world.loads) == 2)
+    closing = threading.Thread(target=world.manager.close)
+    closing.start()
+    assert world.manager._stopping.wait(20)
+    for gate in world.gates.values():
+        gate.set()
+    closing.join(20)
+    assert len(world.loads) == 2
+
+
 def test_versions_that_wait_for_another_try_do_not_hold_up_others(make):
     world = make(retries=5, retry_interval=1000.0)
     for version in range(1, 5):

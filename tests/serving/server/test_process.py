@@ -182,15 +182,33 @@ def test_a_list_that_cannot_be_read_changes_nothing(world, caplog):
     process._watch(flags, source, world.manager, Looks(2))
     assert "Configuration not taken over" in caplog.text
     assert world.served() == 1
+    # New versions are looked for all the same.
+    world.add(2)
+    process._watch(flags, source, world.manager, Looks(2))
+    world.until_states({1: "END", 2: "AVAILABLE"})
     path.write_text(text + " # the same")
     process._watch(flags, source, world.manager, Looks(4))
-    assert world.loads == [("m", 1)]
+    assert world.loads == [("m", 1), ("m", 2)]
     path.write_text("model_config_list {}")
     # The list is looked at every second second only.
     process._watch(flags, source, world.manager, Looks(1))
-    assert world.served() == 1
+    assert world.served() == 2
     process._watch(flags, source, world.manager, Looks(2))
     assert world.manager.names() == []
+
+
+def test_a_negative_wait_looks_at_no_folders(world):
+    world.add(1, "a")
+    flags = Flags(folder=world.folder, file_system_poll_wait_seconds=-1)
+    waits = []
+
+    class Waits(Looks):
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            return super().wait(seconds)
+
+    process._watch(flags, process._source(flags), world.manager, Waits(2))
+    assert waits == [1, 1, 1] and not world.loads
 
 
 # Warmup.

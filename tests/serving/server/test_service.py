@@ -1,3 +1,4 @@
+import io
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -5,10 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc import StatusCode
-from tensorflow_serving.apis import predict_pb2
+from PIL import Image
+from tensorflow_serving.apis import input_pb2, predict_pb2
 
 from serving.server.batching import Batching
 from serving.server.failure import Failure, invalid
+from serving.server.inference import Call, byte_values
 from serving.server.metrics import Metrics
 from serving.server.service import Service
 
@@ -71,6 +74,21 @@ def test_any_fault_is_told_and_counted(caplog):
         asked.answer(lambda deadline: 1 / 0, "m", "Predict", "GRPC", None)
     assert 'status="INTERNAL"} 1' in asked.metrics.text()
     assert "failed" in caplog.text
+
+
+def test_a_string_that_was_sent_once_counts_once(half):
+    image = io.BytesIO()
+    Image.new("L", (1000, 1000)).save(image, "PNG")
+    files = np.full(100, None)
+    files[:] = [image.getvalue()] * 100
+    call = Call("", {"x": files}, ())
+    with pytest.raises(Failure, match="images of `x` have 100000000 pixels together"):
+        service(half, max_image_pixels=10**6).run(half, call, None)
+    made = input_pb2.Input()
+    made.example_list_with_context.context.features.feature["x"].bytes_list.value[:] = [files[0]]
+    for _ in range(100):
+        made.example_list_with_context.examples.add()
+    assert list(byte_values(made)) == [(files[0], 100)]
 
 
 def test_batched_requests_are_answered_as_others_are(half):

@@ -49,6 +49,24 @@ def test_no_values_are_zeros_too_few_are_filled_up_with_the_last_and_surplus_is_
     assert read([1, 2, 3, 4]) == [1, 2, 3]
     strings = proto(types_pb2.DT_STRING, [2])
     assert read_tensor("x", strings, LARGEST).tolist() == [b"", b""]
+    strings = proto(types_pb2.DT_STRING, [3], string_val=[b"b", b"a\0"])
+    assert read_tensor("x", strings, LARGEST).tolist() == [b"b", b"a\0", b"a\0"]
+
+
+def test_a_long_string_is_not_repeated_without_end():
+    strings = proto(types_pb2.DT_STRING, [1025], string_val=[bytes(2**20)])
+    with pytest.raises(Failure, match="1024 strings of 1048576 bytes were not sent"):
+        read_tensor("x", strings, LARGEST)
+
+
+def test_strings_in_tensor_content_are_read_as_tensorflow_packs_them():
+    content = bytes([1, 0, 0x82, 1]) + b"a" + b"b" * 130
+    strings = proto(types_pb2.DT_STRING, [3, 1], tensor_content=content)
+    assert read_tensor("x", strings, LARGEST).tolist() == [[b"a"], [b""], [b"b" * 130]]
+    for wrong in (content + b"c", content[:-1], content[:2], b"\x80"):
+        strings = proto(types_pb2.DT_STRING, [3], tensor_content=wrong)
+        with pytest.raises(Failure, match="tensor parsing error: x"):
+            read_tensor("x", strings, LARGEST)
 
 
 def test_values_beyond_a_small_type_are_cut_to_its_bits():
