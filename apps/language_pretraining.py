@@ -76,7 +76,8 @@ WORDS = {
 class Config(Settings):
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a text file, or a folder of them, also with train, dev
-    and test in their names. Blank lines, or titles as WikiText has, part documents."""
+    and test in their names, or in sub-folders of these names. Blank lines, or titles as WikiText
+    has, part documents."""
     model: str = "bert_tiny"
     """The network; `--model help` lists them. With `--preset` bert or elmo."""
     epochs: int = 30
@@ -276,7 +277,7 @@ class Bert:
 
         backbone = with_weights_of(model, self.backbone())
         backbone.save_to_preset(str(folder))
-        # Saves the tokenizer, too, and tells KerasHub's tasks how long a row may be.
+        # Saves the tokenizer, too, and tells KerasHub's text classifier how long a row may be.
         preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
             self.pieces.tokenizer, sequence_length=backbone.max_sequence_length
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from data.sources import SPLIT_NAMES, BadData, Fault, completed, empty_splits
+from data.sources import SPLIT_NAMES, BadData, Fault, completed, empty_splits, is_hidden
 
 COLUMN_NAMES = {
     "path": "path",
@@ -75,8 +75,7 @@ def labeled_files(data: str, suffixes: Collection[str]) -> tuple[list[LabeledFil
 
 
 def _visible(folder: Path) -> list[Path]:
-    hidden = (".", "__MACOSX")
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(hidden))
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
 
 
 def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFile], list[Fault]]:
@@ -113,10 +112,16 @@ def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFil
 
 def _is_split(top: dict[str, Path], given: dict[str, Path], suffixes: Collection[str]) -> bool:
     """Whether train/ holds classes, instead of being the class of pictures of trains."""
-    inside = _visible(given["train"]) if "train" in given else []
+    if "train" not in given:
+        return False
+    inside = _visible(given["train"])
     loose = any(path.is_file() and path.suffix.lower() in suffixes for path in inside)
     alone = set(top) <= set(SPLIT_NAMES)
-    return any(path.is_dir() for path in inside) and (alone or not loose)
+    others = [
+        path for split, folder in given.items() if split != "train" for path in _visible(folder)
+    ]
+    like_others = any(path.is_dir() for path in others)
+    return any(path.is_dir() for path in inside) and (alone or like_others or not loose)
 
 
 def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:

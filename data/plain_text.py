@@ -14,6 +14,7 @@ from data.sources import (
     completed,
     empty_splits,
     existing,
+    is_hidden,
     left_out,
     tfds_builder,
     tfds_splits,
@@ -130,7 +131,11 @@ def _divided(
 def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Fault]]:
     """Reads split and lines of each file."""
     files = {file: split for split, file in split_files(path, {".txt"}).items()}
-    every = [file for file in sorted(path.rglob("*.txt")) if file.is_file()]
+    every = [
+        file
+        for file in sorted(path.rglob("*.txt"))
+        if file.is_file() and not any(map(is_hidden, file.relative_to(path).parts))
+    ]
     if not files:
         tops = {file: file.relative_to(path).parts[0].lower() for file in every}
         files = {file: SPLIT_NAMES[top] for file, top in tops.items() if top in SPLIT_NAMES}

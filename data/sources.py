@@ -78,6 +78,11 @@ def existing(data: str, wanted: str, built_in: Sequence[str]) -> Path:
     return Path(data)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether users do not mean a file or folder of this name, which systems put there."""
+    return name.startswith((".", "__MACOSX"))
+
+
 def left_out(data: str, faults: Sequence[Fault], skip_bad: bool) -> int:
     """Counts the examples that go with the faults, or raises where they may not or cannot go.
 
@@ -226,12 +231,11 @@ def named_splits(builder: Any, unusable: Collection[str] = ()) -> dict[str, str]
         builder: What `tfds_builder` returned.
         unusable: Splits to treat as missing, such as one without labels.
     """
-    known = [split for split in SPLIT_NAMES if split in builder.info.splits]
-    usual = sorted(set(known) - set(unusable), key=lambda split: split in SPLITS)
-    found = {SPLIT_NAMES[split]: split for split in usual}
+    usable = [split for split in builder.info.splits if split not in unusable]
+    known = [split for split in SPLIT_NAMES if split in usable]
+    found = {SPLIT_NAMES[split]: split for split in (*known, *(s for s in SPLITS if s in known))}
     if "train" not in found:
-        splits = ", ".join(builder.info.splits)
-        fault = Fault(builder.name, f"only {splits}", "a train split", skippable=False)
+        fault = Fault(builder.name, f"only {', '.join(usable)}", "a train split", skippable=False)
         raise BadData(f"tfds:{builder.name}", [fault])
     return found
 

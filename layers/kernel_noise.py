@@ -35,8 +35,8 @@ class _KernelNoise(keras.layers.Wrapper):
         for loss in scope.losses:
             self.add_loss(loss + 0.0)  # Not the same object, which the inner layer tells, too.
         for variable, old, new in zip(self.layer.variables, before, after, strict=True):
-            # What is as it was may have been rounded to 16 bits.
-            if new is not old:
+            # What is as it was may have been rounded to 16 bits, and kernels hold noise.
+            if new is not old and not _is_kernel(variable):
                 variable.assign(new)
         return outputs
 

@@ -21,8 +21,8 @@ def unpacked(content: bytes, count: int) -> list[bytes]:
     for _ in range(count):
         length = shift = 0
         while True:
-            if place == len(content):
-                raise ValueError(f"{count} strings have lengths, but these bytes end before.")
+            if place == len(content) or shift > 28:
+                raise ValueError(f"{count} strings have lengths of at most 5 bytes each.")
             byte = content[place]
             length |= (byte & 127) << shift
             place, shift = place + 1, shift + 7

@@ -122,7 +122,7 @@ class _Run:
         run = tf.function(lambda: self.strategy.run(lambda: moments), autograph=False)
         mean, square = self.strategy.reduce("MEAN", run(), axis=None).numpy()
         # The variance tells the worker that happens to be at the mean; up to rounding.
-        if abs(mean - step) > 1e-6 * (1 + step) or square - mean**2 > 1e-6 * (1 + square):
+        if abs(mean - step) > 1e-6 * (1 + step) or square - mean**2 > 1e-12 * (1 + square):
             raise ValueError(
                 f"All workers must find the same checkpoint, in one folder that they share. "
                 f"Received: step {step} in {self.checkpoint.path} here, {mean:g} on the average"

@@ -204,7 +204,7 @@ class Source:
 def _source(flags: Flags) -> Source:
     if flags.model_config_file:
         seconds = flags.model_config_file_poll_wait_seconds
-        return Source(partial(_from_file, flags.model_config_file), seconds or None)
+        return Source(partial(_from_file, flags.model_config_file), _waits(seconds))
     if flags.model_base_path:
         config = ModelConfig(
             name=flags.model_name,
@@ -212,7 +212,13 @@ def _source(flags: Flags) -> Source:
             model_platform=PLATFORM,
         )
         return Source(lambda: {config.name: config}, None)
-    return Source(partial(_from_folder, flags.folder), flags.file_system_poll_wait_seconds or None)
+    seconds = flags.file_system_poll_wait_seconds
+    return Source(partial(_from_folder, flags.folder), _waits(seconds))
+
+
+def _waits(seconds: float) -> float | None:
+    """What is 0 or negative is never."""
+    return seconds if seconds > 0 else None
 
 
 def _from_file(path: Path) -> Models:
@@ -263,7 +269,7 @@ def checked(config: ModelServerConfig) -> Models:
 
 def _watch(flags: Flags, source: Source, manager: Manager, ended: threading.Event) -> None:
     """Looks at folders, and at the list of models, again and again."""
-    seconds = max(0, flags.file_system_poll_wait_seconds)  # Negative is never, too.
+    seconds = _waits(flags.file_system_poll_wait_seconds)
     since = 0.0
     while not ended.wait(seconds or 1):
         since += seconds or 1

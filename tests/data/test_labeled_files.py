@@ -57,7 +57,14 @@ def test_a_loose_file_beside_the_classes_of_train_makes_no_classes_of_the_splits
     found, faults = labeled_files(str(folder), images.SUFFIXES)
     assert not faults and {file.label for file in found} == {"cat", "dog"}
     assert {file.split for file in found} == {"train", "test"}
-    # Loose pictures, and a class beside it: train is a class, too.
+    draw(folder / "train" / "montage.png", seed=77)
+    found, faults = labeled_files(str(folder), images.SUFFIXES)
+    assert {file.label for file in found} == {"cat", "dog"}
+    assert [fault.found for fault in faults] == ["a file outside the class folders"]
+    # Loose pictures, a class beside it and no classes in test/: train is a class, too.
+    for name in ("cat", "dog"):
+        shutil.rmtree(folder / "test" / name)
+    draw(folder / "test" / "3.png", seed=78)
     for path in ("train/1.png", "notes/2.png"):
         draw(folder / path, seed=len(path))
     found, _ = labeled_files(str(folder), images.SUFFIXES)

@@ -94,6 +94,8 @@ def test_sub_folders_are_splits_and_files_of_no_split_are_told(tmp_path):
     (tmp_path / "extra.txt").write_text("Three .")
     assert "extra.txt: found a file of no split; wanted train, dev or test" in faults_of(tmp_path)
     assert sizes(plain_text.load(str(tmp_path), skip_bad=True)) == [40, 1, 1]
+    (tmp_path / "extra.txt").rename(tmp_path / "._extra.txt")
+    assert sizes(plain_text.load(str(tmp_path))) == [40, 1, 1]
 
 
 def test_a_book_whose_name_holds_a_split_is_not_all_there_is(tmp_path):

@@ -1,11 +1,12 @@
 """Stable splits, the one message about bad data, and TensorFlow Datasets."""
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
 from data import sources
-from data.sources import BadData, Fault
+from data.sources import SPLITS, BadData, Fault
 
 
 def test_splits_have_the_shares_asked_for():
@@ -45,6 +46,23 @@ def test_long_work_shows_its_rate_on_stderr_and_short_work_nothing(capsys, monke
     written = capsys.readouterr().err
     assert "Checking: 2 of 4, 1/s, 2 s left" in written
     assert "Checking: 4 of 4 in 3 s" in written
+
+
+@pytest.mark.parametrize(
+    ("splits", "named"),
+    [
+        (["train", "dev"], {"train": "train", "validation": "dev"}),
+        (["dev", "test", "training", "train", "validation"], {split: split for split in SPLITS}),
+        (["training", "valid", "val"], {"train": "training", "validation": "valid"}),
+        (["train", "extra", "test"], {"train": "train"}),
+    ],
+)
+def test_splits_of_tfds_go_by_their_own_name_or_else_an_alias(splits, named):
+    builder = SimpleNamespace(name="tiny", info=SimpleNamespace(splits=splits))
+    unusable = () if "validation" in splits else ("test",)
+    assert sources.named_splits(builder, unusable) == named
+    with pytest.raises(BadData, match=r"found only .*; wanted a train split"):
+        sources.named_splits(builder, ("train", "training"))
 
 
 def test_tfds_cuts_a_missing_validation_split_from_train(shared_tfds, monkeypatch):
