@@ -16,6 +16,7 @@ import tyro
 
 from apps import image_classification as app
 from data import images
+from training import settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,7 +93,7 @@ import json, os, signal, sys
 from pathlib import Path
 from apps import image_classification as app
 from serving import export
-from training import checkpoint, loop
+from training import loop
 
 def killed_at_call(module, name, number):
     real, calls = getattr(module, name), []
@@ -112,11 +113,12 @@ app.main(app.Config(**json.loads(sys.argv[5]), batch_size=62, out=Path(sys.argv[
     ("module", "name", "call"),
     [
         pytest.param("loop._Run", "take_steps", 4, id="inside an epoch"),
-        pytest.param("checkpoint.os", "replace", 3, id="while a checkpoint is being written"),
         pytest.param("app", "export_model", 1, id="after training, before the export"),
     ],
 )
-def test_killed_run_ends_as_if_it_had_never_been(trained, tmp_path, capsys, module, name, call):
+def test_killed_run_ends_as_if_it_had_never_been(
+    trained, run_here, tmp_path, capsys, module, name, call
+):
     whole, _ = trained
     folder = tmp_path / "run"
     arguments = [str(folder), module, name, str(call), json.dumps(STOPPING)]
@@ -124,7 +126,7 @@ def test_killed_run_ends_as_if_it_had_never_been(trained, tmp_path, capsys, modu
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert not list(folder.glob("[0-9]*"))
-    app.main(config(folder, **STOPPING))
+    run_here(app, config(folder, **STOPPING))
     assert "Continuing the run" in capsys.readouterr().out
     assert history(folder) == history(whole)
     for a, b in zip(weights(folder), weights(whole), strict=True):
@@ -145,6 +147,7 @@ def fit(model, *arguments, **options):
     np.save(sys.argv[1] + ".npy", np.concatenate([w.ravel() for w in model.get_weights()]))
     return history
 settings.fit = fit
+app.answer_one = lambda *arguments: None
 app.main(app.Config(epochs=1, batch_size=62, strategy=sys.argv[2], out=Path(sys.argv[1])))
 """
 
@@ -190,7 +193,7 @@ def test_other_settings_are_refused_with_the_differences(tmp_path, monkeypatch):
         app.main(config(tmp_path, epochs=1, batch_size=32))
 
 
-def test_bfloat16_and_options_reach_the_model(tmp_path):
+def test_bfloat16_and_options_reach_the_model(tmp_path, monkeypatch):
     made = config(
         tmp_path,
         epochs=1,
@@ -204,11 +207,25 @@ def test_bfloat16_and_options_reach_the_model(tmp_path):
         image_size=(16, 16),
         label_smoothing=0.1,
     )
-    scores = app.main(made)
-    assert 0 <= scores["accuracy"] <= 1
-    model = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    models = []
+
+    def fit(model, batches, **options):
+        models.append(model)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(settings, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        app.main(made)
+    (model,) = models
     assert model.input_shape == (None, 16, 16, 1)
     assert any("GroupNormalization" in type(layer).__name__ for layer in model.layers)
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    assert isinstance(model.optimizer, keras.optimizers.SGD) and model.optimizer.nesterov
+    assert model.optimizer.weight_decay == 1e-4
+    assert float(model.optimizer.learning_rate) == 0.0  # at the first step of the warm-up
+    assert model.loss.label_smoothing == 0.1
 
 
 @pytest.mark.parametrize(

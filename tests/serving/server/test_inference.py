@@ -342,9 +342,16 @@ def logs() -> dict[str, prediction_log_pb2.PredictionLog]:
     return made
 
 
-@pytest.mark.parametrize("kind", ["p", "c", "r", "m"])
-def test_records_of_each_kind_are_replayed(half, kind):
+@pytest.mark.parametrize(
+    ("kind", "signature"), [("p", ""), ("c", "classify"), ("r", "regress"), ("m", "regress")]
+)
+def test_records_of_each_kind_are_replayed(half, kind, signature, monkeypatch):
+    run, asked = inference.run, []
+    monkeypatch.setattr(
+        inference, "run", lambda servable, call: asked.append(call) or run(servable, call)
+    )
     inference.replay(half, logs()[kind])
+    assert [call.signature for call in asked] == [signature]
 
 
 def test_a_record_that_cannot_be_answered_is_an_error(half):
