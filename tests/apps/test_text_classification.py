@@ -126,8 +126,10 @@ def test_the_export_passes_every_check_of_verify(trained):
             "lstm",
             {"layers": 2, "bidirectional": False, "layer_normalization": True, "pooling": "last"},
         ),
-        ("bert_tiny", {"layer_decay": 0.8, "pooling": "mean", "attention_head": 1}),
-        ("bert_tiny", {"symmetric": True}),
+        (
+            "bert_tiny",
+            {"layer_decay": 0.8, "pooling": "mean", "attention_head": 1, "symmetric": True},
+        ),
         ("gpt_tiny", {"symmetric": True}),
     ],
 )
