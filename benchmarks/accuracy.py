@@ -104,7 +104,7 @@ EXPERIMENTS: dict[str, Settings] = {
         warmup_epochs=0.2,
         precision="bfloat16",
     ),
-    "wikitext2_bert": replace(WIKITEXT2, model="bert_mini", epochs=8, warmup_epochs=1.0),
+    "wikitext2_bert": replace(WIKITEXT2, model="bert_mini", epochs=16, warmup_epochs=1.0),
     "wikitext2_elmo": replace(WIKITEXT2, model="elmo_small", epochs=4, learning_rate=1e-3),
 }
 """What the documentation claims. DATA and MINILM stand for the folders that the options name,
