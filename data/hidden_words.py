@@ -121,13 +121,10 @@ def sentence_pairs(
     room = length - 3
     rows: list[tuple[np.ndarray, np.ndarray]] = []
     goes_on: list[bool] = []
-    places = watched(
-        [document.ids for document in documents],
-        sum(len(document.ids) for document in documents),
-        "Laying out rows",
-    )
-    for number, _ in enumerate(places):
-        document, begin = documents[number], 0
+    ids = [document.ids for document in documents]
+    shown = watched(ids, sum(map(len, ids)), "Laying out rows")
+    for number, (document, _) in enumerate(zip(documents, shown, strict=True)):
+        begin = 0
         # A segment has at least one piece.
         while begin + 2 <= len(document.ids):
             size = random.integers(2, room + 1) if random.random() < SHORT_ROWS else room
