@@ -67,7 +67,8 @@ def _learned(counts: Counter[str], size: int) -> list[str]:
     # A piece must be this common. With as few as the last of the `size` commonest words, these
     # alone would fill the vocabulary; where it need be 16 times that, the surplus is cut below.
     least = max(2, counts.most_common(size)[-1][1])
-    words = dict(counts.most_common(MOST_WORDS))
+    common = {word for word, _ in counts.most_common(MOST_WORDS)}
+    words = {word: count for word, count in counts.items() if word in common}
     for word in counts.keys() - words.keys():
         words.update((letter, 1) for letter in word if letter not in words)
     pieces = learner.learn(
