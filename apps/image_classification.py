@@ -24,8 +24,8 @@ import numpy as np
 import tensorflow as tf
 
 from data import images
-from data.augmentation import augmentation
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from metrics.classification import Evaluation, best_classes, evaluate
 from models.alexnet import alexnet
 from models.cifar_resnet import cifar_resnet
 from models.imagenet import PRESETS, pretrained
@@ -41,12 +41,15 @@ from models.resnet import resnet
 from models.vgg import vgg
 from models.vit import vit
 from models.zfnet import zfnet
+from preprocessing.augmentation import augmentation
+from preprocessing.images import as_floats, decode, decode_batch
+from runs.command import run
+from runs.pictures import confusion_matrix, image_grid
+from runs.report import Run, write_run
+from runs.run import train
+from runs.settings import Settings
 from serving.export import Signature, export
 from training.checkpoint import save_model
-from training.classification import Evaluation, best_classes, evaluate
-from training.command import run
-from training.report import Run, confusion_matrix, image_grid, write_run
-from training.settings import Settings, train
 from training.setup import is_chief, prepare
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
@@ -164,7 +167,7 @@ def train_batches(config: Config, data: images.Images, start_step: int) -> tf.da
     augment = augmentation(config.augment, data.input_shape)
 
     def transform(pixels, labels, seed):
-        return augment(images.as_floats(pixels), tf.one_hot(labels, len(data.classes)), seed)
+        return augment(as_floats(pixels), tf.one_hot(labels, len(data.classes)), seed)
 
     return training_batches(
         data.train,
@@ -172,7 +175,7 @@ def train_batches(config: Config, data: images.Images, start_step: int) -> tf.da
         seed=config.seed,
         epochs=config.epochs,
         start_step=start_step,
-        prepare=lambda image_bytes, label: (images.decode(image_bytes, data.input_shape), label),
+        prepare=lambda image_bytes, label: (decode(image_bytes, data.input_shape), label),
         transform=transform,
     )
 
@@ -181,9 +184,9 @@ def labelled_batches(config: Config, data: images.Images, examples) -> tf.data.D
     return evaluation_batches(
         examples,
         batch_size=config.batch_size,
-        prepare=lambda image_bytes, label: (images.decode(image_bytes, data.input_shape), label),
+        prepare=lambda image_bytes, label: (decode(image_bytes, data.input_shape), label),
         transform=lambda pixels, labels: (
-            images.as_floats(pixels),
+            as_floats(pixels),
             tf.one_hot(labels, len(data.classes)),
         ),
     )
@@ -205,7 +208,7 @@ def export_model(config, data: images.Images, model, test: Evaluation) -> Path:
     signatures = {
         "serving_default": Signature(
             inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
-            preprocess=lambda image_bytes: images.decode_batch(image_bytes, data.input_shape),
+            preprocess=lambda image_bytes: decode_batch(image_bytes, data.input_shape),
             postprocess=best_classes(data.classes),
             words={
                 "image_bytes": "JPEG, PNG, BMP, GIF or WebP files, of any size",
@@ -242,7 +245,7 @@ def export_model(config, data: images.Images, model, test: Evaluation) -> Path:
 def report_run(config, data, model, test: Evaluation, history, seconds) -> Path:
     pictures = [image for image, _ in data.test.as_numpy_iterator()]
     mistakes = image_grid(
-        [images.decode(pictures[i], data.input_shape).numpy() for i in test.worst],
+        [decode(pictures[i], data.input_shape).numpy() for i in test.worst],
         [
             f"{data.classes[test.labels[i]]} taken for\n{data.classes[test.predictions[i]]} "
             f"({test.probabilities[i].max():.0%})"

@@ -27,15 +27,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data import hidden_words, plain_text, spelled_words, tokens
-from data.hidden_words import AROUND, MASK
+from data import plain_text, sentence_pairs, word_rows
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from models import bert, elmo
-from serving import versions
-from serving.export import Prepared, Signature, export
-from training.checkpoint import save_model
-from training.command import run
-from training.language_models import (
+from data.sentence_pairs import AROUND
+from metrics.language_models import (
     asked,
     begun_at,
     cross_entropy,
@@ -43,9 +38,17 @@ from training.language_models import (
     least_expected,
     measure_words,
 )
-from training.ngrams import NO_CONTEXT, Guesses, Ngrams
-from training.report import Run, run_facts, write_run
-from training.settings import Settings, train
+from metrics.ngrams import NO_CONTEXT, Guesses, Ngrams
+from models import bert, elmo
+from preprocessing import hidden_words, spelled_words, tokens
+from preprocessing.hidden_words import MASK
+from runs.command import run
+from runs.report import Run, run_facts, write_run
+from runs.run import train
+from runs.settings import Settings
+from serving import versions
+from serving.export import Prepared, Signature, export
+from training.checkpoint import save_model
 from training.setup import is_chief, prepare
 
 BERT = ("bert", *(f"bert_{size}" for size in bert.BERT_SIZES))
@@ -193,10 +196,10 @@ class Bert:
         pieces = make_pieces(config, data)
         rows: dict[str, tf.data.Dataset] = {}
         for number, (split, documents) in enumerate(splits_of(data).items()):
-            found = hidden_words.piece_documents(pieces, documents)
+            found = sentence_pairs.piece_documents(pieces, documents)
             # Of validation and test always the same, so that scores can be compared.
             seed = config.seed if split == "train" else number
-            pairs = hidden_words.sentence_pairs(found, pieces, config.length, seed)
+            pairs = sentence_pairs.sentence_pairs(found, pieces, config.length, seed)
             require_rows(split, len(pairs[1]))
             rows[split] = tf.data.Dataset.from_tensor_slices(pairs)
             if split == "train":
@@ -316,7 +319,7 @@ class Bert:
         """Makes texts with a gap, each with the word that stood there."""
         random = np.random.default_rng(self.config.seed)
         gaps = (
-            hidden_words.with_gap(self.pieces, line, self.config.length, random)
+            sentence_pairs.with_gap(self.pieces, line, self.config.length, random)
             for line in spread_lines(documents)
         )
         return [gap for gap in gaps if gap] or [(MASK, "")]
@@ -364,7 +367,7 @@ def make_pieces(config: Config, data: plain_text.PlainTexts) -> tokens.WordPiece
     if config.preset != "none":
         return tokens.WordPieces.from_preset(config.preset)
     if config.vocabulary != "none":
-        vocabulary = hidden_words.read_vocabulary(config.vocabulary)
+        vocabulary = sentence_pairs.read_vocabulary(config.vocabulary)
         return tokens.WordPieces.of(vocabulary, config.lowercase)
     lines = [line for document in data.train for line in document]
     print(f"Learning at most {config.vocabulary_size} pieces of words from {len(lines)} lines")
@@ -411,13 +414,13 @@ class Elmo:
 
     @classmethod
     def prepared(cls, config: Config, data: plain_text.PlainTexts) -> "Elmo":
-        words, documents = spelled_words.spelled_documents(splits_of(data), config.vocabulary_size)
+        words, documents = word_rows.spelled_documents(splits_of(data), config.vocabulary_size)
         rows = {
-            split: spelled_words.word_rows(some, config.length) for split, some in documents.items()
+            split: word_rows.word_rows(some, config.length) for split, some in documents.items()
         }
         ngrams = {
             name: Ngrams.counted(*told, words.vocabulary_size)
-            for name, told in spelled_words.told_by_neighbours(words, rows["train"]).items()
+            for name, told in word_rows.told_by_neighbours(words, rows["train"]).items()
         }
         examples = {
             split: tf.data.Dataset.from_tensor_slices((some, np.zeros(len(some), "int32")))
@@ -471,9 +474,7 @@ class Elmo:
             split: np.stack([row for row, _ in self.rows[split].as_numpy_iterator()])
             for split in ("validation", "test")
         }
-        tuning, test = (
-            spelled_words.told_by_neighbours(self.words, some) for some in rows.values()
-        )
+        tuning, test = (word_rows.told_by_neighbours(self.words, some) for some in rows.values())
         pairs = {name: self.ngrams[name].tuned(*tuning[name]) for name in test}
         kinds = {
             "": asked(model, self.batches("test")),

@@ -24,19 +24,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data import questions, tokens
+from data import questions
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from data.questions import Question
 from data.sources import watched
+from metrics import spans
 from models import bert
+from preprocessing import tokens
+from runs.command import ask_exported, run
+from runs.report import Run, run_facts, write_run
+from runs.run import train
+from runs.text_settings import TextSettings
 from serving.export import Prepared, Signature, export
-from training import squad
 from training.checkpoint import save_model
-from training.command import ask_exported, run
-from training.report import Run, run_facts, write_run
-from training.settings import train
 from training.setup import is_chief, prepare
-from training.text_settings import TextSettings
 
 MODELS = ("bert", *(f"bert_{size}" for size in bert.BERT_SIZES))
 """`bert` is that of a preset, the others begin with random weights."""
@@ -288,12 +289,12 @@ def cut_answers(
 ) -> dict[str, tf.Tensor]:
     """Cuts the likeliest answers out of the documents `(n,)`."""
     document, inside = places["document"], places["begins"] >= 0
-    spans = squad.best_spans(
+    best = spans.best_spans(
         logits["start"], logits["end"], places["example"], inside, config.max_answer_pieces
     )
-    begin = tf.gather_nd(places["begins"], tf.stack([spans.row, spans.first], 1))
-    end = tf.gather_nd(places["ends"], tf.stack([spans.row, spans.last], 1))
-    given = (begin >= 0) & (spans.no_answer_score <= threshold)
+    begin = tf.gather_nd(places["begins"], tf.stack([best.row, best.first], 1))
+    end = tf.gather_nd(places["ends"], tf.stack([best.row, best.last], 1))
+    given = (begin >= 0) & (best.no_answer_score <= threshold)
     begin, end = tf.where(given, begin, 0), tf.where(given, end, 0)
     answer = tf.strings.substr(document, begin, end - begin)
     characters = tokens.character_offsets(document, tf.stack([begin, end], 1))
@@ -305,13 +306,13 @@ def cut_answers(
     }
     return {
         "answer": answer,
-        "score": spans.score,
-        "no_answer_score": spans.no_answer_score,
+        "score": best.score,
+        "no_answer_score": best.no_answer_score,
         **{name: tf.where(given, offset, -1) for name, offset in offsets.items()},
     }
 
 
-def ask(config: Config, signature: Signature, model, asked: Sequence[Question]) -> squad.Answers:
+def ask(config: Config, signature: Signature, model, asked: Sequence[Question]) -> spans.Answers:
     """Asks a network, just as the exported signature does."""
 
     @partial(tf.function, input_signature=signature.inputs, autograph=False)
@@ -326,10 +327,10 @@ def ask(config: Config, signature: Signature, model, asked: Sequence[Question]) 
         for chunk in watched(chunks, len(asked), "Asking")
     ]
     found = {name: np.concatenate([batch[name] for batch in outputs]) for name in OUTPUTS}
-    return squad.Answers(found, [[text for text, _ in one.answers] for one in asked])
+    return spans.Answers(found, [[text for text, _ in one.answers] for one in asked])
 
 
-def choose_threshold(data: questions.Questions, validation: squad.Answers) -> float:
+def choose_threshold(data: questions.Questions, validation: spans.Answers) -> float:
     """Chooses on validation above which no-answer score no answer is given.
 
     1, so that there always is one, unless there are questions without an answer.
@@ -380,7 +381,7 @@ def spread(asked: Sequence[Question], count: int) -> Sequence[Question]:
 
 
 def report_run(
-    config, data: questions.Questions, rows, model, test: squad.Answers, scores, history, seconds
+    config, data: questions.Questions, rows, model, test: spans.Answers, scores, history, seconds
 ) -> Path:
     mistakes = [
         (
@@ -414,23 +415,23 @@ def report_run(
     )
 
 
-def highlighted(asked: Question, test: squad.Answers, index: int) -> list[tuple[str, str]]:
+def highlighted(asked: Question, test: spans.Answers, index: int) -> list[tuple[str, str]]:
     """Cuts what lies around the answers into pieces, labelled as found, right or both."""
-    spans = {}
+    marks = {}
     if asked.answers:
         # Of several the nearest to what was found.
-        text, start = max(asked.answers, key=lambda one: squad.f1(test.texts[index], one[:1]))
-        spans["right"] = (start, start + len(text))
+        text, start = max(asked.answers, key=lambda one: spans.f1(test.texts[index], one[:1]))
+        marks["right"] = (start, start + len(text))
     begin, end = int(test.found["start"][index]), int(test.found["end"][index])
     if begin >= 0:
-        spans["found"] = (begin, end)
+        marks["found"] = (begin, end)
     said = f"{test.sure[index]:.0%} sure{'' if begin >= 0 else ' of no answer'}"
-    edges = [offset for span in spans.values() for offset in span]
+    edges = [offset for span in marks.values() for offset in span]
     first = max(0, min(edges, default=0) - SHOWN)
     last = min(len(asked.document), max(edges, default=0) + SHOWN)
     pieces = [(f"{asked.question} ({said}) \N{EM DASH} {'…' if first else ''}", "")]
     for left, right in pairwise(sorted({first, *edges, last})):
-        names = [name for name, (a, b) in spans.items() if a <= left and right <= b]
+        names = [name for name, (a, b) in marks.items() if a <= left and right <= b]
         pieces.append((asked.document[left:right], " and ".join(names)))
     return [*pieces, ("…" if last < len(asked.document) else "", "")]
 

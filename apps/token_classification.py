@@ -20,18 +20,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data import tagged_text, tokens
+from data import tagged_text
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from metrics.classification import Evaluation
+from metrics.tagging import TagAccuracy, Tagging, marked
 from models import bert, elmo, recurrent
+from preprocessing import tokens
+from runs.command import ask_exported, run
+from runs.pictures import confusion_matrix
+from runs.report import Run, run_facts, write_run
+from runs.run import train
+from runs.text_settings import ClassifierSettings
 from serving.export import Prepared, Signature, export
 from training.checkpoint import save_model
-from training.classification import Evaluation
-from training.command import ask_exported, run
-from training.report import Run, confusion_matrix, run_facts, write_run
-from training.settings import train
 from training.setup import is_chief, prepare
-from training.tagging import TagAccuracy, Tagging, marked
-from training.text_settings import ClassifierSettings
 
 RECURRENT = ("rnn", "lstm", "gru")
 BERT = ("bert", *(f"bert_{size}" for size in bert.BERT_SIZES))

@@ -31,7 +31,7 @@ from apps import language_pretraining as pretraining
 from apps import question_answering as questions
 from apps import text_classification as texts
 from apps import token_classification as tags
-from training.settings import Settings
+from runs.settings import Settings
 
 LENET5 = images.Config(data="tfds:fashion_mnist", epochs=15, batch_size=64, augment="none")
 MINILM = texts.Config(

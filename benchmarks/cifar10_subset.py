@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data.augmentation import augmentation
 from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from preprocessing.augmentation import augmentation
 from training.loop import fit
 from training.optimizers import learning_rate_schedule, optimizer
 

@@ -24,11 +24,12 @@ import tyro
 from PIL import Image
 
 from data import images
-from data.augmentation import AUGMENTATIONS, augmentation
 from data.pipeline import training_batches
 from models.cifar_resnet import cifar_resnet
 from models.lenet import lenet5
 from models.mobilenet import mobilenet
+from preprocessing.augmentation import AUGMENTATIONS, augmentation
+from preprocessing.images import as_floats, decode
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def pipeline_speed(data: images.Images, name: str, cache: bool, size: int, secon
         batch_size=size,
         seed=0,
         epochs=10_000,
-        prepare=lambda image_bytes, label: (images.decode(image_bytes, data.input_shape), label),
+        prepare=lambda image_bytes, label: (decode(image_bytes, data.input_shape), label),
         transform=lambda pixels, labels, seed: augment(
-            images.as_floats(pixels), tf.one_hot(labels, len(data.classes)), seed
+            as_floats(pixels), tf.one_hot(labels, len(data.classes)), seed
         ),
         cache=cache,
     )

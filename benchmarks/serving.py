@@ -33,8 +33,8 @@ from sklearn.datasets import load_sample_images
 from tensorflow_serving.apis import predict_pb2
 
 from apps import image_classification as app
-from data import images
 from models.resnet import resnet
+from preprocessing.images import decode_batch
 from serving.export import Signature, export
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -87,7 +87,7 @@ def export_resnet18(base: Path) -> bytes:
     signatures = {
         "serving_default": Signature(
             inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
-            preprocess=lambda image_bytes: images.decode_batch(image_bytes, shape),
+            preprocess=lambda image_bytes: decode_batch(image_bytes, shape),
             postprocess=best,
             words={"image_bytes": "images", "classes": "best first", "scores": "of the classes"},
         )

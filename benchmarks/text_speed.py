@@ -40,8 +40,9 @@ from torch import nn
 
 from apps import text_classification as app
 from benchmarks.training_speed import rate
-from data import text, tokens
+from data import text
 from models.bert import bert_classifier
+from preprocessing import tokens
 from training.optimizers import optimizer
 from training.setup import POLICIES, prepare
 

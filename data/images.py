@@ -20,13 +20,18 @@ from data.sources import (
     watched,
     withheld,
 )
+from preprocessing.images import decoded
 
 BUILT_IN = ("digits",)
+
 SAMPLE_SIZE = (28, 28)
 """Size of the built-in sample, the size that LeNet-5 was made for."""
+
 LARGEST_OWN_SIZE = (224, 224)
 """Images of one common size up to this keep it, others take this size."""
+
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+
 MAGIC: dict[str, bytes | tuple[bytes, ...]] = {
     "JPEG": b"\xff\xd8",
     "PNG": b"\x89PNG",
@@ -90,141 +95,6 @@ def load(
         return _from_tfds(data.removeprefix("tfds:"), image_size, channels)
     existing(data, "a folder or .csv", BUILT_IN)
     return _from_files(data, image_size, channels, skip_bad)
-
-
-def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
-    """Decodes one JPEG, PNG, BMP, GIF or WebP to what a network takes.
-
-    Of a GIF it takes the first frame (transparent pixels black, as TensorFlow decodes them), of
-    16-bit PNG the upper 8 bits. Transparency of PNG and WebP is laid on white, as a viewer shows
-    it; that of BMP, which few programs write, is dropped. Colour turns grey as 0.299 R + 0.587 G +
-    0.114 B. The orientation in EXIF is not applied: pixels come as they are stored.
-
-    Sizes change by bilinear interpolation, averaging over all pixels when shrinking, and so may
-    the aspect ratio.
-
-    Args:
-        image_bytes: The encoded image, string `()`.
-        input_shape: `(height, width, channels)`, channels 1 or 3.
-
-    Returns:
-        uint8 `(height, width, channels)`.
-    """
-    height, width, channels = input_shape
-    pixels = _with_channels(_decoded(image_bytes), channels)
-    size = tf.shape(pixels)[:2]
-
-    def resized():
-        # Averaging is slow, and changes nothing where there is nothing to average.
-        smooth = tf.cond(
-            tf.reduce_any(size > (height, width)),
-            lambda: tf.image.resize(pixels, (height, width), antialias=True),
-            lambda: tf.image.resize(pixels, (height, width)),
-        )
-        return _rounded(smooth)
-
-    fitting = tf.cond(tf.reduce_all(size == (height, width)), lambda: pixels, resized)
-    return tf.ensure_shape(fitting, input_shape)
-
-
-def _decoded(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes to uint8 `(height, width, 1 to 4)`: grey, grey and alpha, RGB, RGB and alpha."""
-
-    def jpeg():
-        # The accurate transform, so that other programs see the same levels.
-        return tf.io.decode_jpeg(image_bytes, dct_method="INTEGER_ACCURATE")
-
-    def bmp():
-        pixels = tf.io.decode_bmp(image_bytes)
-        header = tf.cast(
-            tf.io.decode_raw(tf.strings.substr(image_bytes, 0, 54), tf.uint8), tf.int32
-        )
-        return tf.cond(
-            header[28] == 8,
-            lambda: _from_palette(image_bytes, header, pixels),
-            lambda: pixels[..., :3],
-        )
-
-    def other():
-        return tf.io.decode_image(image_bytes, expand_animations=False)
-
-    is_bmp = tf.strings.substr(image_bytes, 0, 2) == b"BM"
-    pixels = tf.case([(tf.io.is_jpeg(image_bytes), jpeg), (is_bmp, bmp)], default=other)
-    return tf.ensure_shape(pixels, (None, None, None))
-
-
-def _from_palette(image_bytes: tf.Tensor, header: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """Looks up the colours of an 8-bit BMP, whose indices are all that TensorFlow decodes.
-
-    Reference: Microsoft, BITMAPINFOHEADER. The palette follows that header, four bytes (B, G, R,
-    0) a colour; 0 colours stand for 256.
-    """
-    start = 14 + header[14] + 256 * header[15]
-    colors = header[46] + 256 * header[47]
-    colors = tf.where(colors == 0, 256, colors)
-    palette = tf.io.decode_raw(tf.strings.substr(image_bytes, start, 4 * colors), tf.uint8)
-    return tf.gather(tf.reshape(palette, (-1, 4))[:, 2::-1], tf.cast(indices[..., 0], tf.int32))
-
-
-def _with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
-    """Turns uint8 pixels with 1 to 4 channels into uint8 pixels with 1 or 3."""
-
-    def on_white():
-        alpha = tf.cast(pixels[..., -1:], tf.float32) / 255.0
-        return _rounded(tf.cast(pixels[..., :-1], tf.float32) * alpha + 255.0 * (1.0 - alpha))
-
-    opaque = tf.cond(tf.shape(pixels)[-1] % 2 == 0, on_white, lambda: pixels)
-    is_grey = tf.shape(opaque)[-1] == 1
-    if channels == 3:
-        return tf.cond(is_grey, lambda: tf.repeat(opaque, 3, axis=-1), lambda: opaque)
-    luma = tf.constant([[0.299], [0.587], [0.114]])
-    return tf.cond(
-        is_grey,
-        lambda: opaque,
-        lambda: _rounded(tf.tensordot(tf.cast(opaque, tf.float32), luma, 1)),
-    )
-
-
-def _rounded(levels: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.round(levels), tf.uint8)
-
-
-def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
-    """Decodes many images at once, in parallel, for a server.
-
-    Fails with an InvalidArgumentError that names the indices of all undecodable images. In a graph
-    a dataset alone can catch an error; it costs about 2 ms a call whatever the images.
-
-    Args:
-        image_bytes: The encoded images, string `(n,)`.
-        input_shape: `(height, width, channels)`, channels 1 or 3.
-
-    Returns:
-        float32 `(n, height, width, channels)` in [0, 1].
-    """
-    # One blank image more than asked for keeps the batch from being empty when all are bad.
-    blank = (tf.constant(-1, tf.int64), tf.zeros(input_shape, tf.uint8))
-    decoded = (
-        tf.data.Dataset.from_tensor_slices(image_bytes)
-        .enumerate()
-        .map(
-            lambda index, encoded: (index, decode(encoded, input_shape)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .ignore_errors()
-        .concatenate(tf.data.Dataset.from_tensors(blank))
-    )
-    count = tf.size(image_bytes, out_type=tf.int64)
-    indices, images = decoded.batch(count + 1).get_single_element()
-    bad = tf.sets.difference(tf.range(count)[None], indices[None, :-1]).values
-    message = "`image_bytes` must hold JPEG, PNG, BMP, GIF or WebP images. Undecodable indices:"
-    with tf.control_dependencies([tf.debugging.Assert(tf.size(bad) == 0, [message, bad], 1000)]):
-        return as_floats(images[:-1])
-
-
-def as_floats(images: tf.Tensor) -> tf.Tensor:
-    """Scales uint8 levels 0 to 255 to float32 in [0, 1], which networks take."""
-    return tf.cast(images, tf.float32) / 255.0
 
 
 def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | None) -> Images:
@@ -330,7 +200,7 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
             tf.io.is_jpeg(encoded),
             # An eighth of the size takes half the time, and still meets every byte of the file.
             lambda: tf.io.decode_jpeg(encoded, ratio=8),
-            lambda: _decoded(encoded),
+            lambda: decoded(encoded),
         )
         found = tf.cast(size_and_colour(pixels, encoded), tf.int64)
         return tf.concat([[index, tf.bitcast(content, tf.int64)], found], axis=0)

@@ -79,8 +79,8 @@ def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int 
 
     Args:
         preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
-        vocabulary_size: Tokens to know, such as `data.tokens.BytePairs.vocabulary_size`; those
-            that the preset has no room for begin as the mean of its embeddings. None for its own.
+        vocabulary_size: Tokens to know, such as `BytePairs.vocabulary_size`; those that the preset
+            has no room for begin as the mean of its embeddings. None for its own.
         length: Tokens of a row that it has to be able to read.
 
     Returns:

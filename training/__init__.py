@@ -1,1 +1,1 @@
-"""What `compile` and `fit` lack: loop, resume, precision, strategies, report."""
+"""The engine: loop, optimizers, checkpoint, strategies."""

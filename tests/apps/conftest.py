@@ -6,14 +6,14 @@ from types import ModuleType
 
 import pytest
 
+from runs.run import Trained
 from serving.predict import main as predict
 from training.checkpoint import Checkpoint
 from training.optimizers import optimizer
-from training.settings import Trained
 
 
 def one_step(config, strategy, *, make_model, batches, validation, scale=None, loss, metrics, **_):
-    """Stands in for `training.settings.train`: a step and a validation, without a graph."""
+    """Stands in for `runs.settings.train`: a step and a validation, without a graph."""
     model = make_model()
     made = optimizer(config.optimizer, scale=scale and scale(model))
     model.compile(made, loss, metrics=metrics, run_eagerly=True)

@@ -16,7 +16,8 @@ import tyro
 
 from apps import image_classification as app
 from data import images
-from training import settings
+from preprocessing.images import decode_batch
+from runs import run as settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +67,7 @@ def test_saved_model_answers_as_the_keras_model(trained):
     folder, _ = trained
     data = images.load("digits")
     encoded = [image for image, _ in data.test.take(5).as_numpy_iterator()]
-    pixels = images.decode_batch(tf.constant(encoded), data.input_shape)
+    pixels = decode_batch(tf.constant(encoded), data.input_shape)
     logits = keras.models.load_model(folder / "model.keras", compile=False).predict(pixels)
     served = tf.saved_model.load(folder / "1")
     answer = served.signatures["serving_default"](image_bytes=tf.constant(encoded))
@@ -139,7 +140,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from apps import image_classification as app
-from training import settings
+from runs import run as settings
 
 real = settings.fit
 def fit(model, *arguments, **options):

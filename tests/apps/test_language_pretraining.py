@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from apps import language_pretraining as app
-from data.tokens import SPECIAL_TOKENS, Characters, WordPieces
 from models import bert, elmo
+from preprocessing.tokens import SPECIAL_TOKENS, Characters, WordPieces
 from serving import verify
 from training.setup import prepare
 

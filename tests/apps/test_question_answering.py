@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from apps import question_answering as app
 from data.questions import Question, Questions
+from metrics.spans import Answers
 from models.bert import depths
 from serving import checks
 from serving.warmup import read_records
-from training.squad import Answers
 
 ODD = [
     ("", "The city is Oslo."),

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from apps import text_classification as app
-from data.tokens import Characters
 from models import bert, elmo, gpt
+from preprocessing.tokens import Characters
 from serving import checks
 from training.setup import prepare
 

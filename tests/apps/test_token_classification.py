@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from apps import token_classification as app
-from data import tokens
 from models import bert, elmo
+from preprocessing import tokens
 from serving import checks
 from serving.predict import main as predict
 

@@ -1,10 +1,8 @@
-"""Small images on disk, and tokenizers."""
+"""Small images on disk, and small prepared data sets."""
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from tests.data.hard_texts import vocabulary
 
 
 @pytest.fixture
@@ -45,24 +43,3 @@ def store(tmp_path, monkeypatch):
         )
 
     return write
-
-
-@pytest.fixture(scope="session")
-def uncased():
-    """Splits the hard texts, capitals or not."""
-    import keras_hub
-
-    from data.tokens import WordPieces
-
-    return WordPieces(keras_hub.models.BertTokenizer(vocabulary(), lowercase=True))
-
-
-@pytest.fixture(scope="session")
-def tiny():
-    """Knows the letters a to h, ids 5 to 12, and b and c within words, 13 and 14."""
-    import keras_hub
-
-    from data.tokens import WordPieces
-
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", "##b", "##c"]
-    return WordPieces(keras_hub.models.BertTokenizer(pieces))

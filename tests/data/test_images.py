@@ -10,6 +10,7 @@ from PIL import Image
 
 from data import images
 from data.sources import SPLITS, BadData
+from preprocessing.images import decode
 
 
 def contents(found):
@@ -41,7 +42,7 @@ def test_digits_keep_the_levels_of_scikit_learn():
         np.round(levels * 255 / 16).astype(np.uint8).tobytes() for levels in load_digits().data
     }
     for data, _ in images.load("digits").validation.take(5):
-        assert images.decode(data, (8, 8, 1)).numpy().tobytes() in known
+        assert decode(data, (8, 8, 1)).numpy().tobytes() in known
 
 
 def test_fashion_mnist_comes_from_tfds_encoded(shared_tfds, monkeypatch):
@@ -51,7 +52,7 @@ def test_fashion_mnist_comes_from_tfds_encoded(shared_tfds, monkeypatch):
     assert fashion.input_shape == (28, 28, 1) and "Sneaker" in fashion.classes
     data, label = next(iter(fashion.train))
     assert data.dtype == tf.string and label.dtype == tf.int32
-    assert images.decode(data, fashion.input_shape).shape == (28, 28, 1)
+    assert decode(data, fashion.input_shape).shape == (28, 28, 1)
 
 
 def test_tfds_test_images_without_labels_are_put_aside_and_large_ones_shrink(store):
@@ -168,4 +169,4 @@ def test_real_photographs_load_from_a_csv(shared_data, tmp_path):
         tf.io.gfile.GFile(next(str(p) for p in photos if p.read_bytes() == data), "rb")
     )
     resized = np.asarray(shown.convert("RGB").resize((80, 60), Image.Resampling.BILINEAR), int)
-    assert np.abs(images.decode(data, (60, 80, 3)).numpy() - resized).max() <= 2
+    assert np.abs(decode(data, (60, 80, 3)).numpy() - resized).max() <= 2

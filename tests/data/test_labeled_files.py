@@ -8,6 +8,7 @@ import pytest
 from data import images
 from data.labeled_files import divided, labeled_files, without_conflicts
 from data.sources import SPLITS, BadData
+from preprocessing.images import decode
 
 
 def faults_of(data, **options):
@@ -77,7 +78,7 @@ def test_skip_bad_leaves_out_and_counts(folder, draw):
     assert found.skipped == useless and found.classes == ("cat", "dog")
     assert sum(len(getattr(found, split)) for split in SPLITS) == 99
     for data, _ in found.train:
-        images.decode(data, found.input_shape)
+        decode(data, found.input_shape)
 
 
 def test_faults_of_a_csv_name_file_and_line(folder):

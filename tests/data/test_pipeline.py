@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from data import pipeline
-from data.augmentation import augmentation
+from preprocessing.augmentation import augmentation
 
 CACHES = pytest.mark.parametrize("cache", [True, False], ids=["cached", "uncached"])
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import images
+from preprocessing.images import decode_batch
 from serving.export import Signature, export
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def image_signatures() -> dict[str, Signature]:
     return {
         "serving_default": Signature(
             inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
-            preprocess=lambda image_bytes: images.decode_batch(image_bytes, SHAPE),
+            preprocess=lambda image_bytes: decode_batch(image_bytes, SHAPE),
             postprocess=best,
             words={
                 "image_bytes": "PNG or JPEG files",

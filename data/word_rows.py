@@ -1,0 +1,96 @@
+"""What ELMo is pretrained on: documents as numbers of words, cut into rows."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from data.plain_text import Document, chunks
+from preprocessing.characters import Characters
+from preprocessing.spelled_words import BEGIN, END, NUM_MARKS, SpelledWords
+from preprocessing.words import words_with_offsets
+
+
+def spelled_documents(
+    splits: Mapping[str, Sequence[Document]], vocabulary_size: int
+) -> tuple[SpelledWords, dict[str, list[np.ndarray]]]:
+    """Splits documents into words and numbers these.
+
+    Args:
+        splits: Documents; those of `train` come first, and the vocabulary is counted in them.
+        vocabulary_size: Most numbers that ELMo tells apart, marks included.
+
+    Returns:
+        The words, and of each split its documents, int32 `(words,)`: each line between 1 and 2.
+    """
+    numbers: dict[bytes, int] = {}
+    found = {split: _numbered(documents, numbers) for split, documents in splits.items()}
+    in_training = np.concatenate(found["train"])
+    counts = np.bincount(in_training, minlength=NUM_MARKS + len(numbers))[NUM_MARKS:]
+    order = np.argsort(-counts, kind="stable")
+    renumbered = np.arange(NUM_MARKS + len(numbers), dtype="int32")
+    renumbered[order + NUM_MARKS] = np.arange(len(order)) + NUM_MARKS
+    unsorted = list(numbers)
+    names = tuple(unsorted[place] for place in order)
+    known = min(vocabulary_size, NUM_MARKS + int((counts > 0).sum()))
+    documents = {
+        split: [renumbered[document] for document in some] for split, some in found.items()
+    }
+    return SpelledWords(names, _spelled(names), known), documents
+
+
+def _numbered(documents: Sequence[Document], numbers: dict[bytes, int]) -> list[np.ndarray]:
+    """Splits the lines of documents into words, and numbers those that are new."""
+    flat, counts = [], []
+    for chunk in chunks(documents):
+        words, _, _ = words_with_offsets(tf.constant(chunk))
+        found = [
+            numbers.setdefault(word, NUM_MARKS + len(numbers)) for word in words.values.numpy()
+        ]
+        inner = words.with_values(tf.constant(found, tf.int32))
+        edges = tf.ones((len(chunk), 1), tf.int32)
+        lines = tf.concat([BEGIN * edges, inner, END * edges], 1)
+        flat.append(lines.values.numpy())
+        counts.append(lines.row_lengths().numpy())
+    line_ends = np.cumsum(np.concatenate(counts))
+    last_lines = np.cumsum([len(document) for document in documents]) - 1
+    return np.split(np.concatenate(flat), line_ends[last_lines[:-1]])
+
+
+def _spelled(names: Sequence[bytes]) -> tf.Tensor:
+    flat = tf.constant(list(names), tf.string, (len(names),))
+    line = tf.RaggedTensor.from_row_lengths(flat, [len(names)])
+    spelled = Characters().encode_words(line)[0]  # begin, words, end
+    return tf.concat([tf.zeros_like(spelled[:1]), spelled[:1], spelled[-1:], spelled[1:-1]], 0)
+
+
+def word_rows(documents: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Cuts documents into rows of words that follow each other.
+
+    Args:
+        documents: From `spelled_documents`.
+        length: Words of a row, begins and ends of lines included; at least 1.
+
+    Returns:
+        int32 `(rows, length + 2)`: before and after the words of a row one that is only to be
+        told; 0 outside of the document.
+    """
+    rows = []
+    for document in documents:
+        count = -(-len(document) // length)
+        padded = np.pad(document, (1, count * length - len(document) + 1))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, length + 2)
+        rows.append(windows[::length])
+    return np.concatenate(rows)
+
+
+def told_by_neighbours(
+    words: SpelledWords, rows: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Gives, in both directions, each word that is told and the neighbour before it."""
+    contexts = np.asarray(words.known(rows[:, 1:-1]))
+    found = {}
+    for name, (labels, weights) in words.targets(rows).items():
+        real = np.asarray(weights) > 0
+        found[name] = (contexts[real], np.asarray(labels)[real])
+    return found

@@ -1,0 +1,1 @@
+"""What networks predict, and how good that is."""

@@ -1,0 +1,134 @@
+"""Texts as GPT reads them, by operations of TensorFlow and TensorFlow Text alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from preprocessing.windows import segments
+from preprocessing.word_pieces import WordPieces, as_graph
+from preprocessing.words import cleaned
+
+
+class BytePairs:
+    """Splits texts into the byte pairs of a pretrained GPT-2, with two tokens for tasks added.
+
+    Reference:
+        Radford et al., Language Models are Unsupervised Multitask Learners, 2019, section 2.2.
+
+    Args:
+        tokenizer: A `keras_hub.models.GPT2Tokenizer`, kept as the attribute `tokenizer`.
+            `resources` holds it, for an exported signature.
+    """
+
+    def __init__(self, tokenizer: Any):
+        tokenizer.build(None)
+        self.tokenizer = tokenizer
+        self.resources = (tokenizer,)
+        known = tokenizer.vocabulary_size()
+        self.vocabulary_size = known + 2
+        self.pad_id = tokenizer.pad_token_id
+        self.start_id = tokenizer.start_token_id
+        self.delimiter_id = known
+        self.extract_id = known + 1
+        tokenizer._maybe_initialized_tf()
+        del tokenizer.cache
+        tokenizer.cache = _Unsplit(tokenizer.unsplittable_tokens)
+        self._tokenize = as_graph(tokenizer)
+
+    @classmethod
+    def from_preset(cls, preset: str | Path) -> "BytePairs":
+        """Reads the vocabulary of a preset of KerasHub, or of a folder in a layout it reads."""
+        import keras_hub
+
+        return cls(keras_hub.models.GPT2Tokenizer.from_preset(str(preset)))
+
+    def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the ids of the byte pairs of texts `(n,)`, int32 `(n, (pieces))`."""
+        return self._tokenize(cleaned(texts))
+
+
+class _Unsplit:
+    """Takes the place of KerasHub's cache, a table that keeps the byte pairs of every word it met.
+
+    A server would grow with each new word, and an export would hold those of the training texts.
+    Only the tokens that are never split are known from the start.
+
+    Args:
+        tokens: These tokens.
+    """
+
+    def __init__(self, tokens: Sequence[str]):
+        self._tokens = list(tokens)
+        self._inserted: tf.Tensor | None = None
+
+    def lookup(self, words: tf.Tensor) -> tf.Tensor:
+        """Returns what words `(n,)` are split into, parted by spaces, empty where not known.
+
+        All are known in the one call after `insert`.
+        """
+        known = tf.reduce_any(words[:, None] == tf.constant(self._tokens, tf.string), axis=1)
+        split = tf.where(known, words, "")
+        if self._inserted is not None:
+            split = tf.tensor_scatter_nd_update(split, tf.where(~known), self._inserted)
+            self._inserted = None
+        return split
+
+    def insert(self, words: tf.Tensor, split: tf.Tensor) -> None:
+        """Takes in what the words are split into that `lookup` did not know, in their order."""
+        self._inserted = split
+
+
+def encode_gpt(
+    tokens: WordPieces | BytePairs,
+    texts: tf.Tensor,
+    length: int,
+    symmetric: bool = False,
+    fixed: bool = True,
+) -> dict[str, tf.Tensor]:
+    """Encodes texts, or pairs of texts, as GPT-1 takes tasks.
+
+    A text becomes `start text extract`, a pair `start first delimiter second extract`; a pair
+    without an order, as of paraphrases, both orders. With `WordPieces` the three tokens are
+    `[CLS]`, `[SEP]` and `[MASK]`.
+
+    Reference:
+        Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
+        section 3.3 and figure 1.
+
+    Args:
+        tokens: What splits the texts.
+        texts: Strings `(n, 1)` or, for pairs, `(n, 2)`.
+        length: Tokens of a row, special tokens included; of a pair the longer text is cut.
+        symmetric: Whether a pair is given in both orders.
+        fixed: As in `WordPieces.encode`.
+
+    Returns:
+        int32 `token_ids` and `padding_mask` `(n, orders, length)`, and `extract`, the index of the
+        extract token, `(n, orders)`; orders is 2 if `symmetric` and else 1.
+    """
+    found = segments(texts, tokens.ids, length, (2, 3))
+    if symmetric and len(found) == 1:
+        raise ValueError(
+            "`texts` must be pairs `(n, 2)` if `symmetric`. "
+            f"Received: texts of shape {tuple(texts.shape)}"
+        )
+    orders = [found, found[::-1]] if symmetric else [found]
+    rows = [_joined(tokens, order) for order in orders]
+    shape = (None, length if fixed else None)
+    padded = [row.to_tensor(tokens.pad_id, shape=shape) for row in rows]
+    masks = [tf.ones_like(row).to_tensor(0, shape=shape) for row in rows]
+    return {
+        "token_ids": tf.stack(padded, 1),
+        "padding_mask": tf.stack(masks, 1),
+        "extract": tf.stack([tf.cast(row.row_lengths(), tf.int32) - 1 for row in rows], 1),
+    }
+
+
+def _joined(tokens: WordPieces | BytePairs, found: list) -> tf.RaggedTensor:
+    parts = []
+    for number, segment in enumerate(found):
+        mark = tokens.delimiter_id if number else tokens.start_id
+        parts += [tf.fill((segment.nrows(), 1), mark), segment]
+    return tf.concat([*parts, tf.fill((found[0].nrows(), 1), tokens.extract_id)], 1)

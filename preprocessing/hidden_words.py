@@ -1,0 +1,135 @@
+"""Words hidden from BERT, which predicts them, by TensorFlow operations alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.word_pieces import WordPieces
+
+HIDDEN = 0.15
+"""Share of the pieces that BERT has to tell; of these 80 % become [MASK], 10 % any piece."""
+
+MASK = "[MASK]"
+
+
+class WordHider:
+    """Hides words from BERT, which has to tell them.
+
+    Of 15 % of the pieces, never of special tokens or padding, 80 % become `[MASK]`, 10 % any piece
+    and 10 % stay as they are. Operations of TensorFlow alone, and a pure function of the seed.
+
+    Reference:
+        Devlin et al., BERT, 2019, section 3.1 and appendix A.1. https://arxiv.org/abs/1810.04805
+
+    Args:
+        pieces: What splits the texts.
+    """
+
+    def __init__(self, pieces: WordPieces):
+        special = [pieces.pad_id, pieces.unknown_id, pieces.start_id, pieces.end_id, pieces.mask_id]
+        self.mask_id = pieces.mask_id
+        self._is_special = np.isin(np.arange(pieces.vocabulary_size), special)
+        self._ordinary = np.flatnonzero(~self._is_special).astype("int32")
+
+    def hide(
+        self, features: Mapping[str, tf.Tensor], seed: Any
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Hides words of a batch.
+
+        Args:
+            features: From `sentence_pairs`, `(n, length)`.
+            seed: Two whole numbers.
+
+        Returns:
+            The features, with `mask_positions` int32 `(n, predictions)`, where predictions is 15 %
+            of the length; the pieces that stood there, int32 `(n, predictions)`; and their weights,
+            float32: 1, or 0 where a row has fewer, with position and piece 0.
+        """
+        ids = tf.convert_to_tensor(features["token_ids"])
+        order_seed, fate_seed, piece_seed = tf.unstack(tf.random.split(seed, 3))
+        is_word = (features["padding_mask"] > 0) & ~tf.gather(self._is_special, ids)
+        noise = tf.random.stateless_uniform(tf.shape(ids), order_seed)
+        _, positions = tf.math.top_k(tf.where(is_word, noise, -1.0), _share(_width(ids)))
+        num_words = tf.reduce_sum(tf.cast(is_word, tf.int32), 1)
+        counts = tf.minimum(_share(num_words), num_words)
+        chosen = tf.range(tf.shape(positions)[1])[None] < counts[:, None]
+        # Elsewhere [CLS] is put in its own place.
+        positions = tf.where(chosen, positions, 0)
+        true = tf.gather(ids, positions, batch_dims=1)
+        fate = tf.random.stateless_uniform(tf.shape(positions), fate_seed)
+        drawn = tf.random.stateless_uniform(
+            tf.shape(positions), piece_seed, 0, len(self._ordinary), tf.int32
+        )
+        put = tf.where(fate < 0.9, tf.gather(self._ordinary, drawn), true)
+        put = tf.where(chosen, tf.where(fate < 0.8, self.mask_id, put), true)
+        rows = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(positions))
+        ids = tf.tensor_scatter_nd_update(ids, tf.stack([rows, positions], 2), put)
+        hidden = {**features, "token_ids": ids, "mask_positions": positions}
+        return hidden, tf.where(chosen, true, 0), tf.cast(chosen, tf.float32)
+
+
+def _width(ids: tf.Tensor) -> Any:
+    """The number of columns, known before the graph runs if it can be."""
+    return tf.shape(ids)[1] if ids.shape[1] is None else ids.shape[1]
+
+
+def _share(count: Any) -> Any:
+    """15 %, at least 1; a number for a number."""
+    if isinstance(count, int):
+        return max(1, round(HIDDEN * count))
+    rounded = tf.cast(tf.round(HIDDEN * tf.cast(count, tf.float32)), tf.int32)
+    return tf.maximum(rounded, 1)
+
+
+def labelled(hider: WordHider, features, goes_on, seed):
+    hidden, true, weights = hider.hide(features, seed)
+    labels = {"masked_words": true, "next_sentence": goes_on}
+    ones = tf.ones_like(goes_on, tf.float32)
+    return hidden, labels, {"masked_words": weights, "next_sentence": ones}
+
+
+def hidden_once(pieces: WordPieces, rows: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+    """Hides words of texts to measure by: always the same, so that scores can be compared."""
+    hider = WordHider(pieces)
+
+    def hide(number, row):
+        row_seed = tf.stack([tf.constant(seed, tf.int64), number])
+        features, goes_on = tf.nest.map_structure(lambda part: part[None], row)
+        hidden, *told = labelled(hider, features, goes_on, row_seed)
+        return tf.nest.map_structure(lambda part: part[0], (hidden, tuple(told)))
+
+    return rows.enumerate().map(hide, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def encode_gaps(
+    pieces: WordPieces, text: tf.Tensor, length: int
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Encodes texts `(n,)` as `[CLS] text [SEP]`, with the places of [MASK] in them.
+
+    Returns:
+        Features `(n, tokens)`, with `mask_positions` `(n, gaps)`, of which each text has as many as
+        the one with most gaps, and at least one; and which of them are gaps, bool `(n, gaps)`.
+    """
+    parts = tf.strings.split(text, MASK)  # (n, (parts))
+    ids = parts.with_values(pieces.ids(parts.values))  # (n, (parts), (pieces))
+    gap = parts.with_values(tf.fill((tf.size(parts.values), 1), pieces.mask_id))
+    line = tf.concat([ids, gap], 2).merge_dims(1, 2)
+    # Behind the last part there is no gap.
+    line = line[:, :-1][:, : length - 2]
+    edge = tf.ones((tf.size(text), 1), tf.int32)
+    line = tf.concat([edge * pieces.start_id, line, edge * pieces.end_id], 1)
+    token_ids = line.to_tensor(pieces.pad_id)
+    is_gap = token_ids == pieces.mask_id
+    places = tf.broadcast_to(tf.range(tf.shape(token_ids)[1])[None], tf.shape(token_ids))
+    found = tf.ragged.boolean_mask(places, is_gap)
+    # A column at least, for texts without gaps.
+    most = tf.maximum(tf.reduce_max(found.row_lengths()), 1)
+    features = {
+        "token_ids": token_ids,
+        "segment_ids": tf.zeros_like(token_ids),
+        "padding_mask": tf.ones_like(line).to_tensor(),
+        "mask_positions": found.to_tensor(0, shape=tf.stack([-1, most])),
+    }
+    return features, tf.sequence_mask(found.row_lengths(), most)

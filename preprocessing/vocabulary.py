@@ -1,0 +1,91 @@
+"""Vocabularies of word pieces, learned from texts."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import tensorflow as tf
+
+from preprocessing.words import KEPT, SPLIT, cleaned
+
+MOST_WORDS = 200_000
+"""Different words that pieces are learned from, the commonest; of others the letters alone."""
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def learned_vocabulary(
+    texts: Iterable[str] | tf.data.Dataset, size: int, lowercase: bool = True
+) -> list[str]:
+    """Learns pieces of words: special tokens, letters, then the commonest pieces.
+
+    Reference:
+        Wu et al., Google's Neural Machine Translation System, 2016, section 4.1.
+        https://arxiv.org/abs/1609.08144
+
+    Args:
+        texts: Strings, or a data set of strings, each a text or a batch of texts.
+        size: Most pieces in the vocabulary, the five special tokens included.
+        lowercase: Whether capitals count as small letters; accents stay.
+    """
+    if size <= len(SPECIAL_TOKENS):
+        raise ValueError(
+            f"`size` must be above {len(SPECIAL_TOKENS)}, the number of special tokens. "
+            f"Received: size={size}"
+        )
+    return _learned(_count_words(texts, lowercase), size)
+
+
+def _count_words(texts: Iterable[str] | tf.data.Dataset, lowercase: bool) -> Counter[str]:
+    """Counts words as KerasHub's tokenizer sees them."""
+    import tensorflow_text
+
+    counts: Counter[bytes] = Counter()
+    for batch in _batches(texts):
+        words = tensorflow_text.regex_split(cleaned(batch), SPLIT, KEPT).values
+        if lowercase:
+            words = tensorflow_text.case_fold_utf8(words)
+        counts.update(words.numpy().tolist())
+    if not counts:
+        raise ValueError("`texts` must hold at least one word. Received none.")
+    return Counter({word.decode(): count for word, count in counts.items()})
+
+
+def _batches(texts: Iterable[str] | tf.data.Dataset) -> Iterator[tf.Tensor]:
+    if isinstance(texts, tf.data.Dataset):
+        yield from texts.batch(1024) if texts.element_spec.shape.rank == 0 else texts
+    else:
+        rest = iter(texts)
+        while batch := list(islice(rest, 1024)):
+            yield tf.constant(batch)
+
+
+def _learned(counts: Counter[str], size: int) -> list[str]:
+    """Learns at most `size` pieces: special tokens, letters, then the commonest."""
+    from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as learner
+
+    # A piece must be this common. With as few as the last of the `size` commonest words, these
+    # alone would fill the vocabulary; where it need be 16 times that, the surplus is cut below.
+    least = max(2, counts.most_common(size)[-1][1])
+    common = {word for word, _ in counts.most_common(MOST_WORDS)}
+    words = {word: count for word, count in counts.items() if word in common}
+    for word in counts.keys() - words.keys():
+        words.update((letter, 1) for letter in word if letter not in words)
+    pieces = learner.learn(
+        words,
+        size,
+        [*SPECIAL_TOKENS],
+        lower_thresh=least,
+        upper_thresh=max(64, 16 * least),
+        num_iterations=2,
+        max_unique_chars=max(1000, size // 2),
+    )
+    # The learner adds each letter twice: as a word's first, and as a later one, which most Chinese
+    # characters never are.
+    inner = {letter for word in counts for letter in word[1:]}
+    pieces = [p for p in pieces if len(p) != 3 or not p.startswith("##") or p[2] in inner]
+    # Letters stay, so that hardly a word is unknown.
+    surplus = max(0, len(pieces) - size)
+    long = [p for p in pieces[len(SPECIAL_TOKENS) :] if len(p.removeprefix("##")) > 1]
+    dropped = set(long[max(0, len(long) - surplus) :])
+    return [piece for piece in pieces if piece not in dropped][:size]

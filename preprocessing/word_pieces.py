@@ -1,0 +1,291 @@
+"""Pieces of words, as BERT reads texts, by operations of TensorFlow and TensorFlow Text alone."""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from preprocessing.vocabulary import learned_vocabulary
+from preprocessing.windows import parts, places_of_words, require_room, segments, slices, windows
+from preprocessing.words import cleaned, words_with_offsets
+
+
+class WordPieces:
+    """Splits texts into the pieces of words that BERT knows, in the forms that networks take.
+
+    Dictionaries of features are named as KerasHub's networks want them: `token_ids`, `segment_ids`
+    (0, and 1 in a second text) and `padding_mask` (1, and 0 in padding), all int32.
+
+    Reference:
+        Wu et al., Google's Neural Machine Translation System, 2016, section 4.1.
+        https://arxiv.org/abs/1609.08144
+        Devlin et al., BERT, 2019. https://arxiv.org/abs/1810.04805
+
+    Args:
+        tokenizer: A `keras_hub.models.BertTokenizer`, kept as the attribute `tokenizer`.
+            `resources` holds it, for an exported signature.
+
+    Example:
+        >>> pieces = WordPieces.learned(["one two", "two three"], 30)
+        >>> features = pieces.encode(tf.constant([["two"], ["one three"]]), length=8)
+        >>> features["token_ids"].shape.as_list(), pieces.id_to_token(pieces.start_id)
+        ([2, 8], '[CLS]')
+    """
+
+    def __init__(self, tokenizer: Any):
+        tokenizer.build(None)
+        self.tokenizer = tokenizer
+        self.resources = (tokenizer,)
+        self.vocabulary_size = tokenizer.vocabulary_size()
+        self.pad_id = tokenizer.pad_token_id
+        self.unknown_id = tokenizer.token_to_id("[UNK]")
+        self.start_id = tokenizer.cls_token_id
+        self.end_id = tokenizer.sep_token_id
+        self.mask_id = tokenizer.mask_token_id
+        # What GPT wants: three tokens that no text holds.
+        self.delimiter_id = self.end_id
+        self.extract_id = self.mask_id
+        self._tokenize = as_graph(tokenizer)
+
+    @classmethod
+    def learned(
+        cls, texts: Iterable[str] | tf.data.Dataset, size: int, lowercase: bool = True
+    ) -> "WordPieces":
+        """Learns the vocabulary from texts; accents stay where these have some.
+
+        Args:
+            texts: Strings, or a data set of strings, each a text or a batch of texts.
+            size: Most pieces in the vocabulary, the five special tokens included.
+            lowercase: Whether capitals count as small letters.
+        """
+        return cls.of(learned_vocabulary(texts, size, lowercase), lowercase)
+
+    @classmethod
+    def of(cls, vocabulary: Sequence[str], lowercase: bool = True) -> "WordPieces":
+        """Splits by a list of pieces.
+
+        With capitals accents go, too, as in BERT's own code, unless the list knows some.
+
+        Args:
+            vocabulary: The pieces, the five special tokens among them.
+            lowercase: Whether capitals count as small letters.
+        """
+        import keras_hub
+
+        strip = lowercase and not any(map(_has_accents, vocabulary))
+        tokenizer = keras_hub.models.BertTokenizer(
+            vocabulary, lowercase=lowercase, strip_accents=strip
+        )
+        return cls(tokenizer)
+
+    @classmethod
+    def from_preset(cls, preset: str | Path) -> "WordPieces":
+        """Reads the vocabulary of a pretrained network.
+
+        Args:
+            preset: Name of a KerasHub preset, a folder in KerasHub's or Hugging Face's layout, or
+                a folder that `save` wrote.
+        """
+        import keras_hub
+
+        folder = Path(preset)
+        if (folder / "tokenizer.json").exists() and not (folder / "config.json").exists():
+            # Of a tokenizer alone, which KerasHub does not read without a network beside it.
+            config = json.loads((folder / "tokenizer.json").read_text())
+            tokenizer = keras.saving.deserialize_keras_object(config)
+            tokenizer.load_assets(str(folder / "assets" / "tokenizer"))
+        else:
+            tokenizer = keras_hub.models.BertTokenizer.from_preset(str(preset))
+        if not isinstance(tokenizer, keras_hub.models.BertTokenizer):
+            raise ValueError(
+                "`preset` must be one of a BERT, with word pieces. "
+                f"Received: preset={str(preset)!r}, with {type(tokenizer).__name__}"
+            )
+        if (folder / "tokenizer_config.json").exists():
+            # Hugging Face's layout. Unless it says otherwise, accents go where capitals go, which
+            # KerasHub overlooks: with it a word with an accent is unknown to uncased networks.
+            config = json.loads((folder / "tokenizer_config.json").read_text())
+            strip = config.get("strip_accents")
+            tokenizer.strip_accents = tokenizer.lowercase if strip is None else strip
+        return cls(tokenizer)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes what `from_preset` reads; beside a saved backbone, a preset of KerasHub."""
+        self.tokenizer.save_to_preset(str(folder))
+
+    def id_to_token(self, token_id: int) -> str:
+        """Returns a piece of the vocabulary; `##` marks one that goes on with a word."""
+        return self.tokenizer.id_to_token(token_id)
+
+    def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the ids of the pieces of texts `(n,)`, int32 `(n, (pieces))`."""
+        return self._tokenize(cleaned(texts))
+
+    def pieces(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Returns the ids of the pieces of each word.
+
+        Args:
+            words: Strings `(n, (words))`.
+
+        Returns:
+            int32 `(n, (words), (pieces))`; a word of controls or accents alone may have none.
+        """
+        return words.with_values(self.ids(words.values))
+
+    def encode(self, texts: tf.Tensor, length: int, fixed: bool = True) -> dict[str, tf.Tensor]:
+        """Encodes texts as `[CLS] text [SEP]`, pairs as `[CLS] first [SEP] second [SEP]`.
+
+        What is too long is cut at its end, of a pair always the longer text, as in BERT.
+
+        Args:
+            texts: Strings `(n, 1)` or, for pairs, `(n, 2)`.
+            length: Tokens of a row, special tokens included.
+            fixed: Whether all rows have `length` tokens, as XLA wants, or as many as the longest
+                of this batch has.
+
+        Returns:
+            Features `(n, length)`.
+        """
+        return self._packed(segments(texts, self.ids, length, (2, 3)), length if fixed else None)
+
+    def encode_both_orders(
+        self, texts: tf.Tensor, length: int, fixed: bool = True
+    ) -> dict[str, tf.Tensor]:
+        """Encodes pairs `(n, 2)` that have no order, as of paraphrases, both ways, as `encode`.
+
+        Returns:
+            Features `(n, 2, length)`.
+        """
+        if texts.shape[1] != 2:
+            raise ValueError(
+                "`texts` must be pairs `(n, 2)` if `symmetric`. "
+                f"Received: texts of shape {tuple(texts.shape)}"
+            )
+        orders = [self.encode(texts[:, ::step], length, fixed) for step in (1, -1)]
+        return {name: tf.stack([order[name] for order in orders], 1) for name in orders[0]}
+
+    def encode_words(
+        self, words: tf.RaggedTensor, length: int, stride: int | None = None, fixed: bool = True
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Encodes words that are to be tagged, in as many rows as each sentence needs.
+
+        A word is read at its first piece, in the row that has most context on both sides of it.
+        A word without pieces becomes `[UNK]`.
+
+        Args:
+            words: Strings `(n, (words))`.
+            length: Tokens of a row, special tokens included.
+            stride: Pieces that neighbouring rows of a sentence share, or None for half a row.
+            fixed: As in `encode`.
+
+        Returns:
+            Features `(rows, length)`, at least a row a sentence, and the places: `example`, the
+            sentence of each row, int64 `(rows,)`; and `first_piece`, int64 `(n, words)`, the index
+            of each word among the `rows * length` tokens, -1 beyond a sentence's words.
+            `at_first_pieces` and `labels_at_first_pieces` use it.
+        """
+        size = length - 2
+        stride = size // 2 if stride is None else stride
+        require_room(length, size - stride, stride)
+        pieces = self._known(self.ids(words.values))  # (all words, (pieces))
+        line = words.with_values(pieces).merge_dims(1, 2)  # (n, (pieces))
+        rows = windows(line.row_lengths(), size, size - stride)
+        features = self._packed([parts(line, rows)], length if fixed else None)
+        width = tf.shape(features["token_ids"], tf.int64)[1]
+        return features, places_of_words(words, pieces.row_lengths(), rows, width)
+
+    def windows(
+        self,
+        questions: tf.Tensor,
+        documents: tf.Tensor,
+        length: int,
+        stride: int,
+        question_length: int = 64,
+        fixed: bool = True,
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Encodes questions on documents, in as many rows as each document needs.
+
+        A row is `[CLS] question [SEP] part of the document [SEP]`.
+
+        Reference:
+            Devlin et al., BERT, 2019, section 4.2 and the code for SQuAD.
+            https://arxiv.org/abs/1810.04805
+
+        Args:
+            questions: Strings `(n,)`.
+            documents: Strings `(n,)`.
+            length: Tokens of a row, special tokens included.
+            stride: Pieces of the document that neighbouring rows share; at least 0, and below
+                `length - question_length - 3`.
+            question_length: Most pieces of a question; the rest is cut off.
+            fixed: As in `encode`.
+
+        Returns:
+            Features `(rows, length)`, at least a row a question, with `answer_mask` beside the
+            usual ones: 1 at the document's tokens and at `[CLS]`, which stands for no answer in
+            this row. And the places: `example`, the question of each row, int64 `(rows,)`;
+            `begins` and `ends`, int64 `(rows, length)`, the bytes of the document at which each
+            token's word begins and ends, -1 at tokens outside of the document.
+        """
+        require_room(length, length - 3 - question_length - stride, stride)
+        asked = self.ids(questions)
+        asked_lengths = tf.minimum(asked.row_lengths(), question_length)
+        words, begins, ends = words_with_offsets(documents)
+        pieces = self.pieces(words)
+        counts = pieces.values.row_lengths()
+        line = pieces.merge_dims(1, 2)  # (n, (pieces))
+        size = length - 3 - asked_lengths
+        rows = windows(line.row_lengths(), size, size - stride)
+        asked = slices(asked, rows.example, 0, tf.gather(asked_lengths, rows.example))
+        width = length if fixed else None
+        features = self._packed([asked, parts(line, rows)], width)
+        outside = asked.with_values(tf.fill(tf.shape(asked.values), tf.constant(-1, tf.int64)))
+
+        def placed(offsets: tf.RaggedTensor) -> tf.Tensor:
+            of_pieces = line.with_values(tf.repeat(offsets.values, counts))
+            combined, _ = _combined([outside, parts(of_pieces, rows)], -1, -1)
+            return combined.to_tensor(-1, shape=(None, width))
+
+        places = {"example": rows.example, "begins": placed(begins), "ends": placed(ends)}
+        inside = tf.cast(places["begins"] >= 0, tf.int32)
+        features["answer_mask"] = tf.concat([tf.ones_like(inside[:, :1]), inside[:, 1:]], 1)
+        return features, places
+
+    def _known(self, pieces: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Gives words without pieces the unknown piece."""
+        missing = tf.cast(pieces.row_lengths() == 0, tf.int64)
+        unknown = tf.fill([tf.reduce_sum(missing)], self.unknown_id)
+        return tf.concat([pieces, tf.RaggedTensor.from_row_lengths(unknown, missing)], 1)
+
+    def _packed(self, segments: list, width: int | None) -> dict[str, tf.Tensor]:
+        """Puts the special tokens between segments `(rows, (pieces))` and pads."""
+        token_ids, segment_ids = _combined(segments, self.start_id, self.end_id)
+        shape = (None, width)
+        return {
+            "token_ids": token_ids.to_tensor(self.pad_id, shape=shape),
+            "segment_ids": segment_ids.to_tensor(0, shape=shape),
+            "padding_mask": tf.ones_like(token_ids).to_tensor(0, shape=shape),
+        }
+
+
+def _combined(segments: list, start_id: int, end_id: int) -> tuple:
+    import tensorflow_text
+
+    return tensorflow_text.combine_segments(segments, start_id, end_id)
+
+
+def as_graph(tokenizer: Any) -> Any:
+    """Makes a function from strings `(n,)` to ids `(n, (pieces))`.
+
+    KerasHub's tokenizers use TensorFlow in a graph only; outside of one they run in plain Python.
+    """
+    specs = [tf.TensorSpec((None,), tf.string)]
+    return tf.function(tokenizer.tokenize, input_signature=specs, autograph=False)
+
+
+def _has_accents(piece: str) -> bool:
+    return any(unicodedata.category(part) == "Mn" for part in unicodedata.normalize("NFD", piece))

@@ -1,0 +1,1 @@
+"""The frame of a run: settings, command line, training, report, pictures."""

@@ -1,0 +1,99 @@
+"""Pictures of a report, drawn with Matplotlib."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Draws each metric over the epochs, training and validation in one panel."""
+    names = [name for name in history if f"val_{name}" in history] or list(history)
+    figure = Figure(figsize=(4.5 * len(names), 3.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        epochs = range(1, len(history[name]) + 1)
+        axes.plot(epochs, history[name], marker=".", label="training")
+        if f"val_{name}" in history:
+            axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
+        axes.set(xlabel="epoch", title=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion_matrix(
+    labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str], most: int = 20
+) -> Figure:
+    """Draws how often each class was taken for which.
+
+    Args:
+        labels: True class numbers `(n,)`.
+        predictions: Predicted class numbers `(n,)`.
+        classes: Name of each class.
+        most: Classes drawn at the most; of more, those with the most errors.
+    """
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (labels, predictions), 1)
+    errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
+    shown = np.sort(np.argsort(-errors, kind="stable")[:most])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    counts, shares = counts[np.ix_(shown, shown)], shares[np.ix_(shown, shown)]
+    size = 2.5 + 0.42 * len(shown)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [_no_formula(classes[index]) for index in shown]
+    axes.set_xticks(range(len(shown)), names, rotation=90)
+    axes.set_yticks(range(len(shown)), names)
+    title = f"the {most} classes with the most errors" if len(classes) > most else None
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        text = str(counts[row, column])
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def image_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
+    """Draws pictures in rows with a caption above each.
+
+    Args:
+        pictures: uint8 arrays `(height, width, 1 or 3)`.
+        captions: One text a picture.
+        columns: Pictures a row.
+    """
+    rows = max(1, -(-len(pictures) // columns))
+    figure = Figure(figsize=(1.7 * columns, 2.2 * rows), layout="constrained")
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(_no_formula(caption), fontsize=8)
+    return figure
+
+
+def heat_map(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], most: int = 64
+) -> Figure:
+    """Draws weights such as attention's: the darker, the larger.
+
+    Args:
+        values: Weights in [0, 1], `(rows, columns)`.
+        rows: Name of each row, such as the word that attends.
+        columns: Name of each column, such as the word attended to.
+        most: Rows, and columns, drawn at the most: the first.
+    """
+    values, rows, columns = values[:most, :most], rows[:most], columns[:most]
+    size = (1.5 + 0.3 * len(columns), 1.3 + 0.3 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=max(values.max(), 1e-6), aspect="auto")
+    axes.set_xticks(range(len(columns)), [_no_formula(name) for name in columns], rotation=90)
+    axes.set_yticks(range(len(rows)), [_no_formula(name) for name in rows])
+    return figure
+
+
+def _no_formula(text: str) -> str:
+    """Lets Matplotlib draw dollar signs, which else begin formulas."""
+    return text.replace("$", r"\$")

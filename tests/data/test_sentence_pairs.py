@@ -1,0 +1,272 @@
+"""Rows to pretrain on, made of texts in which every word says where it stands."""
+
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.sentence_pairs import (
+    _elsewhere,
+    _Taken,
+    piece_documents,
+    read_vocabulary,
+    sentence_pairs,
+    with_gap,
+)
+from data.sources import BadData
+from preprocessing.hidden_words import WordHider, encode_gaps
+from preprocessing.tokens import SPECIAL_TOKENS, WordPieces
+
+PER_DOCUMENT = 40
+"""Words of a document: the first is w0 to w39, with w40 begins the second."""
+
+DOCUMENTS = [
+    tuple(
+        " ".join(f"w{word}" for word in range(begin, min(begin + 6, 40 * (number + 1))))
+        for begin in range(40 * number, 40 * (number + 1), 6)
+    )
+    for number in range(4)
+]
+
+
+@pytest.fixture(scope="module")
+def pieces() -> WordPieces:
+    vocabulary = [*SPECIAL_TOKENS, ".", "?", *(f"w{word}" for word in range(160))]
+    return WordPieces(keras_hub.models.BertTokenizer(vocabulary))
+
+
+def segments(features, row) -> tuple[list[int], list[int]]:
+    """The numbers of the words in both segments of a row of pairs."""
+    ids, kinds = features["token_ids"][row], features["segment_ids"][row]
+    real = features["padding_mask"][row] == 1
+    first, second = ids[real & (kinds == 0)], ids[real & (kinds == 1)]
+    assert (first[0], first[-1], second[-1]) == (2, 3, 3)
+    assert not ids[~real].any() and not kinds[~real].any()
+    return (first[1:-1] - 7).tolist(), (second[:-1] - 7).tolist()
+
+
+def test_sentences_end_at_marks_and_lines(pieces):
+    first, second = piece_documents(pieces, [("w1 w2. w3? w4", "w5"), ("\x07",), ("w6",)])
+    assert first.ids.tolist() == [8, 9, 5, 10, 6, 11, 12]
+    assert first.ends.tolist() == [3, 5, 6, 7]
+    assert (second.ids.tolist(), second.ends.tolist()) == ([13], [1])
+
+
+def test_of_every_other_pair_the_second_goes_on_and_else_is_of_another_document(pieces):
+    documents = piece_documents(pieces, DOCUMENTS)
+    labels = []
+    for seed in range(60):
+        features, goes_on = sentence_pairs(documents, pieces, 19, seed)
+        labels += goes_on.tolist()
+        for row, label in enumerate(goes_on):
+            first, second = segments(features, row)
+            for segment in (first, second):
+                assert segment == list(range(segment[0], segment[0] + len(segment)))
+            same = first[0] // PER_DOCUMENT == second[0] // PER_DOCUMENT
+            assert same == (second[0] == first[-1] + 1) == bool(label)
+    assert len(labels) > 600
+    assert np.mean(labels) == pytest.approx(0.5, abs=0.06)
+
+
+def test_rows_are_full_but_for_a_tenth_and_the_ends_of_documents(pieces):
+    long = [tuple(f"w{word}" for word in range(160)) * 20 for _ in range(2)]
+    features, _ = sentence_pairs(piece_documents(pieces, long), pieces, 19, 0)
+    assert features["padding_mask"].all(1).mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_second_segments_begin_sentences_and_every_word_is_read(pieces):
+    documents = piece_documents(pieces, DOCUMENTS)
+    features, _ = sentence_pairs(documents, pieces, 19, 3)
+    seen = set()
+    for row in range(len(features["token_ids"])):
+        first, second = segments(features, row)
+        seen.update(first, second)
+        if len(first) + len(second) == 16:
+            assert second[0] % PER_DOCUMENT % 6 == 0
+    # A single word that remains at the end of a document makes no pair.
+    assert len(seen) >= 156
+
+
+@pytest.mark.parametrize("length", [19, 30])
+@pytest.mark.parametrize("count", [1, 4])
+def test_foreign_segments_begin_anywhere_that_is_allowed(pieces, count, length):
+    """As all these places written out."""
+    documents = piece_documents(pieces, DOCUMENTS[:count])
+
+    def elsewhere(documents, taken, random):
+        number = taken.number
+        if count > 1:
+            number = int(random.integers(count - 1))
+            number += number >= taken.number
+        ids, ends = documents[number]
+        starts = [0, *ends[:-1]] if taken.at_sentence else list(range(len(ids)))
+        if number == taken.number:
+            wanted = taken.wanted
+            starts = [s for s in starts if s >= taken.end or s + wanted <= taken.begin]
+        long = [start for start in starts if start + taken.wanted <= len(ids)] or starts[:1]
+        start = long[random.integers(len(long))] if long else None
+        return None if start is None else ids[start : start + taken.wanted]
+
+    for begin in range(0, 38):
+        for end in range(begin + 2, min(begin + length, 41)):
+            for at_sentence in (True, False):
+                taken = _Taken(0, begin, end, (end - begin) // 2, at_sentence)
+                found, wanted = (
+                    choose(documents, taken, np.random.default_rng(begin + end))
+                    for choose in (_elsewhere, elsewhere)
+                )
+                np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_seed_decides_on_the_pairs(pieces):
+    documents = piece_documents(pieces, DOCUMENTS)
+    one, same, other = (
+        sentence_pairs(documents, pieces, 19, seed)[0]["token_ids"] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert one.shape != other.shape or (one != other).any()
+
+
+def test_foreign_segments_of_a_single_document_are_from_elsewhere_in_it(pieces):
+    documents = piece_documents(pieces, DOCUMENTS[:1])
+    labels = []
+    for seed in range(40):
+        features, goes_on = sentence_pairs(documents, pieces, 13, seed)
+        labels += goes_on.tolist()
+        for row, label in enumerate(goes_on):
+            first, second = segments(features, row)
+            assert (second[0] == first[-1] + 1) == bool(label)
+            assert not set(first) & set(second)
+    assert 0.35 < np.mean(labels) < 0.65
+    # Here there is nowhere else.
+    _, goes_on = sentence_pairs(piece_documents(pieces, [("w1 w2 w3",)]), pieces, 13, 0)
+    assert goes_on.tolist() == [1]
+
+
+def many_rows(pieces, rows=400, length=40) -> dict[str, np.ndarray]:
+    """Rows of 30 words and special tokens, the last of which are unknown pieces."""
+    random = np.random.default_rng(0)
+    ids = np.zeros((rows, length), "int32")
+    ids[:, 1:31] = random.integers(7, 167, (rows, 30))
+    ids[:, 0], ids[:, 15], ids[:, 31], ids[:, 32:34] = 2, 3, 3, 1
+    kinds = np.zeros_like(ids)
+    return {"token_ids": ids, "segment_ids": kinds, "padding_mask": (ids > 0).astype("int32")}
+
+
+def test_words_are_hidden_in_the_published_shares_and_nothing_else(pieces):
+    features = many_rows(pieces)
+    hidden, true, weights = WordHider(pieces).hide(features, (1, 2))
+    ids, positions = features["token_ids"], hidden["mask_positions"].numpy()
+    assert positions.shape == true.shape == weights.shape == (400, 6)  # 15 % of 40
+    # 15 % of 29 words, rounded.
+    np.testing.assert_array_equal(weights, np.tile([1, 1, 1, 1, 0, 0], (400, 1)))
+    real = weights.numpy() == 1
+    assert not positions[~real].any() and not true.numpy()[~real].any()
+    rows = np.arange(400)[:, None]
+    assert all(len(set(row)) == 4 for row in positions[:, :4].tolist())
+    np.testing.assert_array_equal(true.numpy()[real], ids[rows, positions][real])
+    assert (true.numpy()[real] >= 5).all()
+    assert set(positions[real].tolist()) == {*range(1, 15), *range(16, 31)}
+    now = hidden["token_ids"].numpy()
+    unchosen = np.ones_like(ids, bool)
+    unchosen[rows, positions] = False
+    np.testing.assert_array_equal(now[unchosen], ids[unchosen])
+    np.testing.assert_array_equal(now[:, 0], ids[:, 0])
+    put = now[rows, positions][real]
+    masked, kept = put == pieces.mask_id, put == true.numpy()[real]
+    assert masked.mean() == pytest.approx(0.8, abs=0.03)
+    assert kept.mean() == pytest.approx(0.1, abs=0.03)
+    drawn = put[~masked & ~kept]
+    assert len(drawn) / len(put) == pytest.approx(0.1, abs=0.03)
+    assert (drawn >= 5).all() and len(set(drawn.tolist())) > 80
+
+
+def test_a_seed_decides_on_the_hidden_words_in_a_graph_too(pieces):
+    hider, features = WordHider(pieces), many_rows(pieces, 5)
+    in_graph = tf.function(hider.hide)
+    one, true, _ = hider.hide(features, tf.constant([3, 4]))
+    same, true_again, _ = in_graph(features, tf.constant([3, 4]))
+    other, _, _ = in_graph(features, tf.constant([3, 5]))
+    np.testing.assert_array_equal(one["token_ids"], same["token_ids"])
+    np.testing.assert_array_equal(true, true_again)
+    assert (one["mask_positions"].numpy() != other["mask_positions"].numpy()).any()
+
+
+def test_rows_of_few_words_hide_at_least_one_and_of_none_nothing(pieces):
+    ids = np.array([[2, 9, 3, 0, 0, 0, 0, 0], [2, 3, 0, 0, 0, 0, 0, 0], [2] + [9] * 6 + [3]])
+    features = {"token_ids": ids.astype("int32"), "padding_mask": (ids > 0).astype("int32")}
+    hidden, true, weights = WordHider(pieces).hide(features, (0, 0))
+    assert weights.numpy().tolist() == [[1], [0], [1]]
+    assert true.numpy().tolist() == [[9], [0], [9]]
+    assert hidden["mask_positions"].numpy()[:2].tolist() == [[1], [0]]
+    np.testing.assert_array_equal(hidden["token_ids"][1], ids[1])
+
+
+def test_the_batches_of_a_data_set_keep_their_shape(pieces):
+    rows = tf.data.Dataset.from_tensor_slices(many_rows(pieces, 8)).batch(4, drop_remainder=True)
+    hidden = rows.map(lambda features: WordHider(pieces).hide(features, (0, 1)))
+    features, true, weights = hidden.element_spec
+    assert features["mask_positions"].shape == true.shape == weights.shape == (4, 6)
+    assert features["token_ids"].shape == (4, 40)
+
+
+def test_gaps_of_texts_are_found_wherever_they_stand(pieces):
+    texts = ["[MASK] w1 [MASK]", "w2", "", "w3[MASK]w4 w5 w6 w7 [MASK]"]
+    features, is_gap = encode_gaps(pieces, tf.constant(texts), 7)
+    # 2 is [CLS], 3 is [SEP], 4 is [MASK], w1 is 8; of the last text the end is cut off.
+    assert features["token_ids"].numpy().tolist() == [
+        [2, 4, 8, 4, 3, 0, 0],
+        [2, 9, 3, 0, 0, 0, 0],
+        [2, 3, 0, 0, 0, 0, 0],
+        [2, 10, 4, 11, 12, 13, 3],
+    ]
+    np.testing.assert_array_equal(features["padding_mask"], features["token_ids"].numpy() > 0)
+    assert not features["segment_ids"].numpy().any()
+    assert features["mask_positions"].numpy().tolist() == [[1, 3], [0, 0], [0, 0], [2, 0]]
+    assert is_gap.numpy().tolist() == [[True, True], [False] * 2, [False] * 2, [True, False]]
+
+
+def test_texts_without_gaps_have_a_place_for_one(pieces):
+    features, is_gap = encode_gaps(pieces, tf.constant(["w1", ""]), 7)
+    assert features["mask_positions"].numpy().tolist() == [[0], [0]]
+    assert not is_gap.numpy().any()
+
+
+def test_a_gap_is_put_in_the_place_of_a_known_word_of_letters():
+    vocabulary = [*SPECIAL_TOKENS, "are", "un", "##seen", "1", "."]
+    known = WordPieces(keras_hub.models.BertTokenizer(vocabulary))
+    random = np.random.default_rng(0)
+    # unseen is two pieces, 1 and the mark are no letters, strange is not known.
+    line = "1 unseen  strange é are, unseen ."
+    assert with_gap(known, line, 99, random) == ("1 unseen  strange é [MASK], unseen .", "are")
+    assert with_gap(known, "unseen 1 strange", 99, random) is None
+    far = " ".join(["unseen"] * 30 + ["are"] + ["unseen"] * 30)
+    around = " ".join(["unseen"] * 20 + ["[MASK]"] + ["unseen"] * 20)
+    assert with_gap(known, far, 99, random) == (around, "are")
+    # Each of these words is two pieces: three fit on either side of a row of 16.
+    short, word = with_gap(known, far, 16, random)
+    assert short == "unseen unseen unseen [MASK] unseen unseen unseen" and word == "are"
+    features, is_gap = encode_gaps(known, tf.constant([short]), 16)
+    assert is_gap.numpy().all() and features["token_ids"].shape[1] <= 16
+
+
+def test_a_vocabulary_is_read_line_by_line(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("\r\n".join([*SPECIAL_TOKENS, "the", "##s", "é"]).encode() + b"\r\n")
+    assert read_vocabulary(path) == [*SPECIAL_TOKENS, "the", "##s", "é"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "found no such file"),
+        ("[PAD]\n[UNK]\n[CLS]\nthe\n", r"found no line \[SEP\]"),
+        ("\n".join([*SPECIAL_TOKENS, "the", "the"]), "found 2 lines 'the'"),
+    ],
+)
+def test_a_vocabulary_that_is_none_is_refused(content, message, tmp_path):
+    path = tmp_path / "vocab.txt"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BadData, match=message):
+        read_vocabulary(path)

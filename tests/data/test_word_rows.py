@@ -1,0 +1,75 @@
+import numpy as np
+import tensorflow as tf
+
+from data.word_rows import spelled_documents, word_rows
+from preprocessing.spelled_words import encode_lines, word_numbers
+from preprocessing.tokens import Characters
+
+TEXTS = {"train": [("to be or", "be"), ("to be",)], "test": [("be new !",)]}
+
+
+def test_words_are_numbered_by_how_common_they_are_in_training():
+    words, documents = spelled_documents(TEXTS, 100)
+    assert words.names == (b"be", b"to", b"or", b"new", b"!")
+    # be and to and or are known; new and ! were not in training.
+    assert words.vocabulary == ["<unk>", "<S>", "</S>", "be", "to", "or"]
+    assert [document.tolist() for document in documents["train"]] == [
+        [1, 4, 3, 5, 2, 1, 3, 2],
+        [1, 4, 3, 2],
+    ]
+    assert documents["test"][0].tolist() == [1, 3, 6, 7, 2]
+    assert spelled_documents(TEXTS, 5)[0].vocabulary == ["<unk>", "<S>", "</S>", "be", "to"]
+
+
+def test_words_are_spelled_as_characters_spells_sentences():
+    words, documents = spelled_documents(TEXTS, 100)
+    row = np.append(documents["test"][0], 0)[None]
+    wanted = Characters().encode_words(tf.ragged.constant([["be", "new", "!"]]))
+    np.testing.assert_array_equal(words.spell(row)[:, :-1], wanted)
+    assert not words.spell(row).numpy()[:, -1].any()
+
+
+def test_rows_of_words_follow_each_other_with_their_neighbours():
+    _, documents = spelled_documents(TEXTS, 100)
+    rows = word_rows(documents["train"], 3)
+    assert rows.tolist() == [
+        [0, 1, 4, 3, 5],
+        [3, 5, 2, 1, 3],
+        [1, 3, 2, 0, 0],
+        [0, 1, 4, 3, 2],
+        [3, 2, 0, 0, 0],
+    ]
+
+
+def test_words_and_the_ends_of_lines_are_told_once_in_each_direction():
+    words, documents = spelled_documents(TEXTS, 5)
+    for length in (2, 3, 20):
+        rows = word_rows(documents["train"], length)
+        targets = words.targets(rows)
+        forward, backward = ([np.asarray(part) for part in targets[name]] for name in targets)
+        assert list(targets) == ["forward", "backward"]
+        # to be or </S> be </S>, to be </S>; 0 is a word that is not in the vocabulary.
+        assert forward[0][forward[1] > 0].tolist() == [4, 3, 0, 2, 3, 2, 4, 3, 2]
+        # <S> to be or <S> be, <S> to be
+        assert backward[0][backward[1] > 0].tolist() == [1, 4, 3, 0, 1, 3, 1, 4, 3]
+
+
+def test_lines_are_spelled_and_numbered_as_those_of_documents_are():
+    words, documents = spelled_documents(TEXTS, 100)
+    texts = tf.constant(["to be or", "be new !", ""])
+    characters, places = encode_lines(word_numbers(words), texts, 5)
+    assert places["words"].numpy().tolist() == [
+        [b"to", b"be", b"or"],
+        [b"be", b"new", b"!"],
+        [b"", b"", b""],
+    ]
+    # new and ! were not in training: 0.
+    assert places["line"].numpy().tolist() == [[1, 4, 3, 5, 2], [1, 3, 0, 0, 2], [1, 2, -1, -1, -1]]
+    assert places["line"][0].numpy().tolist() == documents["train"][0][:5].tolist()
+    np.testing.assert_array_equal(characters[:2], words.spell([[1, 4, 3, 5, 2], [1, 3, 6, 7, 2]]))
+    assert not characters[2, 2:].numpy().any()
+    characters, short = encode_lines(word_numbers(words), texts, 3)
+    # What is cut ends with the next word, not with an end that there is not.
+    assert short["words"].numpy().tolist() == [[b"to"], [b"be"], [b""]]
+    assert short["line"].numpy().tolist() == [[1, 4, 3], [1, 3, 0], [1, 2, -1]]
+    np.testing.assert_array_equal(characters[:2], words.spell([[1, 4, 3], [1, 3, 6]]))

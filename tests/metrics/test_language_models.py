@@ -1,0 +1,88 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from metrics.language_models import (
+    asked,
+    begun_at,
+    cross_entropy,
+    fill_gaps,
+    least_expected,
+    measure_words,
+)
+
+
+def test_loss_is_the_mean_over_what_is_told():
+    logits = np.log([[[0.5, 0.5], [0.25, 0.75]], [[0.9, 0.1], [0.2, 0.8]]]).astype("float32")
+    true, weights = np.array([[0, 1], [1, 0]]), np.array([[1.0, 1.0], [0.0, 0.0]], "float32")
+    loss = float(cross_entropy()(true, logits, weights))
+    assert loss == pytest.approx(-np.log([0.5, 0.75]).mean(), rel=1e-6)
+    assert float(cross_entropy()(true, logits, 0 * weights)) == 0.0
+
+
+def test_a_network_begins_at_the_shares_of_words():
+    shares = np.array([0.5, 0.3, 0.2])
+    for room in (3, 5):
+        words = keras.Sequential([keras.Input((4,)), keras.layers.Dense(room, name="words")])
+        told = np.exp(begun_at(words, "words", "bias", shares)(np.zeros((1, 4))))[0]
+        np.testing.assert_allclose(told, [0.5, 0.3, 0.2, 0.2, 0.2][:room], rtol=1e-6)
+
+
+def test_guesses_are_those_whose_weights_are_not_0():
+    def model(features, training):
+        assert not training
+        return {"words": tf.math.log(features)}
+
+    first = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], "float32")
+    second = np.array([[0.2, 0.6, 0.2]], "float32")
+    batches = [
+        (first, {"words": np.array([0, 1])}, {"words": np.array([1.0, 0.0])}),
+        (second, {"words": np.array([2])}, {"words": np.array([1.0])}),
+    ]
+    guesses = asked(model, batches)["words"]  # type: ignore[arg-type]
+    np.testing.assert_allclose(guesses.losses, -np.log([0.5, 0.2]), rtol=1e-6)
+    assert guesses.hits.tolist() == [True, False]
+
+
+def test_gaps_are_filled_with_the_likeliest_pieces():
+    shares = np.array([0.05, 0.4, 0.2, 0.15, 0.12, 0.08], "float32")
+    logits = {"masked_words": np.log(shares)[None, None].repeat(2, axis=1)}
+    names = tf.constant(list("abcdef"))
+    found = fill_gaps(names, logits, tf.constant([[True, False]]))
+    assert found["words"][0].numpy().tolist() == [
+        list(b"bcdef"[i : i + 1] for i in range(5)),
+        [b""] * 5,
+    ]
+    np.testing.assert_allclose(found["scores"][0], [np.sort(shares)[:0:-1], np.zeros(5)], rtol=1e-6)
+
+
+def test_fewer_pieces_than_are_named_are_all_named():
+    logits = {"masked_words": np.zeros((1, 1, 2), "float32")}
+    found = fill_gaps(tf.constant(["a", "b"]), logits, tf.constant([[True]]))
+    assert found["scores"].numpy().tolist() == [[[0.5, 0.5]]]
+
+
+def test_perplexity_of_texts_by_hand():
+    random = np.random.default_rng(0)
+    shares = random.dirichlet(np.ones(6), size=(2, 2, 4)).astype("float32")
+    logits = {"forward": np.log(shares[0]), "backward": np.log(shares[1])}
+    places = {
+        "words": tf.constant([["a", "b"], ["", ""]]),
+        "line": tf.constant([[1, 3, 4, 2], [1, 2, -1, -1]]),
+    }
+    found = measure_words(logits, places)
+    forward, backward = shares[:, 0]
+    ahead = [forward[0, 3], forward[1, 4], forward[2, 2]]  # a after <S>, b after a, </S> after b
+    back = [backward[1, 1], backward[2, 3], backward[3, 4]]  # <S> before a, a before b, ...
+    expected = np.exp(-np.log([*ahead, *back]).mean())
+    empty = np.exp(-np.log([shares[0, 1, 0, 2], shares[1, 1, 1, 1]]).mean())
+    np.testing.assert_allclose(found["perplexity"], [expected, empty], rtol=1e-5)
+    of_words = [np.log(ahead[0] * back[1]) / 2, np.log(ahead[1] * back[2]) / 2]
+    np.testing.assert_allclose(found["log_probabilities"], [of_words, [0, 0]], rtol=1e-5)
+
+
+def test_the_three_least_expected_words_are_named_without_padding():
+    words, shares = [b"a", b"b", b"c", b"d", b""], [0.5, 0.001, 0.02, 0.1, 1e-9]
+    assert least_expected(words, np.log(shares)) == "b 1.0e-03, c 2.0e-02, d 1.0e-01"
+    assert least_expected([b"a", b""], [np.log(0.5), 0.0]) == "a 5.0e-01"

@@ -1,0 +1,53 @@
+import keras_hub
+import pytest
+import tensorflow as tf
+
+from preprocessing.gpt_tokens import BytePairs, encode_gpt
+from serving import graph
+
+
+def test_gpt_takes_texts_and_pairs_in_one_or_both_orders(tiny):
+    features = encode_gpt(tiny, tf.constant([["a b"], ["c"]]), 6)
+    assert features["token_ids"].numpy().tolist() == [[[2, 5, 6, 4, 0, 0]], [[2, 7, 4, 0, 0, 0]]]
+    assert features["padding_mask"].numpy().tolist() == [[[1, 1, 1, 1, 0, 0]], [[1, 1, 1, 0, 0, 0]]]
+    assert features["extract"].numpy().tolist() == [[3], [2]]
+    pair = encode_gpt(tiny, tf.constant([["a b", "c"]]), 10, symmetric=True, fixed=False)
+    assert pair["token_ids"].numpy().tolist() == [[[2, 5, 6, 3, 7, 4], [2, 7, 3, 5, 6, 4]]]
+    assert pair["extract"].numpy().tolist() == [[5, 5]]
+    with pytest.raises(ValueError, match="must be pairs"):
+        encode_gpt(tiny, tf.constant([["a"]]), 10, symmetric=True)
+
+
+def test_byte_pairs_are_kerashubs():
+    texts = tf.constant(["", "a qu quq", "<|endoftext|> qua<|endoftext|>", "uqa  a", "a a qu"])
+    tokens = BytePairs(gpt2_tokenizer())
+    reference = tf.function(gpt2_tokenizer().tokenize)
+    for some in (texts, texts[:1], texts[2:], texts):
+        assert tokens.ids(some).to_list() == reference(some).to_list()
+
+
+def gpt2_tokenizer():
+    known = {"<|endoftext|>": 0, "a": 1, "Ġ": 2, "q": 3, "u": 4, "Ġq": 5, "Ġqu": 6}
+    return keras_hub.models.GPT2Tokenizer(vocabulary=known, merges=["Ġ q", "Ġq u"])
+
+
+def test_gpt2_gets_two_tokens_more_and_is_saved_in_graphs(tmp_path):
+    tokens = BytePairs(gpt2_tokenizer())
+    assert tokens.vocabulary_size == 9
+    module = tf.Module()
+    module.tokenizer = tokens.tokenizer
+    module.encode = tf.function(
+        lambda texts: encode_gpt(tokens, texts, 8),
+        input_signature=[tf.TensorSpec((None, 2), tf.string)],
+        autograph=False,
+    )
+    tf.saved_model.save(module, str(tmp_path))
+    operations = graph.operations(graph.read(tmp_path))
+    assert not graph.unservable(operations)
+    # No word is kept.
+    assert "LookupTableFindV2" in operations
+    assert not any("MutableHashTable" in name or "Insert" in name for name in operations)
+    for encode in (module.encode, graph.load(tmp_path).encode):
+        features = encode(tf.constant([["a qu", "a"]]))
+        assert features["token_ids"].numpy().tolist() == [[[0, 1, 6, 7, 1, 8, 0, 0]]]
+        assert features["extract"].numpy().tolist() == [[5]]

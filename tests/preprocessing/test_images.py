@@ -1,0 +1,124 @@
+"""Decoding against Pillow, for every format, mode and number of channels."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from preprocessing.images import as_floats, decode, decode_batch
+
+HEIGHT, WIDTH = 30, 40
+
+
+def smooth_image() -> Image.Image:
+    levels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    return Image.fromarray(levels).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+
+
+def with_alpha(image: Image.Image) -> Image.Image:
+    ramp = np.linspace(0, 255, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint8)
+    result = image.copy()
+    result.putalpha(Image.fromarray(ramp))
+    return result
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+COLOUR = smooth_image()
+GREY = COLOUR.convert("L")
+CASES = {
+    "jpeg": encoded(COLOUR, "JPEG", quality=95),
+    "jpeg-progressive": encoded(COLOUR, "JPEG", progressive=True),
+    "jpeg-grey": encoded(GREY, "JPEG"),
+    "jpeg-cmyk": encoded(COLOUR.convert("CMYK"), "JPEG", quality=95),
+    "png": encoded(COLOUR, "PNG"),
+    "png-grey": encoded(GREY, "PNG"),
+    "png-grey-alpha": encoded(with_alpha(GREY), "PNG"),
+    "png-alpha": encoded(with_alpha(COLOUR), "PNG"),
+    "png-palette": encoded(COLOUR.quantize(16), "PNG"),
+    "png-palette-transparency": encoded(COLOUR.quantize(16), "PNG", transparency=3),
+    "png-1-bit": encoded(COLOUR.convert("1"), "PNG"),
+    "bmp": encoded(COLOUR, "BMP"),
+    "bmp-grey": encoded(GREY, "BMP"),
+    "bmp-palette": encoded(COLOUR.quantize(16), "BMP"),
+    "gif": encoded(COLOUR.quantize(64), "GIF"),
+    "gif-two-frames": encoded(
+        COLOUR.quantize(64), "GIF", save_all=True, append_images=[GREY.quantize(9)]
+    ),
+    "webp": encoded(COLOUR, "WEBP", lossless=True),
+}
+
+
+def pillow_levels(image_bytes: bytes, mode: str) -> np.ndarray:
+    """What a viewer shows on a white page."""
+    image = Image.open(io.BytesIO(image_bytes)).convert("RGBA")
+    page = Image.new("RGBA", image.size, "white")
+    return np.asarray(Image.alpha_composite(page, image).convert(mode), np.int32)
+
+
+@pytest.mark.parametrize("image_bytes", CASES.values(), ids=CASES)
+def test_colour_equals_pillow(image_bytes):
+    decoded = decode(tf.constant(image_bytes), (HEIGHT, WIDTH, 3)).numpy()
+    assert decoded.shape == (HEIGHT, WIDTH, 3) and decoded.dtype == np.uint8
+    assert np.abs(decoded - pillow_levels(image_bytes, "RGB")).max() <= 2
+
+
+@pytest.mark.parametrize("image_bytes", CASES.values(), ids=CASES)
+def test_grey_equals_pillow(image_bytes):
+    decoded = decode(tf.constant(image_bytes), (HEIGHT, WIDTH, 1)).numpy()
+    assert decoded.shape == (HEIGHT, WIDTH, 1)
+    assert np.abs(decoded[..., 0] - pillow_levels(image_bytes, "L")).max() <= 2
+
+
+def test_16_bit_png_keeps_its_upper_8_bits():
+    levels = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * 54).astype(np.uint16)
+    png = encoded(Image.fromarray(levels), "PNG")
+    decoded = decode(tf.constant(png), (HEIGHT, WIDTH, 1)).numpy()
+    np.testing.assert_array_equal(decoded[..., 0], levels >> 8)
+
+
+def test_alpha_of_bmp_is_dropped():
+    transparent = Image.fromarray(
+        np.dstack([np.asarray(COLOUR), np.zeros((HEIGHT, WIDTH), np.uint8)])
+    )
+    decoded = decode(tf.constant(encoded(transparent, "BMP")), (HEIGHT, WIDTH, 3))
+    np.testing.assert_array_equal(decoded, np.asarray(COLOUR))
+
+
+@pytest.mark.parametrize("size", [(15, 20), (7, 33), (60, 80)], ids=["half", "uneven", "double"])
+def test_resizing_equals_pillow_bilinear(size):
+    decoded = decode(tf.constant(CASES["png"]), (*size, 3)).numpy()
+    resized = COLOUR.resize(size[::-1], Image.Resampling.BILINEAR)
+    assert np.abs(decoded - np.asarray(resized, np.int32)).max() <= 1
+
+
+def test_batch_is_scaled_to_1_and_keeps_its_order():
+    encoded = tf.constant([CASES[name] for name in ("png", "jpeg-grey", "bmp")])
+    floats = decode_batch(encoded, (12, 16, 3))
+    assert floats.dtype == tf.float32
+    each = [decode(image_bytes, (12, 16, 3)) for image_bytes in encoded]
+    np.testing.assert_array_equal(floats, as_floats(tf.stack(each)))
+    assert float(tf.reduce_max(floats)) <= 1.0
+
+
+def test_batch_names_all_undecodable_images_and_the_process_lives():
+    decode = tf.function(
+        lambda batch: decode_batch(batch, (12, 16, 1)),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+    good = CASES["png"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Undecodable indices.*\[1 3\]"):
+        decode(tf.constant([good, b"text", good, good[:99]]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[0\]"):
+        decode(tf.constant([b""]))
+    damaged_inside = good[:60] + bytes([good[60] ^ 255]) + good[61:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[1\]"):
+        decode(tf.constant([good, damaged_inside]))
+    assert decode(tf.constant([good])).shape == (1, 12, 16, 1)
+    assert decode(tf.constant([], tf.string)).shape == (0, 12, 16, 1)
