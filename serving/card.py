@@ -13,25 +13,25 @@ import tensorflow as tf
 
 from serving import graph
 
-Words = Mapping[str, str]
+Meanings = Mapping[str, str]
 
 
 def write_card(
-    version: Path, card: Mapping[str, object], words: Mapping[str, Words], tolerance: float
+    version: Path, card: Mapping[str, object], meanings: Mapping[str, Meanings], tolerance: float
 ) -> None:
     """Writes `assets.extra/model_card.json`.
 
     Args:
         version: Folder that holds the SavedModel already.
         card: What the maker says: task, data, scores, config.
-        words: By signature, what each input and output means.
+        meanings: By signature, what each input and output means.
         tolerance: Largest difference from the recorded answers, for `serving.verify`.
     """
     meta_graph = graph.read(version)
     content = {
         **plain(card),
         "signatures": {
-            name: _described(meta_graph.signature_def[name], words[name]) for name in words
+            name: _described(meta_graph.signature_def[name], meanings[name]) for name in meanings
         },
         "tolerance": tolerance,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -68,12 +68,12 @@ def plain(value: Any, names_files: bool = False) -> Any:
     return value
 
 
-def _described(signature_def, words: Words) -> dict[str, list[dict[str, object]]]:
-    unexplained = {*signature_def.inputs, *signature_def.outputs} - words.keys()
+def _described(signature_def, meanings: Meanings) -> dict[str, list[dict[str, object]]]:
+    unexplained = {*signature_def.inputs, *signature_def.outputs} - meanings.keys()
     if unexplained:
         raise ValueError(
-            "`words` must explain every input and output of a signature. "
-            f"Received: words for {sorted(words)}, none for {sorted(unexplained)}"
+            "`meanings` must explain every input and output of a signature. "
+            f"Received: meanings for {sorted(meanings)}, none for {sorted(unexplained)}"
         )
     return {
         side: [
@@ -83,7 +83,7 @@ def _described(signature_def, words: Words) -> dict[str, list[dict[str, object]]
                 "shape": [
                     dim.size if dim.size >= 0 else None for dim in infos[name].tensor_shape.dim
                 ],
-                "meaning": words[name],
+                "meaning": meanings[name],
             }
             for name in sorted(infos)
         ]

@@ -2,15 +2,15 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from serving import graph, parity, versions
 from serving.card import write_card
+from serving.signature import Prepared, Signature
 from serving.warmup import Record, Tensors, batches, write_records
 
 # Largest difference between the live model's answer and the exported one's, by compute dtype: they
@@ -19,62 +19,6 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-5, "float16": 1e-2, "bfloat16": 5e-
 
 # Examples of each signature but serving_default: they may be large, such as decoded pixels.
 NUM_FEATURES = 4
-
-
-class Prepared(NamedTuple):
-    """What `preprocess` returns where `postprocess` needs more than what the model answers.
-
-    Args:
-        features: What the model takes.
-        places: Handed to `postprocess` as its second argument: a nest of tensors, such as the
-            offsets in the text at which the tokens stand.
-    """
-
-    features: Any
-    places: Any
-
-
-@dataclass(frozen=True)
-class Signature:
-    """One way to ask a model: host preprocessing, then the model, then host postprocessing.
-
-    Args:
-        inputs: A named `tf.TensorSpec` for each input, first dimension None (the batch).
-        preprocess: From the inputs, as keyword arguments, to what the model takes: a tensor,
-            or a tuple, list or dict of tensors; or `Prepared`. TensorFlow operations only.
-        postprocess: From what the model returns, floating tensors as float32, and from the places
-            of `Prepared`, to a dict of tensors, named as the client shall see them.
-        words: What each input and output means, for people: kind of data, unit, order.
-        resources: Lookup tables, tokenizers and other trackable objects that the two functions use.
-        examples: Real inputs, arrays by name, for a signature other than `serving_default`; None
-            takes what the preprocessing of that makes of its examples, where that fits.
-    """
-
-    inputs: tuple[tf.TensorSpec, ...]
-    preprocess: Callable[..., Any]
-    postprocess: Callable[..., dict[str, tf.Tensor]]
-    words: Mapping[str, str]
-    resources: tuple[Any, ...] = ()
-    examples: Tensors | None = None
-
-    def __post_init__(self):
-        for spec in self.inputs:
-            if not spec.name or spec.shape.rank in (None, 0) or spec.shape[0] is not None:
-                raise ValueError(
-                    "`inputs` must be named and have None as their first dimension, the batch. "
-                    f"Received: {spec}"
-                )
-
-    def answer(self, model: Callable, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Runs the three parts; floating outputs are float32 whatever the model computes in."""
-        prepared = self.preprocess(**tensors)
-        if isinstance(prepared, Prepared):
-            outputs = self.postprocess(model(prepared.features), prepared.places)
-        else:
-            outputs = self.postprocess(model(prepared))
-        if not isinstance(outputs, dict) or not outputs:
-            raise TypeError(f"`postprocess` must return a dict of tensors. Received: {outputs!r}")
-        return {name: _as_float32(tf.convert_to_tensor(outputs[name])) for name in outputs}
 
 
 def export(
@@ -112,8 +56,8 @@ def export(
         _require_portable(written, base)
         _require_parity(written, records, tolerance)
         write_records(written, records)
-        words = {name: signature.words for name, signature in signatures.items()}
-        write_card(written, card, words, tolerance)
+        meanings = {name: signature.meanings for name, signature in signatures.items()}
+        write_card(written, card, meanings, tolerance)
         return versions.publish(written, base)
 
 
@@ -122,7 +66,7 @@ def _require_examples(signatures: Mapping[str, Signature], warmup: Tensors) -> N
         raise ValueError(
             f"`signatures` must have `serving_default`. Received: {sorted(signatures)}"
         )
-    names = {spec.name for spec in signatures["serving_default"].inputs}
+    names = set(signatures["serving_default"].inputs)
     lengths = {len(values) for values in warmup.values()}
     if warmup.keys() != names or len(lengths) != 1 or 0 in lengths:
         raise ValueError(
@@ -136,7 +80,6 @@ def _ask_live(
     model: keras.Model, signatures: Mapping[str, Signature], warmup: Tensors
 ) -> list[Record]:
     """Answers the warmup examples, in batches of several sizes, without a graph."""
-    core = _core(model)
     requests = [("serving_default", batch) for batch in batches(warmup)]
     default = signatures["serving_default"]
     few = {name: tf.constant(values[:NUM_FEATURES]) for name, values in warmup.items()}
@@ -150,14 +93,14 @@ def _ask_live(
     records = []
     for name, batch in requests:
         tensors = {key: tf.constant(values) for key, values in batch.items()}
-        answer = signatures[name].answer(core, tensors)
+        answer = signatures[name].answer(signatures[name].compute(model), tensors)
         records.append(Record(name, batch, {key: answer[key].numpy() for key in answer}))
     return records
 
 
 def _fitting(signature: Signature, features: Any) -> Tensors | None:
     """Returns what the model takes as inputs of a signature, if types and shapes fit."""
-    specs = {str(spec.name): spec for spec in signature.inputs}
+    specs = signature.inputs
     tensors = features if isinstance(features, dict) else None
     if tensors is None:
         flat = tf.nest.flatten(features)
@@ -168,37 +111,26 @@ def _fitting(signature: Signature, features: Any) -> Tensors | None:
     return {name: tensors[name].numpy() for name in specs} if fits else None
 
 
-def _core(model: keras.Model) -> Callable:
-    """The dense part: the model at inference, its floating outputs as float32."""
-
-    def answer(features):
-        # In the scope nothing that a layer assigns or adds as a loss enters the graph.
-        with keras.StatelessScope():
-            return tf.nest.map_structure(_as_float32, model(features, training=False))
-
-    return answer
-
-
-def _as_float32(tensor: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
-
-
 def _write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signature]) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
-    # A function of its own in each signature, so that it can be compiled apart from the host parts.
-    core = tf.function(_core(model), autograph=False)
+    # Functions of their own, so that they can be compiled apart from the host parts.
+    cores: dict[Any, Callable] = {}
     for name, signature in signatures.items():
         for resource in signature.resources:
             archive.track(resource)
-        archive.add_endpoint(name, _endpoint(signature, core), list(signature.inputs))
-    # By this name converters for TPUs find the part that is to run there.
-    options = tf.saved_model.SaveOptions(function_aliases={"core": core})
+        if signature.core not in cores:
+            cores[signature.core] = tf.function(signature.compute(model), autograph=False)
+        specs = [tf.TensorSpec(s.shape, s.dtype, n) for n, s in signature.inputs.items()]
+        archive.add_endpoint(name, _endpoint(signature, cores[signature.core]), specs)
+    # By these names converters for TPUs find the parts that are to run there.
+    aliases = {f"core_{i}" if i else "core": core for i, core in enumerate(cores.values())}
+    options = tf.saved_model.SaveOptions(function_aliases=aliases)
     archive.write_out(str(folder), options=options, verbose=False)
 
 
 def _endpoint(signature: Signature, core: Callable) -> Callable:
-    names = [spec.name for spec in signature.inputs]
+    names = list(signature.inputs)
 
     def answer(*tensors):
         return signature.answer(core, dict(zip(names, tensors, strict=True)))

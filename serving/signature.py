@@ -1,0 +1,178 @@
+"""What an export answers: host preprocessing, a dense core, host postprocessing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from serving.warmup import Tensors
+
+
+class Prepared(NamedTuple):
+    """What `preprocess` returns where `postprocess` needs more than the core's outputs.
+
+    Args:
+        features: What the core takes.
+        context: Handed to `postprocess` as its second argument: a nest of tensors, such as the
+            offsets of the tokens in the text.
+    """
+
+    features: Any
+    context: Any
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One way to query a model: host preprocessing, then the core, then host postprocessing.
+
+    Args:
+        inputs: A `tf.TensorSpec` by name of each input, first dimension None (the batch).
+        preprocess: From the inputs, as keyword arguments, to what the core takes: a tensor, or a
+            tuple, list or dict of tensors; or `Prepared`. TensorFlow operations only.
+        postprocess: From what the core returns, floating tensors as float32, and from the context
+            of `Prepared`, to a dict of tensors, named as the client shall see them.
+        meanings: Meaning of each input and output for people: kind of data, unit, order.
+        resources: Lookup tables, tokenizers, further networks and other trackable objects that the
+            functions use.
+        examples: Real inputs, arrays by name, for a signature other than `serving_default`. None
+            takes what the preprocessing of that makes of its examples, where that fits.
+        core: From the model, a function of features at inference, and the features to what
+            `postprocess` reads. None calls the model once. Generation loops, searches and several
+            networks belong here.
+        ties: By name of an output, the output with the scores that rank its rows, or with the
+            log-probability of a generated text: see `serving.parity`.
+    """
+
+    inputs: Mapping[str, tf.TensorSpec]
+    preprocess: Callable[..., Any]
+    postprocess: Callable[..., dict[str, tf.Tensor]]
+    meanings: Mapping[str, str]
+    resources: tuple[Any, ...] = ()
+    examples: Tensors | None = None
+    core: Callable[[Callable, Any], Any] | None = None
+    ties: Mapping[str, str] | None = None
+
+    def __post_init__(self):
+        for name, spec in self.inputs.items():
+            if spec.shape.rank in (None, 0) or spec.shape[0] is not None:
+                raise ValueError(
+                    "`inputs` must have None as their first dimension, the batch. "
+                    f"Received: {name}: {spec}"
+                )
+
+    def compute(self, model: Callable) -> Callable[[Any], Any]:
+        """Returns the dense part: the core at inference, its floating outputs as float32."""
+
+        def answer(features):
+            # In the scope nothing that a layer assigns or adds as a loss enters the graph.
+            with keras.StatelessScope():
+                outputs = (
+                    model(features, training=False)
+                    if self.core is None
+                    else self.core(lambda inputs: model(inputs, training=False), features)
+                )
+            return tf.nest.map_structure(_as_float32, outputs)
+
+        return answer
+
+    def answer(self, compute: Callable, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Runs the three parts.
+
+        Args:
+            compute: What `compute` returned, or a graph of it.
+            tensors: The inputs by name.
+        """
+        prepared = self.preprocess(**tensors)
+        if isinstance(prepared, Prepared):
+            outputs = self.postprocess(compute(prepared.features), prepared.context)
+        else:
+            outputs = self.postprocess(compute(prepared))
+        if not isinstance(outputs, dict) or not outputs:
+            raise TypeError(f"`postprocess` must return a dict of tensors. Received: {outputs!r}")
+        return {name: _as_float32(tf.convert_to_tensor(outputs[name])) for name in outputs}
+
+
+def tensors(
+    inputs: Mapping[str, tf.TensorSpec],
+    meanings: Mapping[str, str],
+    *,
+    examples: Tensors | None = None,
+    postprocess: Callable[[Any], dict[str, tf.Tensor]] | None = None,
+) -> Signature:
+    """Returns the signature of a model for clients that preprocess, and for XLA.
+
+    Args:
+        inputs: What the model takes; a single input is handed over as a tensor, several as a dict.
+        meanings: Meaning of each input and output.
+        examples: Real inputs, as in `Signature`.
+        postprocess: From what the model returns to the outputs by name. None: a dict as it is, a
+            tensor as `logits`.
+    """
+    return Signature(
+        inputs=inputs,
+        preprocess=lambda **features: (
+            features if len(features) > 1 else next(iter(features.values()))
+        ),
+        postprocess=postprocess or _named,
+        meanings=meanings,
+        examples=examples,
+    )
+
+
+def _named(outputs: Any) -> dict[str, tf.Tensor]:
+    return dict(outputs) if isinstance(outputs, Mapping) else {"logits": outputs}
+
+
+def ask(
+    signature: Signature,
+    model: keras.Model,
+    columns: Mapping[str, Sequence[Any] | np.ndarray],
+    batch_size: int = 32,
+) -> dict[str, np.ndarray]:
+    """Queries a trained model as its export will answer.
+
+    Args:
+        signature: How it is queried.
+        model: The network.
+        columns: Examples by name of the input, equally many of each.
+        batch_size: Examples of a query.
+
+    Returns:
+        The outputs by name. Where batches are padded to several sizes, the smaller ones are padded
+        further with 0, False or "".
+    """
+    compute = signature.compute(model)
+
+    @tf.function(input_signature=[dict(signature.inputs)], autograph=False)
+    def answer(batch):
+        return signature.answer(compute, batch)
+
+    count = len(next(iter(columns.values())))
+    parts = []
+    for begin in range(0, count, batch_size):
+        batch = {
+            name: tf.constant(column[begin : begin + batch_size], signature.inputs[name].dtype)
+            for name, column in columns.items()
+        }
+        parts.append({name: value.numpy() for name, value in answer(batch).items()})
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined(batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins batches along the first axis, padded along the others to the largest."""
+    shape = np.max([batch.shape for batch in batches], axis=0)
+    rows = sum(len(batch) for batch in batches)
+    joined = np.full((rows, *shape[1:]), b"" if batches[0].dtype == object else 0, batches[0].dtype)
+    begin = 0
+    for batch in batches:
+        end = begin + len(batch)
+        joined[(slice(begin, end), *(slice(size) for size in batch.shape[1:]))] = batch
+        begin = end
+    return joined
+
+
+def _as_float32(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
