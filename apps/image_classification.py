@@ -1,4 +1,4 @@
-"""Tell which class an image belongs to.
+"""Classify images.
 
 Reaches 0.99 test accuracy on handwritten digits in half a minute on 2 CPU cores.
 
@@ -7,289 +7,174 @@ Example:
     python -m apps.image_classification --data path/to/folder --model resnet18 --epochs 30
 """
 
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
-import numpy as np
 import tensorflow as tf
 
 from data import images
-from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from metrics.classification import Evaluation, best_classes, evaluate
-from models.alexnet import alexnet
-from models.cifar_resnet import cifar_resnet
+from data.feed import Feed
+from metrics import classification
+from models.image_classifiers import MODELS, taking
 from models.imagenet import PRESETS, pretrained
-from models.inception_resnet_v2 import inception_resnet_v2
-from models.inception_v1 import WithAuxiliaryHeads, googlenet
-from models.inception_v2 import inception_v2
-from models.inception_v3 import inception_v3
-from models.inception_v4 import inception_v4
-from models.lenet import lenet5
-from models.mlp import mlp
-from models.mobilenet import mobilenet
-from models.resnet import resnet
-from models.vgg import vgg
-from models.vit import vit
-from models.zfnet import zfnet
 from preprocessing.augmentation import augmentation
 from preprocessing.images import as_floats, decode, decode_batch
-from runs.command import run
-from runs.pictures import confusion_matrix, image_grid
-from runs.report import Run, write_run
-from runs.run import train
+from runs import pictures
+from runs.command import command
+from runs.report import Picture, Section, Table
+from runs.run import Example, counted, finish, start, train
 from runs.settings import Settings
-from serving.export import Signature, export
-from training.checkpoint import save_model
-from training.setup import is_chief, prepare
-
-MODELS: dict[str, Callable[..., keras.Model]] = {
-    "mlp": mlp,
-    "lenet5": lenet5,
-    "alexnet": alexnet,
-    "zfnet": zfnet,
-    **{f"vgg{depth}": partial(vgg, depth=depth) for depth in (11, 13, 16, 19)},
-    "googlenet": googlenet,
-    "inception_v2": inception_v2,
-    "inception_v3": inception_v3,
-    "inception_v4": inception_v4,
-    "inception_resnet_v2": inception_resnet_v2,
-    **{f"resnet{depth}": partial(resnet, depth=depth) for depth in (18, 34, 50, 101, 152)},
-    **{f"cifar_resnet{n}": partial(cifar_resnet, depth=n) for n in (20, 32, 44, 56, 110)},
-    "mobilenet": mobilenet,
-    **{f"vit_{size}": partial(vit, size=size) for size in ("tiny", "small", "base", "large")},
-}
+from serving.signature import Signature, tensors
 
 
 @dataclass(frozen=True)
 class Config(Settings):
     data: str = "digits"
-    """`digits` (built in), `tfds:NAME`, a folder with one sub-folder a class (optionally below
-    train/, validation/ and test/), or a CSV file of path,label and, if it likes, split."""
+    """`digits` (built in), `tfds:NAME`, a folder with one sub-folder per class (optionally below
+    train/, validation/ and test/), or a CSV file with columns `path`, `label` and optionally
+    `split`."""
     model: str = "lenet5"
     """The network; `--model help` lists them."""
     epochs: int = 80
-    """Passes over the training set."""
     out: Path = Path("saved_models/image_classification")
-    """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
     preset: Literal["none", "imagenet"] = "none"
-    """Weights to begin with: `imagenet` are those of keras.applications."""
+    """Pretrained weights to start from; `imagenet` is the set of keras.applications."""
     freeze: bool = False
-    """Train only the head and keep the preset's trunk as it is."""
+    """Train only the classification head (with a preset)."""
     norm: Literal["batch", "group", "layer", "none"] | None = None
-    """Normalisation of networks that have one; None for the published."""
+    """Normalization layers. Default: as in the paper."""
     pool: Literal["max", "average", "lp", "mixed", "stochastic", "spectral"] | None = None
-    """Pooling of networks that have one; None for the published."""
+    """Pooling layers. Default: as in the paper."""
     image_size: tuple[int, int] | None = None
-    """Height and width, in pixels, that images are resized to; None for the data's own."""
+    """Height and width, in pixels, that images are resized to. Default: the size of the data."""
     channels: Literal[1, 3] | None = None
-    """1 for grey, 3 for colour; None for the data's own."""
+    """1 for gray, 3 for color. Default: as in the data."""
     augment: Literal["none", "light", "randaugment", "mixup", "cutmix"] = "light"
-    """How training images are varied."""
+    """Augmentation of the training images."""
     label_smoothing: float = 0.0
-    """Share of each label that is spread over all classes."""
+    """Share of each label that is spread over all classes, in [0, 1)."""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.model not in MODELS:
-            raise ValueError(
-                f"`model` must be one of {', '.join(MODELS)}. Received: model={self.model!r}"
-            )
-        if self.preset != "none" and self.model not in PRESETS:
-            raise ValueError(
-                f"`preset` {self.preset} exists for {', '.join(PRESETS)}. "
-                f"Received: model={self.model!r}"
-            )
+        self.require_one_of(MODELS, "model")
+        self.require_share("label_smoothing")
+        self.require_least(1, "image_size")
+        self.require_only(PRESETS, "preset", "freeze")
+        self.require_only(taking("norm"), "norm")
+        self.require_only(taking("pool"), "pool")
         if self.freeze and self.preset == "none":
             raise ValueError("`freeze` needs a preset: the trunk of a new network is untrained.")
         if self.preset != "none" and (self.norm or self.pool or self.channels == 1):
             raise ValueError(
-                "`preset` fixes normalisation, pooling and colour. "
-                f"Received: norm={self.norm}, pool={self.pool}, channels={self.channels}"
+                "With a preset, normalization, pooling and color are fixed. "
+                f"Received: norm={self.norm}, pool={self.pool}, channels={self.channels}. "
+                "Fix: leave these options out, or leave out --preset."
             )
 
 
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test images."""
-    begin = time.perf_counter()
-    strategy = prepare(config.seed, config.precision, config.strategy)
-    data = load(config)
+    run = start(config)
+    data = counted(load(config), "images")
+    fed = feed(config, data)
     trained = train(
-        config,
-        strategy,
-        make_model=lambda: build(config, data),
+        run,
+        partial(build, config, data),
+        fed,
         loss=keras.losses.CategoricalCrossentropy(True, label_smoothing=config.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        steps_per_epoch=steps_per_epoch(len(data.train), config.batch_size),
-        batches=lambda start: train_batches(config, data, start),
-        validation=labelled_batches(config, data, data.validation),
+        metrics=lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
+        monitor="val_accuracy",
     )
-    if not is_chief(strategy):
+    if trained is None:  # Another process evaluates and writes.
         return {}
-    model = trained.model
-    if isinstance(model, WithAuxiliaryHeads):
-        model = model.without_heads()
-    test = evaluate(model, labelled_batches(config, data, data.test))
-    version = export_model(config, data, model, test)
-    report = report_run(config, data, model, test, trained.history, time.perf_counter() - begin)
-    trained.checkpoint.delete()
-    answer_one(config, data, version)
-    print(f"Test accuracy {test.scores['accuracy']:.4f} on {len(data.test)} images")
-    print(f"Model  {version}\nReport {report}")
-    return test.scores
+    test = classification.evaluate(trained.model, fed.evaluation("test", config.batch_size))
+    return finish(
+        run,
+        trained,
+        task="image classification",
+        signatures=signatures(data),
+        warmup={"image_bytes": [image for image, _ in data.first("validation", 8)]},
+        example=example(data),
+        scores=test.scores,
+        num_test=len(data.test),
+        examples="images",
+        facts={"classes": data.classes},
+        report=report(data, test),
+    )
 
 
 def load(config: Config) -> images.Images:
-    data = images.load(
+    return images.load(
         config.data,
         image_size=config.image_size,
         channels=3 if config.preset != "none" else config.channels,
         skip_bad=config.skip_bad,
     )
-    print(
-        f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test "
-        f"images of {len(data.classes)} classes at {data.input_shape}"
-        + (f"; {data.skipped} bad ones left out" if data.skipped else "")
-    )
-    return data
 
 
-def train_batches(config: Config, data: images.Images, start_step: int) -> tf.data.Dataset:
-    augment = augmentation(config.augment, data.input_shape)
-
-    def transform(pixels, labels, seed):
-        return augment(as_floats(pixels), tf.one_hot(labels, len(data.classes)), seed)
-
-    return training_batches(
-        data.train,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        epochs=config.epochs,
-        start_step=start_step,
+def feed(config: Config, data: images.Images) -> Feed:
+    return Feed(
+        data,
         prepare=lambda image_bytes, label: (decode(image_bytes, data.input_shape), label),
-        transform=transform,
-    )
-
-
-def labelled_batches(config: Config, data: images.Images, examples) -> tf.data.Dataset:
-    return evaluation_batches(
-        examples,
-        batch_size=config.batch_size,
-        prepare=lambda image_bytes, label: (decode(image_bytes, data.input_shape), label),
-        transform=lambda pixels, labels: (
-            as_floats(pixels),
-            tf.one_hot(labels, len(data.classes)),
-        ),
+        batch=lambda pixels, labels: (as_floats(pixels), tf.one_hot(labels, len(data.classes))),
+        vary=augmentation(config.augment, data.input_shape),
     )
 
 
 def build(config: Config, data: images.Images) -> keras.Model:
-    choices = {"norm": config.norm, "pool": config.pool}
-    choices = {name: choice for name, choice in choices.items() if choice is not None}
     shape, num_classes = data.input_shape, len(data.classes)
     if config.preset == "imagenet":
         return pretrained(config.model, shape, num_classes, trainable=not config.freeze)
-    try:
-        return MODELS[config.model](input_shape=shape, num_classes=num_classes, **choices)
-    except TypeError as error:
-        raise ValueError(f"{config.model} has no such choice: {error}") from error
+    chosen = {"norm": config.norm, "pool": config.pool}
+    chosen = {name: choice for name, choice in chosen.items() if choice is not None}
+    return MODELS[config.model](input_shape=shape, num_classes=num_classes, **chosen)
 
 
-def export_model(config, data: images.Images, model, test: Evaluation) -> Path:
-    signatures = {
+def signatures(data: images.Images) -> dict[str, Signature]:
+    return {
         "serving_default": Signature(
-            inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
+            inputs={"image_bytes": tf.TensorSpec((None,), tf.string)},
             preprocess=lambda image_bytes: decode_batch(image_bytes, data.input_shape),
-            postprocess=best_classes(data.classes),
-            words={
+            postprocess=classification.best_classes(data.classes),
+            meanings={
                 "image_bytes": "JPEG, PNG, BMP, GIF or WebP files, of any size",
-                "classes": "names of the likeliest classes, best first",
-                "scores": "their probabilities",
+                **classification.MEANINGS,
             },
+            ties=classification.TIES,
         ),
-        "from_pixels": Signature(
-            inputs=(tf.TensorSpec((None, *data.input_shape), tf.float32, name="images"),),
-            preprocess=lambda images: images,
-            postprocess=lambda logits: {"logits": logits},
-            words={
-                "images": "pixels in [0, 1], resized",
-                "logits": "log-probabilities of all classes up to a constant",
-            },
+        "from_pixels": tensors(
+            {"images": tf.TensorSpec((None, *data.input_shape), tf.float32)},
+            meanings={"images": "pixels in [0, 1], resized", "logits": classification.LOGITS},
         ),
     }
-    examples = [image for image, _ in data.validation.take(8).as_numpy_iterator()]
-    card = {
-        "task": "image classification",
-        "model": config.model,
-        "data": config.data,
-        "classes": data.classes,
-        "scores": test.scores,
-        "num_test": len(data.test),
-        "config": config.saved,
-    }
-    warmup = {"image_bytes": np.array(examples, dtype=object)}
-    version = export(config.out, model, signatures, warmup, card)
-    save_model(model, config.out / "model.keras")
-    return version
 
 
-def report_run(config, data, model, test: Evaluation, history, seconds) -> Path:
-    pictures = [image for image, _ in data.test.as_numpy_iterator()]
-    mistakes = image_grid(
-        [decode(pictures[i], data.input_shape).numpy() for i in test.worst],
-        [
-            f"{data.classes[test.labels[i]]} taken for\n{data.classes[test.predictions[i]]} "
-            f"({test.probabilities[i].max():.0%})"
-            for i in test.worst
-        ],
-    )
-    speeds = history.get("examples_per_second", [])
-    return write_run(
-        config.out,
-        Run(
-            title=f"Image classification: {config.model} on {config.data}",
-            summary=f"{len(data.classes)} classes, {len(data.train)} training images.",
-            config=config.saved,
-            scores=test.scores,
-            num_test=len(data.test),
-            history=history,
-            facts={
-                "parameters": f"{model.count_params():,}",
-                "epochs": len(history["loss"]),
-                "wall time": f"{seconds:.0f} s",
-                "training images per second": f"{np.median(speeds):.0f}",
-            },
-            figures=[
-                (
-                    "Confusion matrix",
-                    confusion_matrix(test.labels, test.predictions, data.classes),
-                ),
-                ("The worst mistakes", mistakes),
-            ],
+def report(data: images.Images, test: classification.Evaluation) -> list[Section]:
+    mistakes = [image for image, _ in data.picked("test", test.worst)]
+    return [
+        Table("Scores by class", classification.HEADING, test.by_class(data.classes)),
+        Picture(
+            "Confusion matrix",
+            pictures.confusion_matrix(test.labels, test.predictions, data.classes),
         ),
-    )
+        Picture(
+            "Worst mistakes",
+            pictures.image_grid(
+                [decode(image, data.input_shape).numpy() for image in mistakes],
+                [test.caption(i, data.classes) for i in test.worst],
+            ),
+        ),
+    ]
 
 
-def answer_one(config: Config, data: images.Images, version: Path) -> None:
-    """Asks the exported model about one test image, in a process that knows only TensorFlow."""
-    image, label = next(data.test.as_numpy_iterator())
-    kind = next(name for name, magic in images.MAGIC.items() if image.startswith(magic))
-    path = config.out / f"example.{kind.lower()}"
-    path.write_bytes(image)
-    print(f"A test image of class {data.classes[label]}, answered from {version}:", flush=True)
-    subprocess.run(
-        [sys.executable, "-m", "serving", "predict", str(version), str(path)], check=True
-    )
+def example(data: images.Images) -> Example:
+    ((image, label),) = data.first("test", 1)
+    what = f"a test image, true class {data.classes[label]}"
+    return Example(what, {"image_bytes": image}, images.suffix(image))
 
 
 if __name__ == "__main__":
-    run(main, Config, __doc__)
+    command(main, Config, __doc__)

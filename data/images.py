@@ -1,4 +1,4 @@
-"""Images with a class each: from the user's files, TensorFlow Datasets or a built-in sample."""
+"""Images with one class each: user files, TensorFlow Datasets or a built-in sample."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from data.sources import (
     watched,
     withheld,
 )
+from data.splits import Splits
 from preprocessing.images import decoded
 
 BUILT_IN = ("digits",)
@@ -28,39 +29,40 @@ SAMPLE_SIZE = (28, 28)
 """Size of the built-in sample, the size that LeNet-5 was made for."""
 
 LARGEST_OWN_SIZE = (224, 224)
-"""Images of one common size up to this keep it, others take this size."""
+"""If all images share a size up to this one, they keep it; otherwise they get this size."""
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
-MAGIC: dict[str, bytes | tuple[bytes, ...]] = {
+MAGIC = {
     "JPEG": b"\xff\xd8",
     "PNG": b"\x89PNG",
     "BMP": b"BM",
     "GIF": b"GIF8",
     "WebP": b"RIFF",
-    "TIFF": (b"II*\0", b"MM\0*"),
 }
+"""First bytes of the supported formats."""
+
+UNSUPPORTED = {
+    "TIFF": (0, (b"II*\0", b"MM\0*")),
+    "HEIC": (4, (b"ftypheic", b"ftypheix", b"ftypmif1")),
+    "AVIF": (4, (b"ftypavif",)),
+}
+"""Offset and bytes that mark formats that TensorFlow does not decode."""
 
 
-@dataclass(frozen=True)
-class Images:
+@dataclass(frozen=True, kw_only=True)
+class Images(Splits):
     """Encoded images with the number of their class, in a stable order.
 
+    The splits are datasets of `(encoded bytes: string (), label: int32 ())`.
+
     Args:
-        train: Dataset of `(encoded bytes: string (), label: int32 ())`; its length is known.
-        validation: Likewise.
-        test: Likewise.
         classes: Name of each label.
         input_shape: `(height, width, channels)` that a network should take, in pixels.
-        skipped: Bad images that were left out.
     """
 
-    train: tf.data.Dataset
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
     classes: tuple[str, ...]
     input_shape: tuple[int, int, int]
-    skipped: int = 0
 
 
 def load(
@@ -70,20 +72,20 @@ def load(
     channels: int | None = None,
     skip_bad: bool = False,
 ) -> Images:
-    """Finds the images that `data` names, checks them all and splits them.
+    """Loads the images that `data` names, checks all of them and splits them.
 
-    User files are JPEG, PNG, BMP, GIF or WebP. They are decoded once for the check, in parallel.
-    What is wrong with them is raised as one `BadData`: unreadable files, the same image under two
-    classes, empty classes and so on. `data.labeled_files` says how folders and CSVs look and how
-    they are split. Examples come in the order of a hash of their names, classes mixed.
+    User files are JPEG, PNG, BMP, GIF or WebP. Each is decoded once for the check, in parallel.
+    One `BadData` reports all problems: unreadable files, the same image in two classes, empty
+    classes and so on. `data.labeled_files` describes the layout of folders and CSV files, and how
+    they are split. The examples are sorted by a hash of their names, which mixes the classes.
 
     Args:
-        data: `digits` (`./digits` for a folder of that name), `tfds:NAME`, or the path of a folder
-            with one sub-folder a class or of a CSV of path and label.
-        image_size: `(height, width)` for the network in pixels. None: the images' own if they
-            share one of at most 224 x 224, else 224 x 224; 28 x 28 for `digits`.
-        channels: 1 (grey) or 3 (colour). None: 1 if all images are grey, else 3.
-        skip_bad: Leaves bad files out and counts them instead of raising.
+        data: `digits` (`./digits` for a folder of that name), `tfds:NAME`, the path of a folder
+            with one sub-folder per class, or the path of a CSV file with columns path and label.
+        image_size: `(height, width)` for the network in pixels. None: the size of the images if
+            they share one of at most 224 x 224, else 224 x 224; 28 x 28 for `digits`.
+        channels: 1 (grayscale) or 3 (color). None: 1 if all images are grayscale, else 3.
+        skip_bad: Whether to skip and count bad files instead of raising.
     """
     if image_size is not None and min(image_size) < 1:
         raise ValueError(f"`image_size` must be positive. Received: image_size={image_size}")
@@ -93,12 +95,12 @@ def load(
         return _digits(image_size or SAMPLE_SIZE, channels or 1)
     if data.startswith("tfds:"):
         return _from_tfds(data.removeprefix("tfds:"), image_size, channels)
-    existing(data, "a folder or .csv", BUILT_IN)
+    existing(data, "a folder, a .csv file", BUILT_IN)
     return _from_files(data, image_size, channels, skip_bad)
 
 
 def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | None) -> Images:
-    """Reads the images of TensorFlow Datasets as they are stored, encoded."""
+    """Reads the encoded images of TensorFlow Datasets as they are stored."""
     import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
@@ -106,8 +108,8 @@ def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | No
     image = _feature(builder, tfds.features.Image)
     label = _feature(builder, tfds.features.ClassLabel)
     decoders = {image: tfds.decode.SkipDecoding()}
-    unlabelled = withheld(builder, label, decoders)
-    splits = tfds_splits(builder, decoders, unusable=unlabelled)
+    unlabeled = withheld(builder, label, decoders)
+    splits = tfds_splits(builder, decoders, unusable=unlabeled)
     height, width, stored_channels = features[image].shape
     if image_size is None:
         same = height and width and max(height, width) <= max(LARGEST_OWN_SIZE)
@@ -126,14 +128,15 @@ def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | No
 
 
 def _feature(builder: Any, kind: type) -> str:
-    """Chooses the feature of a kind: the only one, or what the data set is supervised with."""
+    """Chooses the only feature of a kind, or the one among the dataset's supervised keys."""
     features = builder.info.features
     names = [name for name in sorted(features) if isinstance(features[name], kind)]
     supervised = [name for name in names if name in (builder.info.supervised_keys or ())]
     if len(supervised or names) != 1:
-        place = f"tfds:{builder.name}"
-        found = f"the features {', '.join(f'{name}: {features[name]}' for name in features)}"
-        raise BadData(place, [Fault(place, found, "images with one class each", skippable=False)])
+        data = f"tfds:{builder.name}"
+        received = f"the features {', '.join(f'{name}: {features[name]}' for name in features)}"
+        expected = "one feature with images and one with classes"
+        raise BadData(data, [Fault(data, received, expected, skippable=False)])
     return (supervised or names)[0]
 
 
@@ -145,17 +148,19 @@ def _from_files(
     rows: dict[str, np.ndarray] = {}
     for file, row in zip(listed, seen, strict=True):
         if row is None:
-            wanted = "a whole JPEG, PNG, BMP, GIF or WebP image"
-            faults.append(Fault(file.place, _what_is(Path(file.path)), wanted))
+            expected = "a complete JPEG, PNG, BMP, GIF or WebP image"
+            received = _received(Path(file.path))
+            fix = "convert it" if received in UNSUPPORTED else ""
+            faults.append(Fault(file.where, received, expected, fix))
         else:
-            rows[file.place] = row
-    good = [file for file in listed if file.place in rows]
-    kept, conflicts = without_conflicts(good, [rows[file.place][0] for file in good])
+            rows[file.where] = row
+    good = [file for file in listed if file.where in rows]
+    kept, conflicts = without_conflicts(good, [rows[file.where][0] for file in good])
     kept, missing = divided(kept)
     faults = faults + conflicts + missing
     skipped = left_out(data, faults, skip_bad)
 
-    _, heights, widths, has_colour = np.array([rows[file.place] for file in kept]).T
+    _, heights, widths, has_color = np.array([rows[file.where] for file in kept]).T
     classes = sorted({file.label for file in kept})
     if image_size is None:
         same = np.ptp(heights) == 0 and np.ptp(widths) == 0
@@ -173,7 +178,7 @@ def _from_files(
     return Images(
         **{split: chosen(split) for split in SPLITS},
         classes=tuple(classes),
-        input_shape=(*image_size, channels or (3 if np.any(has_colour) else 1)),
+        input_shape=(*image_size, channels or (3 if np.any(has_color) else 1)),
         skipped=skipped,
     )
 
@@ -181,29 +186,30 @@ def _from_files(
 def _inspected(paths: list[str]) -> list[np.ndarray | None]:
     """Reads and decodes every file.
 
-    Returns: for each a hash of its content, height, width, and 1 if it has colour, or None if bad.
+    Returns:
+        For each file, a hash of its content, height, width, and 1 if it has color; None if bad.
     """
 
-    def size_and_colour(pixels, encoded):
+    def size_and_color(pixels, encoded):
         size = tf.cond(
             tf.io.is_jpeg(encoded),
             lambda: tf.image.extract_jpeg_shape(encoded)[:2],
             lambda: tf.shape(pixels)[:2],
         )
-        has_colour = tf.reduce_any(pixels[..., :3] != pixels[..., :1]) & (tf.shape(pixels)[2] > 2)
-        return tf.concat([size, [tf.cast(has_colour, tf.int32)]], axis=0)
+        has_color = tf.reduce_any(pixels[..., :3] != pixels[..., :1]) & (tf.shape(pixels)[2] > 2)
+        return tf.concat([size, [tf.cast(has_color, tf.int32)]], axis=0)
 
     def inspect(index, path):
         encoded = tf.io.read_file(path)
         content = tf.raw_ops.Fingerprint(data=[encoded], method="farmhash64")[0]
         pixels = tf.cond(
             tf.io.is_jpeg(encoded),
-            # An eighth of the size takes half the time, and still meets every byte of the file.
+            # Decoding at an eighth of the size takes half the time and still reads every byte.
             lambda: tf.io.decode_jpeg(encoded, ratio=8),
             lambda: decoded(encoded),
         )
-        found = tf.cast(size_and_colour(pixels, encoded), tf.int64)
-        return tf.concat([[index, tf.bitcast(content, tf.int64)], found], axis=0)
+        facts = tf.cast(size_and_color(pixels, encoded), tf.int64)
+        return tf.concat([[index, tf.bitcast(content, tf.int64)], facts], axis=0)
 
     rows: list[np.ndarray | None] = [None] * len(paths)
     checks = (
@@ -220,7 +226,7 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
     return rows
 
 
-def _what_is(path: Path) -> str:
+def _received(path: Path) -> str:
     """Describes a file that could not be decoded."""
     try:
         with path.open("rb") as file:
@@ -234,18 +240,27 @@ def _what_is(path: Path) -> str:
     for name, magic in MAGIC.items():
         if head.startswith(magic):
             return f"a truncated, damaged or unusual {name} image"
+    for name, (offset, marks) in UNSUPPORTED.items():
+        if head[offset:].startswith(marks):
+            return name
     try:
         head[:64].decode()
     except UnicodeDecodeError:
-        return "no image of a known kind"
+        return "an unknown format"
     return "text"
+
+
+def suffix(image_bytes: bytes) -> str:
+    """Returns the usual ending of the name of an image file, such as `.png`."""
+    kind = next((name for name, magic in MAGIC.items() if image_bytes.startswith(magic)), "")
+    return f".{kind.lower()}" if kind else ""
 
 
 def _digits(image_size: tuple[int, int], channels: int) -> Images:
     """Splits scikit-learn's 1797 handwritten digits (8 x 8 pixels, levels 0 to 16).
 
-    Test and validation get 27 images of each digit, 270 each, the training set the other
-    1257. Which ones is fixed by a hash of their number in scikit-learn's order.
+    The test and validation splits get 27 images of each digit, so 270 each. The training split
+    gets the other 1257. A hash of each image's index in scikit-learn fixes which.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""Files with a class each, as people have them: a folder a class, or a CSV of path and label."""
+"""Files with one class each: a folder per class, or a CSV file with paths and labels."""
 
 import csv
 from collections import Counter, defaultdict
@@ -25,16 +25,16 @@ class Labeled:
     """One example of a class.
 
     Args:
-        name: What decides its split and its order: of a file its path relative to the data.
+        name: Decides its split and its order. For a file, the path relative to the data.
         label: Name of its class.
-        split: train, validation or test; empty as long as the data does not say.
-        place: Where a user finds it.
+        split: train, validation or test; empty if the data does not say.
+        where: File, and line if there is one, for messages.
     """
 
     name: str
     label: str
     split: str
-    place: str
+    where: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LabeledFile(Labeled):
     """One file of a class.
 
     Args:
-        path: Where to read it.
+        path: Path of the file.
     """
 
     path: str
@@ -52,26 +52,26 @@ Example = TypeVar("Example", bound=Labeled)
 
 
 def labeled_files(data: str, suffixes: Collection[str]) -> tuple[list[LabeledFile], list[Fault]]:
-    """Lists the files of a folder or CSV and what is wrong with the listing itself.
+    """Lists the files of a folder or CSV file, and the problems of the listing itself.
 
-    A folder has one sub-folder a class, at any depth below which lie its files; or train/ and, if
-    it likes, test/ and validation/ (or val/) with such sub-folders. Hidden files and those of
-    other suffixes are no examples. A CSV has the columns path (relative to the CSV's folder),
-    label and, if it likes, split; a header (path, file, filename or image; label or class; split)
-    may reorder them.
+    A folder has one sub-folder per class with files at any depth. Or it has a sub-folder train/,
+    and optionally test/ and validation/ (or val/), each with one sub-folder per class. Hidden files
+    and files with other suffixes are ignored. A CSV file has the columns `path` (relative to the
+    folder of the CSV file), `label` and optionally `split`. A header (path, file, filename or
+    image; label or class; split) may give them another order.
 
     Args:
-        data: Path of the folder or CSV.
-        suffixes: What the names of files end in, such as `.png`, in lower case.
+        data: Path of the folder or CSV file.
+        suffixes: Suffixes of the files to list, in lower case, such as `.png`.
     """
     root = Path(data)
     if root.is_dir():
         return _from_folder(root, suffixes)
     if root.is_file() and root.suffix.lower() == ".csv":
         return _from_csv(root)
-    found = "a file of another kind" if root.exists() else "nothing there"
-    wanted = "a folder with one sub-folder a class, or a .csv of path and label"
-    raise BadData(data, [Fault(data, found, wanted, skippable=False)])
+    received = "another kind of file" if root.exists() else "no such file or folder"
+    expected = "a folder with one sub-folder per class, or a .csv file with columns path and label"
+    raise BadData(data, [Fault(data, received, expected, skippable=False)])
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -88,30 +88,33 @@ def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFil
         for entry in _visible(folder):
             where = entry.relative_to(root).as_posix()
             if entry.is_file() and entry.suffix.lower() in suffixes:
-                faults.append(Fault(where, "a file outside the class folders", "it inside one"))
+                received = "a file outside the class folders"
+                faults.append(Fault(where, received, "files in class folders only"))
             if not entry.is_dir():
                 continue
-            found = [
+            paths = [
                 path
                 for path in sorted(entry.rglob("*"))
                 if path.suffix.lower() in suffixes
                 and not any(part.startswith(".") for part in path.relative_to(entry).parts)
             ]
-            for path in found:
+            for path in paths:
                 name = path.relative_to(root).as_posix()
                 if name.encode(errors="replace").decode() == name:
                     files.append(LabeledFile(name, entry.name, split, name, str(path)))
                 else:
-                    faults.append(Fault(repr(name), "a name that is not UTF-8", "another name"))
-            if not found:
-                kinds = ", ".join(sorted(suffixes))
-                wanted = f"at least one of {kinds}, or no such folder"
-                faults.append(Fault(f"{where}/", "an empty class folder", wanted, examples=0))
+                    received = "a name that is not UTF-8"
+                    faults.append(Fault(repr(name), received, "a UTF-8 name", "rename the file"))
+            if not paths:
+                expected = f"at least one file ({', '.join(sorted(suffixes))})"
+                fix = "add files, or remove the folder"
+                received = "an empty class folder"
+                faults.append(Fault(f"{where}/", received, expected, fix, examples=0))
     return files, faults
 
 
 def _is_split(top: dict[str, Path], given: dict[str, Path], suffixes: Collection[str]) -> bool:
-    """Whether train/ holds classes, instead of being the class of pictures of trains."""
+    """Whether train/ is a split with class folders, not the class of pictures of trains."""
     if "train" not in given:
         return False
     inside = _visible(given["train"])
@@ -139,29 +142,30 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:
     files, faults = [], []
     for line, cells in rows:
         row = dict(zip(columns, cells, strict=False))
-        place = f"{path.name} line {line}"
+        where = f"{path.name} line {line}"
         split = SPLIT_NAMES.get(row.get("split", "").lower(), "")
         if not row.get("path") or not row.get("label"):
             missing = "label" if row.get("path") else "path"
-            faults.append(Fault(place, f"no {missing} in {','.join(cells)!r}", "path,label"))
+            received = f"no {missing} in {','.join(cells)!r}"
+            faults.append(Fault(where, received, "path,label"))
         elif "split" in row and not split:
-            found = f"the split {row['split']!r}"
-            faults.append(Fault(place, found, "train, validation or test"))
+            received = f"the split {row['split']!r}"
+            faults.append(Fault(where, received, "train, validation or test"))
         else:
             name = Path(row["path"]).as_posix()
             file_path = str(path.parent / name)
-            files.append(LabeledFile(name, row["label"], split, f"{place} ({name})", file_path))
+            files.append(LabeledFile(name, row["label"], split, f"{where} ({name})", file_path))
     return files, faults
 
 
 def without_conflicts(
     files: Sequence[LabeledFile], contents: Sequence[int]
 ) -> tuple[list[LabeledFile], list[Fault]]:
-    """Leaves out files whose content appears under two classes.
+    """Leaves out files with the same content as a file of another class.
 
     Args:
         files: The files.
-        contents: A hash of the content of each.
+        contents: A hash of the content of each file.
     """
     same = defaultdict(list)
     for file, content in zip(files, contents, strict=True):
@@ -171,18 +175,19 @@ def without_conflicts(
         if len({file.label for file in copies}) == 1:
             kept += copies
             continue
-        others = ", ".join(f"{file.place} of class {file.label}" for file in copies[1:4])
-        wanted = f"one class for it (here: {copies[0].label})"
-        found = f"the same content as {others}"
-        faults.append(Fault(copies[0].place, found, wanted, examples=len(copies)))
+        others = ", ".join(f"{file.where} in class {file.label!r}" for file in copies[1:4])
+        received = f"the same content in class {copies[0].label!r} as {others}"
+        fix = "keep one of them"
+        expected = "one class per content"
+        faults.append(Fault(copies[0].where, received, expected, fix, examples=len(copies)))
     return kept, faults
 
 
 def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Fault]]:
-    """Gives every example a split and leaves out classes that training would never see.
+    """Assigns a split to every example, and leaves out classes without training examples.
 
-    Where the data has no split of its own, 10 % of the examples go to validation and 10 % to test,
-    by a hash of their names; where only one of these is missing, it is taken from train likewise.
+    If the data has no splits, a hash of the names puts 10 % of the examples in validation and 10 %
+    in test. If only one of the two is missing, 10 % of train become that split.
     """
     given = {example.split for example in examples}
     examples = [
@@ -193,14 +198,15 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Fault]]:
     trained = {example.label for example in examples if example.split == "train"}
     unseen = Counter(example.label for example in examples if example.label not in trained)
     for label, count in unseen.items():
-        found = f"{count} examples, none in the training set"
-        wanted = "more examples, or some in train by a split of your own"
-        faults.append(Fault(f"class {label}", found, wanted, examples=count))
+        received = f"{count} {'example' if count == 1 else 'examples'}, none in the training split"
+        expected = "at least one training example"
+        fix = "add examples, or provide a split"
+        faults.append(Fault(f"class {label!r}", received, expected, fix, examples=count))
     examples = [example for example in examples if example.label in trained]
     if examples:
         faults += empty_splits(Counter(example.split for example in examples))
     if len(trained) < 2:
-        found = f"only the class {trained.pop()}" if trained else "no usable example"
-        wanted = "at least two classes"
-        faults.insert(0, Fault("the training set", found, wanted, skippable=False))
+        received = f"only the class {trained.pop()!r}" if trained else "no usable example"
+        expected = "at least two classes"
+        faults.insert(0, Fault("the training split", received, expected, skippable=False))
     return examples, faults

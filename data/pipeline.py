@@ -27,15 +27,53 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     return max(1, num_examples // batch_size)
 
 
+def count(examples: Any) -> int:
+    """Returns the number of examples.
+
+    Args:
+        examples: A finite dataset of known cardinality, or stored rows: a nest of tensors, rows
+            along the first axis.
+    """
+    if isinstance(examples, tf.data.Dataset):
+        return int(examples.cardinality())
+    return int(tf.nest.flatten(examples)[0].shape[0])
+
+
+def stored_or_counted(chunks: tf.data.Dataset) -> Any:
+    """Passes once over chunks of rows and stores them, if they take at most `CACHE_LIMIT` bytes.
+
+    Args:
+        chunks: Nests of tensors, rows along the first axis; all rows have one shape.
+
+    Returns:
+        One nest of tensors with all rows; or, if they are too large, a dataset of single rows that
+        makes them again each time, its cardinality known.
+    """
+    kept: list[Any] = []
+    num_rows, num_bytes = 0, 0
+    with tf.device("CPU"):
+        for chunk in chunks:
+            flat = tf.nest.flatten(chunk)
+            num_rows += int(flat[0].shape[0])
+            num_bytes += sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in flat)
+            if num_bytes <= CACHE_LIMIT:
+                kept.append(chunk)
+            else:
+                kept.clear()
+        if kept:
+            return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *kept)
+    return chunks.unbatch().apply(tf.data.experimental.assert_cardinality(num_rows))
+
+
 def training_batches(
-    examples: tf.data.Dataset,
+    examples: Any,
     *,
     batch_size: int,
     seed: int,
     epochs: int,
     start_step: int = 0,
     prepare: Prepare | None = None,
-    transform: Callable[[Any, Any, tf.Tensor], tuple[Any, Any]] | None = None,
+    transform: Callable[..., Any] | None = None,
     cache: bool | None = None,
     shuffle_buffer: int = 4096,
     length: Callable[[Any], tf.Tensor] | None = None,
@@ -50,14 +88,15 @@ def training_batches(
     through a buffer and are prepared in each epoch: memory stays at `shuffle_buffer` raw examples.
 
     Args:
-        examples: Finite dataset of `(feature, label)` in a stable order, cardinality known.
+        examples: Finite dataset of `(feature, label)` in a stable order, cardinality known; or
+            rows that are prepared and stored already, as `stored_or_counted` returns them.
         batch_size: Examples a step over all replicas; at least 1. An epoch's rest is dropped,
             unless the whole set is smaller than one batch, which is then the batch.
         seed: 0 to 2**31 - 1.
         epochs: Passes over the examples; at least 1.
         start_step: Batches to leave out, counted from the beginning of the first epoch.
         prepare: Maps one `(feature, label)` before the cache, such as decoding; None for nothing.
-        transform: Maps `(features, labels, seed)` of a batch, seed int32 `(2,)`, such as
+        transform: Maps the parts of a batch and a seed, int32 `(2,)`, such as
             augmentation; must be a pure function. None for nothing.
         cache: Whether to keep the prepared examples in memory (twice their size while it fills).
             None: if they have one fixed size and take at most `CACHE_LIMIT` bytes.
@@ -108,10 +147,11 @@ def training_batches(
         shuffled = examples.shuffle(shuffle_buffer, epoch_seed, reshuffle_each_iteration=False)
         return shuffled.take(steps * batch_size).skip(skipped_batches(epoch) * batch_size)
 
-    prepared = _prepared(examples, prepare)
+    is_stored = not isinstance(examples, tf.data.Dataset)
+    prepared = examples if is_stored else _prepared(examples, prepare)
     epoch_numbers = tf.data.Dataset.range(first_epoch, epochs)
-    if _fits_in_memory(prepared, num_examples) if cache is None else cache:
-        stored = _stored(prepared)
+    if is_stored or (_fits_in_memory(prepared, num_examples) if cache is None else cache):
+        stored = prepared if is_stored else _stored(prepared)
         lengths = None if length is None else length(stored[0])
         batches = epoch_numbers.flat_map(shuffled_indices).map(
             lambda indices: tf.nest.map_structure(lambda all_: tf.gather(all_, indices), stored),
@@ -127,9 +167,7 @@ def training_batches(
     if transform is not None:
         numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start_step, steps * epochs), batches)
         batches = numbered.map(
-            lambda step, batch: transform(
-                batch[0], batch[1], tf.random.fold_in(transform_seed, step)
-            ),
+            lambda step, batch: transform(*batch, tf.random.fold_in(transform_seed, step)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     batches = batches.apply(tf.data.experimental.assert_cardinality(steps * epochs - start_step))
@@ -137,26 +175,30 @@ def training_batches(
 
 
 def evaluation_batches(
-    examples: tf.data.Dataset,
+    examples: Any,
     *,
     batch_size: int,
     prepare: Prepare | None = None,
-    transform: Callable[[Any, Any], tuple[Any, Any]] | None = None,
+    transform: Callable[..., Any] | None = None,
     cache: bool | None = None,
 ) -> tf.data.Dataset:
     """Passes once over every example, in order; the last batch may be smaller.
 
     Args:
-        examples: Finite dataset of `(feature, label)`, cardinality known.
+        examples: Finite dataset of tuples such as `(feature, label)`, cardinality known; or stored
+            rows.
         batch_size: Examples a step over all replicas; at least 1.
         prepare: Maps one `(feature, label)` before the cache; None for nothing.
-        transform: Maps `(features, labels)` of a batch after the cache; None for nothing.
+        transform: Maps the parts of a batch after the cache; None for nothing.
         cache: Whether the first pass keeps the prepared examples in memory for the later ones.
             None: if they have one fixed size and take at most `CACHE_LIMIT` bytes.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
     num_examples = _count(examples)
+    if not isinstance(examples, tf.data.Dataset):
+        batches = tf.data.Dataset.from_tensor_slices(examples).batch(batch_size)
+        return _finished(batches if transform is None else batches.map(transform))
     prepared = _prepared(examples, prepare)
     batches = prepared.batch(batch_size, num_parallel_calls=tf.data.AUTOTUNE)
     if _fits_in_memory(prepared, num_examples) if cache is None else cache:
@@ -166,8 +208,8 @@ def evaluation_batches(
     return _finished(batches)
 
 
-def _count(examples: tf.data.Dataset) -> int:
-    num_examples = int(examples.cardinality())
+def _count(examples: Any) -> int:
+    num_examples = count(examples)
     if num_examples < 1:
         raise ValueError(
             "`examples` must be a finite dataset of known size with at least one example. "

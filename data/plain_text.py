@@ -20,6 +20,7 @@ from data.sources import (
     tfds_splits,
     watched,
 )
+from data.splits import Splits
 from data.text_files import not_utf8, read_text, split_files
 
 BUILT_IN = ("python_docs",)
@@ -29,39 +30,28 @@ Document = tuple[str, ...]
 _TITLE = re.compile(r"= [^=].* =")
 
 
-@dataclass(frozen=True)
-class PlainTexts:
-    """Documents split for training, in the order of the data.
-
-    Args:
-        train: To train on.
-        validation: To choose by.
-        test: To measure by.
-        skipped: Bad lines that were left out.
-    """
-
-    train: tuple[Document, ...]
-    validation: tuple[Document, ...]
-    test: tuple[Document, ...]
-    skipped: int = 0
+@dataclass(frozen=True, kw_only=True)
+class PlainTexts(Splits):
+    """Documents in the order of the data; each split is a tuple of `Document`."""
 
 
 def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
-    """Finds the documents that `data` names, checks and splits them.
+    """Loads the documents that `data` names, checks all of them and splits them.
 
-    Blank lines part documents; but where a file has titles such as ` = Title = `, as WikiText has,
-    they do, and blank lines mean nothing. A folder holds .txt files with train, dev (or val) and
-    test in their names, or sub-folders of these names, or any .txt files, also deeper. Where the
-    data has no splits, a hash of the document decides, so that more documents never move old ones.
+    Documents are separated by blank lines. If a file has titles such as ` = Title = `, as WikiText
+    has, a title begins each document instead, and blank lines are ignored. A folder contains .txt
+    files with train, dev (or val) and test in their names, or sub-folders with these names, or any
+    .txt files at any depth. If the data has no splits, a hash of the document decides, so that
+    adding documents never moves old ones to another split.
 
     Reference: Merity et al., Pointer Sentinel Mixture Models, 2017, for WikiText.
         https://arxiv.org/abs/1609.07843
 
     Args:
-        data: `python_docs` (sections of the Python reference, a sentence a line; `./python_docs`
-            for a folder of that name), `tfds:NAME` for a data set with texts, or the path of a
-            file or folder.
-        skip_bad: Leaves bad lines out and counts them instead of raising.
+        data: `python_docs` (sections of the Python reference, one sentence per line;
+            `./python_docs` for a folder of that name), `tfds:NAME` for a dataset with texts, or
+            the path of a file or folder.
+        skip_bad: Whether to skip and count bad lines instead of raising.
 
     Example:
         >>> load("python_docs").train[0][0]
@@ -76,16 +66,16 @@ def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
     else:
         path = existing(data, "a text file, a folder of .txt files", BUILT_IN)
         texts, faults = _from_files(path)
-    found = [
+    named = [
         (split, "\n".join(document), document)
         for split, lines in texts
         for document in documents(lines)
     ]
-    return _divided(data, found, faults, skip_bad)
+    return _divided(data, named, faults, skip_bad)
 
 
 def documents(lines: Iterable[str]) -> Iterator[Document]:
-    """Cuts lines into documents, at titles as WikiText has them or else at blank lines.
+    """Cuts lines into documents, at titles in WikiText's form or else at blank lines.
 
     Example:
         >>> list(documents(["To be", "or not", "", "To sleep"]))
@@ -108,20 +98,20 @@ def documents(lines: Iterable[str]) -> Iterator[Document]:
 
 
 def chunks(documents: Sequence[Document], size: int = 1024) -> Iterator[list[str]]:
-    """Gives all lines in groups of `size`, to be split at once, and shows how far it has come."""
+    """Yields all lines in chunks of `size`, and shows the progress of splitting them."""
     lines = [line for document in documents for line in document]
-    groups = [lines[place : place + size] for place in range(0, len(lines), size)]
+    groups = [lines[start : start + size] for start in range(0, len(lines), size)]
     yield from watched(groups, len(lines), "Splitting lines")
 
 
 def _divided(
-    data: str, found: Iterable[tuple[str, str, Document]], faults: list[Fault], skip_bad: bool
+    data: str, named: Iterable[tuple[str, str, Document]], faults: list[Fault], skip_bad: bool
 ) -> PlainTexts:
-    """Splits documents, each given with its split, if it has one, and its name."""
-    found = list(found)
-    given = {split for split, _, _ in found}
+    """Splits documents, which come with their split (empty if they have none) and their name."""
+    named = list(named)
+    given = {split for split, _, _ in named}
     splits: dict[str, list[Document]] = {split: [] for split in SPLITS}
-    for split, name, document in found:
+    for split, name, document in named:
         splits[completed(split, name, given)].append(document)
     faults = faults + empty_splits({split: len(some) for split, some in splits.items()})
     skipped = left_out(data, faults, skip_bad)
@@ -129,7 +119,7 @@ def _divided(
 
 
 def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Fault]]:
-    """Reads split and lines of each file."""
+    """Reads the split and the lines of each file."""
     files = {file: split for split, file in split_files(path, {".txt"}).items()}
     every = [
         file
@@ -144,9 +134,9 @@ def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Fault]]:
     texts, faults = [], []
     for file in every:
         if file not in files:
-            wanted = "train, dev or test in its name, or no such file"
             name = file.relative_to(path).as_posix()
-            faults.append(Fault(name, "a file of no split", wanted, examples=0))
+            expected = "train, dev or test in the name of each file"
+            faults.append(Fault(name, "a name without a split", expected, examples=0))
     for file, split in files.items():
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         kept = []
@@ -157,26 +147,22 @@ def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Fault]]:
             else:
                 kept.append(line)
         if not any(line.strip() for line in kept):
-            wanted = "some text, or no such file"
-            faults.append(Fault(name, "an empty file", wanted, examples=0))
+            faults.append(Fault(name, "an empty file", "some text", examples=0))
         texts.append((split, kept))
     return texts, faults
 
 
 def _from_tfds(name: str) -> list[tuple[str, list[str]]]:
-    """Reads split and lines of each text."""
+    """Reads the split and the lines of each text."""
     import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
     features = builder.info.features
     texts = [key for key in features if isinstance(features[key], tfds.features.Text)]
     if "text" not in texts and len(texts) != 1:
-        found, wanted = (
-            f"the features {', '.join(sorted(features))}",
-            "a feature text, or only one of text",
-        )
-        fault = Fault(f"tfds:{name}", found, wanted, skippable=False)
-        raise BadData(f"tfds:{name}", [fault])
+        received = f"the features {', '.join(sorted(features))}"
+        expected = "a feature with the name text, or only one feature with texts"
+        raise BadData(f"tfds:{name}", [Fault(f"tfds:{name}", received, expected, skippable=False)])
     key = "text" if "text" in texts else texts[0]
     return [
         (split, text.decode().split("\n"))

@@ -1,8 +1,8 @@
 """The built-in sample of text: the language reference that ships with Python, in `pydoc_data`.
 
-Its 79 topics (465 KB in Python 3.11; other versions differ slightly) are laid out as plain text,
-with inline code as "code" in double quotes. Taken are whole sentences of prose, each once, though
-some topics repeat parts of others. About 2000 of them remain.
+Its 79 topics (465 KB in Python 3.11; other versions differ slightly) are plain text, with inline
+code in double quotes. The sample consists of whole sentences of prose, about 2000 of them. Some
+topics repeat parts of others, but each sentence is taken only once.
 
 Reference: Python Software Foundation, The Python Language Reference, the source of these topics.
 https://docs.python.org/3/reference/
@@ -47,14 +47,14 @@ _LITERAL = re.compile(r'"([^"]+)"')
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 BLANK = "____"
-"""What stands in a question where the answer was."""
+"""Replaces the answer in a question."""
 
 
 @cache
 def _paragraphs() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """Lists topic, section and sentences of every paragraph; repeated sentences once.
+    """Lists the topic, section and sentences of every paragraph, each sentence only once.
 
-    The longest topics come first, because shorter ones are parts of them.
+    The longest topics come first, because shorter ones repeat parts of them.
     """
     seen: set[str] = set()
     paragraphs = []
@@ -63,8 +63,8 @@ def _paragraphs() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
         for paragraph in re.split(r"\n[ \t]*\n", topics[topic]):
             if heading := _HEADING.fullmatch(paragraph.strip()):
                 section = heading[1]
-            found = dict.fromkeys(_sentences(paragraph))
-            sentences = tuple(sentence for sentence in found if sentence not in seen)
+            different = dict.fromkeys(_sentences(paragraph))
+            sentences = tuple(sentence for sentence in different if sentence not in seen)
             seen.update(sentences)
             if sentences:
                 paragraphs.append((topic, section, sentences))
@@ -72,7 +72,7 @@ def _paragraphs() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
 
 
 def _sentences(paragraph: str) -> list[str]:
-    """Cuts a paragraph into sentences; code, tables, headings and fragments are none."""
+    """Cuts a paragraph into sentences; leaves out code, tables, headings and fragments."""
     text = " ".join(re.sub(r"-\n\s*", "-", paragraph).split())
     text = _EMPHASIS.sub(r"\1", _LABELS.sub("", text))
     return [
@@ -86,7 +86,7 @@ def _sentences(paragraph: str) -> list[str]:
 
 
 def labeled_sentences() -> list[tuple[str, str]]:
-    """Lists sentences, each with the part of the reference, of `CLASSES`, that it comes from."""
+    """Lists sentences, each with the part of the reference (one of `CLASSES`) it comes from."""
     return [
         (sentence, _CLASS_OF[topic])
         for topic, _, sentences in _paragraphs()
@@ -96,10 +96,10 @@ def labeled_sentences() -> list[tuple[str, str]]:
 
 
 def tagged_sentences() -> list[tuple[list[str], list[str]]]:
-    """Lists words and tags of sentences: B-CODE and I-CODE on inline code, O elsewhere.
+    """Lists the words and tags of sentences: B-CODE and I-CODE on inline code, O elsewhere.
 
-    A word is a run of letters, digits and underscores, or one other mark. The quote marks that
-    tell what is code are taken off.
+    A word is a run of letters, digits and underscores, or a single other character. The quotes that
+    mark code are removed.
     """
     return [_tagged(sentence) for _, _, sentences in _paragraphs() for sentence in sentences]
 
@@ -107,27 +107,28 @@ def tagged_sentences() -> list[tuple[list[str], list[str]]]:
 def _tagged(sentence: str) -> tuple[list[str], list[str]]:
     words: list[str] = []
     tags: list[str] = []
-    # Every other part stood between quote marks.
+    # Every other part was between quotes.
     for index, part in enumerate(sentence.split('"')):
-        found = _WORD.findall(part)
+        in_part = _WORD.findall(part)
         first, others = ("B-CODE", "I-CODE") if index % 2 else ("O", "O")
-        words += found
-        tags += [first if place == 0 else others for place in range(len(found))]
+        words += in_part
+        tags += [others if position else first for position in range(len(in_part))]
     return words, tags
 
 
 def cloze_questions() -> list[tuple[str, str, str, int]]:
-    """Lists questions: a sentence with a blank for one piece of inline code, as in a cloze test.
+    """Lists cloze questions: sentences with a blank in place of some inline code.
 
-    The document is the paragraph, sentence included, so the task is to find the sentence again and
-    to take from it what the blank stands for. Every document has at least two sentences and two
-    different pieces of code, so that there is a choice.
+    The document is the paragraph, sentence included. The task is to find the sentence in it, and
+    the code that the blank replaces. Every document has at least two sentences and two different
+    pieces of code, so that there is a choice.
 
-    Reference: Hermann et al., Teaching Machines to Read and Comprehend, 2015, section 2, where the
-        cloze is made of a summary. https://arxiv.org/abs/1506.03340
+    Reference: Hermann et al., Teaching Machines to Read and Comprehend, 2015, section 2, which
+        makes the cloze from a summary. https://arxiv.org/abs/1506.03340
 
-    Returns: of each its document, question, answer, and where in the document that starts, in
-        characters.
+    Returns:
+        For each question, the document, the question, the answer, and the start of the answer in
+        the document, in characters.
     """
     questions = []
     for _, _, sentences in _paragraphs():
@@ -144,9 +145,9 @@ def cloze_questions() -> list[tuple[str, str, str, int]]:
 
 
 def documents() -> dict[str, tuple[str, ...]]:
-    """Lists the sentences of each section, by its topic and heading."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Returns the sentences of each section, by its topic and heading."""
+    sections: dict[str, tuple[str, ...]] = {}
     for topic, section, sentences in _paragraphs():
         name = f"{topic}/{section}"
-        found[name] = found.get(name, ()) + sentences
-    return found
+        sections[name] = sections.get(name, ()) + sentences
+    return sections

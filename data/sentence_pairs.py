@@ -1,4 +1,4 @@
-"""What BERT is pretrained on: documents as arrays of numbers, laid out as pairs of segments."""
+"""The examples of BERT's pretraining: documents as piece ids, arranged as pairs of segments."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,20 +15,21 @@ from preprocessing.hidden_words import MASK
 from preprocessing.tokens import SPECIAL_TOKENS, WordPieces, words_with_offsets
 
 SHORT_ROWS = 0.1
-"""Share of the pairs that are made shorter than a row, so that short texts are known too."""
+"""Share of the rows that are shorter than `length`, so that BERT also learns from short texts."""
 
 _SENTENCE_ENDS = ". ! ? \u3002 \uff01 \uff1f"
 
 AROUND = 20
-"""Words that are shown on each side of a gap."""
+"""Maximum number of words shown on each side of a gap."""
 
 
 class PieceDocument(NamedTuple):
-    """A document in pieces of words.
+    """A document as word pieces.
 
     Args:
-        ids: Its lines one after the other, int32 `(pieces,)`.
-        ends: The places behind its sentences, ascending; the last is the number of pieces.
+        ids: The pieces of all its lines, int32 `(pieces,)`.
+        ends: Index after the last piece of each sentence, ascending. The last one is the number of
+            pieces.
     """
 
     ids: np.ndarray
@@ -36,26 +37,26 @@ class PieceDocument(NamedTuple):
 
 
 def read_vocabulary(path: str | Path) -> list[str]:
-    """Reads a vocabulary of word pieces as BERT's are published: a piece a line.
+    """Reads a vocabulary of word pieces in BERT's format: one piece per line.
 
     Args:
-        path: A text file such as vocab.txt, with the five special tokens among its lines.
+        path: A text file such as vocab.txt. It must contain the five special tokens.
     """
     path = Path(path)
     if not path.is_file():
-        fault = Fault(path.name, "no such file", "a file with a word piece a line", skippable=False)
-        raise BadData(str(path), [fault])
+        expected = "a file with one word piece per line"
+        raise BadData(str(path), [Fault(path.name, "no such file", expected, skippable=False)])
     lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     pieces = [line.rstrip("\r") for line in lines]
     while pieces and not pieces[-1]:
         pieces.pop()
     faults = [
-        Fault(path.name, f"no line {token}", "all special tokens", skippable=False)
+        Fault(path.name, f"no line {token}", "all five special tokens", skippable=False)
         for token in SPECIAL_TOKENS
         if token not in pieces
     ]
     faults += [
-        Fault(path.name, f"{count} lines {piece!r}", "each piece once", skippable=False)
+        Fault(path.name, f"{count} lines {piece!r}", "each piece only once", skippable=False)
         for piece, count in Counter(pieces).items()
         if count > 1
     ]
@@ -65,15 +66,15 @@ def read_vocabulary(path: str | Path) -> list[str]:
 
 
 def piece_documents(pieces: WordPieces, documents: Sequence[Document]) -> list[PieceDocument]:
-    """Splits documents into pieces; those without any are left out.
+    """Splits documents into pieces; leaves out documents without any.
 
-    A sentence ends at the end of a line and behind a full stop, exclamation or question mark.
+    A sentence ends at the end of a line and after a full stop, exclamation or question mark.
     """
     ids, counts = [], []
     for chunk in chunks(documents):
-        found = pieces.ids(tf.constant(chunk))
-        ids.append(found.values.numpy())
-        counts.append(found.row_lengths().numpy())
+        lines = pieces.ids(tf.constant(chunk))
+        ids.append(lines.values.numpy())
+        counts.append(lines.row_lengths().numpy())
     line = np.concatenate(ids)
     line_ends = np.cumsum(np.concatenate(counts))
     marks = np.unique(pieces.ids(tf.constant([_SENTENCE_ENDS])).values)
@@ -90,32 +91,33 @@ def piece_documents(pieces: WordPieces, documents: Sequence[Document]) -> list[P
 def sentence_pairs(
     documents: Sequence[PieceDocument], pieces: WordPieces, length: int, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Lays documents out as `[CLS] first [SEP] second [SEP]`.
+    """Arranges documents as rows `[CLS] first [SEP] second [SEP]`.
 
-    Of every other row the second segment goes on where the first one ends; of the others it comes
-    from another document, or, if there is only one, from another place of it. It begins with a
-    sentence, if one begins within the row. Rows are full, but at the end of a document and in 10 %
-    of the rows, whose length is drawn. What a foreign segment takes the place of comes next.
+    In half of the rows, at random, the second segment continues the first one. In the other half it
+    comes from another document, or, if there is only one, from elsewhere in that document. The
+    pieces that it replaces begin the next row. The second segment begins at a sentence, if a
+    sentence begins within the row. Rows are full, except at the end of a document and in 10 % of
+    the rows, which get a random length.
 
     Reference:
         Devlin et al., BERT, 2019, section 3.1 and appendix A.2. https://arxiv.org/abs/1810.04805
 
     Args:
         documents: From `piece_documents`.
-        pieces: What split them.
-        length: Tokens of a row, special tokens included; at least 5.
-        seed: Decides where segments end, and on the foreign ones.
+        pieces: The tokenizer that split them.
+        length: Tokens per row, special tokens included; at least 5.
+        seed: Seed of the choice of segments.
 
     Returns:
-        Features int32 `(rows, length)`, as `WordPieces.encode` makes them of pairs; and 1 where the
-        second segment goes on from the first, else 0, int32 `(rows,)`.
+        Features int32 `(rows, length)`, as from `WordPieces.encode` for pairs; and int32 `(rows,)`,
+        1 if the second segment continues the first one, else 0.
     """
     random = np.random.default_rng(seed)
     room = length - 3
     rows: list[tuple[np.ndarray, np.ndarray]] = []
     goes_on: list[bool] = []
     ids = [document.ids for document in documents]
-    shown = watched(ids, sum(map(len, ids)), "Laying out rows")
+    shown = watched(ids, sum(map(len, ids)), "Arranging rows")
     for number, (document, _) in enumerate(zip(documents, shown, strict=True)):
         begin = 0
         # A segment has at least one piece.
@@ -135,19 +137,27 @@ def sentence_pairs(
 
 
 class _Taken(NamedTuple):
-    """Where a row comes from, and how many pieces are wanted from elsewhere, beginning how."""
+    """The part of a document that a row is taken from, and what its foreign segment must be.
+
+    Args:
+        number: Index of the document.
+        begin: First piece of the row.
+        end: Index after its last piece.
+        size: Pieces of the foreign segment.
+        at_sentence: Whether the foreign segment begins at a sentence.
+    """
 
     number: int
     begin: int
     end: int
-    wanted: int
+    size: int
     at_sentence: bool
 
 
 def _cut(
     document: PieceDocument, begin: int, end: int, random: np.random.Generator
 ) -> tuple[int, bool]:
-    """Chooses where the second segment begins: at a sentence if there is one, else anywhere."""
+    """Chooses where the second segment begins: at a sentence if possible, else anywhere."""
     first = np.searchsorted(document.ends, begin, side="right")
     last = np.searchsorted(document.ends, end, side="left")
     if first < last:
@@ -158,24 +168,24 @@ def _cut(
 def _elsewhere(
     documents: Sequence[PieceDocument], taken: _Taken, random: np.random.Generator
 ) -> np.ndarray | None:
-    """Takes pieces from another document; of a single one from another place, if it has one."""
+    """Takes pieces from another document; if there is only one, from elsewhere in it or None."""
     number = taken.number
     if len(documents) > 1:
         number = int(random.integers(len(documents) - 1))
         number += number >= taken.number
     ids, ends = documents[number]
 
-    def starts_before(place: int) -> int:
-        """Counts the places where a segment may begin: sentences, or all."""
+    def starts_before(position: int) -> int:
+        """Counts the positions where a segment may begin: those of sentences, or all."""
         if taken.at_sentence:
-            return int(place > 0) + int(np.searchsorted(ends[:-1], place))
-        return min(max(place, 0), len(ids))
+            return int(position > 0) + int(np.searchsorted(ends[:-1], position))
+        return min(max(position, 0), len(ids))
 
-    # Where enough follows: else short segments would tell which are foreign.
-    long, total = starts_before(len(ids) - taken.wanted + 1), starts_before(len(ids))
+    # Prefer starts with enough pieces after them: short segments would reveal which are foreign.
+    long, total = starts_before(len(ids) - taken.size + 1), starts_before(len(ids))
     before, behind = long, long
     if number == taken.number:
-        before = starts_before(taken.begin - taken.wanted + 1)
+        before = starts_before(taken.begin - taken.size + 1)
         behind = starts_before(taken.end)
     if count := before + max(0, long - behind):
         chosen = int(random.integers(count))
@@ -185,7 +195,7 @@ def _elsewhere(
     else:
         chosen = behind
     start = chosen and int(ends[chosen - 1] if taken.at_sentence else chosen)
-    return ids[start : start + taken.wanted]
+    return ids[start : start + taken.size]
 
 
 def _packed(
@@ -207,17 +217,19 @@ def _packed(
 def with_gap(
     pieces: WordPieces, line: str, length: int, random: np.random.Generator
 ) -> tuple[str, str] | None:
-    """Puts a gap in the place of a word that is a single piece, and shows some words around it.
+    """Replaces a random word that is a single piece by `[MASK]`; returns text and word.
+
+    The text is cut to some words around the gap. None if no word is a single piece.
 
     Args:
-        pieces: What splits the line.
+        pieces: The tokenizer.
         line: The text.
-        length: Tokens of a row, special tokens included, that the words have to fit in.
-        random: Chooses the word.
+        length: Maximum number of tokens of the text, special tokens included.
+        random: Generator that chooses the word.
     """
     words, begins, ends = (part[0] for part in words_with_offsets(tf.constant([line])))
-    found = pieces.ids(words)
-    counts, ids = found.row_lengths().numpy(), found.to_tensor(shape=(None, 1))[:, 0].numpy()
+    split = pieces.ids(words)
+    counts, ids = split.row_lengths().numpy(), split.to_tensor(shape=(None, 1))[:, 0].numpy()
     names = [word.decode() for word in words.numpy()]
     known = (counts == 1) & (ids != pieces.unknown_id)
     able = [i for i, name in enumerate(names) if name.isalpha() and known[i]]
@@ -225,7 +237,7 @@ def with_gap(
         return None
     chosen = int(random.choice(able))
     begin, end = int(begins[chosen]), int(ends[chosen])
-    # Beside [CLS], the gap and [SEP], half of the room on either side.
+    # Half of the tokens other than [CLS], the gap and [SEP] on either side.
     before = np.cumsum(counts[:chosen][::-1][:AROUND]) <= (length - 3) // 2
     behind = np.cumsum(counts[chosen + 1 :][:AROUND]) <= (length - 3) // 2
     first, last = chosen - int(before.sum()), chosen + int(behind.sum())

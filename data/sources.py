@@ -1,4 +1,4 @@
-"""Where data comes from, whatever its kind: bad data, stable splits, TensorFlow Datasets."""
+"""What all loaders share: reports of bad data, stable splits, TensorFlow Datasets."""
 
 import difflib
 import hashlib
@@ -22,74 +22,82 @@ SPLIT_NAMES = {
     "validation": "validation",
     "test": "test",
 }
-"""What people call the three splits."""
-MOST_LISTED = 10
+"""Usual names of the three splits."""
+MAX_LISTED = 10
+"""Maximum number of problems that a message lists."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with the data.
+    """One problem with the data.
 
     Args:
-        place: File and line, or image, relative to the data.
-        found: What is there.
-        wanted: What should be there.
-        skippable: Whether leaving it out mends it.
-        examples: How many examples go when it is left out.
+        where: File and line, or image, relative to the data.
+        received: What is there.
+        expected: What should be there.
+        fix: How to correct it. Empty: `expected` says so already.
+        skippable: Whether the rest of the data can be used without it.
+        examples: Number of examples that are lost when it is skipped.
     """
 
-    place: str
-    found: str
-    wanted: str
+    where: str
+    received: str
+    expected: str
+    fix: str = ""
     skippable: bool = True
     examples: int = 1
 
+    def __str__(self):
+        line = f"{self.where}: expected {self.expected}. Received: {self.received}."
+        return f"{line} Fix: {self.fix}." if self.fix else line
+
 
 class BadData(ValueError):
-    """Says at once all that is wrong with the user's data, up to ten places by name.
+    """Reports all problems with the user's data in one message, which lists the first ten.
 
     Args:
-        data: What the user asked for.
-        faults: What is wrong with it; at least one.
+        data: The data that the user named.
+        faults: Its problems; at least one.
     """
 
     def __init__(self, data: str, faults: Sequence[Fault]):
         self.faults = tuple(faults)
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        listed = f", the first {MOST_LISTED}" if len(faults) > MOST_LISTED else ""
+        one = len(faults) == 1
+        count = "1 problem" if one else f"{len(faults)} problems"
+        listed = f" (the first {MAX_LISTED} are listed)" if len(faults) > MAX_LISTED else ""
         lines = [f"{data} cannot be used: {count}{listed}:"]
-        lines += [f"  {f.place}: found {f.found}; wanted {f.wanted}" for f in faults[:MOST_LISTED]]
+        lines += [f"  {fault}" for fault in faults[:MAX_LISTED]]
         if all(fault.skippable for fault in faults):
-            lines.append("Mend or remove them, or leave them out with --skip-bad.")
+            lines.append(f"Fix: correct or remove {'it' if one else 'them'}, or pass --skip-bad.")
         super().__init__("\n".join(lines))
 
 
-def existing(data: str, wanted: str, built_in: Sequence[str]) -> Path:
-    """Turns what the user asked for into a path, or says what could have been asked for.
+def existing(data: str, expected: str, built_in: Sequence[str]) -> Path:
+    """Returns the path that the user named; raises `BadData` if nothing is there.
 
     Args:
-        data: What the user asked for, neither built in nor of TensorFlow Datasets.
-        wanted: The files that would do.
+        data: The data that the user named, neither built in nor from TensorFlow Datasets.
+        expected: Which files are accepted.
         built_in: Names of the built-in samples.
     """
     if not Path(data).exists():
-        wanted = f"{wanted}, tfds:NAME, or a built-in sample ({', '.join(built_in)})"
-        raise BadData(data, [Fault(data, "nothing there", wanted, skippable=False)])
+        expected = f"{expected}, tfds:NAME, or a built-in sample ({', '.join(built_in)})"
+        raise BadData(data, [Fault(data, "no such file or folder", expected, skippable=False)])
     return Path(data)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether users do not mean a file or folder of this name, which systems put there."""
+    """Whether the operating system, not the user, put a file or folder of this name there."""
     return name.startswith((".", "__MACOSX"))
 
 
 def left_out(data: str, faults: Sequence[Fault], skip_bad: bool) -> int:
-    """Counts the examples that go with the faults, or raises where they may not or cannot go.
+    """Counts the examples that are skipped; raises `BadData` if a problem must not be skipped.
 
     Args:
-        data: What the user asked for.
-        faults: What is wrong with it; may be none.
-        skip_bad: Whether what can be left out is left out.
+        data: The data that the user named.
+        faults: Its problems; may be empty.
+        skip_bad: Whether to skip problems that are skippable instead of raising.
     """
     if any(not fault.skippable for fault in faults) or (faults and not skip_bad):
         raise BadData(data, sorted(faults, key=lambda fault: fault.skippable))
@@ -97,19 +105,19 @@ def left_out(data: str, faults: Sequence[Fault], skip_bad: bool) -> int:
 
 
 def stable_order(name: str) -> int:
-    """Places a name among all names, by a hash: evenly spread, the same for ever."""
+    """Hashes a name to a sort key in [0, 2**64), the same in every process and version."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
     """Chooses train, validation or test for an example by a hash of its name alone.
 
-    More examples never move an old one to another split.
+    Adding examples never moves an old one to another split.
 
     Args:
         name: Name of the example, such as its path relative to the data's folder.
-        validation: Share of the examples to validate on, in [0, 1).
-        test: Share of the examples to test on, in [0, 1).
+        validation: Share of the examples in the validation split, in [0, 1).
+        test: Share of the examples in the test split, in [0, 1).
 
     Example:
         >>> [split_of(f"cat/{i}.jpg") for i in range(6)]
@@ -122,13 +130,13 @@ def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
 
 
 def completed(split: str, name: str, given: Collection[str]) -> str:
-    """Chooses the split of an example, where the data does not, by `split_of` its name.
+    """Returns the split of an example; if the data has none, chooses it by `split_of`.
 
     Args:
-        split: train, validation or test, or empty where the data has no splits.
-        name: Name of the example; those of one name come into one split.
-        given: The splits that the data has. Where train is there and another is missing, that is
-            10 % of train.
+        split: train, validation or test; empty if the data does not say.
+        name: Name of the example. Examples with the same name get the same split.
+        given: The splits that the data has. If validation or test is missing, it becomes 10 % of
+            the examples in train.
     """
     if split not in ("", "train"):
         return split
@@ -137,28 +145,29 @@ def completed(split: str, name: str, given: Collection[str]) -> str:
 
 
 def empty_splits(counts: Mapping[str, int]) -> list[Fault]:
-    """Names the splits that no example came into.
+    """Reports the splits without examples.
 
     Args:
-        counts: Number of examples of each split that has some.
+        counts: Number of examples in each split that has some.
     """
     total = sum(counts.values())
-    wanted = "more examples, or a split of your own (train, validation, test)"
-    found = f"no example: chance gave it none of the {total}" if total else "no usable example"
+    total_text = "1 example" if total == 1 else f"{total} examples"
+    received = f"none of the {total_text}" if total else "no usable example"
+    fix = "add examples, or provide a split (train, validation, test)"
     return [
-        Fault(f"the {split} set", found, wanted, skippable=False)
+        Fault(f"the {split} split", received, "at least one example", fix, skippable=False)
         for split in (SPLITS if total else SPLITS[:1])
         if not counts.get(split)
     ]
 
 
 def watched(items: Iterable[Any], total: int, doing: str) -> Iterator[Any]:
-    """Passes batches on and, once that takes over a second, shows on stderr how far it is.
+    """Yields batches and, after the first second, shows progress on stderr.
 
     Args:
-        items: Batches; their lengths are what is counted.
-        total: Sum of the lengths.
-        doing: What is going on, such as "Checking images".
+        items: Batches. Progress counts the examples in them.
+        total: Number of examples in all batches.
+        doing: Name of the work, such as "Checking images".
     """
     begin = shown = time.monotonic()
     done = 0
@@ -176,68 +185,76 @@ def watched(items: Iterable[Any], total: int, doing: str) -> Iterator[Any]:
 
 
 def tfds_builder(name: str) -> Any:
-    """Finds a data set of TensorFlow Datasets, downloading it only if it is not on disk.
+    """Opens a dataset of TensorFlow Datasets; downloads it only if it is not on disk.
 
     Args:
-        name: Such as `fashion_mnist` or `NAME/CONFIG:VERSION`. It lies in, or comes to, the folder
-            that the environment variable TFDS_DATA_DIR names, or else ~/tensorflow_datasets.
+        name: For example `fashion_mnist` or `NAME/CONFIG:VERSION`. Datasets are stored in the
+            folder that the environment variable TFDS_DATA_DIR names, by default
+            ~/tensorflow_datasets.
     """
     import tensorflow_datasets as tfds
 
-    def bad(found: str, wanted: str) -> BadData:
-        return BadData(f"tfds:{name}", [Fault(f"tfds:{name}", found, wanted, skippable=False)])
+    def bad(received: str, expected: str, fix: str = "") -> BadData:
+        fault = Fault(f"tfds:{name}", received, expected, fix, skippable=False)
+        return BadData(f"tfds:{name}", [fault])
 
     data_dir = os.environ.get("TFDS_DATA_DIR")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         near = difflib.get_close_matches(name, tfds.list_builders()) or ["mnist", "fashion_mnist"]
-        catalogue = "one of https://www.tensorflow.org/datasets/catalog, such as "
-        raise bad("no data set of this name", catalogue + " or ".join(near)) from error
+        raise bad(
+            f"the unknown name {name!r}",
+            "the name of a dataset in https://www.tensorflow.org/datasets/catalog, "
+            f"such as {' or '.join(near)}",
+        ) from error
     except (ValueError, AssertionError) as error:
-        raise bad(str(error).strip(), "a configuration and version that exist") from error
+        reason = str(error).strip().rstrip(".")
+        raise bad(reason, "a configuration and version that exist") from error
     if not builder.is_prepared():
         try:
             builder.download_and_prepare()
         except (OSError, ImportError, tfds.download.DownloadError) as error:
             raise bad(
                 f"no copy in {builder.data_dir}, and the download failed ({error})",
-                "a network, or TFDS_DATA_DIR set to a folder that holds it",
+                "a prepared copy or a download",
+                "connect to the network, or set TFDS_DATA_DIR to the folder with a copy",
             ) from error
     return builder
 
 
 def withheld(builder: Any, label: str, decoders: Any = None) -> set[str]:
-    """Finds splits whose labels are kept back (-1), as those of GLUE's and ImageNet's tests are.
+    """Finds splits whose labels are not public (-1), such as the test splits of GLUE.
 
     Args:
-        builder: What `tfds_builder` returned.
-        label: The feature that holds the label's number.
+        builder: From `tfds_builder`.
+        label: Name of the feature with the class number.
         decoders: As in `tfds.load`.
     """
 
-    def kept_back(split: str) -> bool:
+    def is_withheld(split: str) -> bool:
         rows = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
         labels = rows.take(100).map(lambda row: row[label]).as_numpy_iterator()
         return all(number < 0 for number in labels)
 
-    return {split for split in builder.info.splits if kept_back(split)}
+    return {split for split in builder.info.splits if is_withheld(split)}
 
 
 def named_splits(builder: Any, unusable: Collection[str] = ()) -> dict[str, str]:
-    """Finds which of a data set's splits are train, validation and test, if need be by an alias.
+    """Maps train, validation and test to the dataset's names of them, such as dev or val.
 
     Args:
-        builder: What `tfds_builder` returned.
+        builder: From `tfds_builder`.
         unusable: Splits to treat as missing, such as one without labels.
     """
     usable = [split for split in builder.info.splits if split not in unusable]
     known = [split for split in SPLIT_NAMES if split in usable]
-    found = {SPLIT_NAMES[split]: split for split in (*known, *(s for s in SPLITS if s in known))}
-    if "train" not in found:
-        fault = Fault(builder.name, f"only {', '.join(usable)}", "a train split", skippable=False)
+    names = {SPLIT_NAMES[split]: split for split in (*known, *(s for s in SPLITS if s in known))}
+    if "train" not in names:
+        received = f"only {', '.join(usable)}" if usable else "no usable split"
+        fault = Fault(builder.name, received, "a train split", skippable=False)
         raise BadData(f"tfds:{builder.name}", [fault])
-    return found
+    return names
 
 
 def tfds_splits(
@@ -245,11 +262,12 @@ def tfds_splits(
 ) -> dict[str, tf.data.Dataset]:
     """Reads the train, validation and test examples, dicts of features, in their stored order.
 
-    A missing validation split (also called dev, val or valid) is the last 10 % of train, a missing
-    test split the 10 % before it, so that both stay the same as long as the prepared data set does.
+    The validation split may also be called dev, val or valid. If it is missing, it becomes the last
+    10 % of train. A missing test split becomes the 10 % before that. Both stay the same as long as
+    the prepared dataset does.
 
     Args:
-        builder: What `tfds_builder` returned.
+        builder: From `tfds_builder`.
         decoders: As in `tfds.load`; for instance to skip decoding.
         unusable: Splits to treat as missing, such as one without labels.
     """

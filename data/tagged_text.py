@@ -21,32 +21,27 @@ from data.sources import (
     tfds_builder,
     tfds_splits,
 )
+from data.splits import Splits
 from data.text_files import not_utf8, read_text, required_split_files
 
 BUILT_IN = ("python_docs",)
 WORD_NAMES = ("tokens", "words")
-"""Features of TensorFlow Datasets that are preferred where a data set has several of texts."""
+"""Preferred features of TensorFlow Datasets if a dataset has several sequences of texts."""
 TAG_NAMES = ("tags", "ner", "ner_tags")
-"""Features of TensorFlow Datasets that are preferred where a data set has several kinds of tags."""
+"""Preferred features of TensorFlow Datasets if a dataset has several sequences of tags."""
 
 
-@dataclass(frozen=True)
-class TaggedTexts:
-    """Tagged sentences split for training, in a stable order and unshuffled.
+@dataclass(frozen=True, kw_only=True)
+class TaggedTexts(Splits):
+    """Tagged sentences in a stable order.
+
+    The splits are datasets of `(words, tags)`: string `(words,)` and int32 `(words,)`.
 
     Args:
-        train: `(words, tags)`: string `(words,)` and int32 `(words,)`.
-        validation: Likewise.
-        test: Likewise.
         tags: Name of each tag; `O` is the first.
-        skipped: Bad sentences that were left out.
     """
 
-    train: tf.data.Dataset
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
     tags: tuple[str, ...]
-    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,14 +52,14 @@ class _Sentence:
 
 
 def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = False) -> TaggedTexts:
-    """Finds the tagged sentences that `data` names, checks them all and splits them.
+    """Loads the tagged sentences that `data` names, checks all of them and splits them.
 
-    A CoNLL file has a word a line, its columns parted by tabs or spaces, the word first; blank
-    lines part sentences, and -DOCSTART- lines are left out. Tags are in the scheme BIO (IOB2):
-    `B-person` on the first word of a person, `I-person` on its others, `O` on words of nothing. A
-    folder holds such files with train, dev (or val) and test in their names. Where the data has no
-    splits, a hash of the sentence decides, so that more sentences never move old ones. Sentences
-    come in their order in the files.
+    A CoNLL file has one word per line. Tabs or spaces separate the columns, and the word is the
+    first column. Blank lines separate sentences; -DOCSTART- lines are ignored. Tags follow the BIO
+    scheme (IOB2): `B-person` on the first word of a person, `I-person` on the other words, `O` on
+    words outside of entities. A folder contains such files with train, dev (or val) and test in
+    their names. If the data has no splits, a hash of the sentence decides, so that adding sentences
+    never moves old ones. Sentences keep their order in the files.
 
     Reference: Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003.
         https://aclanthology.org/W03-0419
@@ -72,10 +67,10 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
     Args:
         data: `python_docs` (which words of the Python reference are code; `./python_docs` for a
             folder of that name), `tfds:NAME`, or the path of a file or folder.
-        tag_column: Number of the column of tags, from 0, or from the end if negative; None: the
-            last. Of TensorFlow Datasets the name of the feature; None: one of `TAG_NAMES`, or
-            else the only one.
-        skip_bad: Leaves bad sentences out and counts them instead of raising.
+        tag_column: For files, the index of the column with tags, from 0, or from the end if
+            negative; None: the last. For TensorFlow Datasets, the name of the feature; None: one
+            of `TAG_NAMES`, or else the only one.
+        skip_bad: Whether to skip and count bad sentences instead of raising.
 
     Example:
         >>> load("python_docs").tags
@@ -94,8 +89,8 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
         raise ValueError(message)
     sentences, faults = [], []
     for split, file in required_split_files(path, "CoNLL files").items():
-        found, wrong = _from_file(file, split, column)
-        sentences += found
+        good, wrong = _from_file(file, split, column)
+        sentences += good
         faults += wrong
     return _divided(data, sentences, faults, skip_bad)
 
@@ -109,17 +104,14 @@ def _divided(
         splits[completed(sentence.split, " ".join(sentence.words), given)].append(sentence)
     known = {kind for sentence in splits["train"] for kind in _kinds(sentence)}
     unseen: Counter[str] = Counter()
-    for split, found in splits.items():
-        splits[split] = [sentence for sentence in found if _kinds(sentence) <= known]
-        unseen.update(min(strange) for one in found if (strange := _kinds(one) - known))
-    faults = faults + [
-        Fault(f"tag {kind}", f"{count} sentences, none in train", "some in train", examples=count)
-        for kind, count in sorted(unseen.items())
-    ]
-    faults += empty_splits({split: len(found) for split, found in splits.items()})
+    for split, some in splits.items():
+        splits[split] = [sentence for sentence in some if _kinds(sentence) <= known]
+        unseen.update(min(strange) for one in some if (strange := _kinds(one) - known))
+    faults = faults + [_unseen(kind, count) for kind, count in sorted(unseen.items())]
+    faults += empty_splits({split: len(some) for split, some in splits.items()})
     if splits["train"] and not known:
-        wanted = "some other tag, such as B-person"
-        faults.append(Fault("the training set", "only the tag O", wanted, skippable=False))
+        expected = "at least one other tag, such as B-person"
+        faults.append(Fault("the training split", "only the tag O", expected, skippable=False))
     tags = ("O", *(f"{begin}-{kind}" for kind in sorted(known) for begin in "BI"))
     skipped = left_out(data, faults, skip_bad)
     numbers = {tag: number for number, tag in enumerate(tags)}
@@ -130,14 +122,21 @@ def _divided(
         tags = tf.constant([numbers[tag] for sentence in kept for tag in sentence.tags], tf.int32)
         lengths = [len(sentence.words) for sentence in kept]
         ragged = [tf.RaggedTensor.from_row_lengths(flat, lengths) for flat in (words, tags)]
-        # Each element is a plain tensor already; the map makes its type say so.
+        # Each element is a dense tensor already; the map corrects the type of the dataset.
         return tf.data.Dataset.from_tensor_slices(tuple(ragged)).map(lambda *example: example)
 
     return TaggedTexts(**{split: chosen(split) for split in SPLITS}, tags=tags, skipped=skipped)
 
 
+def _unseen(kind: str, count: int) -> Fault:
+    sentences = "1 sentence" if count == 1 else f"{count} sentences"
+    received = f"{sentences}, none in the training split"
+    fix = "add sentences, or provide a split"
+    return Fault(f"tag {kind}", received, "at least one in training", fix, examples=count)
+
+
 def _kinds(sentence: _Sentence) -> set[str]:
-    """Returns what the sentence speaks of: its tags without O, B- and I-."""
+    """Returns the types of the entities of a sentence: its tags without O, B- and I-."""
     return {tag[2:] for tag in sentence.tags if tag != "O"}
 
 
@@ -145,7 +144,7 @@ def _from_file(path: Path, split: str, column: int) -> tuple[list[_Sentence], li
     sentences, faults = [], []
     width = 0
     for lines in _line_groups(read_text(path)):
-        # Sentences of one file have as many columns as its first line.
+        # All sentences of a file have as many columns as its first line.
         width = width or max(len(lines[0][1]), 2)
         wrong = _wrong(path.name, lines, width, column)
         if wrong is None:
@@ -154,18 +153,18 @@ def _from_file(path: Path, split: str, column: int) -> tuple[list[_Sentence], li
         else:
             faults.append(wrong)
     if not width:
-        wanted = "a word and its tag a line"
-        faults.append(Fault(path.name, "no sentence", wanted, skippable=False))
+        expected = "one word and its tag per line"
+        faults.append(Fault(path.name, "no sentence", expected, skippable=False))
     return sentences, faults
 
 
 def _line_groups(text: str) -> Iterator[list[tuple[int, list[str]]]]:
-    """Yields number and fields of the lines of each sentence."""
+    """Yields the lines of each sentence, with their numbers and fields."""
     group: list[tuple[int, list[str]]] = []
     for number, line in enumerate([*text.split("\n"), ""], 1):
-        # Of spaces only the common one parts fields: there are words with others in them.
-        parted = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
-        fields = [field.strip() for field in parted]
+        # Only the common space separates fields: some words contain other spaces.
+        cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+        fields = [cell.strip() for cell in cells]
         if any(fields) and fields[0] != "-DOCSTART-":
             group.append((number, fields))
         elif group:
@@ -176,24 +175,26 @@ def _line_groups(text: str) -> Iterator[list[tuple[int, list[str]]]]:
 def _wrong(
     name: str, lines: Sequence[tuple[int, list[str]]], width: int, column: int
 ) -> Fault | None:
-    """Says what is wrong with a sentence: the first of its faults."""
+    """Returns the first fault of a sentence, or None."""
     before = "O"
     for number, fields in lines:
-        place = f"{name} line {number}"
+        where = f"{name} line {number}"
         if len(fields) != width:
-            return Fault(place, f"{len(fields)} fields in {' '.join(fields)!r}", f"{width} fields")
+            count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+            return Fault(where, f"{count} in {' '.join(fields)!r}", f"{width} fields")
         if not -width <= column < width:
-            wanted = f"one of the {width} columns"
-            return Fault(place, f"no column {column}", wanted, skippable=False)
+            expected = f"`tag_column` to be one of {width} columns"
+            return Fault(where, f"tag_column={column}", expected, skippable=False)
         word, tag = fields[0], fields[column]
         if not word:
-            return Fault(place, "no word", "a word and its tag")
+            return Fault(where, "no word", "a word and its tag")
         if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
-            wanted = "O, B-... or I-... (the scheme BIO)"
-            return Fault(place, f"the tag {tag!r} of {word!r}", wanted)
+            expected = "O, B-... or I-... (the BIO scheme)"
+            return Fault(where, f"the tag {tag!r} of {word!r}", expected)
         if tag.startswith("I-") and before[2:] != tag[2:]:
-            return Fault(place, f"{tag} after {before}", f"B-{tag[2:]} or I-{tag[2:]} before it")
-        if fault := not_utf8(word + tag, place):
+            expected = f"B-{tag[2:]} or I-{tag[2:]} before {tag}"
+            return Fault(where, before, expected)
+        if fault := not_utf8(word + tag, where):
             return fault
         before = tag
     return None
@@ -219,7 +220,7 @@ def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
 
 
 def _features(builder: Any, tag_column: int | str | None) -> tuple[str, str]:
-    """Chooses the sequences of words and of tags, among which must be O."""
+    """Chooses the sequence of words and the sequence of tags; the tags must include O."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -228,22 +229,22 @@ def _features(builder: Any, tag_column: int | str | None) -> tuple[str, str]:
         for name, feature in sorted(features.items())
         if isinstance(feature, tfds.features.Sequence)
     }
-    words = [name for name, of in sequences.items() if isinstance(of, tfds.features.Text)]
+    words = [name for name, kind in sequences.items() if isinstance(kind, tfds.features.Text)]
     tags = [
         name
-        for name, of in sequences.items()
-        if isinstance(of, tfds.features.ClassLabel) and "O" in of.names
+        for name, kind in sequences.items()
+        if isinstance(kind, tfds.features.ClassLabel) and "O" in kind.names
     ]
     words = [name for name in words if name in WORD_NAMES] or words
     preferred = [name for name in tags if name in TAG_NAMES]
     chosen = [tag_column] if tag_column in tags else [] if tag_column else (preferred or tags)
     if len(words) == 1 and len(chosen) == 1:
         return words[0], str(chosen[0])
-    asked = f" and the tag column {tag_column}" if tag_column else ""
-    wanted = (
-        f"one sequence of words (here: {', '.join(words) or 'none'}), "
-        f"one of tags (here: {', '.join(tags) or 'none'})"
+    chosen_column = f" and --tag-column {tag_column}" if tag_column else ""
+    expected = (
+        f"one sequence of words (here: {', '.join(words) or 'none'}) and "
+        f"one sequence of tags (here: {', '.join(tags) or 'none'})"
     )
-    place = f"tfds:{builder.name}"
-    found = f"the features {', '.join(sorted(features))}{asked}"
-    raise BadData(place, [Fault(place, found, wanted, skippable=False)])
+    data = f"tfds:{builder.name}"
+    received = f"the features {', '.join(sorted(features))}{chosen_column}"
+    raise BadData(data, [Fault(data, received, expected, skippable=False)])

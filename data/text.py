@@ -1,4 +1,4 @@
-"""Texts, or pairs of texts, with a class each: user files, TensorFlow Datasets or a sample."""
+"""Texts, or pairs of texts, with one class each: user files, TensorFlow Datasets or a sample."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from data.sources import (
     tfds_splits,
     withheld,
 )
+from data.splits import Splits
 from data.text_files import not_utf8, read_text, split_files
 
 BUILT_IN = ("python_docs",)
@@ -39,7 +40,7 @@ PAIR_NAMES = (
     ("#1 string", "#2 string"),
     ("question", "sentence"),
 )
-"""Columns that hold pairs of texts, as GLUE, SNLI and MSRP name them."""
+"""Usual names of the two columns of a pair of texts, as in GLUE, SNLI and MSRP."""
 TEXT_NAMES = (
     *("text", "sentence", "review", "content", "comment", "message", "tweet", "utterance"),
     *("document", "question"),
@@ -50,32 +51,30 @@ LABEL_NAMES = (
 )
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Texts split for training, in a stable order and unshuffled.
+@dataclass(frozen=True, kw_only=True)
+class Texts(Splits):
+    """Texts, or pairs of texts, with the number of their class, in a stable order.
+
+    The splits are datasets of `(texts, label)`: string `(1,)`, or `(2,)` for pairs, and int32 `()`.
+    `other` holds further splits of TensorFlow Datasets by their names. There the label of a text
+    that belongs to none of the classes is -1: on the out-of-scope splits of clinc_oos a classifier
+    can show how many such texts it refuses.
 
     Args:
-        train: `(texts, label)`: string `(1,)`, or `(2,)` for pairs, and int32 `()`.
-        validation: Likewise.
-        test: Likewise.
         classes: Name of each label.
-        skipped: Bad examples that were left out.
-        other: Likewise, further splits of TensorFlow Datasets by their names. The label of a text
-            that is of none of the classes is -1: on the out-of-scope splits of clinc_oos a
-            classifier can show how many such texts it refuses.
     """
 
-    train: tf.data.Dataset
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
     classes: tuple[str, ...]
-    skipped: int = 0
-    other: dict[str, tf.data.Dataset] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the texts of an example: `text`, and `pair` where there are two."""
+        return ("text", "pair")[: self.train.element_spec[0].shape[0]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns to read; None where the usual names decide.
+    """Names of the columns to read; None for the usual names.
 
     Args:
         text: The text, or the first of a pair.
@@ -88,7 +87,7 @@ class Columns:
     label: str | None = None
 
     def given(self) -> dict[str, str]:
-        """Returns the names that are not None, by the option that gives them."""
+        """Returns the names that are not None, by their command line option."""
         options = {
             "--text-column": self.text,
             "--pair-column": self.pair,
@@ -110,26 +109,25 @@ def load(
     label_column: str | None = None,
     skip_bad: bool = False,
 ) -> Texts:
-    """Finds the texts that `data` names, checks them all and splits them.
+    """Loads the texts that `data` names, checks all of them and splits them.
 
-    User files are UTF-8: .csv (with quotes), .tsv (without), or .jsonl (an object a line), with a
-    header or, where only text and label stand there, without. A folder holds such files with
-    train, dev (or val) and test in their names, or one sub-folder of .txt files a class, if it
-    likes below train/, dev/ and test/. A single file may have a column split. Where the data has
-    no splits, a hash of the text decides, so that equal texts come into one split and more texts
-    never move old ones. Examples come in the order of that hash, classes mixed.
+    User files are UTF-8: .csv (with quotes), .tsv (without quotes) or .jsonl (one object per line).
+    A file without a header must have two columns, text and label. A folder contains such files with
+    train, dev (or val) and test in their names. Or it has one sub-folder of .txt files per class,
+    optionally below train/, dev/ and test/. A single file may have a column `split`. If the data
+    has no splits, a hash of the text decides: equal texts get the same split, and adding texts
+    never moves old ones. The examples are sorted by that hash, which mixes the classes.
 
-    What is wrong is raised as one `BadData`: ragged rows, empty texts, missing labels and so on.
+    One `BadData` reports all problems: ragged rows, empty texts, missing labels and so on.
 
     Args:
         data: `python_docs` (sentences of the Python reference by its parts; `./python_docs` for a
             folder of that name), `tfds:NAME`, or the path of a file or folder.
-        text_column: Column of the text, or of the first of a pair. None: a usual name, one of
-            `TEXT_NAMES`.
-        pair_column: Column of the second of a pair. None: if two columns of `PAIR_NAMES` stand
-            there and no column of the text is given, those; else single texts.
-        label_column: Column of the class. None: a usual name, one of `LABEL_NAMES`.
-        skip_bad: Leaves bad examples out and counts them instead of raising.
+        text_column: Column of the text, or of the first text of a pair. None: one of `TEXT_NAMES`.
+        pair_column: Column of the second text of a pair. None: the two columns of `PAIR_NAMES` are
+            read as pairs if both exist and `text_column` is None; else the texts are single.
+        label_column: Column of the class. None: one of `LABEL_NAMES`.
+        skip_bad: Whether to skip and count bad examples instead of raising.
 
     Example:
         >>> load("python_docs").classes
@@ -144,15 +142,15 @@ def load(
         return _from_tfds(data.removeprefix("tfds:"), columns, skip_bad)
     path = existing(data, "a .csv, .tsv or .jsonl file, a folder", BUILT_IN)
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
-        wanted = "a .csv, .tsv or .jsonl file, or a folder"
-        raise BadData(data, [Fault(path.name, "another kind of file", wanted, skippable=False)])
+        expected = "a .csv, .tsv or .jsonl file, or a folder"
+        raise BadData(data, [Fault(path.name, "another kind of file", expected, skippable=False)])
     files = split_files(path, SUFFIXES)
     if not files:
         return _divided(data, *_from_folders(data), skip_bad)
     examples, faults = [], []
     for split, file in files.items():
-        found, wrong = _from_table(data, file, split, columns)
-        examples += found
+        good, wrong = _from_table(data, file, split, columns)
+        examples += good
         faults += wrong
     return _divided(data, examples, faults, skip_bad)
 
@@ -160,8 +158,8 @@ def load(
 def _divided(data: str, examples: list[_Example], faults: list[Fault], skip_bad: bool) -> Texts:
     kept, missing = divided(examples)
     if len({len(example.texts) for example in kept}) > 1:
-        fault = Fault("the splits", "pairs in some only", "pairs in all or none", skippable=False)
-        missing.append(fault)
+        expected = "pairs in all splits or in none"
+        missing.append(Fault("the splits", "pairs in only some", expected, skippable=False))
     skipped = left_out(data, faults + missing, skip_bad)
     classes = sorted({example.label for example in kept})
     kept.sort(key=lambda example: stable_order(example.name))
@@ -176,30 +174,30 @@ def _divided(data: str, examples: list[_Example], faults: list[Fault], skip_bad:
     )
 
 
-def _example(place: str, split: str, label: Any, texts: Sequence[Any]) -> _Example | Fault:
-    """Makes an example of what was found at a place, or says what is wrong with it."""
+def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Example | Fault:
+    """Returns an example, or the fault if its label or a text cannot be used."""
     if isinstance(label, (bool, int, float)):
         label = str(label)
     if not isinstance(label, str) or not label.strip():
-        found = "no label" if label in (None, "") else f"the label {label!r}"
-        return Fault(place, found, "the name of a class")
+        received = "no label" if label in (None, "") else f"the label {label!r}"
+        return Fault(where, received, "the name of a class")
     stripped = [text.strip() if isinstance(text, str) else "" for text in texts]
     if not all(stripped):
-        return Fault(place, "an empty text", "some text")
-    fault = not_utf8("".join([*stripped, label]), place)
-    return fault or _Example("\n".join(stripped), label.strip(), split, place, tuple(stripped))
+        return Fault(where, "an empty text", "some text")
+    fault = not_utf8("".join([*stripped, label]), where)
+    return fault or _Example("\n".join(stripped), label.strip(), split, where, tuple(stripped))
 
 
 def _from_folders(data: str) -> tuple[list[_Example], list[Fault]]:
-    """Reads a folder with one sub-folder of .txt files a class."""
+    """Reads a folder with one sub-folder of .txt files per class."""
     files, faults = labeled_files(data, {".txt"})
     examples = []
     for file in files:
-        found = _example(file.place, file.split, file.label, [read_text(Path(file.path))])
-        if isinstance(found, Fault):
-            faults.append(found)
+        example = _example(file.where, file.split, file.label, [read_text(Path(file.path))])
+        if isinstance(example, Fault):
+            faults.append(example)
         else:
-            examples.append(found)
+            examples.append(example)
     return examples, faults
 
 
@@ -209,52 +207,52 @@ def _from_table(
     """Reads a .csv, .tsv or .jsonl file.
 
     Args:
-        data: What the user asked for.
-        path: The file.
-        split: Its split; empty where a column split, or else chance, is to decide.
-        columns: What to read.
+        data: The data that the user named.
+        path: Path of the file.
+        split: Its split; empty if a column `split`, or else a hash, decides.
+        columns: The columns to read.
     """
     if path.suffix.lower() == ".jsonl":
         rows, faults = _from_json_lines(path)
     else:
         rows, faults = _from_cells(data, path, columns)
     if not rows:
-        wanted = "a line for each example"
-        return [], [*faults, Fault(path.name, "no examples", wanted, skippable=False)]
+        expected = "one line per example"
+        return [], [*faults, Fault(path.name, "no examples", expected, skippable=False)]
     names = dict.fromkeys(name for _, row in rows for name in row)
     *text_names, label_name = _chosen(data, path.name, list(names), columns)
     examples = []
     for line, row in rows:
-        place = f"{path.name} line {line}"
-        found: _Example | Fault
+        where = f"{path.name} line {line}"
+        example: _Example | Fault
         given = split
         if not split and "split" in names:
             given = SPLIT_NAMES.get(str(row.get("split")).strip().lower(), "")
         if not given and "split" in names:
-            found = Fault(place, f"the split {row.get('split')!r}", "train, validation or test")
+            example = Fault(where, f"the split {row.get('split')!r}", "train, validation or test")
         else:
             texts = [row.get(name) for name in text_names]
-            found = _example(place, given, row.get(label_name), texts)
-        if isinstance(found, Fault):
-            faults.append(found)
+            example = _example(where, given, row.get(label_name), texts)
+        if isinstance(example, Fault):
+            faults.append(example)
         else:
-            examples.append(found)
+            examples.append(example)
     return examples, faults
 
 
-def _chosen(data: str, place: str, names: Sequence[str], columns: Columns) -> list[str]:
-    """Chooses the columns of text, of its pair if it has one, and of the label, in this order."""
+def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> list[str]:
+    """Chooses the columns of the text, of its pair (if it has one) and of the label, in order."""
 
-    def bad(found: str, wanted: str) -> BadData:
-        there = f"{found}; the columns are {', '.join(names)}"
-        return BadData(data, [Fault(place, there, wanted, skippable=False)])
+    def bad(expected: str, fix: str) -> BadData:
+        received = f"the columns {', '.join(names)}"
+        return BadData(data, [Fault(where, received, expected, fix, skippable=False)])
 
     def first(usual: Sequence[str]) -> str | None:
         return next((known[name] for name in usual if name in known), None)
 
     for option, name in columns.given().items():
         if name not in names:
-            raise bad(f"no column {name!r}", f"one of them for {option}")
+            raise bad(f"a column {name!r}", f"pass one of them as {option}")
     known = {name.strip().lower(): name for name in reversed(names)}
     text, pair, label = columns.text, columns.pair, columns.label or first(LABEL_NAMES)
     pairs = [(known[a], known[b]) for a, b in PAIR_NAMES if a in known and b in known]
@@ -263,14 +261,14 @@ def _chosen(data: str, place: str, names: Sequence[str], columns: Columns) -> li
     known = {name: column for name, column in known.items() if column not in (pair, label)}
     text = text or first([*TEXT_NAMES, *(name for name, _ in PAIR_NAMES)])
     if text is None:
-        raise bad("no known column of texts", f"{TEXT_NAMES[0]}, or one for --text-column")
+        raise bad(f"a column {TEXT_NAMES[0]!r} or a similar name", "pass --text-column")
     if label is None:
-        raise bad("no known column of labels", f"{LABEL_NAMES[0]}, or one for --label-column")
+        raise bad(f"a column {LABEL_NAMES[0]!r} or a similar name", "pass --label-column")
     return [text, pair, label] if pair else [text, label]
 
 
 Rows = list[tuple[int, dict[str, Any]]]
-"""Number of the line, and what stands in each column there."""
+"""Line numbers, and the content of each column in that line."""
 
 
 def _from_json_lines(path: Path) -> tuple[Rows, list[Fault]]:
@@ -286,8 +284,8 @@ def _from_json_lines(path: Path) -> tuple[Rows, list[Fault]]:
         if isinstance(row, dict):
             rows.append((line, row))
         else:
-            wanted = "a JSON object with text and label"
-            faults.append(Fault(f"{path.name} line {line}", f"no object ({row!r:.80})", wanted))
+            expected = "a JSON object with text and label"
+            faults.append(Fault(f"{path.name} line {line}", f"{row!r:.80}", expected))
     return rows, faults
 
 
@@ -305,15 +303,16 @@ def _from_cells(data: str, path: Path, columns: Columns) -> tuple[Rows, list[Fau
         if len(cells) == len(names):
             rows.append((line, dict(zip(names, cells, strict=True))))
         else:
-            wanted = f"{len(names)}: {', '.join(names)}"
-            faults.append(Fault(f"{path.name} line {line}", f"{len(cells)} fields", wanted))
+            expected = f"{len(names)} fields ({', '.join(names)})"
+            received = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
+            faults.append(Fault(f"{path.name} line {line}", received, expected))
     return rows, faults
 
 
 def _comma_separated(data: str, name: str, text: str) -> list[tuple[int, list[str]]]:
-    """Reads a CSV; returns the first line and the cells of each row."""
+    """Reads a CSV file; returns the number of the first line, and the cells, of each row."""
     lines, line = [], 0
-    csv.field_size_limit(sys.maxsize)  # Of its own accord it takes no longer text than 131,072.
+    csv.field_size_limit(sys.maxsize)  # By default a field has at most 131,072 characters.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:
@@ -321,37 +320,38 @@ def _comma_separated(data: str, name: str, text: str) -> list[tuple[int, list[st
                 lines.append((line + 1, cells))
             line = reader.line_num
     except csv.Error as error:
-        found = f"{error} in the row that starts here"
-        wanted = "comma-separated text, quotes closed and, inside quotes, doubled"
-        fault = Fault(f"{name} line {line + 1}", found, wanted, skippable=False)
+        received = f"{error} in the row that starts here"
+        expected = "comma-separated text; quotes inside a quoted field are doubled"
+        fault = Fault(f"{name} line {line + 1}", received, expected, skippable=False)
         raise BadData(data, [fault]) from error
     return lines
 
 
 def _header(
-    data: str, place: str, lines: Sequence[tuple[int, list[str]]], columns: Columns
+    data: str, where: str, lines: Sequence[tuple[int, list[str]]], columns: Columns
 ) -> tuple[list[str], int]:
-    """Finds the names of the columns, and the number of lines (0 or 1) that tell them.
+    """Returns the names of the columns, and the number of header lines (0 or 1).
 
-    Without a header there must be two columns, and that of the label must have at most half as
-    many different values as that of the text.
+    Without a header there must be two columns. The column with the label must have at most half as
+    many different values as the column with the text.
     """
     first = [cell.strip() for cell in lines[0][1]]
     usual = any(cell.lower() in LABEL_NAMES for cell in first)
     if usual or len(first) != 2 or columns.given():
-        if fault := not_utf8("".join(first), f"{place} line {lines[0][0]}"):
+        if fault := not_utf8("".join(first), f"{where} line {lines[0][0]}"):
             raise BadData(data, [replace(fault, skippable=False)])
         return first, 1
     counts = [Counter(cells[i] for _, cells in lines if len(cells) == 2) for i in (0, 1)]
     label = 0 if len(counts[0]) < len(counts[1]) else 1
     if 2 * len(counts[label]) > len(counts[1 - label]):
-        found, wanted = "no header, and no telling text and label apart", "a header: text, label"
+        received = "no header, and it is not clear which column is the label"
+        fix = "add a header line: text, label"
     elif counts[label][lines[0][1][label]] == 1 and len(lines) > 2:
-        found = f"a first line with a label of its own, or a header of unknown names: {first}"
-        wanted = "text, label, or names for --text-column and --label-column"
+        received = f"a label that occurs only once, or unknown column names: {first}"
+        fix = "name the columns text and label, or pass --text-column and --label-column"
     else:
         return (["label", "text"] if label == 0 else ["text", "label"]), 0
-    raise BadData(data, [Fault(place, found, wanted, skippable=False)])
+    raise BadData(data, [Fault(where, received, "a usual header", fix, skippable=False)])
 
 
 def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
@@ -374,10 +374,10 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
         return tf.cast(label, tf.int32)
 
     splits, missing = _labeled_rows(splits, number)
-    # SNLI has -1 where its annotators did not agree.
-    found = "no label (-1)" if named else "a class that train lacks"
-    wanted = f"one of {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
-    faults = [Fault(place, found, wanted) for place in missing]
+    # SNLI uses -1 for pairs on which its annotators disagreed.
+    received = "no label (-1)" if named else "a class without training examples"
+    expected = f"one of {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+    faults = [Fault(where, received, expected) for where in missing]
 
     def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.stack([row[text] for text in text_names]), number(row)
@@ -397,11 +397,11 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
 
 
 def _features(builder: Any, columns: Columns) -> list[str]:
-    """Chooses the features of text, of its pair if it has one, and of the label.
+    """Chooses the features with the text, its pair (if it has one) and the label.
 
-    What the caller leaves open is what the data set is supervised with, or else has a usual name,
-    or else is the first class label by name. An integer label gives way to its name in words,
-    where there is one (intent_name for intent).
+    What `columns` leaves open is taken from the dataset's supervised keys, or else from the usual
+    names, or else from the first class label in alphabetical order. If an integer label has a
+    feature with its name in words (intent_name for intent), that one is used.
     """
     import tensorflow_datasets as tfds
 
@@ -409,21 +409,22 @@ def _features(builder: Any, columns: Columns) -> list[str]:
     keys = builder.info.supervised_keys
     if keys and not columns.text and not columns.pair and isinstance(keys[0], str):
         columns = Columns(keys[0], None, columns.label or keys[1])
-    # Sorted, because features come in another order in each process.
+    # Sorted, because the order of features differs between processes.
     names = sorted(features)
     labels = [key for key in names if isinstance(features[key], tfds.features.ClassLabel)]
     if labels and not columns.label and not set(labels) & set(LABEL_NAMES):
         columns = Columns(columns.text, columns.pair, labels[0])
-    place = f"tfds:{builder.name}"
-    *texts, label = _chosen(place, place, names, columns)
+    data = f"tfds:{builder.name}"
+    *texts, label = _chosen(data, data, names, columns)
     if label not in labels and f"{label}_name" in features:
         label = f"{label}_name"
     usable = features[label].shape == () and not np.issubdtype(
         features[label].np_dtype, np.floating
     )
     if not usable or not all(isinstance(features[key], tfds.features.Text) for key in texts):
-        found = f"the features {', '.join(f'{key}: {features[key]}' for key in (*texts, label))}"
-        raise BadData(place, [Fault(place, found, "texts with one class each", skippable=False)])
+        chosen = ", ".join(f"{key}: {features[key]}" for key in (*texts, label))
+        expected = "features with texts and one class each"
+        raise BadData(data, [Fault(data, f"the features {chosen}", expected, skippable=False)])
     return [*texts, label]
 
 
@@ -432,7 +433,7 @@ def _in_words(label: tf.Tensor) -> tf.Tensor:
 
 
 def _classes_of(rows: tf.data.Dataset, label: str) -> list[str]:
-    """Collects the classes of rows where the data set does not list them."""
+    """Collects the classes of rows, for datasets that do not list them."""
     batches = rows.map(lambda row: _in_words(row[label])).batch(4096).as_numpy_iterator()
     return sorted({value.decode() for batch in batches for value in np.unique(batch)})
 
@@ -440,15 +441,15 @@ def _classes_of(rows: tf.data.Dataset, label: str) -> list[str]:
 def _labeled_rows(
     splits: dict[str, tf.data.Dataset], number: Callable[[dict[str, tf.Tensor]], tf.Tensor]
 ) -> tuple[dict[str, tf.data.Dataset], list[str]]:
-    """Leaves out the rows whose class has the number -1, and says which these are."""
-    labeled, places = {}, []
+    """Leaves out the rows whose class number is -1; also returns where they are."""
+    labeled, skipped = {}, []
     for split, rows in splits.items():
         batches = rows.map(number).batch(4096).as_numpy_iterator()
         numbers = np.concatenate([np.zeros(0, np.int32), *batches])
         missing = np.flatnonzero(numbers < 0)
-        places += [f"{split} row {row}" for row in missing]
+        skipped += [f"{split} row {row}" for row in missing]
         if len(missing):
             left = tf.data.experimental.assert_cardinality(len(rows) - len(missing))
             rows = rows.filter(lambda row: number(row) >= 0).apply(left)
         labeled[split] = rows
-    return labeled, places
+    return labeled, skipped

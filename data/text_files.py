@@ -1,4 +1,4 @@
-"""Text files: which file is which split, and lines that may not be UTF-8."""
+"""Text files: the file of each split, and text that may not be UTF-8."""
 
 import re
 from collections.abc import Collection
@@ -14,10 +14,12 @@ def split_files(path: Path, suffixes: Collection[str] | None = None) -> dict[str
     """Finds the file of each split by a word in its name: train, dev, val, test and so on.
 
     Args:
-        path: A file, which is all there is (its split is empty), or a folder with one file a split.
-        suffixes: What the names in a folder end in, in lower case. None: anything.
+        path: A file, which holds all the data, or a folder with one file per split.
+        suffixes: Suffixes of the files in a folder, in lower case. None: any.
 
-    Returns: the files by train, validation and test; nothing where no name in a folder tells.
+    Returns:
+        The files by train, validation and test; a single file by the empty string. Empty if no
+        name in the folder contains such a word.
     """
     if path.is_file():
         return {"": path}
@@ -29,49 +31,50 @@ def split_files(path: Path, suffixes: Collection[str] | None = None) -> dict[str
             continue
         split = SPLIT_NAMES[word[1]]
         if split in files:
-            found = f"both {files[split].name} and {entry.name}"
-            fault = Fault(f"the {split} set", found, "one file of a split", skippable=False)
+            received = f"both {files[split].name} and {entry.name}"
+            fault = Fault(f"the {split} split", received, "one file per split", skippable=False)
             raise BadData(str(path), [fault])
         files[split] = entry
     if files and "train" not in files:
-        found = f"only {', '.join(file.name for file in files.values())}"
-        fault = Fault(path.name, found, "a file with train in its name", skippable=False)
+        received = f"only {', '.join(file.name for file in files.values())}"
+        fault = Fault(path.name, received, "a file with train in its name", skippable=False)
         raise BadData(str(path), [fault])
     return files
 
 
-def required_split_files(path: Path, wanted: str) -> dict[str, Path]:
-    """Finds the file of each split like `split_files`, and raises where there is none.
+def required_split_files(path: Path, expected: str) -> dict[str, Path]:
+    """Finds the file of each split like `split_files`; raises `BadData` if there is none.
 
     Args:
-        path: A file, or a folder with one file a split.
-        wanted: What the files are, such as "CoNLL files".
+        path: A file, or a folder with one file per split.
+        expected: Kind of the files, such as "CoNLL files".
     """
     files = split_files(path)
     if not files:
-        wanted = f"{wanted} with train, dev and test in their names"
-        raise BadData(str(path), [Fault(path.name, "no such file", wanted, skippable=False)])
+        expected = f"{expected} with train, dev and test in their names"
+        raise BadData(str(path), [Fault(path.name, "no such file", expected, skippable=False)])
     return files
 
 
 def read_text(path: Path) -> str:
-    """Reads UTF-8, with or without a mark at its start, each line ended by a line feed.
+    """Reads UTF-8, with or without a byte order mark; every line ending becomes a line feed.
 
-    Bytes that are not UTF-8 come as surrogates, so that `not_utf8` can tell where they are.
+    Bytes that are not UTF-8 become surrogates, so that `not_utf8` can report them.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         return file.read()
 
 
-def not_utf8(text: str, place: str) -> Fault | None:
-    """Finds out whether a text holds what TensorFlow cannot take.
+def not_utf8(text: str, where: str) -> Fault | None:
+    """Returns a fault if a text contains bytes that are not UTF-8, which TensorFlow refuses.
 
     Args:
         text: Part of what `read_text` returned.
-        place: File and line of the text.
+        where: File and line of the text.
     """
     try:
         text.encode()
     except UnicodeEncodeError:
-        return Fault(place, f"bytes that are not UTF-8 in {text[:40]!r}", "UTF-8 text")
+        received = f"bytes that are not UTF-8 in {text[:40]!r}"
+        return Fault(where, received, "UTF-8 text")
     return None

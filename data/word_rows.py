@@ -1,4 +1,4 @@
-"""What ELMo is pretrained on: documents as numbers of words, cut into rows."""
+"""The examples of ELMo's pretraining: documents as word numbers, cut into rows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,40 +14,41 @@ from preprocessing.words import words_with_offsets
 def spelled_documents(
     splits: Mapping[str, Sequence[Document]], vocabulary_size: int
 ) -> tuple[SpelledWords, dict[str, list[np.ndarray]]]:
-    """Splits documents into words and numbers these.
+    """Splits documents into words and numbers the words.
 
     Args:
-        splits: Documents; those of `train` come first, and the vocabulary is counted in them.
-        vocabulary_size: Most numbers that ELMo tells apart, marks included.
+        splits: Documents of each split, `train` first. The vocabulary is counted in `train`.
+        vocabulary_size: Maximum size of the vocabulary that ELMo predicts, marks included.
 
     Returns:
-        The words, and of each split its documents, int32 `(words,)`: each line between 1 and 2.
+        The words, and the documents of each split, int32 `(words,)`, with 1 before and 2 after each
+        line.
     """
     numbers: dict[bytes, int] = {}
-    found = {split: _numbered(documents, numbers) for split, documents in splits.items()}
-    in_training = np.concatenate(found["train"])
+    numbered = {split: _numbered(documents, numbers) for split, documents in splits.items()}
+    in_training = np.concatenate(numbered["train"])
     counts = np.bincount(in_training, minlength=NUM_MARKS + len(numbers))[NUM_MARKS:]
     order = np.argsort(-counts, kind="stable")
     renumbered = np.arange(NUM_MARKS + len(numbers), dtype="int32")
     renumbered[order + NUM_MARKS] = np.arange(len(order)) + NUM_MARKS
     unsorted = list(numbers)
-    names = tuple(unsorted[place] for place in order)
+    names = tuple(unsorted[index] for index in order)
     known = min(vocabulary_size, NUM_MARKS + int((counts > 0).sum()))
     documents = {
-        split: [renumbered[document] for document in some] for split, some in found.items()
+        split: [renumbered[document] for document in some] for split, some in numbered.items()
     }
     return SpelledWords(names, _spelled(names), known), documents
 
 
 def _numbered(documents: Sequence[Document], numbers: dict[bytes, int]) -> list[np.ndarray]:
-    """Splits the lines of documents into words, and numbers those that are new."""
+    """Splits the lines of documents into words, and gives new words a number."""
     flat, counts = [], []
     for chunk in chunks(documents):
         words, _, _ = words_with_offsets(tf.constant(chunk))
-        found = [
+        flat_numbers = [
             numbers.setdefault(word, NUM_MARKS + len(numbers)) for word in words.values.numpy()
         ]
-        inner = words.with_values(tf.constant(found, tf.int32))
+        inner = words.with_values(tf.constant(flat_numbers, tf.int32))
         edges = tf.ones((len(chunk), 1), tf.int32)
         lines = tf.concat([BEGIN * edges, inner, END * edges], 1)
         flat.append(lines.values.numpy())
@@ -65,15 +66,15 @@ def _spelled(names: Sequence[bytes]) -> tf.Tensor:
 
 
 def word_rows(documents: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """Cuts documents into rows of words that follow each other.
+    """Cuts documents into rows of consecutive words.
 
     Args:
         documents: From `spelled_documents`.
-        length: Words of a row, begins and ends of lines included; at least 1.
+        length: Words per row, begins and ends of lines included; at least 1.
 
     Returns:
-        int32 `(rows, length + 2)`: before and after the words of a row one that is only to be
-        told; 0 outside of the document.
+        int32 `(rows, length + 2)`. The first and the last column are only predicted: the words
+        before and after the row, 0 outside of the document.
     """
     rows = []
     for document in documents:
@@ -84,13 +85,22 @@ def word_rows(documents: Sequence[np.ndarray], length: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def told_by_neighbours(
+def contexts_and_targets(
     words: SpelledWords, rows: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Gives, in both directions, each word that is told and the neighbour before it."""
+    """Returns, for both directions, the predicted words and the word that each is predicted from.
+
+    Args:
+        words: From `spelled_documents`.
+        rows: From `word_rows`.
+
+    Returns:
+        For `forward` and `backward`, contexts and targets, integers `(predictions,)`. The context
+        of a forward target is the word before it, that of a backward target the word after it.
+    """
     contexts = np.asarray(words.known(rows[:, 1:-1]))
-    found = {}
+    pairs = {}
     for name, (labels, weights) in words.targets(rows).items():
         real = np.asarray(weights) > 0
-        found[name] = (contexts[real], np.asarray(labels)[real])
-    return found
+        pairs[name] = (contexts[real], np.asarray(labels)[real])
+    return pairs

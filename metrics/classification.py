@@ -6,9 +6,22 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
+from sklearn.metrics import precision_recall_fscore_support
 
-MOST_ANSWERS = 5
+MAX_ANSWERS = 5
 """Classes that an exported classifier names at the most, the likeliest."""
+
+
+MEANINGS = {
+    "classes": "names of the most probable classes, best first",
+    "scores": "their probabilities",
+}
+"""Meanings of what `best_classes` returns."""
+TIES = {"classes": "scores"}
+"""Which score ranks the classes of `best_classes`."""
+LOGITS = "log-probabilities of all classes up to a constant"
+HEADING = ("class", "precision", "recall", "F1", "test examples")
+"""Columns of `Evaluation.by_class`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,30 @@ class Evaluation:
             scores["top_5_accuracy"] = float(hits[:, :5].any(axis=1).mean())
         return scores
 
+    def by_class(self, classes: Sequence[str]) -> list[tuple[str, str, str, str, int]]:
+        """Returns a row of `HEADING` for each class; what nothing is divided by is 0."""
+        precision, recall, f1, count = precision_recall_fscore_support(
+            self.labels, self.predictions, labels=range(len(classes)), zero_division=0
+        )
+        return [
+            (name, *(f"{score[i]:.3f}" for score in (precision, recall, f1)), int(count[i]))
+            for i, name in enumerate(classes)
+        ]
+
+    def row(self, index: int, classes: Sequence[str]) -> tuple[str, str, str]:
+        """Returns the true class of an example, the predicted one and its probability."""
+        predicted = self.predictions[index]
+        return (
+            classes[self.labels[index]],
+            classes[predicted],
+            f"{self.probabilities[index, predicted]:.0%}",
+        )
+
+    def caption(self, index: int, classes: Sequence[str]) -> str:
+        """Describes the prediction for an example in two lines."""
+        true, predicted, confidence = self.row(index, classes)
+        return f"predicted {predicted}, true {true}\n({confidence})"
+
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:
     """Asks a network that returns logits about batches of `(features, one-hot labels)`."""
@@ -59,7 +96,7 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:
 
 def best_classes(classes: Sequence[str]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns what makes of logits `(n, classes)` the names and probabilities of the likeliest."""
-    names, count = tf.constant(classes), min(MOST_ANSWERS, len(classes))
+    names, count = tf.constant(classes), min(MAX_ANSWERS, len(classes))
 
     def answer(logits):
         scores, indices = tf.math.top_k(tf.nn.softmax(logits), count)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from metrics.ngrams import Guesses
 
-MOST_WORDS = 5
+MAX_WORDS = 5
 """Words that are put in a gap, the likeliest."""
 
 
@@ -20,7 +20,7 @@ def cross_entropy() -> keras.losses.Loss:
     )
 
 
-def begun_at(model: keras.Model, layer: str, weight: str, shares: np.ndarray) -> keras.Model:
+def with_prior_bias(model: keras.Model, layer: str, weight: str, shares: np.ndarray) -> keras.Model:
     """Lets a network answer the shares of words at first, which else it learns in many steps.
 
     Args:
@@ -36,7 +36,7 @@ def begun_at(model: keras.Model, layer: str, weight: str, shares: np.ndarray) ->
     return model
 
 
-def asked(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]:
+def evaluate(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]:
     """Asks a network; gives of each output the guesses at the labels whose weight is not 0.
 
     Args:
@@ -70,7 +70,7 @@ def fill_gaps(names: tf.Tensor, logits: dict[str, tf.Tensor], is_gap: tf.Tensor)
     Returns:
         `words` and their probabilities `scores`, `(n, gaps, 5)`, "" and 0 where there is no gap.
     """
-    most = min(MOST_WORDS, names.shape[0])
+    most = min(MAX_WORDS, names.shape[0])
     scores, ids = tf.math.top_k(tf.nn.softmax(logits["masked_words"]), most)
     real = is_gap[:, :, None]
     return {

@@ -137,11 +137,11 @@ class Spans(NamedTuple):
 
 
 def best_spans(
-    start: tf.Tensor, end: tf.Tensor, example: tf.Tensor, inside: tf.Tensor, most: int
+    start: tf.Tensor, end: tf.Tensor, example: tf.Tensor, inside: tf.Tensor, max_tokens: int
 ) -> Spans:
     """Finds the likeliest span over all rows of each question.
 
-    Of the spans `first <= last < first + most` it is the one with the largest product of the
+    Of the spans `first <= last < first + max_tokens` it is the one with the largest product of the
     probabilities to begin and to end there. The softmax is over the tokens of one row, whose first
     stands for no answer in this row: so a row that knows that it has no answer does not outdo
     one that has it. No answer at all is as likely as in the row where it is least likely.
@@ -154,22 +154,22 @@ def best_spans(
         end: Logits of the token at which it ends `(rows, tokens)`.
         example: The question of each row, `(rows,)`: ascending from 0, each at least once.
         inside: Which tokens are of the document `(rows, tokens)`, bool.
-        most: Tokens of a span; at least 1.
+        max_tokens: Maximum length of a span in tokens; at least 1.
     """
     nowhere = tf.constant(-float("inf"))
     starts, ends = tf.nn.log_softmax(start), tf.nn.log_softmax(end)
     absent = tf.math.segment_min(starts[:, 0] + ends[:, 0], example)  # (n,)
     starts, ends = tf.where(inside, starts, nowhere), tf.where(inside, ends, nowhere)
-    reach = tf.range(tf.shape(end)[1])[:, None] + tf.range(most)  # (tokens, most)
-    padded = tf.pad(ends, [[0, 0], [0, most - 1]], constant_values=nowhere)
-    totals = starts[:, :, None] + tf.gather(padded, reach, axis=1)  # (rows, tokens, most)
+    reach = tf.range(tf.shape(end)[1])[:, None] + tf.range(max_tokens)  # (tokens, max_tokens)
+    padded = tf.pad(ends, [[0, 0], [0, max_tokens - 1]], constant_values=nowhere)
+    totals = starts[:, :, None] + tf.gather(padded, reach, axis=1)  # (rows, tokens, max_tokens)
     totals = tf.reshape(totals, (tf.shape(end)[0], -1))
     by_question = tf.RaggedTensor.from_value_rowids(tf.reduce_max(totals, 1), example)
     row = by_question.row_starts() + tf.argmax(by_question.to_tensor(nowhere), 1)
-    place = tf.gather(tf.argmax(totals, 1), row)
+    index = tf.gather(tf.argmax(totals, 1), row)
     best = tf.gather(by_question.values, row)
-    first = place // most
-    return Spans(row, first, first + place % most, tf.exp(best), tf.sigmoid(absent - best))
+    first = index // max_tokens
+    return Spans(row, first, first + index % max_tokens, tf.exp(best), tf.sigmoid(absent - best))
 
 
 @dataclass(frozen=True)
@@ -177,17 +177,17 @@ class Answers:
     """What a network answers to questions, in their order.
 
     Args:
-        found: Arrays `(n,)`: `answer`, in UTF-8 and empty for none, `score` and `no_answer_score`
+        predictions: Arrays `(n,)`: `answer`, in UTF-8 and empty for none, `score` and `no_answer_score`
             as in `Spans`; and others.
         right: The right answers to each question; none if its document has none.
     """
 
-    found: Mapping[str, np.ndarray]
+    predictions: Mapping[str, np.ndarray]
     right: Sequence[Sequence[str]]
 
     @cached_property
     def texts(self) -> list[str]:
-        return [answer.decode(errors="replace") for answer in self.found["answer"]]
+        return [answer.decode(errors="replace") for answer in self.predictions["answer"]]
 
     @cached_property
     def f1s(self) -> np.ndarray:
@@ -198,24 +198,24 @@ class Answers:
         return mean_scores(self.texts, self.right)
 
     @property
-    def sure(self) -> np.ndarray:
+    def confidence(self) -> np.ndarray:
         """Probability of what is answered, be it no answer."""
-        none = self.found["answer"] == b""
-        return np.where(none, self.found["no_answer_score"], self.found["score"])
+        none = self.predictions["answer"] == b""
+        return np.where(none, self.predictions["no_answer_score"], self.predictions["score"])
 
     @property
     def worst(self) -> list[int]:
         """Indices of the twelve surest answers among those without a right word, surest first."""
-        order = np.argsort(-self.sure, kind="stable")
+        order = np.argsort(-self.confidence, kind="stable")
         return [int(index) for index in order if self.f1s[index] == 0][:12]
 
     def best_threshold(self) -> float:
         """Chooses the no-answer score above which no answer is to be given."""
         unanswered = np.array([f1("", right) for right in self.right])
-        return best_threshold(self.found["no_answer_score"], self.f1s, unanswered)
+        return best_threshold(self.predictions["no_answer_score"], self.f1s, unanswered)
 
     def with_threshold(self, threshold: float) -> "Answers":
         """Takes back the answers whose no-answer score is above the threshold."""
-        given = self.found["no_answer_score"] <= threshold
-        answer = np.where(given, self.found["answer"], b"")
-        return Answers({**self.found, "answer": answer}, self.right)
+        given = self.predictions["no_answer_score"] <= threshold
+        answer = np.where(given, self.predictions["answer"], b"")
+        return Answers({**self.predictions, "answer": answer}, self.right)

@@ -59,7 +59,7 @@ class Tagging:
         return self._by_sentence(self.words.labels)
 
     @cached_property
-    def found(self) -> list[list[str]]:
+    def predicted(self) -> list[list[str]]:
         """The tags of each sentence that the network says."""
         return self._by_sentence(self.words.predictions)
 
@@ -67,7 +67,7 @@ class Tagging:
         names = np.array(self.tags, dtype=object)[numbers]
         return [list(part) for part in np.split(names, np.cumsum(self.lengths)[:-1])]
 
-    def place(self, word: int) -> tuple[int, int]:
+    def position(self, word: int) -> tuple[int, int]:
         """Returns sentence, and place in it, of one of all words."""
         ends = np.cumsum(self.lengths)
         sentence = int(np.searchsorted(ends, word, side="right"))
@@ -80,7 +80,7 @@ class Tagging:
         What nothing is divided by is 0.
         """
         precision, recall, f1, _ = precision_recall_fscore_support(
-            self.true, self.found, average="micro", zero_division=0
+            self.true, self.predicted, average="micro", zero_division=0
         )
         entities = {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
         return entities | {name: self.words.scores[name] for name in ("accuracy", "loss")}
@@ -89,9 +89,9 @@ class Tagging:
     def by_type(self) -> list[tuple[Any, ...]]:
         """A heading, a row for each type of entities, and the mean over types."""
         rows: list[tuple[Any, ...]] = [("type", "precision", "recall", "F1", "entities")]
-        if not get_entities(self.true) + get_entities(self.found):
+        if not get_entities(self.true) + get_entities(self.predicted):
             return rows
-        report = classification_report(self.true, self.found, output_dict=True, zero_division=0)
+        report = classification_report(self.true, self.predicted, output_dict=True, zero_division=0)
         names = {"micro avg": "all", "macro avg": "mean of the types"}
         return rows + [
             (

@@ -64,7 +64,7 @@ class WithAuxiliaryHeads(keras.Model):
         answer = y_pred[0] if isinstance(y_pred, list | tuple) else y_pred
         return super().compute_metrics(x, y, answer, sample_weight)
 
-    def without_heads(self) -> keras.Model:
+    def finished(self) -> keras.Model:
         """Returns the model of the first output alone, with the same layers and weights."""
         return keras.Model(self.input, self.outputs[0], name=self.name)
 

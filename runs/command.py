@@ -1,11 +1,8 @@
 """What every app's command line does around `main`: read the config, end with one clear line."""
 
-import csv
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import tyro
@@ -13,7 +10,7 @@ import tyro
 from training.loop import Interrupted, NotFinite
 
 
-def run(main: Callable[[Any], dict[str, float]], config_class: type, description: str) -> None:
+def command(main: Callable[[Any], dict[str, float]], config_class: type, description: str) -> None:
     """Reads the config from the command line, runs `main` and turns errors into one message.
 
     Exit status: 0 after a finished run; 1 after an error in data, settings or training; 130 after
@@ -36,20 +33,3 @@ def run(main: Callable[[Any], dict[str, float]], config_class: type, description
         print(f"\nError: {error}", file=sys.stderr)
         print("(HORNBOOK_TRACEBACK=1 shows where it comes from.)", file=sys.stderr)
         sys.exit(1)
-
-
-def ask_exported(version: Path, texts: Mapping[str, str], what: str) -> None:
-    """Asks an exported model about one example, in a process that knows only TensorFlow.
-
-    Args:
-        version: Folder of the export; the question is written to example.csv beside it.
-        texts: The inputs of the model by name.
-        what: Names the example, at the beginning of a line.
-    """
-    path = version.parent / "example.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([texts, texts.values()])
-    print(f"{what}, answered from {version}:", flush=True)
-    subprocess.run(
-        [sys.executable, "-m", "serving", "predict", str(version), str(path)], check=True
-    )

@@ -25,13 +25,13 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 def confusion_matrix(
     labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str], most: int = 20
 ) -> Figure:
-    """Draws how often each class was taken for which.
+    """Draws how often each class was predicted for each true class.
 
     Args:
         labels: True class numbers `(n,)`.
         predictions: Predicted class numbers `(n,)`.
         classes: Name of each class.
-        most: Classes drawn at the most; of more, those with the most errors.
+        most: Maximum number of classes drawn; of more, those with the most errors.
     """
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (labels, predictions), 1)
@@ -43,7 +43,7 @@ def confusion_matrix(
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_no_formula(classes[index]) for index in shown]
+    names = [_plain(classes[index]) for index in shown]
     axes.set_xticks(range(len(shown)), names, rotation=90)
     axes.set_yticks(range(len(shown)), names)
     title = f"the {most} classes with the most errors" if len(classes) > most else None
@@ -56,12 +56,12 @@ def confusion_matrix(
 
 
 def image_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
-    """Draws pictures in rows with a caption above each.
+    """Draws pictures in rows, each below its caption.
 
     Args:
         pictures: uint8 arrays `(height, width, 1 or 3)`.
-        captions: One text a picture.
-        columns: Pictures a row.
+        captions: One text for each picture.
+        columns: Pictures in a row.
     """
     rows = max(1, -(-len(pictures) // columns))
     figure = Figure(figsize=(1.7 * columns, 2.2 * rows), layout="constrained")
@@ -69,31 +69,31 @@ def image_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns:
         axes.set_axis_off()
     for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(_no_formula(caption), fontsize=8)
+        axes.set_title(_plain(caption), fontsize=8)
     return figure
 
 
 def heat_map(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], most: int = 64
 ) -> Figure:
-    """Draws weights such as attention's: the darker, the larger.
+    """Draws weights such as attention weights: the larger, the darker.
 
     Args:
         values: Weights in [0, 1], `(rows, columns)`.
         rows: Name of each row, such as the word that attends.
         columns: Name of each column, such as the word attended to.
-        most: Rows, and columns, drawn at the most: the first.
+        most: Maximum number of rows, and of columns, drawn: the first ones.
     """
     values, rows, columns = values[:most, :most], rows[:most], columns[:most]
     size = (1.5 + 0.3 * len(columns), 1.3 + 0.3 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.imshow(values, cmap="Blues", vmin=0, vmax=max(values.max(), 1e-6), aspect="auto")
-    axes.set_xticks(range(len(columns)), [_no_formula(name) for name in columns], rotation=90)
-    axes.set_yticks(range(len(rows)), [_no_formula(name) for name in rows])
+    axes.set_xticks(range(len(columns)), [_plain(name) for name in columns], rotation=90)
+    axes.set_yticks(range(len(rows)), [_plain(name) for name in rows])
     return figure
 
 
-def _no_formula(text: str) -> str:
-    """Lets Matplotlib draw dollar signs, which else begin formulas."""
+def _plain(text: str) -> str:
+    """Escapes dollar signs, which begin formulas in Matplotlib."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The files of a run that people read: config, scores, history and a report to look at."""
+"""The files of a run that people read: config, scores, history and a report."""
 
 import base64
 import csv
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
@@ -34,45 +33,71 @@ mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555;
 
 
 @dataclass(frozen=True)
-class Run:
-    """What there is to say about a finished run.
+class Picture:
+    """A section with one picture."""
 
-    Args:
-        title: Heading of the report, such as the task and the network.
-        summary: One sentence under the heading.
-        config: The settings, as a nest of JSON values.
-        scores: Scores on the test examples.
-        num_test: Test examples that the scores are measured on.
-        history: For each metric its value after each epoch.
-        facts: Further rows of the table about the run, such as the wall time in seconds.
-        figures: Pairs of a caption and a picture.
-        tables: Pairs of a caption and rows of cells; the first row is the heading.
-        texts: Pairs of a caption and texts, each of which is a row of pieces with a label; pieces
-            with a label other than "" are highlighted.
+    title: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Table:
+    """A section with a table; numbers are aligned to the right."""
+
+    title: str
+    heading: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A section with texts, each a sequence of pieces with a label.
+
+    Pieces with a label other than "" are highlighted in a color of that label.
     """
 
     title: str
-    summary: str
+    texts: Sequence[Sequence[tuple[str, str]]]
+
+
+Section = Picture | Table | Marked
+History = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the files of a run say.
+
+    Args:
+        title: Heading of the report, such as the task and the network.
+        config: The settings, as a nest of JSON values.
+        scores: Scores on the test examples.
+        measured: What the scores are measured on, such as "270 test images".
+        histories: By stage, for each metric its value after each epoch. A run of a single stage
+            calls it "".
+        facts: Further rows of the table about the run, such as the wall time in seconds.
+        sections: What the app shows, in its order.
+    """
+
+    title: str
     config: Mapping[str, Any]
     scores: Mapping[str, float]
-    num_test: int
-    history: Mapping[str, Sequence[float]]
+    measured: str
+    histories: Mapping[str, History]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    figures: Sequence[tuple[str, Figure]] = ()
-    tables: Sequence[tuple[str, Sequence[Sequence[Any]]]] = ()
-    texts: Sequence[tuple[str, Sequence[Sequence[tuple[str, str]]]]] = ()
+    sections: Sequence[Section] = ()
 
 
-def write_run(folder: Path, run: Run) -> Path:
-    """Writes `config.json`, `scores.json`, `history.csv` and `report.html`; returns the report.
+def write_report(folder: Path, report: Report) -> Path:
+    """Writes `config.json`, `scores.json`, `history.csv` and `report.html`; returns the last.
 
     Each file appears whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.json", json.dumps(run.config, indent=2) + "\n")
-    write_text(folder / "scores.json", json.dumps(dict(run.scores), indent=2) + "\n")
-    write_text(folder / "history.csv", _history_csv(run.history))
-    write_text(folder / "report.html", _report_html(run))
+    write_text(folder / "config.json", json.dumps(report.config, indent=2) + "\n")
+    write_text(folder / "scores.json", json.dumps(dict(report.scores), indent=2) + "\n")
+    write_text(folder / "history.csv", _history_csv(report.histories))
+    write_text(folder / "report.html", _report_html(report))
     return folder / "report.html"
 
 
@@ -87,32 +112,6 @@ def write_text(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
-def run_facts(
-    model: keras.Model,
-    history: Mapping[str, Sequence[float]],
-    seconds: float,
-    examples: str,
-    **more: Any,
-) -> dict[str, Any]:
-    """Says how large a network is and how long it trained, for the facts of a `Run`.
-
-    Args:
-        model: The network.
-        history: For each metric its value after each epoch.
-        seconds: Wall time of the run.
-        examples: What a training example is called, in the plural.
-        more: Further rows, put behind the size of the network.
-    """
-    speeds = history.get("examples_per_second", [])
-    return {
-        "parameters": f"{model.count_params():,}",
-        **more,
-        "epochs": len(history["loss"]),
-        "wall time": f"{seconds:.0f} s",
-        f"training {examples} per second": f"{np.median(speeds):.1f}",
-    }
-
-
 def machine() -> str:
     """Describes this machine: processor, cores or accelerators, memory, library versions."""
     accelerators = tf.config.list_physical_devices("GPU") + tf.config.list_physical_devices("TPU")
@@ -125,40 +124,53 @@ def machine() -> str:
     )
 
 
-def _history_csv(history: Mapping[str, Sequence[float]]) -> str:
+def _history_csv(histories: Mapping[str, History]) -> str:
+    """Writes a row for each epoch; a run of several stages names the stage in the first column."""
+    several = list(histories) != [""]
+    names = dict.fromkeys(name for history in histories.values() for name in history)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", *history])
-    for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):
-        writer.writerow([epoch, *row])
+    writer.writerow([*(["stage"] if several else []), "epoch", *names])
+    for stage, history in histories.items():
+        for epoch, row in enumerate(zip(*history.values(), strict=True), start=1):
+            values = dict(zip(history, row, strict=True))
+            cells = [values.get(name, "") for name in names]
+            writer.writerow([*([stage] if several else []), epoch, *cells])
     return text.getvalue()
 
 
-def _report_html(run: Run) -> str:
-    scores = [(name, f"{value:.4f}") for name, value in run.scores.items()]
-    facts = {**run.facts, "machine": machine()}
+def _report_html(report: Report) -> str:
+    scores = [(name, f"{value:.4g}") for name, value in report.scores.items()]
+    facts = {**report.facts, "machine": machine()}
     parts = [
-        f"<h1>{html.escape(run.title)}</h1>",
-        f"<p>{html.escape(run.summary)}</p>",
-        f"<h2>Scores on {run.num_test} test examples</h2>",
+        f"<h1>{html.escape(report.title)}</h1>",
+        f"<h2>Scores on {html.escape(report.measured)}</h2>",
         _table(scores, heading=None, style="scores"),
     ]
-    if any(run.history.values()):
-        parts += ["<h2>Learning curves</h2>", _figure("", learning_curves(run.history))]
-    for caption, figure in run.figures:
-        parts += [f"<h2>{html.escape(caption)}</h2>", _figure(caption, figure)]
-    for caption, rows in run.tables:
-        parts += [f"<h2>{html.escape(caption)}</h2>", _table(rows[1:], heading=rows[0])]
-    for caption, texts in run.texts:
-        parts += [f"<h2>{html.escape(caption)}</h2>", *_highlighted(texts)]
+    for stage, history in report.histories.items():
+        if any(history.values()):
+            title = f"Learning curves: {stage}" if stage else "Learning curves"
+            parts += [f"<h2>{html.escape(title)}</h2>", _figure(title, learning_curves(history))]
+    for section in report.sections:
+        parts += [f"<h2>{html.escape(section.title)}</h2>", *_section(section)]
     parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]
-    parts += ["<h2>Config</h2>", _table(_flat(run.config), heading=None)]
+    parts += ["<h2>Settings</h2>", _table(_flat(report.config), heading=None)]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        f"<title>{html.escape(run.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
+
+
+def _section(section: Section) -> list[str]:
+    match section:
+        case Picture():
+            return [_figure(section.title, section.figure)]
+        case Table():
+            return [_table(section.rows, heading=section.heading)]
+        case Marked():
+            return _highlighted(section.texts)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = ""):

@@ -1,20 +1,38 @@
-"""A run of an app from its settings."""
+"""A run of an app, from its settings to the files that it leaves."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import csv
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from callbacks import EarlyStopping, Throughput
+from callbacks import BestWeights, EarlyStopping, Throughput
+from data.feed import Feed
+from data.splits import Splits
+from runs.presets import write_preset
+from runs.report import Report, Section, write_report
 from runs.settings import Settings
-from training.checkpoint import Checkpoint, check_resume
+from serving.export import export
+from serving.signature import Signature
+from training import setup
+from training.checkpoint import Checkpoint, check_resume, save_model
 from training.loop import fit
 from training.optimizers import LEARNING_RATES, learning_rate_schedule, optimizer
-from training.setup import is_chief, undistributed
 
 NOT_TRAINED = ("out", "resume", "checkpoint_every")
 """Settings that may change when a run is resumed."""
+
+Data = TypeVar("Data", bound=Splits)
+Losses = keras.losses.Loss | dict[str, keras.losses.Loss]
+Metrics = list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]
 
 
 @dataclass(frozen=True)
@@ -22,87 +40,306 @@ class Trained:
     """A finished training.
 
     Args:
-        model: The network, free of the strategy in the process that writes files.
-        history: For each metric its value after each epoch.
-        checkpoint: To be deleted once the export is written.
+        model: The network as it is evaluated and exported, free of any strategy.
+        history: By name of the metric, its value after each epoch.
+        checkpoint: The state of the training; deleted once the export is written.
+        choice: Which epoch's weights the model has, for people.
     """
 
     model: keras.Model
     history: dict[str, list[float]]
     checkpoint: Checkpoint
+    choice: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has started.
+
+    Args:
+        config: The settings.
+        strategy: In its scope models are made.
+        begin: When the run started, in seconds of `time.perf_counter`.
+        stages: What has been trained so far, by name of the stage.
+    """
+
+    config: Settings
+    strategy: tf.distribute.Strategy
+    begin: float
+    stages: dict[str, Trained] = field(default_factory=dict)
+
+
+class Example(NamedTuple):
+    """One query for the finished export.
+
+    Args:
+        what: Describes the example, such as "a test image, true class 4".
+        inputs: By name of the input of `serving_default`, text or the bytes of a file.
+        suffix: Ending of the name of that file, such as `.png`.
+    """
+
+    what: str
+    inputs: Mapping[str, str | bytes]
+    suffix: str = ""
+
+
+def start(config: Settings) -> Run:
+    """Seeds everything, sets the precision and connects the devices; before anything else."""
+    begin = time.perf_counter()
+    return Run(config, setup.start(config.seed, config.precision, config.strategy), begin)
+
+
+def counted(data: Data, what: str) -> Data:
+    """Prints how many examples there are, and returns them.
+
+    Args:
+        data: What a loader returned.
+        what: Name of an example in the plural.
+    """
+    print(data.counted(what), flush=True)
+    return data
 
 
 def train(
-    config: Settings,
-    strategy: tf.distribute.Strategy,
-    *,
+    run: Run,
     make_model: Callable[[], keras.Model],
-    loss: keras.losses.Loss | dict[str, keras.losses.Loss],
-    metrics: list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]],
-    steps_per_epoch: int,
-    batches: Callable[[int], tf.data.Dataset],
-    validation: tf.data.Dataset,
-    scale: Callable[[keras.Model], Callable[[str], float]] | None = None,
+    feed: Feed,
+    *,
+    loss: Losses | None = None,
+    metrics: Callable[[], Metrics] = list,
+    weighted_metrics: Callable[[], Metrics] = list,
     loss_weights: dict[str, float] | None = None,
-    weighted_metrics: dict[str, list[keras.metrics.Metric]] | None = None,
-) -> Trained:
-    """Builds, compiles and trains a network as the settings say, or continues where a run stopped.
+    scale: Callable[[keras.Model], Callable[[str], float]] | None = None,
+    monitor: str | tuple[str, ...] = "val_loss",
+    stage: str = "",
+) -> Trained | None:
+    """Builds, compiles and trains a network as the settings say, or resumes an interrupted run.
 
     Args:
-        config: The app's config.
-        strategy: What `prepare` returned.
+        run: What `start` returned.
         make_model: Builds the network.
-        loss: Of labels and what the network returns; by output where it returns several.
-        metrics: Shown after each epoch; likewise.
-        steps_per_epoch: Batches of an epoch.
-        batches: From the number of steps already taken to the batches of the steps that remain:
-            features and labels, and weights of the labels where they do not all count the same.
-        validation: Batches for the validation after each epoch.
-        scale: From the network to `scale` of `training.optimizers.optimizer`; None for 1.
-        loss_weights: What the loss of each output is multiplied by; None for 1.
-        weighted_metrics: Metrics that, unlike the others, heed the weights of the labels.
+        feed: The examples.
+        loss: Loss of labels and what the network returns; by output where it returns several.
+        metrics: Makes the metrics of each epoch, likewise. They are made in the scope of the
+            strategy, so that they cover the global batch.
+        weighted_metrics: Makes metrics that, unlike the others, heed the weights of the labels.
+        loss_weights: Factor of the loss of each output. Default: 1.
+        scale: From the network to `scale` of `training.optimizers.optimizer`. Default: 1.
+        monitor: Validation metric that decides on the best epoch, unless the settings name one; of
+            several names it is the mean.
+        stage: Name of the stage, in runs that train several networks one after the other.
+
+    Returns:
+        The finished training, or None in a process that does not write files.
     """
-    checkpoint = Checkpoint(config.out / "checkpoint")
+    config = run.config
+    checkpoint = Checkpoint(config.out / "checkpoint" / stage)
     step = check_resume(checkpoint, config.saved, required=config.resume, may_differ=NOT_TRAINED)
-    if step and is_chief(strategy):
+    steps_per_epoch = feed.steps_per_epoch(config.batch_size)
+    if step and setup.is_chief(run.strategy):
         total = steps_per_epoch * config.epochs
-        print(f"Continuing the run in {config.out} after step {step} of {total}.")
+        print(f"Resuming the run in {config.out} after step {step} of {total}.", flush=True)
+    with run.strategy.scope():
+        model = make_model()
+        model.compile(
+            optimizer=_optimizer(config, steps_per_epoch, scale and scale(model)),
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics(),
+            weighted_metrics=weighted_metrics(),
+            jit_compile=config.jit_compile,
+        )
+    validation = feed.evaluation("validation", config.batch_size)
+    best = BestWeights(config.monitor or monitor) if validation and config.keep == "best" else None
+    history = fit(
+        model,
+        lambda start_step: feed.training(
+            batch_size=config.batch_size,
+            seed=config.seed,
+            epochs=config.epochs,
+            start_step=start_step,
+        ),
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        validation=validation,
+        callbacks=_callbacks(config, feed, monitor, best),
+        checkpoint=checkpoint,
+        checkpoint_every=config.checkpoint_every,
+        config=config.saved,
+    )
+    if not setup.is_chief(run.strategy):
+        return None
+    model = setup.undistributed(model, make_model)
+    # Some networks are trained with parts that are not exported, such as auxiliary heads.
+    finished = getattr(model, "finished", None)
+    trained = Trained(
+        finished() if finished else model, history, checkpoint, best.summary() if best else ""
+    )
+    run.stages[stage] = trained
+    return trained
+
+
+def _optimizer(config: Settings, steps_per_epoch: int, scale) -> keras.optimizers.Optimizer:
     rate = learning_rate_schedule(
         LEARNING_RATES[config.optimizer] if config.learning_rate is None else config.learning_rate,
         config.schedule,
         round(config.warmup_epochs * steps_per_epoch),
         steps_per_epoch * config.epochs,
     )
-    with strategy.scope():
-        model = make_model()
-        model.compile(
-            optimizer=optimizer(
-                config.optimizer,
-                rate,
-                config.weight_decay,
-                config.clip_norm,
-                scale and scale(model),
-            ),
-            loss=loss,
-            loss_weights=loss_weights,
-            metrics=metrics,
-            weighted_metrics=weighted_metrics,
-            jit_compile=config.jit_compile,
-        )
-    callbacks: list[keras.callbacks.Callback] = [Throughput(config.batch_size)]
-    if config.patience:
-        callbacks.append(EarlyStopping("val_loss", patience=config.patience))
-    history = fit(
-        model,
-        batches,
-        epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation=validation,
-        callbacks=callbacks,
-        checkpoint=checkpoint,
-        checkpoint_every=config.checkpoint_every,
-        config=config.saved,
+    return optimizer(
+        config.optimizer,
+        rate,
+        config.weight_decay,
+        config.clip_norm,
+        scale,
+        accumulate=config.accumulate,
+        average=config.average,
     )
-    if is_chief(strategy):
-        model = undistributed(model, make_model)
-    return Trained(model, history, checkpoint)
+
+
+def _callbacks(
+    config: Settings, feed: Feed, monitor: str | tuple[str, ...], best: BestWeights | None
+) -> list[keras.callbacks.Callback]:
+    # A set that is smaller than a batch is the batch.
+    made: list[keras.callbacks.Callback] = [Throughput(min(config.batch_size, feed.count()))]
+    if best:
+        made.append(best)
+    if config.patience:
+        made.append(
+            EarlyStopping(
+                config.monitor or monitor, patience=config.patience, restore_best_weights=False
+            )
+        )
+    return made
+
+
+def finish(
+    run: Run,
+    trained: Trained,
+    *,
+    task: str,
+    signatures: Mapping[str, Signature],
+    warmup: Mapping[str, Any],
+    example: Example,
+    scores: Mapping[str, float],
+    num_test: int,
+    examples: str,
+    facts: Mapping[str, Any],
+    report: Sequence[Section],
+    preset: Callable[[Path], None] | None = None,
+) -> dict[str, float]:
+    """Exports the network, writes the files of the run and queries the export once.
+
+    Args:
+        run: What `start` returned.
+        trained: What `train` returned.
+        task: Name of the task.
+        signatures: How the export is queried.
+        warmup: Real examples for `serving_default`, a sequence for each input.
+        example: A query for the export.
+        scores: Scores on the test examples; the first is the headline.
+        num_test: Number of test examples.
+        examples: Name of an example in the plural.
+        facts: What the model card and the report say besides, such as the classes.
+        report: Sections of the report.
+        preset: Writes a pretrained network for other apps into a folder.
+
+    Returns:
+        The scores.
+    """
+    config, model, scores = run.config, trained.model, dict(scores)
+    card = {
+        "task": task,
+        "model": config.model,
+        "data": config.data,
+        **facts,
+        "scores": scores,
+        "num_test": num_test,
+        "config": config.saved,
+    }
+    lines = []
+    if preset:
+        lines.append(f"Preset {write_preset(config.out / 'preset', preset)}")
+    columns = {name: _array(column) for name, column in warmup.items()}
+    version = export(config.out, model, signatures, columns, card)
+    save_model(model, config.out / "model.keras")
+    path = write_report(
+        config.out,
+        Report(
+            title=f"{task.capitalize()}: {config.model} on {config.data}",
+            config=config.saved,
+            scores=scores,
+            measured=f"{num_test:,} test {examples}",
+            histories={name: stage.history for name, stage in run.stages.items()},
+            facts=_facts(run, trained, examples, facts),
+            sections=report,
+        ),
+    )
+    for stage in run.stages.values():
+        stage.checkpoint.delete()
+    lines += [f"Model  {version}", f"Report {path}"]
+    answered = query_export(version, example)
+    if trained.choice:
+        print(trained.choice)
+    named = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
+    print(f"Test {named} on {num_test:,} {examples}", *lines, sep="\n")
+    if not answered:
+        raise ValueError(
+            f"{version} did not answer {example.what}; the messages above say why. Everything else "
+            f"is written. To check the export: python -m serving verify {version}"
+        )
+    return scores
+
+
+def _array(column: Any) -> np.ndarray:
+    values = list(column)
+    # NumPy's own strings would lose zero bytes at the end.
+    return np.array(values, object if isinstance(values[0], str | bytes) else None)
+
+
+def _facts(run: Run, trained: Trained, examples: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Describes the network and the run for the report."""
+    speeds = trained.history.get("examples_per_second", [])
+    shown = {name: _shortened(value) for name, value in facts.items()}
+    return {
+        "parameters": f"{trained.model.count_params():,}",
+        **shown,
+        "epochs": f"{len(trained.history['loss'])} of {run.config.epochs}",
+        **({"weights": trained.choice} if trained.choice else {}),
+        "wall time": f"{time.perf_counter() - run.begin:.0f} s",
+        **({f"training {examples} per second": f"{np.median(speeds):.1f}"} if speeds else {}),
+    }
+
+
+def _shortened(value: Any) -> str:
+    """Shows a number with commas, and of a long list how long it is and how it begins."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return str(value)
+    first = ", ".join(map(str, value[:10]))
+    return f"{len(value)}: {first}{', ...' if len(value) > 10 else ''}"
+
+
+def query_export(version: Path, example: Example) -> bool:
+    """Queries an export about one example in a new process, which prints the answer.
+
+    Args:
+        version: Folder of the export; the query is written to a file beside it.
+        example: The query.
+
+    Returns:
+        Whether there was an answer.
+    """
+    name, value = next(iter(example.inputs.items()))
+    if isinstance(value, bytes):
+        path = version.parent / f"example{example.suffix}"
+        path.write_bytes(value)
+    else:
+        path = version.parent / "example.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([example.inputs, example.inputs.values()])
+    print(f"The answer of {version} to {example.what}:", flush=True)
+    command = [sys.executable, "-m", "serving", "predict", str(version), str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, env=environment, check=False).returncode == 0

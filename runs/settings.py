@@ -5,7 +5,7 @@ import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from training.optimizers import OptimizerName, Schedule
 from training.setup import Precision, Strategy
@@ -13,12 +13,16 @@ from training.setup import Precision, Strategy
 
 @dataclass(frozen=True)
 class Settings:
-    """What every app has; an app's config gives the defaults and adds what its task needs."""
+    """What every app has; an app's config gives the defaults and adds what its task needs.
+
+    The methods `require_*` raise `ValueError` for a setting that is out of range, and for one that
+    the network would ignore. Apps call them in `__post_init__`, so before any data is read.
+    """
 
     data: str
     """The examples."""
     model: str
-    """The network."""
+    """The network; `--model help` lists them."""
     epochs: int
     """Passes over the training set."""
     out: Path
@@ -26,61 +30,103 @@ class Settings:
     skip_bad: bool = False
     """Leave bad examples out instead of stopping."""
     batch_size: int = 32
-    """Examples a step, over all devices."""
+    """Global batch size: examples of a step, over all devices."""
     optimizer: OptimizerName = "adamw"
-    """How the gradient becomes a step; momentum and nesterov are SGD with momentum 0.9."""
+    """Optimizer; momentum and nesterov are SGD with a momentum of 0.9."""
     learning_rate: float | None = None
-    """Highest step size; None for the optimizer's usual."""
+    """Peak learning rate. Default: the optimizer's usual value."""
     schedule: Schedule = "cosine"
-    """How the step size goes on after the warm-up."""
+    """Course of the learning rate after the warm-up."""
     warmup_epochs: float = 0.0
-    """Epochs over which the step size rises from 0."""
+    """Epochs over which the learning rate rises from 0."""
     weight_decay: float | None = None
-    """Decoupled weight decay; None for 0.05 with adamw and 0 with the others."""
+    """Decoupled weight decay. Default: 0.05 with adamw, 0 with the others."""
     clip_norm: float | None = None
-    """Largest norm of the gradients of a step, all together; None for no limit."""
+    """Maximum norm of all gradients of a step together. Default: no limit."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one update, for large batches in little memory."""
+    average: float | None = None
+    """Decay of a moving average of the weights, such as 0.999, which is evaluated and exported in
+    place of the weights. Default: none."""
+    keep: Literal["best", "last"] = "best"
+    """Epoch whose weights are evaluated and exported: the best on validation, or the last."""
+    monitor: str | None = None
+    """Validation metric that decides which epoch is the best, and when `patience` ends, such as
+    val_loss. Default: the usual score of the task."""
     patience: int = 0
-    """Stop after so many epochs without a better validation loss; 0 for never."""
+    """Stop after so many epochs in a row without a better `monitor`; 0 never stops early."""
     seed: int = 0
-    """Seeds weights, shuffling, dropout and augmentation."""
+    """Seed of weights, shuffling, dropout and augmentation."""
     precision: Precision = "float32"
-    """Type of the computations."""
+    """Type of the computations; weights are float32."""
     strategy: Strategy = "none"
-    """Devices to train on: `mirrored`: all GPUs; `multi_worker`: the processes in TF_CONFIG, whose
-    `out` is one folder that they share."""
+    """Devices to train on: `mirrored`: all GPUs; `multi_worker`: the processes in TF_CONFIG, which
+    share the folder `out`."""
     jit_compile: bool = False
     """Compile the training step with XLA: often faster on GPUs. On CPUs, where operations are
-    deterministic, Keras does not and warns."""
+    deterministic, Keras ignores it and warns."""
     resume: bool = False
-    """Insist on continuing an interrupted run. Without it a run continues where it finds one."""
+    """Fail if there is no interrupted run to resume. Without it a run resumes if there is one."""
     checkpoint_every: int | None = None
-    """Steps between checkpoints; None for one epoch."""
+    """Maximum number of steps between checkpoints. A killed run loses the steps since the last one,
+    and none is written within 10 s of another; Ctrl-C loses nothing. Default: one epoch."""
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-        rate = self.learning_rate
-        if rate is not None and not (rate >= 0 and math.isfinite(rate)):
-            raise ValueError(f"`learning_rate` must be at least 0. Received: learning_rate={rate}")
+        for name, kind in get_type_hints(type(self)).items():
+            choices = [c for part in (kind, *get_args(kind)) for c in _choices(part)]
+            if choices and type(None) in get_args(kind):
+                choices.append(None)
+            if choices and getattr(self, name) not in choices:
+                self._refuse(name, f"one of {', '.join(map(str, choices))}")
+        self.require_least(1, "epochs", "batch_size", "checkpoint_every", "accumulate")
+        self.require_least(0, "learning_rate", "warmup_epochs", "weight_decay", "patience", "seed")
+        if self.seed >= 2**31:
+            self._refuse("seed", "below 2**31")
+        if self.warmup_epochs >= self.epochs:
+            self._refuse("warmup_epochs", f"below the number of epochs, {self.epochs}")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
-            raise ValueError(f"`clip_norm` must be above 0. Received: clip_norm={self.clip_norm}")
+            self._refuse("clip_norm", "above 0")
+        if self.average is not None and not 0 < self.average < 1:
+            self._refuse("average", "above 0 and below 1")
+
+    def require_one_of(self, known: Collection[Any], name: str) -> None:
+        """Requires one of the known values, or None."""
+        if getattr(self, name) not in (None, *known):
+            self._refuse(name, f"one of {', '.join(map(str, known))}")
+
+    def require_least(self, least: float, *names: str) -> None:
+        """Requires finite numbers of at least `least`, also of each number of a tuple, or None."""
+        for name in names:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(one is None or least <= one < math.inf for one in numbers):
+                self._refuse(name, f"at least {least}")
+
+    def require_share(self, *names: str) -> None:
+        """Requires numbers in [0, 1), or None."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                self._refuse(name, "in [0, 1)")
 
     def require_only(self, models: Collection[str], *names: str) -> None:
-        """Raises `ValueError` if a setting is given that the network does not heed.
-
-        Args:
-            models: The networks that heed it.
-            names: The settings.
-        """
+        """Requires the default values of settings that other networks than `models` ignore."""
         defaults = {field.name: field.default for field in fields(self)}
         for name in names:
             if self.model not in models and getattr(self, name) != defaults[name]:
-                known = ", ".join(models)
-                raise ValueError(f"`{name}` is for {known}. Received: model={self.model!r}")
+                raise ValueError(
+                    f"`{name}` is for the models {', '.join(models)}. "
+                    f"Received: model={self.model!r}, {name}={getattr(self, name)!r}"
+                )
+
+    def _refuse(self, name: str, expected: str) -> None:
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={getattr(self, name)!r}")
 
     @property
     def saved(self) -> dict[str, Any]:
         """The settings as JSON values, as the run folder and the model card hold them."""
         return json.loads(json.dumps({**asdict(self), "out": str(self.out)}))
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) is Literal else ()

@@ -9,6 +9,10 @@ import keras
 from runs.settings import Settings
 from training.optimizers import layerwise_scale
 
+PRETRAINED = ("elmo", "bert", "gpt")
+"""Models that need a preset; the others begin with random weights."""
+RECURRENT = ("rnn", "lstm", "gru")
+
 
 @dataclass(frozen=True)
 class TextSettings(Settings):
@@ -18,41 +22,50 @@ class TextSettings(Settings):
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout.
     `none` begins with random weights and a vocabulary learned from the training texts."""
     vocabulary_size: int = 8000
-    """Most pieces of words in a vocabulary that is learned."""
+    """Maximum number of word pieces in a vocabulary that is learned."""
     length: int = 128
-    """Most tokens of a row."""
+    """Maximum number of tokens of a row; longer texts are truncated."""
     dropout: float = 0.3
-    """Share of features that training drops in recurrent networks, in heads on ELMo and in networks
-    with random weights. Pretrained ones keep their own, BERT in Hugging Face's layout 0.1, as do
-    heads on BERT and GPT."""
+    """Share of features that training drops, in [0, 1): in recurrent networks, in heads on ELMo and
+    in Transformers with random weights. A pretrained Transformer keeps its own."""
     layer_decay: float = 1.0
-    """What the learning rate of each Transformer layer is multiplied by for the one below."""
+    """Factor of the learning rate from each Transformer layer to the one below it, in (0, 1]."""
 
-    def require_network(
-        self, models: Collection[str], pretrained: Collection[str], transformers: Collection[str]
-    ) -> None:
-        """Raises `ValueError` unless the network is known and the other settings go with it.
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_least(6, "vocabulary_size")
+        self.require_least(8, "length")
+        self.require_share("dropout")
+        if not 0 < self.layer_decay <= 1:
+            self._refuse("layer_decay", "in (0, 1]")
 
-        Args:
-            models: All networks of the app.
-            pretrained: Those of a preset.
-            transformers: Those that `layer_decay` is for.
-        """
-        if self.model not in models:
-            raise ValueError(
-                f"`model` must be one of {', '.join(models)}. Received: model={self.model!r}"
-            )
+    @property
+    def family(self) -> str:
+        """The model without its size, such as bert of bert_tiny."""
+        return self.model.partition("_")[0]
+
+    def require_network(self, models: Collection[str]) -> None:
+        """Requires one of the networks of the app, and the settings that go with it."""
+        self.require_one_of(models, "model")
+        pretrained = [name for name in models if name in PRETRAINED]
         if (self.model in pretrained) != (self.preset != "none"):
             raise ValueError(
-                f"`preset` must be given with model {' or '.join(pretrained)}, and else not. "
+                f"`preset` must be given with model {' or '.join(pretrained)}, and only then. "
                 f"Received: model={self.model!r}, preset={self.preset!r}"
             )
+        untrained = [name for name in models if name not in PRETRAINED]
+        transformers = [name for name in models if name.startswith(("bert", "gpt"))]
+        heads = ["elmo"] if "elmo" in models else []
         self.require_only(transformers, "layer_decay")
+        self.require_only([*untrained, *heads], "dropout")
+        self.require_only(
+            [name for name in untrained if not name.startswith("elmo")], "vocabulary_size"
+        )
 
     def scale(
         self, depths: Callable[[keras.Model], Mapping[str, int]]
     ) -> Callable[[keras.Model], Callable[[str], float]] | None:
-        """Returns the learning rates by layer as `train` takes them.
+        """Returns the factors of the learning rate as `runs.run.train` takes them.
 
         Args:
             depths: From a network to the depth of each of its variables, as `models.bert.depths`.
@@ -61,18 +74,14 @@ class TextSettings(Settings):
             return None
         return lambda model: layerwise_scale(depths(model), self.layer_decay)
 
-    def card(
-        self, task: str, scores: Mapping[str, float], num_test: int, **more: Any
-    ) -> dict[str, Any]:
-        """Returns what the model card of an export says, with `more` entries."""
+    @property
+    def transformer(self) -> dict[str, Any]:
+        """What `models.bert.encoder` and `models.gpt.decoder` build or load."""
         return {
-            "task": task,
-            "model": self.model,
-            "data": self.data,
-            **more,
-            "scores": scores,
-            "num_test": num_test,
-            "config": self.saved,
+            "size": self.model.partition("_")[2],
+            "preset": self.preset,
+            "length": self.length,
+            "dropout": self.dropout,
         }
 
 
@@ -82,29 +91,29 @@ class ClassifierSettings(TextSettings):
 
     preset: str = "none"
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
-    of ELMo the folder `preset` that the app language_pretraining wrote. `none` begins with random
-    weights and a vocabulary learned from the training texts."""
+    for elmo the folder `preset` that elmo_pretraining writes. `none` begins with random weights and
+    a vocabulary learned from the training texts."""
     bidirectional: bool = True
-    """Whether recurrent networks read in both directions."""
+    """Read in both directions (recurrent networks)."""
     layers: int = 1
-    """Recurrent layers."""
+    """Number of recurrent layers."""
     units: int = 128
-    """Features of a recurrent state, of each direction."""
+    """Features of a recurrent state, for each direction."""
     layer_normalization: bool = False
-    """Normalise inside the recurrent cells."""
+    """Normalize inside the recurrent cells."""
     freeze: bool | None = None
-    """Whether ELMo stays as it is, under a head that is trained, or is trained, too; None keeps a
-    pretrained one as it is. With random weights True shows what pretraining brings."""
+    """Train only the head on ELMo. Default: with a preset. With random weights it shows what
+    pretraining brings."""
 
-    def require_heeded(self, cells: Collection[str], elmo: Collection[str]) -> None:
-        """Raises `ValueError` if a setting is given that is for other networks.
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_least(1, "layers", "units")
 
-        Args:
-            cells: The recurrent networks.
-            elmo: Those on ELMo.
-        """
-        self.require_only(cells, "bidirectional", "layers", "layer_normalization")
-        self.require_only((*cells, *elmo), "units")
+    def require_network(self, models: Collection[str]) -> None:
+        super().require_network(models)
+        elmo = [name for name in models if name.startswith("elmo")]
+        self.require_only(RECURRENT, "bidirectional", "layers", "layer_normalization")
+        self.require_only((*RECURRENT, *elmo), "units")
         self.require_only(elmo, "freeze")
 
     @property
@@ -121,6 +130,15 @@ class ClassifierSettings(TextSettings):
 
     @property
     def elmo(self) -> dict[str, Any]:
+        """What `models.elmo.encoder` builds or loads."""
+        return {
+            "size": self.model.partition("_")[2],
+            "preset": self.preset,
+            "dropout": self.dropout,
+        }
+
+    @property
+    def elmo_head(self) -> dict[str, Any]:
         """What the heads on ELMo are built with."""
         freeze = self.preset != "none" if self.freeze is None else self.freeze
         return {"trainable": not freeze, "units": self.units, "dropout": self.dropout}

@@ -82,7 +82,7 @@ def test_model_with_heads_clones_and_survives_saving(small, batch, tmp_path):
 
 
 def test_model_without_heads_shares_layers_and_saves_as_a_plain_model(small, batch, tmp_path):
-    plain = small.without_heads()
+    plain = small.finished()
     assert plain.get_layer("trunk") is small.get_layer("trunk")
     assert len(plain.weights) == 4
     plain.save(tmp_path / "model.keras")
@@ -99,14 +99,14 @@ def test_as_part_of_another_model_it_has_one_output(small):
 def test_heads_are_there_to_be_dropped_after_training(small):
     trained = undistributed(compiled(small), lambda: small)
     assert isinstance(trained, WithAuxiliaryHeads) and not trained.compiled
-    assert len(trained.without_heads().outputs) == 1
+    assert len(trained.finished().outputs) == 1
 
 
 def test_googlenet_counts_seven_million_without_heads():
     with keras.StatelessScope(initialize_variables=False):
         model = googlenet()
     assert isinstance(model, WithAuxiliaryHeads)
-    assert model.without_heads().count_params() == 6_998_552
+    assert model.finished().count_params() == 6_998_552
     # Table 1 and section 5: each head is a 1 x 1 convolution and two dense layers.
     head = (128 + 2048 * 1024 + 1024) + 1024 * 1000 + 1000
     assert model.count_params() == 6_998_552 + 2 * head + 512 * 128 + 528 * 128

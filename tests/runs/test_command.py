@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from runs.command import run
+from runs.command import command
 from training.loop import Interrupted, NotFinite
 
 
@@ -27,7 +27,7 @@ def raising(error):
 def test_fields_are_set_from_the_command_line(monkeypatch):
     seen = []
     monkeypatch.setattr(sys, "argv", ["app", "--epochs", "3"])
-    run(lambda config: seen.append(config) or {}, Config, "Does something.")
+    command(lambda config: seen.append(config) or {}, Config, "Does something.")
     assert seen == [Config(epochs=3)]
 
 
@@ -38,23 +38,23 @@ def test_error_is_one_message_without_a_traceback(monkeypatch, capsys, error):
     monkeypatch.setattr(sys, "argv", ["app"])
     monkeypatch.delenv("HORNBOOK_TRACEBACK", raising=False)
     with pytest.raises(SystemExit) as end:
-        run(raising(error), Config, "Does something.")
+        command(raising(error), Config, "Does something.")
     assert end.value.code == 1
-    told = capsys.readouterr().err
-    assert "Error: two cats" in told and "Traceback" not in told
+    said = capsys.readouterr().err
+    assert "Error: two cats" in said and "Traceback" not in said
 
 
 def test_traceback_can_be_asked_for(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["app"])
     monkeypatch.setenv("HORNBOOK_TRACEBACK", "1")
     with pytest.raises(ValueError, match="two cats"):
-        run(raising(ValueError("two cats")), Config, "Does something.")
+        command(raising(ValueError("two cats")), Config, "Does something.")
 
 
 def test_interrupted_run_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["app"])
     with pytest.raises(SystemExit) as end:
-        run(raising(Interrupted("the same command continues")), Config, "Does something.")
+        command(raising(Interrupted("the same command continues")), Config, "Does something.")
     assert end.value.code == 130
     assert "the same command continues" in capsys.readouterr().err
 
@@ -62,7 +62,7 @@ def test_interrupted_run_says_how_to_go_on(monkeypatch, capsys):
 def test_bad_setting_is_refused_by_the_config(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["app", "--epochs", "0"])
     with pytest.raises(SystemExit) as end:
-        run(raising(AssertionError), Config, "Does something.")
+        command(raising(AssertionError), Config, "Does something.")
     assert end.value.code != 0
-    told = capsys.readouterr()
-    assert "must be at least 1" in told.err + told.out
+    said = capsys.readouterr()
+    assert "must be at least 1" in said.err + said.out
