@@ -1,20 +1,20 @@
-"""What counts of words and of pairs of words foretell: what a language model has to beat."""
+"""Predictions from counts of words and of word pairs: the baseline of language models."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 NO_CONTEXT = -1
-"""Stands for a context that nothing is known of."""
+"""Marks a word without a known context."""
 
 
 @dataclass(frozen=True)
 class Guesses:
-    """How well each of some words was foretold.
+    """How well words were predicted.
 
     Args:
         losses: Cross-entropy of each word in nats `(words,)`.
-        hits: Whether the likeliest word was the right one `(words,)`.
+        hits: Whether the most probable word was the correct one, bool `(words,)`.
     """
 
     losses: np.ndarray
@@ -22,7 +22,7 @@ class Guesses:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Share of hits, and perplexity: e to the mean cross-entropy."""
+        """Accuracy, and perplexity: e to the power of the mean cross-entropy."""
         return {
             "accuracy": float(self.hits.mean()),
             "perplexity": float(np.exp(self.losses.mean(dtype="float64"))),
@@ -36,11 +36,11 @@ class Guesses:
 
 @dataclass(frozen=True)
 class Ngrams:
-    """Probabilities of words, alone and after another word, interpolated after Jelinek and Mercer.
+    """Unigram and bigram probabilities of words with Jelinek-Mercer interpolation.
 
     `P(word) = (count(word) + 1) / (words + vocabulary)` and `P(word | context) =
-    weight * count(context, word) / count(context) + (1 - weight) * P(word)`. Where the context is
-    -1 or was never seen, it is `P(word)`.
+    weight * count(context, word) / count(context) + (1 - weight) * P(word)`. If the context is -1
+    or was never seen, `P(word | context) = P(word)`.
 
     Reference:
         Chen & Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, 1999,
@@ -50,7 +50,7 @@ class Ngrams:
         unigram: `P(word)` `(vocabulary,)`.
         pairs: `context * vocabulary + word` of each pair that was seen, ascending `(pairs,)`.
         shares: `count(context, word) / count(context)` of each pair `(pairs,)`.
-        weight: In [0, 1); with 0 only the word counts.
+        weight: Weight of the bigrams, in [0, 1); 0 uses unigrams only.
 
     Example:
         >>> ngrams = Ngrams.counted(np.array([-1, 0, 1, 0]), np.array([0, 1, 0, 1]), 3)
@@ -65,12 +65,12 @@ class Ngrams:
 
     @classmethod
     def counted(cls, contexts: np.ndarray, words: np.ndarray, vocabulary_size: int) -> "Ngrams":
-        """Counts words with the word that each of them is told from.
+        """Counts words, and pairs of a word and the context that it is predicted from.
 
         Args:
-            contexts: Integers `(words,)`, below `vocabulary_size`; -1 for none.
+            contexts: Integers `(words,)`, below `vocabulary_size`; -1 for no context.
             words: Integers `(words,)`, in [0, vocabulary_size).
-            vocabulary_size: How many different words there are.
+            vocabulary_size: Number of different words.
         """
         unigram = np.bincount(words, minlength=vocabulary_size) + 1.0
         known = contexts >= 0
@@ -81,7 +81,7 @@ class Ngrams:
         return cls(unigram / unigram.sum(), pairs, counts / totals[of_context])
 
     def tuned(self, contexts: np.ndarray, words: np.ndarray) -> "Ngrams":
-        """Chooses of the weights 0, 0.01, ... 0.99 the one that foretells these words best."""
+        """Chooses the weight among 0, 0.01, ... 0.99 with the lowest loss on these words."""
         weights = np.linspace(0, 0.99, 100)
         known = self._is_known(contexts)
         shares, alone = self._shares_of(contexts[known], words[known]), self.unigram[words[known]]
@@ -89,7 +89,7 @@ class Ngrams:
         return replace(self, weight=float(weights[np.argmin(losses)]))
 
     def guess(self, contexts: np.ndarray, words: np.ndarray) -> Guesses:
-        """Foretells words `(words,)` from contexts `(words,)`, -1 for none."""
+        """Predicts words `(words,)` from contexts `(words,)`, -1 for no context."""
         return Guesses(self.losses(contexts, words), self.likeliest(contexts) == words)
 
     def losses(self, contexts: np.ndarray, words: np.ndarray) -> np.ndarray:
@@ -100,15 +100,15 @@ class Ngrams:
         return -np.log(np.where(self._is_known(contexts), mixed, alone))
 
     def likeliest(self, contexts: np.ndarray) -> np.ndarray:
-        """Finds the likeliest word after each context `(words,)`."""
+        """Returns the most probable word for each context `(words,)`."""
         usual = int(self.unigram.argmax())
         contexts_seen, words_seen = np.divmod(self.pairs, len(self.unigram))
         mixed = self.weight * self.shares + (1 - self.weight) * self.unigram[words_seen]
-        # Of a word that never followed a context, the commonest is the likeliest.
+        # Among the words that never followed a context, the most frequent is the most probable.
         better = np.flatnonzero(mixed > (1 - self.weight) * self.unigram[usual])
         order = better[np.argsort(mixed[better], kind="stable")]
         table = np.full(len(self.unigram), usual)
-        # Of several values for one place the last, which is the largest, remains.
+        # If a context occurs several times, the last assignment remains, which is the largest.
         table[contexts_seen[order]] = words_seen[order]
         return np.where(contexts >= 0, table[contexts], usual)
 
@@ -121,6 +121,6 @@ class Ngrams:
         if not len(self.pairs):
             return np.zeros(len(words))
         keys = contexts.astype("int64") * len(self.unigram) + words
-        places = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
-        found = (self.pairs[places] == keys) & (contexts >= 0)
-        return np.where(found, self.shares[places], 0.0)
+        indices = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
+        was_seen = (self.pairs[indices] == keys) & (contexts >= 0)
+        return np.where(was_seen, self.shares[indices], 0.0)

@@ -1,4 +1,4 @@
-"""Answers to questions about documents: the likeliest span, and SQuAD's scores of it."""
+"""Answers to questions about documents: the most probable span, and SQuAD's scores."""
 
 import re
 import string
@@ -16,7 +16,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def normalized(text: str) -> str:
-    """Takes off what does not count: capitals, ASCII punctuation, articles, surplus spaces.
+    """Normalizes a text for scoring: no capitals, ASCII punctuation, articles or extra spaces.
 
     Reference:
         Rajpurkar et al., SQuAD: 100,000+ Questions for Machine Comprehension of Text, 2016,
@@ -29,59 +29,60 @@ def normalized(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def exact_match(found: str, answers: Sequence[str]) -> float:
-    """Returns 1 if an answer is one of the right ones, normalised, and else 0.
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """Returns 1 if a prediction equals a correct answer after normalization, else 0.
 
     Args:
-        found: The answer; empty for none.
-        answers: The right ones; none if the document has none.
+        prediction: The predicted answer; empty for no answer.
+        answers: The correct answers; empty if the document has none.
     """
-    return float(normalized(found) in _counted(answers))
+    return float(normalized(prediction) in _counted(answers))
 
 
-def f1(found: str, answers: Sequence[str]) -> float:
-    """Returns how many words an answer shares with the right one that it is nearest to.
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """Returns the overlap of a prediction with the correct answer that is most similar, in [0, 1].
 
-    `2 shared / (words found + words of the right answer)`, the harmonic mean of precision and
-    recall, after normalisation. Where one of the two is empty, 1 if both are and else 0.
+    `2 shared / (predicted words + words of the correct answer)`, the harmonic mean of precision
+    and recall, after normalization. If one of the two is empty, 1 if both are empty, else 0.
 
     Reference:
         Rajpurkar et al., 2016, section 6.1. https://arxiv.org/abs/1606.05250
         Rajpurkar et al., Know What You Don't Know: Unanswerable Questions for SQuAD, 2018, whose
-        evaluation script says how no answer counts. https://arxiv.org/abs/1806.03822
+        evaluation script defines the score of no answer. https://arxiv.org/abs/1806.03822
 
     Args:
-        found: The answer; empty for none.
-        answers: The right ones; none if the document has none.
+        prediction: The predicted answer; empty for no answer.
+        answers: The correct answers; empty if the document has none.
 
     Example:
         >>> f1("the Eiffel Tower", ["Tower", "Eiffel Tower in Paris"])
         0.6666666666666666
     """
-    return max(_overlap(normalized(found).split(), right.split()) for right in _counted(answers))
+    words = normalized(prediction).split()
+    return max(_overlap(words, answer.split()) for answer in _counted(answers))
 
 
 def _counted(answers: Sequence[str]) -> list[str]:
-    """Normalises the right answers; an empty one stands for none."""
+    """Normalizes the correct answers; the empty text stands for no answer."""
     return [text for answer in answers if (text := normalized(answer))] or [""]
 
 
-def _overlap(found: list[str], right: list[str]) -> float:
-    if not found or not right:
-        return float(found == right)
-    shared = (Counter(found) & Counter(right)).total()
-    return 2 * shared / (len(found) + len(right))
+def _overlap(predicted: list[str], right: list[str]) -> float:
+    if not predicted or not right:
+        return float(predicted == right)
+    shared = (Counter(predicted) & Counter(right)).total()
+    return 2 * shared / (len(predicted) + len(right))
 
 
-def mean_scores(found: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Averages over questions; where some have no answer, over these and the others apart too.
+def mean_scores(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Returns mean F1 and exact match; if some questions have no answer, also F1 of both groups.
 
     Args:
-        found: An answer a question, empty for none.
-        answers: The right ones of each question.
+        predictions: One predicted answer per question; empty for no answer.
+        answers: The correct answers to each question.
     """
-    f1s = np.array([f1(*pair) for pair in zip(found, answers, strict=True)])
-    exact = np.array([exact_match(*pair) for pair in zip(found, answers, strict=True)])
+    f1s = np.array([f1(*pair) for pair in zip(predictions, answers, strict=True)])
+    exact = np.array([exact_match(*pair) for pair in zip(predictions, answers, strict=True)])
     scores = {"f1": float(f1s.mean()), "exact_match": float(exact.mean())}
     answerable = np.array([bool(right) for right in answers])
     if 0 < answerable.sum() < len(answerable):
@@ -93,18 +94,18 @@ def mean_scores(found: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[
 def best_threshold(
     no_answer_scores: np.ndarray, answered: np.ndarray, unanswered: np.ndarray
 ) -> float:
-    """Chooses above which no-answer score no answer is to be given, for the largest sum.
+    """Chooses the no-answer score above which no answer is given, so that F1 is largest.
 
     Reference:
-        Rajpurkar et al., 2018, whose evaluation script does so.
+        Rajpurkar et al., 2018, whose evaluation script does the same.
 
     Args:
         no_answer_scores: In [0, 1], `(n,)`.
-        answered: F1 of each question if it is answered `(n,)`.
-        unanswered: F1 of each if it is not `(n,)`.
+        answered: F1 of each question if it gets its answer `(n,)`.
+        unanswered: F1 of each question if it gets no answer `(n,)`.
 
     Returns:
-        Midway between two scores, or 0 (never answer) or 1 (always).
+        A threshold midway between two scores, or 0 (never answer) or 1 (always answer).
 
     Example:
         >>> best_threshold(np.array([0.1, 0.5, 0.9]), np.array([1, 1, 0]), np.array([0, 0, 1]))
@@ -113,20 +114,20 @@ def best_threshold(
     levels = np.unique(no_answer_scores)  # ascending
     thresholds = [0.0, *((levels[1:] + levels[:-1]) / 2), 1.0]
     sums = [np.where(no_answer_scores > t, unanswered, answered).sum() for t in thresholds]
-    # Of equally good ones the last, which answers most.
+    # The last of equally good thresholds, which answers the most questions.
     return float(thresholds[len(sums) - 1 - int(np.argmax(sums[::-1]))])
 
 
 class Spans(NamedTuple):
-    """The likeliest answer to each question; every tensor is `(n,)`.
+    """The most probable answer to each question; every tensor is `(n,)`.
 
     Args:
-        row: The row it stands in, int64.
+        row: Row of the answer, int64.
         first: Its first token in that row, int64.
         last: Its last token, int64.
-        score: Probability that it begins and ends there rather than elsewhere in this row; 0 if
-            there is no token that may be part of an answer.
-        no_answer_score: Probability of no answer, if there were only that and this span.
+        score: Probability that the answer begins and ends there rather than elsewhere in the row;
+            0 if no token may be part of an answer.
+        no_answer_score: Probability of no answer, if the only other choice is this span.
     """
 
     row: tf.Tensor
@@ -139,21 +140,21 @@ class Spans(NamedTuple):
 def best_spans(
     start: tf.Tensor, end: tf.Tensor, example: tf.Tensor, inside: tf.Tensor, max_tokens: int
 ) -> Spans:
-    """Finds the likeliest span over all rows of each question.
+    """Finds the most probable span over all rows of each question.
 
-    Of the spans `first <= last < first + max_tokens` it is the one with the largest product of the
-    probabilities to begin and to end there. The softmax is over the tokens of one row, whose first
-    stands for no answer in this row: so a row that knows that it has no answer does not outdo
-    one that has it. No answer at all is as likely as in the row where it is least likely.
+    The span `first <= last < first + max_tokens` has the largest product of two probabilities:
+    that the answer begins at `first`, and that it ends at `last`. The softmax is over the tokens
+    of one row. The first token stands for no answer in this row, so a row without the answer gives
+    its spans low probabilities. The probability of no answer is the minimum over the rows.
 
     Reference:
         Devlin et al., BERT, 2019, sections 4.2 and 4.3. https://arxiv.org/abs/1810.04805
 
     Args:
-        start: Logits of the token at which an answer begins `(rows, tokens)`.
-        end: Logits of the token at which it ends `(rows, tokens)`.
-        example: The question of each row, `(rows,)`: ascending from 0, each at least once.
-        inside: Which tokens are of the document `(rows, tokens)`, bool.
+        start: Logits of the first token of the answer `(rows, tokens)`.
+        end: Logits of its last token `(rows, tokens)`.
+        example: Index of the question of each row `(rows,)`, ascending from 0 without gaps.
+        inside: Whether each token belongs to the document, bool `(rows, tokens)`.
         max_tokens: Maximum length of a span in tokens; at least 1.
     """
     nowhere = tf.constant(-float("inf"))
@@ -174,12 +175,12 @@ def best_spans(
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network answers to questions, in their order.
+    """The predicted and the correct answers to questions, in their order.
 
     Args:
-        predictions: Arrays `(n,)`: `answer`, in UTF-8 and empty for none, `score` and `no_answer_score`
-            as in `Spans`; and others.
-        right: The right answers to each question; none if its document has none.
+        predictions: Arrays `(n,)` by name: `answer`, in UTF-8 and empty for no answer; `score` and
+            `no_answer_score`, as in `Spans`; and any others.
+        right: The correct answers to each question; empty if its document has none.
     """
 
     predictions: Mapping[str, np.ndarray]
@@ -199,23 +200,23 @@ class Answers:
 
     @property
     def confidence(self) -> np.ndarray:
-        """Probability of what is answered, be it no answer."""
+        """Probability of each predicted answer, or of no answer where that is predicted."""
         none = self.predictions["answer"] == b""
         return np.where(none, self.predictions["no_answer_score"], self.predictions["score"])
 
     @property
     def worst(self) -> list[int]:
-        """Indices of the twelve surest answers among those without a right word, surest first."""
+        """Indices of the twelve most confident predictions without a correct word."""
         order = np.argsort(-self.confidence, kind="stable")
         return [int(index) for index in order if self.f1s[index] == 0][:12]
 
     def best_threshold(self) -> float:
-        """Chooses the no-answer score above which no answer is to be given."""
+        """Chooses the no-answer score above which no answer is given."""
         unanswered = np.array([f1("", right) for right in self.right])
         return best_threshold(self.predictions["no_answer_score"], self.f1s, unanswered)
 
     def with_threshold(self, threshold: float) -> "Answers":
-        """Takes back the answers whose no-answer score is above the threshold."""
-        given = self.predictions["no_answer_score"] <= threshold
-        answer = np.where(given, self.predictions["answer"], b"")
+        """Removes the answers whose no-answer score is above the threshold."""
+        kept = self.predictions["no_answer_score"] <= threshold
+        answer = np.where(kept, self.predictions["answer"], b"")
         return Answers({**self.predictions, "answer": answer}, self.right)

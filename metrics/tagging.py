@@ -1,4 +1,4 @@
-"""What taggers of words are measured by: accuracy while they train, entities in the end."""
+"""Scores of taggers: accuracy of tags during training, F1 of entities at the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from metrics.classification import Evaluation
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class TagAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Share of the labels that a network tells; a label of -1 counts for nothing.
+    """Share of the labels that are predicted correctly; labels of -1 are ignored.
 
     Example:
         >>> accuracy = TagAccuracy()
@@ -33,19 +33,19 @@ class TagAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
 @dataclass(frozen=True)
 class Tagging:
-    """What a network says of the words of tagged sentences.
+    """Predicted and true tags of sentences.
 
-    Entities are read off the tags as the shared task's program `conlleval` does, which mends
-    nothing: `I-` after another type begins an entity. Found is one whose type, first and last word
-    are all right.
+    Entities are read from the tags as in the shared task's program `conlleval`: an `I-` tag after
+    another type begins a new entity. A predicted entity is correct if its type, first word and last
+    word are correct.
 
     Reference:
         Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003, section 2.4.
         https://aclanthology.org/W03-0419
 
     Args:
-        words: All words, one sentence after the other.
-        lengths: Words of each sentence `(sentences,)`.
+        words: Labels and probabilities of all words, one sentence after the other.
+        lengths: Number of words in each sentence `(sentences,)`.
         tags: Name of each tag.
     """
 
@@ -60,7 +60,7 @@ class Tagging:
 
     @cached_property
     def predicted(self) -> list[list[str]]:
-        """The tags of each sentence that the network says."""
+        """The predicted tags of each sentence."""
         return self._by_sentence(self.words.predictions)
 
     def _by_sentence(self, numbers: np.ndarray) -> list[list[str]]:
@@ -68,7 +68,7 @@ class Tagging:
         return [list(part) for part in np.split(names, np.cumsum(self.lengths)[:-1])]
 
     def position(self, word: int) -> tuple[int, int]:
-        """Returns sentence, and place in it, of one of all words."""
+        """Returns the index of the sentence of a word, and its index in that sentence."""
         ends = np.cumsum(self.lengths)
         sentence = int(np.searchsorted(ends, word, side="right"))
         return sentence, int(word - ends[sentence] + self.lengths[sentence])
@@ -77,7 +77,7 @@ class Tagging:
     def scores(self) -> dict[str, float]:
         """F1, precision and recall over the entities of all types, then accuracy and loss of words.
 
-        What nothing is divided by is 0.
+        Scores with a denominator of 0 are 0.
         """
         precision, recall, f1, _ = precision_recall_fscore_support(
             self.true, self.predicted, average="micro", zero_division=0
@@ -96,20 +96,20 @@ class Tagging:
         return rows + [
             (
                 names.get(name, name),
-                *(f"{found[key]:.3f}" for key in ("precision", "recall", "f1-score")),
-                int(found["support"]),
+                *(f"{scores[key]:.3f}" for key in ("precision", "recall", "f1-score")),
+                int(scores["support"]),
             )
-            for name, found in report.items()
+            for name, scores in report.items()
             if name != "weighted avg"
         ]
 
 
 def marked(words: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
-    """Cuts a sentence into entities, each with its type, and what stands between, with "".
+    """Cuts a sentence into entities with their types, and the text between them with "".
 
     Args:
         words: The words.
-        tags: Their tags, in the scheme BIO.
+        tags: Their tags in the BIO scheme.
 
     Example:
         >>> marked(["In", "New", "York", "!"], ["O", "B-city", "I-city", "O"])

@@ -1,4 +1,4 @@
-"""Texts as GPT reads them, by operations of TensorFlow and TensorFlow Text alone."""
+"""Byte pairs and layouts of GPT, with operations of TensorFlow and TensorFlow Text only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from preprocessing.words import cleaned
 
 
 class BytePairs:
-    """Splits texts into the byte pairs of a pretrained GPT-2, with two tokens for tasks added.
+    """Splits texts into the byte pairs of a pretrained GPT-2, plus two tokens for tasks.
 
     Reference:
         Radford et al., Language Models are Unsupervised Multitask Learners, 2019, section 2.2.
 
     Args:
-        tokenizer: A `keras_hub.models.GPT2Tokenizer`, kept as the attribute `tokenizer`.
-            `resources` holds it, for an exported signature.
+        tokenizer: A `keras_hub.models.GPT2Tokenizer`, kept as the attribute `tokenizer`. The
+            attribute `resources` contains it, for an exported signature.
     """
 
     def __init__(self, tokenizer: Any):
@@ -39,7 +39,7 @@ class BytePairs:
 
     @classmethod
     def from_preset(cls, preset: str | Path) -> "BytePairs":
-        """Reads the vocabulary of a preset of KerasHub, or of a folder in a layout it reads."""
+        """Reads the vocabulary of a KerasHub preset, or of a folder that KerasHub can read."""
         import keras_hub
 
         return cls(keras_hub.models.GPT2Tokenizer.from_preset(str(preset)))
@@ -50,13 +50,13 @@ class BytePairs:
 
 
 class _Unsplit:
-    """Takes the place of KerasHub's cache, a table that keeps the byte pairs of every word it met.
+    """Replaces KerasHub's cache, a table that keeps the byte pairs of every word it has seen.
 
-    A server would grow with each new word, and an export would hold those of the training texts.
-    Only the tokens that are never split are known from the start.
+    With that table the memory of a server would grow with each new word, and an export would
+    contain words of the training texts. This one only knows the tokens that are never split.
 
     Args:
-        tokens: These tokens.
+        tokens: Tokens that are never split.
     """
 
     def __init__(self, tokens: Sequence[str]):
@@ -64,9 +64,9 @@ class _Unsplit:
         self._inserted: tf.Tensor | None = None
 
     def lookup(self, words: tf.Tensor) -> tf.Tensor:
-        """Returns what words `(n,)` are split into, parted by spaces, empty where not known.
+        """Returns the byte pairs of words `(n,)`, separated by spaces; empty for unknown words.
 
-        All are known in the one call after `insert`.
+        In the call after `insert` all words are known.
         """
         known = tf.reduce_any(words[:, None] == tf.constant(self._tokens, tf.string), axis=1)
         split = tf.where(known, words, "")
@@ -76,7 +76,7 @@ class _Unsplit:
         return split
 
     def insert(self, words: tf.Tensor, split: tf.Tensor) -> None:
-        """Takes in what the words are split into that `lookup` did not know, in their order."""
+        """Stores the byte pairs of the words that `lookup` did not know, in their order."""
         self._inserted = split
 
 
@@ -87,34 +87,35 @@ def encode_gpt(
     symmetric: bool = False,
     fixed: bool = True,
 ) -> dict[str, tf.Tensor]:
-    """Encodes texts, or pairs of texts, as GPT-1 takes tasks.
+    """Encodes texts, or pairs of texts, in GPT-1's layout for tasks.
 
-    A text becomes `start text extract`, a pair `start first delimiter second extract`; a pair
-    without an order, as of paraphrases, both orders. With `WordPieces` the three tokens are
-    `[CLS]`, `[SEP]` and `[MASK]`.
+    A text becomes `start text extract`, a pair `start first delimiter second extract`. A pair
+    without an order, such as paraphrases, is encoded in both orders. With `WordPieces` the start,
+    delimiter and extract tokens are `[CLS]`, `[SEP]` and `[MASK]`.
 
     Reference:
         Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
         section 3.3 and figure 1.
 
     Args:
-        tokens: What splits the texts.
+        tokens: The tokenizer.
         texts: Strings `(n, 1)` or, for pairs, `(n, 2)`.
-        length: Tokens of a row, special tokens included; of a pair the longer text is cut.
-        symmetric: Whether a pair is given in both orders.
+        length: Tokens per row, special tokens included. Longer texts are truncated; in a pair, the
+            longer text first.
+        symmetric: Whether to encode pairs in both orders.
         fixed: As in `WordPieces.encode`.
 
     Returns:
-        int32 `token_ids` and `padding_mask` `(n, orders, length)`, and `extract`, the index of the
-        extract token, `(n, orders)`; orders is 2 if `symmetric` and else 1.
+        int32 `token_ids` and `padding_mask` `(n, orders, length)`, and `extract` `(n, orders)`, the
+        index of the extract token; orders is 2 if `symmetric`, else 1.
     """
-    found = segments(texts, tokens.ids, length, (2, 3))
-    if symmetric and len(found) == 1:
+    pieces = segments(texts, tokens.ids, length, (2, 3))
+    if symmetric and len(pieces) == 1:
         raise ValueError(
             "`texts` must be pairs `(n, 2)` if `symmetric`. "
             f"Received: texts of shape {tuple(texts.shape)}"
         )
-    orders = [found, found[::-1]] if symmetric else [found]
+    orders = [pieces, pieces[::-1]] if symmetric else [pieces]
     rows = [_joined(tokens, order) for order in orders]
     shape = (None, length if fixed else None)
     padded = [row.to_tensor(tokens.pad_id, shape=shape) for row in rows]
@@ -126,9 +127,9 @@ def encode_gpt(
     }
 
 
-def _joined(tokens: WordPieces | BytePairs, found: list) -> tf.RaggedTensor:
+def _joined(tokens: WordPieces | BytePairs, pieces: list) -> tf.RaggedTensor:
     parts = []
-    for number, segment in enumerate(found):
+    for number, segment in enumerate(pieces):
         mark = tokens.delimiter_id if number else tokens.start_id
         parts += [tf.fill((segment.nrows(), 1), mark), segment]
-    return tf.concat([*parts, tf.fill((found[0].nrows(), 1), tokens.extract_id)], 1)
+    return tf.concat([*parts, tf.fill((pieces[0].nrows(), 1), tokens.extract_id)], 1)

@@ -1,4 +1,4 @@
-"""Words hidden from BERT, which predicts them, by TensorFlow operations alone."""
+"""Words hidden from BERT, which predicts them, with TensorFlow operations only."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,22 +9,23 @@ import tensorflow as tf
 from preprocessing.word_pieces import WordPieces
 
 HIDDEN = 0.15
-"""Share of the pieces that BERT has to tell; of these 80 % become [MASK], 10 % any piece."""
+"""Share of the pieces that BERT predicts; 80 % of these become [MASK], 10 % a random piece."""
 
 MASK = "[MASK]"
 
 
 class WordHider:
-    """Hides words from BERT, which has to tell them.
+    """Chooses pieces for BERT to predict, and hides most of them.
 
-    Of 15 % of the pieces, never of special tokens or padding, 80 % become `[MASK]`, 10 % any piece
-    and 10 % stay as they are. Operations of TensorFlow alone, and a pure function of the seed.
+    It chooses 15 % of the pieces, never special tokens or padding. 80 % of these become `[MASK]`,
+    10 % become a random piece, and 10 % stay unchanged. The result is a pure function of the seed,
+    computed by TensorFlow operations only.
 
     Reference:
         Devlin et al., BERT, 2019, section 3.1 and appendix A.1. https://arxiv.org/abs/1810.04805
 
     Args:
-        pieces: What splits the texts.
+        pieces: The tokenizer.
     """
 
     def __init__(self, pieces: WordPieces):
@@ -40,12 +41,13 @@ class WordHider:
 
         Args:
             features: From `sentence_pairs`, `(n, length)`.
-            seed: Two whole numbers.
+            seed: Two integers.
 
         Returns:
             The features, with `mask_positions` int32 `(n, predictions)`, where predictions is 15 %
-            of the length; the pieces that stood there, int32 `(n, predictions)`; and their weights,
-            float32: 1, or 0 where a row has fewer, with position and piece 0.
+            of the length; the pieces that were there, int32 `(n, predictions)`; and their weights,
+            float32 `(n, predictions)`. In rows with fewer predictions, the remaining positions,
+            pieces and weights are 0.
         """
         ids = tf.convert_to_tensor(features["token_ids"])
         order_seed, fate_seed, piece_seed = tf.unstack(tf.random.split(seed, 3))
@@ -55,7 +57,7 @@ class WordHider:
         num_words = tf.reduce_sum(tf.cast(is_word, tf.int32), 1)
         counts = tf.minimum(_share(num_words), num_words)
         chosen = tf.range(tf.shape(positions)[1])[None] < counts[:, None]
-        # Elsewhere [CLS] is put in its own place.
+        # The remaining positions are 0, where [CLS] replaces itself.
         positions = tf.where(chosen, positions, 0)
         true = tf.gather(ids, positions, batch_dims=1)
         fate = tf.random.stateless_uniform(tf.shape(positions), fate_seed)
@@ -71,19 +73,20 @@ class WordHider:
 
 
 def _width(ids: tf.Tensor) -> Any:
-    """The number of columns, known before the graph runs if it can be."""
+    """Returns the number of columns, as an int if it is known before the graph runs."""
     return tf.shape(ids)[1] if ids.shape[1] is None else ids.shape[1]
 
 
 def _share(count: Any) -> Any:
-    """15 %, at least 1; a number for a number."""
+    """Returns 15 % of a count, at least 1; an int if the count is an int."""
     if isinstance(count, int):
         return max(1, round(HIDDEN * count))
     rounded = tf.cast(tf.round(HIDDEN * tf.cast(count, tf.float32)), tf.int32)
     return tf.maximum(rounded, 1)
 
 
-def labelled(hider: WordHider, features, goes_on, seed):
+def labeled(hider: WordHider, features, goes_on, seed):
+    """Hides words of a batch; returns features, labels by output, and weights by output."""
     hidden, true, weights = hider.hide(features, seed)
     labels = {"masked_words": true, "next_sentence": goes_on}
     ones = tf.ones_like(goes_on, tf.float32)
@@ -91,14 +94,15 @@ def labelled(hider: WordHider, features, goes_on, seed):
 
 
 def hidden_once(pieces: WordPieces, rows: tf.data.Dataset, seed: int) -> tf.data.Dataset:
-    """Hides words of texts to measure by: always the same, so that scores can be compared."""
+    """Hides the same words in every pass, so that scores on validation and test texts compare."""
     hider = WordHider(pieces)
 
     def hide(number, row):
         row_seed = tf.stack([tf.constant(seed, tf.int64), number])
         features, goes_on = tf.nest.map_structure(lambda part: part[None], row)
-        hidden, *told = labelled(hider, features, goes_on, row_seed)
-        return tf.nest.map_structure(lambda part: part[0], (hidden, tuple(told)))
+        batch = labeled(hider, features, goes_on, row_seed)
+        hidden, labels, weights = tf.nest.map_structure(lambda part: part[0], batch)
+        return hidden, (labels, weights)
 
     return rows.enumerate().map(hide, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -106,30 +110,30 @@ def hidden_once(pieces: WordPieces, rows: tf.data.Dataset, seed: int) -> tf.data
 def encode_gaps(
     pieces: WordPieces, text: tf.Tensor, length: int
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Encodes texts `(n,)` as `[CLS] text [SEP]`, with the places of [MASK] in them.
+    """Encodes texts `(n,)` as `[CLS] text [SEP]`, with the positions of `[MASK]` in them.
 
     Returns:
-        Features `(n, tokens)`, with `mask_positions` `(n, gaps)`, of which each text has as many as
-        the one with most gaps, and at least one; and which of them are gaps, bool `(n, gaps)`.
+        Features `(n, tokens)`, with `mask_positions` `(n, gaps)`; and bool `(n, gaps)`, False where
+        a position is padding. The text with the most gaps determines their number, at least 1.
     """
     parts = tf.strings.split(text, MASK)  # (n, (parts))
     ids = parts.with_values(pieces.ids(parts.values))  # (n, (parts), (pieces))
     gap = parts.with_values(tf.fill((tf.size(parts.values), 1), pieces.mask_id))
     line = tf.concat([ids, gap], 2).merge_dims(1, 2)
-    # Behind the last part there is no gap.
+    # There is no gap after the last part.
     line = line[:, :-1][:, : length - 2]
     edge = tf.ones((tf.size(text), 1), tf.int32)
     line = tf.concat([edge * pieces.start_id, line, edge * pieces.end_id], 1)
     token_ids = line.to_tensor(pieces.pad_id)
     is_gap = token_ids == pieces.mask_id
-    places = tf.broadcast_to(tf.range(tf.shape(token_ids)[1])[None], tf.shape(token_ids))
-    found = tf.ragged.boolean_mask(places, is_gap)
-    # A column at least, for texts without gaps.
-    most = tf.maximum(tf.reduce_max(found.row_lengths()), 1)
+    columns = tf.broadcast_to(tf.range(tf.shape(token_ids)[1])[None], tf.shape(token_ids))
+    positions = tf.ragged.boolean_mask(columns, is_gap)
+    # At least one column, for texts without gaps.
+    count = tf.maximum(tf.reduce_max(positions.row_lengths()), 1)
     features = {
         "token_ids": token_ids,
         "segment_ids": tf.zeros_like(token_ids),
         "padding_mask": tf.ones_like(line).to_tensor(),
-        "mask_positions": found.to_tensor(0, shape=tf.stack([-1, most])),
+        "mask_positions": positions.to_tensor(0, shape=tf.stack([-1, count])),
     }
-    return features, tf.sequence_mask(found.row_lengths(), most)
+    return features, tf.sequence_mask(positions.row_lengths(), count)

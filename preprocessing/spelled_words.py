@@ -1,4 +1,4 @@
-"""Words as numbers and as characters, as ELMo reads and predicts them, by TensorFlow operations."""
+"""Words as numbers and characters, ELMo's targets and input, with TensorFlow operations."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,23 +9,23 @@ from preprocessing.characters import Characters
 from preprocessing.words import words_with_offsets
 
 PADDING, BEGIN, END = 0, 1, 2
-"""Numbers of what is no word: padding, and what ELMo reads at both ends of a line."""
+"""Numbers of the marks: padding, begin of a line, end of a line."""
 
 NUM_MARKS = 3
 
 
 @dataclass(frozen=True)
 class SpelledWords:
-    """The words of a text as numbers, and as the characters that ELMo reads.
+    """The numbers of words, and the characters of each, which ELMo reads.
 
-    Number 0 is padding, 1 and 2 are the begin and the end of a line; words follow, those that are
-    commonest in training first. The first `vocabulary_size` numbers are what ELMo tells words by:
-    there 0 stands for all other words.
+    Number 0 is padding, 1 and 2 are the begin and the end of a line. Words have the numbers from 3
+    on, the most frequent training words first. ELMo predicts the numbers below `vocabulary_size`;
+    as a target, 0 stands for all other words.
 
     Args:
         names: The words in UTF-8, from number 3 on.
         characters: int32 `(3 + words, 50)`, from `Characters`.
-        vocabulary_size: Numbers that ELMo tells apart.
+        vocabulary_size: Number of targets that ELMo predicts, the three marks included.
     """
 
     names: tuple[bytes, ...]
@@ -39,30 +39,34 @@ class SpelledWords:
         return ["<unk>", "<S>", "</S>", *(name.decode() for name in named)]
 
     def spell(self, rows: tf.Tensor) -> tf.Tensor:
-        """Spells numbers int32 `(n, words)`; int32 `(n, words, 50)`."""
+        """Returns the characters int32 `(n, words, 50)` of numbers int32 `(n, words)`."""
         return tf.gather(self.characters, rows)
 
     def targets(self, rows: Any) -> dict[str, tuple[Any, Any]]:
-        """Says what is to be told by the words of rows.
+        """Returns the words that ELMo predicts in rows.
 
         Args:
             rows: Numbers int32 `(n, words + 2)` from `word_rows`.
 
         Returns:
-            `forward`, the next words, and `backward`, the words before: numbers below
-            `vocabulary_size` int32 `(n, words)` and their weights float32, 0 where there is no such
-            word. The begin of a line after an end is no news, nor is the end before a begin.
+            By direction, targets below `vocabulary_size`, int32 `(n, words)`, and their weights,
+            float32 `(n, words)`. `forward` predicts the next word, `backward` the previous one. The
+            weight is 0 if there is no such word, and for the begin of a line after an end (or the
+            end before a begin), which is trivial to predict.
         """
         before, words, after = rows[:, :-2], rows[:, 1:-1], rows[:, 2:]
 
-        def told(neighbours, no_news):
-            counts = (words != PADDING) & (neighbours != PADDING) & (neighbours != no_news)
-            return self.known(neighbours), tf.cast(counts, tf.float32)
+        def targets_and_weights(neighbors, trivial):
+            counts = (words != PADDING) & (neighbors != PADDING) & (neighbors != trivial)
+            return self.known(neighbors), tf.cast(counts, tf.float32)
 
-        return {"forward": told(after, BEGIN), "backward": told(before, END)}
+        return {
+            "forward": targets_and_weights(after, BEGIN),
+            "backward": targets_and_weights(before, END),
+        }
 
     def known(self, numbers: Any) -> tf.Tensor:
-        """Makes 0 of the words that are not in the vocabulary."""
+        """Replaces words outside of the vocabulary by 0."""
         return tf.where(numbers < self.vocabulary_size, numbers, PADDING)
 
 
@@ -70,16 +74,16 @@ def num_words(rows: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(rows[:, 1:-1] != PADDING, tf.int32), 1)
 
 
-def labelled(words: SpelledWords, rows: tf.Tensor, fixed: bool = False):
-    """Makes of numbers `(n, length + 2)` characters, the neighbours to tell and their weights.
+def labeled(words: SpelledWords, rows: tf.Tensor, fixed: bool = False):
+    """Returns the characters, targets and weights of rows `(n, length + 2)`.
 
-    Unless `fixed`, rows are cut to the longest of them.
+    Unless `fixed`, columns that contain only padding are removed.
     """
     if not fixed:
         rows = rows[:, : tf.reduce_max(num_words(rows)) + 2]
-    told = words.targets(rows)
-    labels = {name: labels for name, (labels, _) in told.items()}
-    weights = {name: weights for name, (_, weights) in told.items()}
+    targets = words.targets(rows)
+    labels = {name: labels for name, (labels, _) in targets.items()}
+    weights = {name: weights for name, (_, weights) in targets.items()}
     return words.spell(rows[:, 1:-1]), labels, weights
 
 
@@ -93,12 +97,12 @@ def word_numbers(words: SpelledWords) -> tf.lookup.StaticHashTable:
 def encode_lines(
     numbers: tf.lookup.StaticHashTable, text: tf.Tensor, length: int
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Spells the words of texts `(n,)`, begin and end added, at most `length`.
+    """Encodes the words of texts `(n,)` with begin and end; at most `length` of them.
 
     Returns:
-        Characters int32 `(n, words + 2, 50)`; the `words` `(n, words)`, "" behind the last, and the
-        `line` of their numbers with begin and end, `(n, words + 2)`, -1 behind it. Where a text is
-        cut the next word stands in the place of the end.
+        Characters int32 `(n, words + 2, 50)`, and a dict: `words` `(n, words)`, padded with "", and
+        `line`, their numbers with begin and end, int32 `(n, words + 2)`, padded with -1. If a text
+        is truncated, the next word replaces the end.
     """
     words, _, _ = words_with_offsets(text)
     words = words[:, : length - 1]

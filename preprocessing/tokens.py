@@ -1,8 +1,8 @@
-"""Text as numbers, by operations of TensorFlow and TensorFlow Text alone.
+"""Texts as token ids, with operations of TensorFlow and TensorFlow Text only.
 
-So the same functions run in tf.data, eagerly and in an exported graph. Texts are strings in UTF-8;
-n is the number of examples, and (words) or (pieces) is a ragged dimension. Here is what all ways
-to split texts have in common; they are in the modules that it imports.
+The same functions therefore run in tf.data, eagerly and in an exported graph. Texts are strings in
+UTF-8; n is the number of examples, and (words) or (pieces) is a ragged dimension. This module holds
+what all tokenizers share; the tokenizers are in the modules that it imports.
 """
 
 import tensorflow as tf
@@ -32,21 +32,35 @@ __all__ = [
 ]
 
 
+MEANINGS = {
+    "characters": "ids of the characters of each word, 0 in padding",
+    "token_ids": "ids of the tokens in the vocabulary",
+    "segment_ids": "0, and 1 in the second text",
+    "padding_mask": "1 at tokens, 0 in padding",
+    "extract": "index of the token whose features are classified",
+}
+"""Meanings of the features that a network takes."""
+
+
 def token_mask(features: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Tells tokens, or words of which there are characters, from padding: int32 1 and 0."""
+    """Returns int32 1 for tokens (or words, if the features are characters), 0 for padding."""
     if "characters" in features:
         return tf.cast(tf.reduce_any(features["characters"] > 0, -1), tf.int32)
     return features["padding_mask"]
 
 
 def lengths(features: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Counts the tokens of each example, of the longest row where it has several; int32 `(n,)`."""
+    """Counts the tokens of each example, int32 `(n,)`; the longest row counts if it has several."""
     counts = tf.reduce_sum(token_mask(features), axis=-1)
     return tf.reduce_max(tf.reshape(counts, (tf.shape(counts)[0], -1)), axis=1)
 
 
-def trimmed(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Cuts off the columns that hold only padding in this batch.
+def trimmed(features: dict[str, tf.Tensor], unless: bool = False) -> dict[str, tf.Tensor]:
+    """Removes the columns that contain only padding in this batch.
+
+    Args:
+        features: Of a batch.
+        unless: Leaves them as they are, for XLA, which compiles anew for each length.
 
     Example:
         >>> ids = tf.constant([[7, 8, 0, 0], [9, 0, 0, 0]])
@@ -54,6 +68,8 @@ def trimmed(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         >>> {name: value.shape.as_list() for name, value in trimmed(features).items()}
         {'token_ids': [2, 2], 'padding_mask': [2, 2], 'extract': [2]}
     """
+    if unless:
+        return features
     longest = tf.reduce_max(lengths(features))
     if "characters" in features:
         return {"characters": features["characters"][:, :longest]}
@@ -64,63 +80,70 @@ def trimmed(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     }
 
 
+def first_order(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Takes the first of the orders that pairs are read in, `(n, orders, tokens)`, if there are."""
+    if "characters" in features or features["padding_mask"].shape.rank == 2:
+        return features
+    return {name: value[:, 0] for name, value in features.items()}
+
+
 def compact(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Halves the memory that characters take; Keras' models turn them into int32 again."""
+    """Halves the memory of characters by int16, which Keras models convert back to int32."""
     if "characters" in features:
         return {"characters": tf.cast(features["characters"], tf.int16)}
     return features
 
 
 def at_first_pieces(outputs: tf.Tensor, first_piece: tf.Tensor) -> tf.Tensor:
-    """Reads what a network says of each word at the word's first piece.
+    """Gathers the outputs of a network for each word, at the first piece of the word.
 
     Args:
         outputs: `(rows, length, channels)`.
         first_piece: `(n, words)` from `WordPieces.encode_words` or `Characters.encode_rows`.
 
     Returns:
-        `(n, words, channels)`; what stands beyond a sentence's words means nothing.
+        `(n, words, channels)`; arbitrary values after the last word of a sentence.
     """
     flat = tf.reshape(outputs, (-1, tf.shape(outputs)[-1]))
     return tf.gather(flat, tf.maximum(first_piece, 0))
 
 
 def labels_at_first_pieces(labels: tf.Tensor, first_piece: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Lays the labels of words on the words' first pieces, to train on.
+    """Assigns the label of each word to its first piece, for training.
 
     Args:
-        labels: Integers `(n, words)`, padded with anything.
+        labels: Integers `(n, words)`; the values in padding are ignored.
         first_piece: `(n, words)` from `WordPieces.encode_words` or `Characters.encode_rows`.
-        mask: What has the shape `(rows, length)`, such as `token_mask` of the same features.
+        mask: Any tensor `(rows, length)`, such as `token_mask` of the same features.
 
     Returns:
-        int32 `(rows, length)`: each word's label once, -1 at all other tokens.
+        int32 `(rows, length)`: the label of each word at its first piece, -1 at all other tokens.
     """
     real = first_piece >= 0
-    places = tf.boolean_mask(first_piece, real)[:, None]
+    indices = tf.boolean_mask(first_piece, real)[:, None]
     labels = tf.cast(tf.boolean_mask(labels, real), tf.int32)
     nothing = tf.fill([tf.size(mask)], -1)
-    return tf.reshape(tf.tensor_scatter_nd_update(nothing, places, labels), tf.shape(mask))
+    return tf.reshape(tf.tensor_scatter_nd_update(nothing, indices, labels), tf.shape(mask))
 
 
 def labels_of_spans(
-    places: dict[str, tf.Tensor], begins: tf.Tensor, ends: tf.Tensor
+    offsets: dict[str, tf.Tensor], begins: tf.Tensor, ends: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Finds the first and the last token of each answer in each row, to train on.
+    """Finds the first and the last token of each answer in each row, for training.
 
     Args:
-        places: From `WordPieces.windows`.
-        begins: Byte of the document at which each answer begins, int64 `(n,)`; -1 without answer.
-        ends: Byte behind each answer, int64 `(n,)`.
+        offsets: From `WordPieces.windows`.
+        begins: Byte offset of each answer in its document, int64 `(n,)`; -1 for no answer.
+        ends: Byte offset after each answer, int64 `(n,)`.
 
     Returns:
-        Two int32 tensors `(rows,)`; 0, which is `[CLS]`, where a row does not hold all of it.
+        Two int32 tensors `(rows,)`; 0, the index of `[CLS]`, in rows without the whole answer.
     """
-    begin = tf.gather(begins, places["example"])[:, None]
-    end = tf.gather(ends, places["example"])[:, None]
-    # Outside of the document both are -1, so that neither holds.
-    first = (places["begins"] <= begin) & (begin < places["ends"])
-    last = (places["begins"] < end) & (end <= places["ends"])
+    begin = tf.gather(begins, offsets["example"])[:, None]
+    end = tf.gather(ends, offsets["example"])[:, None]
+    # Outside of the document both offsets are -1, so that both comparisons are false.
+    first = (offsets["begins"] <= begin) & (begin < offsets["ends"])
+    last = (offsets["begins"] < end) & (end <= offsets["ends"])
     whole = tf.reduce_any(first, 1) & tf.reduce_any(last, 1)
     final = tf.shape(last)[1] - 1
     firsts = tf.argmax(tf.cast(first, tf.int32), 1, tf.int32)

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from preprocessing.words import KEPT, SPLIT, cleaned
 
-MOST_WORDS = 200_000
-"""Different words that pieces are learned from, the commonest; of others the letters alone."""
+MAX_WORDS = 200_000
+"""Pieces are learned from so many of the most frequent words; other words only add letters."""
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -17,16 +17,16 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def learned_vocabulary(
     texts: Iterable[str] | tf.data.Dataset, size: int, lowercase: bool = True
 ) -> list[str]:
-    """Learns pieces of words: special tokens, letters, then the commonest pieces.
+    """Learns word pieces: special tokens, letters, then the most frequent pieces.
 
     Reference:
         Wu et al., Google's Neural Machine Translation System, 2016, section 4.1.
         https://arxiv.org/abs/1609.08144
 
     Args:
-        texts: Strings, or a data set of strings, each a text or a batch of texts.
-        size: Most pieces in the vocabulary, the five special tokens included.
-        lowercase: Whether capitals count as small letters; accents stay.
+        texts: Strings, or a dataset of strings, each a text or a batch of texts.
+        size: Maximum size of the vocabulary, the five special tokens included.
+        lowercase: Whether to convert texts to lower case; accents are kept.
     """
     if size <= len(SPECIAL_TOKENS):
         raise ValueError(
@@ -61,13 +61,13 @@ def _batches(texts: Iterable[str] | tf.data.Dataset) -> Iterator[tf.Tensor]:
 
 
 def _learned(counts: Counter[str], size: int) -> list[str]:
-    """Learns at most `size` pieces: special tokens, letters, then the commonest."""
+    """Learns at most `size` pieces: special tokens, letters, then the most frequent pieces."""
     from tensorflow_text.tools.wordpiece_vocab import wordpiece_tokenizer_learner_lib as learner
 
-    # A piece must be this common. With as few as the last of the `size` commonest words, these
-    # alone would fill the vocabulary; where it need be 16 times that, the surplus is cut below.
+    # Minimum count of a piece. With the count of the last of the `size` most frequent words, these
+    # words alone would fill the vocabulary. If 16 times that is needed, the surplus is cut below.
     least = max(2, counts.most_common(size)[-1][1])
-    common = {word for word, _ in counts.most_common(MOST_WORDS)}
+    common = {word for word, _ in counts.most_common(MAX_WORDS)}
     words = {word: count for word, count in counts.items() if word in common}
     for word in counts.keys() - words.keys():
         words.update((letter, 1) for letter in word if letter not in words)
@@ -80,11 +80,11 @@ def _learned(counts: Counter[str], size: int) -> list[str]:
         num_iterations=2,
         max_unique_chars=max(1000, size // 2),
     )
-    # The learner adds each letter twice: as a word's first, and as a later one, which most Chinese
-    # characters never are.
+    # The learner adds each letter twice: as the first of a word, and as a later one. Most Chinese
+    # characters never occur as the latter.
     inner = {letter for word in counts for letter in word[1:]}
     pieces = [p for p in pieces if len(p) != 3 or not p.startswith("##") or p[2] in inner]
-    # Letters stay, so that hardly a word is unknown.
+    # Letters are kept, so that hardly any word is unknown.
     surplus = max(0, len(pieces) - size)
     long = [p for p in pieces[len(SPECIAL_TOKENS) :] if len(p.removeprefix("##")) > 1]
     dropped = set(long[max(0, len(long) - surplus) :])

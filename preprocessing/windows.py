@@ -1,4 +1,4 @@
-"""How what is longer than a network reads is cut: at its end, or into rows that overlap."""
+"""Texts longer than a network reads: truncation, or overlapping rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ def segments(
     length: int,
     specials: tuple[int, int],
 ) -> list[tf.RaggedTensor]:
-    """Splits texts, and cuts what is too long at its end, of a pair always the longer text.
+    """Splits texts into pieces and truncates them; in a pair, the longer text is truncated first.
 
     Args:
         texts: Strings `(n, 1)` or, for pairs, `(n, 2)`.
-        split: From texts `(n,)` to pieces `(n, (pieces))`.
-        length: Tokens of a row, special tokens included.
-        specials: Special tokens that a text by itself gets, and those that a pair gets.
+        split: Maps texts `(n,)` to pieces `(n, (pieces))`.
+        length: Tokens per row, special tokens included.
+        specials: Number of special tokens of a single text, and of a pair.
 
     Returns:
         One or two segments `(n, (pieces))`.
@@ -36,23 +36,23 @@ def segments(
             f"`length` must be above {specials[count - 1]}, the number of special tokens. "
             f"Received: length={length}"
         )
-    found = [split(texts[:, number]) for number in range(count)]
-    lengths = [segment.row_lengths() for segment in found]
+    pieces = [split(texts[:, number]) for number in range(count)]
+    lengths = [segment.row_lengths() for segment in pieces]
     if count == 1:
-        return [_firsts(found[0], tf.minimum(lengths[0], room))]
-    # Taking one by one from the end of the longer text, from the second if both are as long.
+        return [_firsts(pieces[0], tf.minimum(lengths[0], room))]
+    # As if pieces were removed one by one from the longer text, from the second if both are equal.
     first = tf.minimum(lengths[0], tf.maximum(room - lengths[1], (room + 1) // 2))
-    return [_firsts(found[0], first), _firsts(found[1], tf.minimum(lengths[1], room - first))]
+    return [_firsts(pieces[0], first), _firsts(pieces[1], tf.minimum(lengths[1], room - first))]
 
 
 def slices(line: tf.RaggedTensor, rows: Any, begins: Any, ends: Any) -> tf.RaggedTensor:
-    """Takes the pieces from `begins[i]` to `ends[i]` of row `rows[i]` of `(n, (pieces))`.
+    """Returns the pieces from `begins[i]` to `ends[i]` of row `rows[i]` of `(n, (pieces))`.
 
-    As slicing and gathering ragged tensors do, with far fewer operations in the graph.
+    Equals slicing and gathering ragged tensors, with far fewer operations in the graph.
     """
     starts = tf.gather(line.row_starts(), rows)
-    places = tf.ragged.range(starts + begins, starts + ends)
-    return places.with_values(tf.gather(line.values, places.values))
+    indices = tf.ragged.range(starts + begins, starts + ends)
+    return indices.with_values(tf.gather(line.values, indices.values))
 
 
 def _firsts(line: tf.RaggedTensor, counts: tf.Tensor) -> tf.RaggedTensor:
@@ -62,22 +62,22 @@ def _firsts(line: tf.RaggedTensor, counts: tf.Tensor) -> tf.RaggedTensor:
 def require_room(length: int, step: int, stride: int) -> None:
     if length < 3 or stride < 0 or step < 1:
         raise ValueError(
-            "`stride` must be at least 0 and leave at least a piece to each row that its neighbour "
-            f"has not. Received: stride={stride}, length={length}"
+            "`stride` must be at least 0 and leave room for at least one new piece in each row. "
+            f"Received: stride={stride}, length={length}"
         )
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Which pieces of which example each row holds.
+    """The example and the pieces of each row.
 
     Args:
-        example: `(rows,)`.
+        example: Index of the example of each row `(rows,)`.
         begins: First piece of each row `(rows,)`.
-        ends: The piece behind its last `(rows,)`.
-        counts: Rows of each example `(n,)`.
-        size: Most pieces of a row.
-        step: Pieces from one row to the next.
+        ends: Index after its last piece `(rows,)`.
+        counts: Number of rows of each example `(n,)`.
+        size: Maximum number of pieces per row `(n,)`.
+        step: Pieces from the begin of one row to the begin of the next `(n,)`.
     """
 
     example: tf.Tensor
@@ -89,7 +89,7 @@ class Windows:
 
 
 def windows(lengths: tf.Tensor, size: Any, step: Any) -> Windows:
-    """Cuts examples of so many pieces `(n,)` into rows; `size` and `step` are numbers or `(n,)`."""
+    """Cuts examples with `lengths` pieces `(n,)` into rows; `size` and `step` as in `Windows`."""
     size = tf.broadcast_to(tf.cast(size, tf.int64), tf.shape(lengths))
     step = tf.broadcast_to(tf.cast(step, tf.int64), tf.shape(lengths))
     counts = 1 - tf.minimum(size - lengths, 0) // step  # // rounds down, so this rounds up
@@ -103,20 +103,21 @@ def parts(line: tf.RaggedTensor, rows: Windows) -> tf.RaggedTensor:
     return slices(line, rows.example, rows.begins, rows.ends)
 
 
-def places_of_words(
+def positions_of_words(
     words: tf.RaggedTensor, counts: tf.Tensor, rows: Windows, width: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """Finds each word in the row that shows most on both sides of it.
+    """Locates each word in the row that shows the most context on both sides of it.
 
     Args:
         words: `(n, (words))`.
-        counts: Pieces of each word, int64 `(all words,)`.
-        rows: From `windows`, of the pieces of each sentence.
-        width: Tokens of a row, a special one before the pieces included, int64.
+        counts: Number of pieces of each word, int64 `(all words,)`.
+        rows: From `windows` for the pieces of each sentence.
+        width: Tokens per row, including one special token before the pieces, int64.
 
     Returns:
-        `example`, the sentence of each row, int64 `(rows,)`; and `first_piece`, int64 `(n, words)`,
-        the index of each word among the `rows * width` tokens, -1 beyond a sentence's words.
+        `example`, the index of the sentence of each row, int64 `(rows,)`; and `first_piece`, int64
+        `(n, words)`, the index of each word's first piece among the `rows * width` tokens, -1 after
+        the last word of a sentence.
     """
     sentence = words.value_rowids()
     begins = tf.cumsum(counts, exclusive=True)
@@ -129,7 +130,7 @@ def places_of_words(
 def _indices_of_first_pieces(
     begins: tf.Tensor, sentence: tf.Tensor, rows: Windows, width: tf.Tensor
 ) -> tf.Tensor:
-    """Finds words `(all words,)` among `rows * width` tokens, in the row that shows most around."""
+    """Returns the index of the first piece of each word `(all words,)` among all tokens."""
     size, step, counts, first_row = (
         tf.gather(values, sentence)
         for values in (rows.size, rows.step, rows.counts, tf.cumsum(rows.counts, exclusive=True))

@@ -1,4 +1,4 @@
-"""Pieces of words, as BERT reads texts, by operations of TensorFlow and TensorFlow Text alone."""
+"""Word pieces, BERT's tokens, with operations of TensorFlow and TensorFlow Text only."""
 
 import json
 import unicodedata
@@ -10,15 +10,15 @@ import keras
 import tensorflow as tf
 
 from preprocessing.vocabulary import learned_vocabulary
-from preprocessing.windows import parts, places_of_words, require_room, segments, slices, windows
+from preprocessing.windows import parts, positions_of_words, require_room, segments, slices, windows
 from preprocessing.words import cleaned, words_with_offsets
 
 
 class WordPieces:
-    """Splits texts into the pieces of words that BERT knows, in the forms that networks take.
+    """Splits texts into BERT's word pieces and encodes them for networks.
 
-    Dictionaries of features are named as KerasHub's networks want them: `token_ids`, `segment_ids`
-    (0, and 1 in a second text) and `padding_mask` (1, and 0 in padding), all int32.
+    Features are dictionaries with the names that KerasHub's networks expect: `token_ids`,
+    `segment_ids` (0, but 1 in a second text) and `padding_mask` (1, but 0 in padding), all int32.
 
     Reference:
         Wu et al., Google's Neural Machine Translation System, 2016, section 4.1.
@@ -26,8 +26,8 @@ class WordPieces:
         Devlin et al., BERT, 2019. https://arxiv.org/abs/1810.04805
 
     Args:
-        tokenizer: A `keras_hub.models.BertTokenizer`, kept as the attribute `tokenizer`.
-            `resources` holds it, for an exported signature.
+        tokenizer: A `keras_hub.models.BertTokenizer`, kept as the attribute `tokenizer`. The
+            attribute `resources` contains it, for an exported signature.
 
     Example:
         >>> pieces = WordPieces.learned(["one two", "two three"], 30)
@@ -46,7 +46,7 @@ class WordPieces:
         self.start_id = tokenizer.cls_token_id
         self.end_id = tokenizer.sep_token_id
         self.mask_id = tokenizer.mask_token_id
-        # What GPT wants: three tokens that no text holds.
+        # GPT needs three tokens that occur in no text: start, delimiter and extract.
         self.delimiter_id = self.end_id
         self.extract_id = self.mask_id
         self._tokenize = as_graph(tokenizer)
@@ -55,24 +55,25 @@ class WordPieces:
     def learned(
         cls, texts: Iterable[str] | tf.data.Dataset, size: int, lowercase: bool = True
     ) -> "WordPieces":
-        """Learns the vocabulary from texts; accents stay where these have some.
+        """Learns the vocabulary from texts; keeps accents if the texts have any.
 
         Args:
-            texts: Strings, or a data set of strings, each a text or a batch of texts.
-            size: Most pieces in the vocabulary, the five special tokens included.
-            lowercase: Whether capitals count as small letters.
+            texts: Strings, or a dataset of strings, each a text or a batch of texts.
+            size: Maximum size of the vocabulary, the five special tokens included.
+            lowercase: Whether to convert texts to lower case.
         """
         return cls.of(learned_vocabulary(texts, size, lowercase), lowercase)
 
     @classmethod
     def of(cls, vocabulary: Sequence[str], lowercase: bool = True) -> "WordPieces":
-        """Splits by a list of pieces.
+        """Creates a tokenizer from a list of pieces.
 
-        With capitals accents go, too, as in BERT's own code, unless the list knows some.
+        If `lowercase`, accents are removed, too, as in BERT's own code, unless the list has pieces
+        with accents.
 
         Args:
-            vocabulary: The pieces, the five special tokens among them.
-            lowercase: Whether capitals count as small letters.
+            vocabulary: The pieces, including the five special tokens.
+            lowercase: Whether to convert texts to lower case.
         """
         import keras_hub
 
@@ -94,7 +95,7 @@ class WordPieces:
 
         folder = Path(preset)
         if (folder / "tokenizer.json").exists() and not (folder / "config.json").exists():
-            # Of a tokenizer alone, which KerasHub does not read without a network beside it.
+            # A tokenizer alone: KerasHub reads it only together with a network.
             config = json.loads((folder / "tokenizer.json").read_text())
             tokenizer = keras.saving.deserialize_keras_object(config)
             tokenizer.load_assets(str(folder / "assets" / "tokenizer"))
@@ -102,23 +103,23 @@ class WordPieces:
             tokenizer = keras_hub.models.BertTokenizer.from_preset(str(preset))
         if not isinstance(tokenizer, keras_hub.models.BertTokenizer):
             raise ValueError(
-                "`preset` must be one of a BERT, with word pieces. "
+                "`preset` must be a BERT preset, with word pieces. "
                 f"Received: preset={str(preset)!r}, with {type(tokenizer).__name__}"
             )
         if (folder / "tokenizer_config.json").exists():
-            # Hugging Face's layout. Unless it says otherwise, accents go where capitals go, which
-            # KerasHub overlooks: with it a word with an accent is unknown to uncased networks.
+            # Hugging Face's layout. By default lower case also removes accents there. KerasHub
+            # ignores this, so that words with accents would be unknown to uncased networks.
             config = json.loads((folder / "tokenizer_config.json").read_text())
             strip = config.get("strip_accents")
             tokenizer.strip_accents = tokenizer.lowercase if strip is None else strip
         return cls(tokenizer)
 
     def save(self, folder: str | Path) -> None:
-        """Writes what `from_preset` reads; beside a saved backbone, a preset of KerasHub."""
+        """Saves the tokenizer for `from_preset`; with a saved backbone, it is a KerasHub preset."""
         self.tokenizer.save_to_preset(str(folder))
 
     def id_to_token(self, token_id: int) -> str:
-        """Returns a piece of the vocabulary; `##` marks one that goes on with a word."""
+        """Returns a piece of the vocabulary; `##` marks pieces that continue a word."""
         return self.tokenizer.id_to_token(token_id)
 
     def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
@@ -132,20 +133,21 @@ class WordPieces:
             words: Strings `(n, (words))`.
 
         Returns:
-            int32 `(n, (words), (pieces))`; a word of controls or accents alone may have none.
+            int32 `(n, (words), (pieces))`. A word of only control characters or accents may have
+            no pieces.
         """
         return words.with_values(self.ids(words.values))
 
     def encode(self, texts: tf.Tensor, length: int, fixed: bool = True) -> dict[str, tf.Tensor]:
         """Encodes texts as `[CLS] text [SEP]`, pairs as `[CLS] first [SEP] second [SEP]`.
 
-        What is too long is cut at its end, of a pair always the longer text, as in BERT.
+        Long texts are truncated; in a pair, the longer text first, as in BERT.
 
         Args:
             texts: Strings `(n, 1)` or, for pairs, `(n, 2)`.
-            length: Tokens of a row, special tokens included.
-            fixed: Whether all rows have `length` tokens, as XLA wants, or as many as the longest
-                of this batch has.
+            length: Tokens per row, special tokens included.
+            fixed: Whether all rows have `length` tokens, as XLA requires. If False, rows are as
+                long as the longest one of the batch.
 
         Returns:
             Features `(n, length)`.
@@ -155,7 +157,7 @@ class WordPieces:
     def encode_both_orders(
         self, texts: tf.Tensor, length: int, fixed: bool = True
     ) -> dict[str, tf.Tensor]:
-        """Encodes pairs `(n, 2)` that have no order, as of paraphrases, both ways, as `encode`.
+        """Encodes pairs `(n, 2)` without an order, such as paraphrases, in both orders.
 
         Returns:
             Features `(n, 2, length)`.
@@ -171,22 +173,23 @@ class WordPieces:
     def encode_words(
         self, words: tf.RaggedTensor, length: int, stride: int | None = None, fixed: bool = True
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Encodes words that are to be tagged, in as many rows as each sentence needs.
+        """Encodes the words of sentences for tagging, in as many rows as each sentence needs.
 
-        A word is read at its first piece, in the row that has most context on both sides of it.
-        A word without pieces becomes `[UNK]`.
+        The tag of a word is predicted at its first piece, in the row with the most context on both
+        sides of it. A word without pieces becomes `[UNK]`.
 
         Args:
             words: Strings `(n, (words))`.
-            length: Tokens of a row, special tokens included.
-            stride: Pieces that neighbouring rows of a sentence share, or None for half a row.
+            length: Tokens per row, special tokens included.
+            stride: Pieces that consecutive rows of a sentence share. None: half of a row.
             fixed: As in `encode`.
 
         Returns:
-            Features `(rows, length)`, at least a row a sentence, and the places: `example`, the
-            sentence of each row, int64 `(rows,)`; and `first_piece`, int64 `(n, words)`, the index
-            of each word among the `rows * length` tokens, -1 beyond a sentence's words.
-            `at_first_pieces` and `labels_at_first_pieces` use it.
+            Features `(rows, length)`, at least one row per sentence, and positions: `example`, the
+            index of the sentence of each row, int64 `(rows,)`; and `first_piece`, int64
+            `(n, words)`, the index of each word's first piece among the `rows * length` tokens, -1
+            after the last word of a sentence. `at_first_pieces` and `labels_at_first_pieces` take
+            `first_piece`.
         """
         size = length - 2
         stride = size // 2 if stride is None else stride
@@ -196,7 +199,7 @@ class WordPieces:
         rows = windows(line.row_lengths(), size, size - stride)
         features = self._packed([parts(line, rows)], length if fixed else None)
         width = tf.shape(features["token_ids"], tf.int64)[1]
-        return features, places_of_words(words, pieces.row_lengths(), rows, width)
+        return features, positions_of_words(words, pieces.row_lengths(), rows, width)
 
     def windows(
         self,
@@ -207,7 +210,7 @@ class WordPieces:
         question_length: int = 64,
         fixed: bool = True,
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Encodes questions on documents, in as many rows as each document needs.
+        """Encodes questions about documents, in as many rows as each document needs.
 
         A row is `[CLS] question [SEP] part of the document [SEP]`.
 
@@ -218,51 +221,51 @@ class WordPieces:
         Args:
             questions: Strings `(n,)`.
             documents: Strings `(n,)`.
-            length: Tokens of a row, special tokens included.
-            stride: Pieces of the document that neighbouring rows share; at least 0, and below
+            length: Tokens per row, special tokens included.
+            stride: Pieces of the document that consecutive rows share; at least 0, and below
                 `length - question_length - 3`.
-            question_length: Most pieces of a question; the rest is cut off.
+            question_length: Maximum number of pieces of a question; longer ones are truncated.
             fixed: As in `encode`.
 
         Returns:
-            Features `(rows, length)`, at least a row a question, with `answer_mask` beside the
-            usual ones: 1 at the document's tokens and at `[CLS]`, which stands for no answer in
-            this row. And the places: `example`, the question of each row, int64 `(rows,)`;
-            `begins` and `ends`, int64 `(rows, length)`, the bytes of the document at which each
-            token's word begins and ends, -1 at tokens outside of the document.
+            Features `(rows, length)`, at least one row per question, and offsets. The features
+            include `answer_mask`: 1 at the tokens of the document and at `[CLS]`, which stands for
+            no answer in this row. The offsets are `example`, the index of the question of each row,
+            int64 `(rows,)`; and `begins` and `ends`, int64 `(rows, length)`, the offsets in bytes
+            at which the word of each token begins and ends in the document, -1 at other tokens.
         """
         require_room(length, length - 3 - question_length - stride, stride)
-        asked = self.ids(questions)
-        asked_lengths = tf.minimum(asked.row_lengths(), question_length)
+        question_ids = self.ids(questions)
+        question_lengths = tf.minimum(question_ids.row_lengths(), question_length)
         words, begins, ends = words_with_offsets(documents)
         pieces = self.pieces(words)
         counts = pieces.values.row_lengths()
         line = pieces.merge_dims(1, 2)  # (n, (pieces))
-        size = length - 3 - asked_lengths
+        size = length - 3 - question_lengths
         rows = windows(line.row_lengths(), size, size - stride)
-        asked = slices(asked, rows.example, 0, tf.gather(asked_lengths, rows.example))
+        first = slices(question_ids, rows.example, 0, tf.gather(question_lengths, rows.example))
         width = length if fixed else None
-        features = self._packed([asked, parts(line, rows)], width)
-        outside = asked.with_values(tf.fill(tf.shape(asked.values), tf.constant(-1, tf.int64)))
+        features = self._packed([first, parts(line, rows)], width)
+        outside = first.with_values(tf.fill(tf.shape(first.values), tf.constant(-1, tf.int64)))
 
-        def placed(offsets: tf.RaggedTensor) -> tf.Tensor:
-            of_pieces = line.with_values(tf.repeat(offsets.values, counts))
+        def by_token(offsets_of_words: tf.RaggedTensor) -> tf.Tensor:
+            of_pieces = line.with_values(tf.repeat(offsets_of_words.values, counts))
             combined, _ = _combined([outside, parts(of_pieces, rows)], -1, -1)
             return combined.to_tensor(-1, shape=(None, width))
 
-        places = {"example": rows.example, "begins": placed(begins), "ends": placed(ends)}
-        inside = tf.cast(places["begins"] >= 0, tf.int32)
+        offsets = {"example": rows.example, "begins": by_token(begins), "ends": by_token(ends)}
+        inside = tf.cast(offsets["begins"] >= 0, tf.int32)
         features["answer_mask"] = tf.concat([tf.ones_like(inside[:, :1]), inside[:, 1:]], 1)
-        return features, places
+        return features, offsets
 
     def _known(self, pieces: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Gives words without pieces the unknown piece."""
+        """Replaces words without pieces by the unknown piece."""
         missing = tf.cast(pieces.row_lengths() == 0, tf.int64)
         unknown = tf.fill([tf.reduce_sum(missing)], self.unknown_id)
         return tf.concat([pieces, tf.RaggedTensor.from_row_lengths(unknown, missing)], 1)
 
     def _packed(self, segments: list, width: int | None) -> dict[str, tf.Tensor]:
-        """Puts the special tokens between segments `(rows, (pieces))` and pads."""
+        """Joins segments `(rows, (pieces))` with special tokens and pads the rows."""
         token_ids, segment_ids = _combined(segments, self.start_id, self.end_id)
         shape = (None, width)
         return {
@@ -279,9 +282,9 @@ def _combined(segments: list, start_id: int, end_id: int) -> tuple:
 
 
 def as_graph(tokenizer: Any) -> Any:
-    """Makes a function from strings `(n,)` to ids `(n, (pieces))`.
+    """Returns a graph function from strings `(n,)` to ids `(n, (pieces))`.
 
-    KerasHub's tokenizers use TensorFlow in a graph only; outside of one they run in plain Python.
+    KerasHub's tokenizers use TensorFlow only in a graph; outside of one they run in plain Python.
     """
     specs = [tf.TensorSpec((None,), tf.string)]
     return tf.function(tokenizer.tokenize, input_signature=specs, autograph=False)

@@ -1,17 +1,18 @@
-"""Words of texts and where they stand, by operations of TensorFlow and TensorFlow Text alone."""
+"""Words of texts and their offsets, with operations of TensorFlow and TensorFlow Text only."""
 
 from typing import Any
 
 import tensorflow as tf
 
-# Spaces and controls of one, two and three bytes; tab, line feed and carriage return stay.
+# Spaces and control characters of one, two and three bytes, but not tab, line feed and carriage
+# return.
 _CONTROLS = {
     r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F]": " ",
     r"[\x{80}-\x{A0}]": "  ",
     r"[\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}]": "   ",
 }
 
-# Where BERT splits: at spaces and controls, which it drops, and around each punctuation mark and
+# BERT splits at spaces and control characters, which it drops, and around each punctuation mark and
 # each Chinese character, which it keeps as words.
 _MARKS = (
     r"!-/:-@\[-`{-~\p{P}\x{3400}-\x{4DBF}\x{4E00}-\x{9FFF}\x{F900}-\x{FAFF}"
@@ -24,8 +25,8 @@ SPLIT = rf"[\s\p{{Cc}}\p{{Cf}}{_MARKS}]"
 def cleaned(texts: Any) -> Any:
     """Makes texts valid UTF-8 without control characters; valid texts keep their length in bytes.
 
-    Invalid bytes become U+FFFD as in Python's `decode("utf-8", "replace")`. Control characters but
-    tab, line feed and carriage return, and spaces other than the common one, become spaces.
+    Invalid bytes become U+FFFD as in Python's `decode("utf-8", "replace")`. Control characters
+    become spaces, except tab, line feed and carriage return. So do all other kinds of spaces.
 
     Args:
         texts: Strings, of any shape, ragged or not.
@@ -34,13 +35,13 @@ def cleaned(texts: Any) -> Any:
         >>> cleaned(tf.constant(["a\\x00b", b"\\xff"])).numpy().tolist()
         [b'a b', b'\\xef\\xbf\\xbd']
     """
-    texts = _mended(texts)
+    texts = _valid_utf8(texts)
     for pattern, spaces in _CONTROLS.items():
         texts = tf.strings.regex_replace(texts, pattern, spaces)
     return texts
 
 
-def _mended(texts: Any) -> Any:
+def _valid_utf8(texts: Any) -> Any:
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
 
@@ -55,8 +56,8 @@ def words_with_offsets(texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
         texts: Strings `(n,)`.
 
     Returns:
-        Words `(n, (words))`, cleaned but neither lowered nor without accents, and the offsets in
-        bytes of the original text at which each begins and ends, int64 `(n, (words))`.
+        Words `(n, (words))`, cleaned, but with their case and accents; and the offsets in bytes at
+        which each word begins and ends in the original text, two tensors int64 `(n, (words))`.
 
     Example:
         >>> words, begins, ends = words_with_offsets(tf.constant(["Don't, è!"]))
@@ -69,7 +70,7 @@ def words_with_offsets(texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
     words, begins, ends = tensorflow_text.regex_split_with_offsets(clean, SPLIT, KEPT)
     offsets = tf.concat([begins.values, ends.values], 0)
     rows = tf.tile(words.value_rowids(), [2])
-    # Only mended texts have another length.
+    # Only texts with invalid bytes change their length.
     same = tf.reduce_all(tf.strings.length(clean) == tf.strings.length(texts))
     moved = tf.cond(same, lambda: offsets, lambda: _original_offsets(texts, rows, offsets))
     begin, end = tf.split(moved, 2)
@@ -77,22 +78,22 @@ def words_with_offsets(texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
 
 
 def character_offsets(texts: tf.Tensor, offsets: Any) -> Any:
-    """Turns offsets in bytes into offsets in characters (code points).
+    """Converts offsets in bytes to offsets in characters (code points).
 
     Args:
         texts: Strings `(n,)`; an invalid byte counts as the U+FFFD that replaces it.
-        offsets: In bytes, int64: `(n, (any))` ragged or `(n, ...)` dense.
+        offsets: Offsets in bytes, int64: `(n, (any))` ragged or `(n, ...)` dense.
 
     Returns:
-        How many characters of the text begin before each offset, in the shape of `offsets`.
+        Number of characters of the text that begin before each offset, in the shape of `offsets`.
 
     Example:
         >>> character_offsets(tf.constant(["è!"]), tf.constant([[0, 2, 3]])).numpy().tolist()
         [[0, 1, 2]]
     """
     if isinstance(offsets, tf.RaggedTensor):
-        found = _characters_before(texts, offsets.value_rowids(), offsets.values)
-        return offsets.with_values(found)
+        counts = _characters_before(texts, offsets.value_rowids(), offsets.values)
+        return offsets.with_values(counts)
     flat = tf.reshape(tf.cast(offsets, tf.int64), [-1])
     count = tf.size(texts, tf.int64)
     rows = tf.repeat(tf.range(count), tf.size(flat, tf.int64) // tf.maximum(count, 1))
@@ -102,11 +103,11 @@ def character_offsets(texts: tf.Tensor, offsets: Any) -> Any:
 def _characters_before(texts: tf.Tensor, rows: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
     """Counts the characters of text `rows[i]` that begin before byte `offsets[i]`."""
     starts = _character_starts(texts)
-    # All texts laid end to end, a byte apart, so that one search finds every offset.
+    # All texts are laid end to end, one byte apart, so that a single search finds every offset.
     bases = tf.cumsum(tf.cast(tf.strings.length(texts), tf.int64) + 1, exclusive=True)
     line = starts.values + tf.gather(bases, starts.value_rowids())
-    found = tf.searchsorted(line, offsets + tf.gather(bases, rows), out_type=tf.int64)
-    return found - tf.gather(starts.row_starts(), rows)
+    indices = tf.searchsorted(line, offsets + tf.gather(bases, rows), out_type=tf.int64)
+    return indices - tf.gather(starts.row_starts(), rows)
 
 
 def _character_starts(texts: tf.Tensor) -> tf.RaggedTensor:
@@ -114,8 +115,8 @@ def _character_starts(texts: tf.Tensor) -> tf.RaggedTensor:
 
 
 def _original_offsets(texts: tf.Tensor, rows: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Moves offsets from mended to original texts, which have the same number of characters."""
-    characters = _characters_before(_mended(texts), rows, offsets)
-    # With a character more at the end, for offsets at the end.
+    """Maps offsets in valid UTF-8 to the original texts, which have as many characters."""
+    characters = _characters_before(_valid_utf8(texts), rows, offsets)
+    # One more character at the end, for offsets at the end.
     starts = _character_starts(tf.strings.join([texts, "."]))
     return tf.gather(starts.values, tf.gather(starts.row_starts(), rows) + characters)

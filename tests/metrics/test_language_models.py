@@ -4,12 +4,12 @@ import pytest
 import tensorflow as tf
 
 from metrics.language_models import (
-    asked,
-    begun_at,
     cross_entropy,
+    evaluate,
     fill_gaps,
     least_expected,
     measure_words,
+    with_prior_bias,
 )
 
 
@@ -25,7 +25,7 @@ def test_a_network_begins_at_the_shares_of_words():
     shares = np.array([0.5, 0.3, 0.2])
     for room in (3, 5):
         words = keras.Sequential([keras.Input((4,)), keras.layers.Dense(room, name="words")])
-        told = np.exp(begun_at(words, "words", "bias", shares)(np.zeros((1, 4))))[0]
+        told = np.exp(with_prior_bias(words, "words", "bias", shares)(np.zeros((1, 4))))[0]
         np.testing.assert_allclose(told, [0.5, 0.3, 0.2, 0.2, 0.2][:room], rtol=1e-6)
 
 
@@ -40,7 +40,7 @@ def test_guesses_are_those_whose_weights_are_not_0():
         (first, {"words": np.array([0, 1])}, {"words": np.array([1.0, 0.0])}),
         (second, {"words": np.array([2])}, {"words": np.array([1.0])}),
     ]
-    guesses = asked(model, batches)["words"]  # type: ignore[arg-type]
+    guesses = evaluate(model, batches)["words"]  # type: ignore[arg-type]
     np.testing.assert_allclose(guesses.losses, -np.log([0.5, 0.2]), rtol=1e-6)
     assert guesses.hits.tolist() == [True, False]
 

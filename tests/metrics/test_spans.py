@@ -133,7 +133,7 @@ def test_answers_know_how_sure_and_how_wrong_they_are():
     }
     answers = spans.Answers(found, [["Oslo"], [], ["Rome"], ["Rome"]])
     assert answers.texts == ["Oslo", "Bergen", "", "\ufffd"]
-    assert answers.sure.tolist() == [0.9, 0.8, 0.95, 0.2]
+    assert answers.confidence.tolist() == [0.9, 0.8, 0.95, 0.2]
     assert answers.worst == [2, 1, 3]
     assert answers.best_threshold() == pytest.approx(0.35)
     assert answers.with_threshold(0.35).texts == ["Oslo", "", "", "\ufffd"]

@@ -62,7 +62,7 @@ def test_without_any_entity_the_table_is_empty():
 
 def test_a_word_is_found_again_in_its_sentence():
     test = tagging(("01", "01"), ("3", "0"), ("012", "012"))
-    assert [test.place(word) for word in range(6)] == [
+    assert [test.position(word) for word in range(6)] == [
         (0, 0),
         (0, 1),
         (1, 0),
