@@ -156,10 +156,7 @@ def report(data: images.Images, test: classification.Evaluation) -> list[Section
     mistakes = [image for image, _ in data.picked("test", test.worst)]
     return [
         Table("Scores by class", classification.HEADING, test.by_class(data.classes)),
-        Picture(
-            "Confusion matrix",
-            pictures.confusion_matrix(test.labels, test.predictions, data.classes),
-        ),
+        Picture("Confusion matrix", pictures.confusion_matrix(test, data.classes)),
         Picture(
             "Worst mistakes",
             pictures.image_grid(

@@ -1,152 +1,116 @@
-"""Tell which class a text, or a pair of texts, belongs to.
+"""Classify texts or pairs of texts.
 
 Reaches 0.81 test accuracy on SST-2 with an LSTM in a minute on 2 CPU cores, and 0.70 on the
-built-in sample, sentences of the Python reference by the part they are from.
+built-in sample: sentences of the Python reference, classified by the part they come from.
 
 Example:
 
     python -m apps.text_classification --data reviews.csv --model bert --preset path/or/name
 """
 
-import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from data import text
-from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
-from metrics.classification import Evaluation, best_classes, evaluate
-from models import bert, elmo, gpt, recurrent
+from data.feed import Feed
+from metrics import classification
+from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
-from runs.command import ask_exported, run
-from runs.pictures import confusion_matrix, heat_map
-from runs.report import Run, run_facts, write_run
-from runs.run import train
+from preprocessing.readers import Reader, text_reader
+from runs import pictures
+from runs.command import command
+from runs.report import Picture, Section, Table
+from runs.run import Example, counted, finish, start, train
 from runs.text_settings import ClassifierSettings
-from serving.export import Signature, export
-from training.checkpoint import save_model
-from training.setup import is_chief, prepare
+from serving.signature import Signature, tensors
 
-RECURRENT = ("rnn", "lstm", "gru")
-BERT = ("bert", *(f"bert_{size}" for size in bert.BERT_SIZES))
-GPT = ("gpt", *(f"gpt_{size}" for size in gpt.GPT_SIZES))
-ELMO = ("elmo", *(f"elmo_{size}" for size in elmo.ELMO_SIZES))
-MODELS = (*RECURRENT, *ELMO, *BERT, *GPT)
-PRETRAINED = ("elmo", "bert", "gpt")
-"""Those of a preset; the others begin with random weights."""
-
-ENCODED_AT_ONCE = 256
-"""Texts that are split into tokens together."""
-
-WORDS = {
-    "text": "the text, in UTF-8",
-    "pair": "the second text, in UTF-8",
-    "classes": "names of the likeliest classes, best first",
-    "scores": "their probabilities",
-    "logits": "log-probabilities of all classes up to a constant",
-    "characters": "numbers of the characters of each word, 0 at padding",
-    "token_ids": "numbers of the tokens in the vocabulary",
-    "segment_ids": "0, and 1 in the second text",
-    "padding_mask": "1 at tokens, 0 at padding",
-    "extract": "place of the token that the answer is read from",
-}
+MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES, *gpt.NAMES)
+FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
 
 
 @dataclass(frozen=True)
 class Config(ClassifierSettings):
     data: str = "python_docs"
-    """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv or .jsonl file (it may have a column
-    split: train, validation, test) or a folder of them named train, dev and test, or a folder with
-    one sub-folder of .txt files a class."""
+    """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv or .jsonl file, a folder of such files
+    named train, dev and test, or a folder with one sub-folder of .txt files per class."""
     model: str = "gru"
-    """The network; `--model help` lists them. With `--preset` elmo, bert or gpt."""
+    """The network; `--model help` lists them. `bert`, `gpt` and `elmo` need `--preset`."""
     epochs: int = 10
-    """Passes over the training set."""
     out: Path = Path("saved_models/text_classification")
-    """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
     text_column: str | None = None
-    """Column of the text, or of the first of two; None for the usual names."""
+    """Column of the text, or of the first text of a pair. Default: found by its name."""
     pair_column: str | None = None
-    """Column of the second text; None for the usual names, if there are two."""
+    """Column of the second text of a pair. Default: found by its name."""
     label_column: str | None = None
-    """Column of the class; None for the usual names."""
+    """Column of the class. Default: found by its name."""
     out_of_scope: str | None = None
-    """Split of TensorFlow Datasets with texts of none of the classes, to measure how many of them
-    are refused: test_oos of clinc_oos."""
-    length: int = 128
-    """Most tokens of an example, of ELMo words; what is longer is cut."""
+    """TensorFlow Datasets split of texts of no class, such as test_oos: how many are refused."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
-    """How the tokens' features become one: attention, last or max in recurrent networks, attention
-    on ELMo, first or mean in BERT; None for attention and first."""
+    """Pooling of the token features: attention, last or max in recurrent networks, attention on
+    ELMo, first or mean in BERT. Default: attention; first in BERT."""
     symmetric: bool = False
-    """For GPT and BERT: the two texts of a pair have no order, so both orders are read."""
+    """Read pairs, whose two texts have no order, in both orders (GPT and BERT)."""
     label_smoothing: float = 0.0
-    """Share of each label that is spread over all classes."""
+    """Share of each label that is spread over all classes, in [0, 1)."""
     attention_layer: int = -1
-    """Layer of BERT whose attention the report draws; the last is -1."""
+    """BERT layer whose attention the report shows; -1 is the last."""
     attention_head: int | None = None
-    """Head of BERT whose attention the report draws; None for the mean of all."""
+    """BERT head whose attention the report shows. Default: the mean of all heads."""
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_network(MODELS, PRETRAINED, (*BERT, *GPT))
-        if self.pooling and self.pooling not in pools(self.model):
-            raise ValueError(
-                f"`pooling` must be {', '.join(pools(self.model)) or None} with "
-                f"model={self.model!r}. Received: pooling={self.pooling!r}"
-            )
-        self.require_heeded(RECURRENT, ELMO)
-        self.require_only((*GPT, *BERT), "symmetric")
-        self.require_only(BERT, "attention_layer", "attention_head")
-
-
-def pools(model: str) -> tuple[str, ...]:
-    if model in ELMO:
-        return ("attention",)
-    if model in RECURRENT:
-        return recurrent.POOLS
-    return bert.POOLS if model in BERT else ()
+        self.require_network(MODELS)
+        self.require_share("label_smoothing")
+        self.require_one_of(FAMILIES.get(self.family, recurrent).POOLS, "pooling")
+        self.require_only((*gpt.NAMES, *bert.NAMES), "symmetric")
+        self.require_only(bert.NAMES, "attention_layer", "attention_head")
 
 
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
-    begin = time.perf_counter()
-    strategy = prepare(config.seed, config.precision, config.strategy)
-    data = load(config)
-    reader = make_reader(config, data)
+    run = start(config)
+    data = counted(load(config), "texts")
+    reader = text_reader(config.family, data.texts, symmetric=config.symmetric, **config.reading)
+    fed = feed(config, data, reader)
     trained = train(
-        config,
-        strategy,
-        make_model=lambda: build(config, data, reader),
+        run,
+        partial(build, config, data, reader),
+        fed,
         loss=keras.losses.CategoricalCrossentropy(True, label_smoothing=config.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        steps_per_epoch=steps_per_epoch(len(data.train), config.batch_size),
-        batches=lambda start: train_batches(config, data, reader, start),
-        validation=labelled_batches(config, data, reader, data.validation),
-        scale=config.scale(bert.depths),
+        metrics=lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
+        scale=config.scale(transformers.depths),
+        monitor="val_accuracy",
     )
-    if not is_chief(strategy):
+    if trained is None:  # Another process evaluates and writes.
         return {}
-    model = trained.model
-    test = evaluate(model, labelled_batches(config, data, reader, data.test))
-    scores = {**test.scores, **refusals(config, data, reader, model)}
-    version = export_model(config, data, reader, model, scores)
-    seconds = time.perf_counter() - begin
-    report = report_run(config, data, reader, model, test, scores, trained.history, seconds)
-    trained.checkpoint.delete()
-    answer_one(data, version)
-    print(f"Test accuracy {scores['accuracy']:.4f} on {len(data.test)} texts")
-    print(f"Model  {version}\nReport {report}")
-    return scores
+    recurrent.without_cudnn(trained.model)
+
+    def evaluate(split: str) -> classification.Evaluation:
+        return classification.evaluate(trained.model, fed.evaluation(split, config.batch_size))
+
+    test = evaluate("test")
+    scores = test.scores
+    if other := config.out_of_scope:
+        scores |= classification.refusals(evaluate("validation"), test, evaluate(other))
+    return finish(
+        run,
+        trained,
+        task="text classification",
+        signatures=signatures(data, reader),
+        warmup=data.table("validation", 8),
+        example=example(data),
+        scores=scores,
+        num_test=len(data.test),
+        examples="texts",
+        facts={"classes": data.classes, "vocabulary": reader.tokens.vocabulary_size},
+        report=report(config, data, reader, trained.model, test),
+    )
 
 
 def load(config: Config) -> text.Texts:
@@ -157,291 +121,97 @@ def load(config: Config) -> text.Texts:
         label_column=config.label_column,
         skip_bad=config.skip_bad,
     )
-    if config.out_of_scope not in (None, *data.other):
-        raise ValueError(
-            f"`out_of_scope` must be one of the further splits, {', '.join(data.other) or 'none'}. "
-            f"Received: out_of_scope={config.out_of_scope!r}"
-        )
-    what = "pairs of texts" if is_paired(data) else "texts"
-    print(
-        f"{len(data.train)} training, {len(data.validation)} validation, {len(data.test)} test "
-        f"{what} of {len(data.classes)} classes"
-        + (f"; {data.skipped} bad ones left out" if data.skipped else "")
-    )
+    data.require(config.out_of_scope)
     return data
 
 
-def is_paired(data: text.Texts) -> bool:
-    return data.train.element_spec[0].shape[0] == 2
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How the network reads texts.
-
-    Args:
-        tokens: Splits texts.
-        encode: From texts `(n, 1 or 2)`, and whether all rows are to have the full length, to the
-            network's features.
-    """
-
-    tokens: tokens.WordPieces | tokens.BytePairs | tokens.Characters
-    encode: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
-
-
-def make_reader(config: Config, data: text.Texts) -> Reader:
-    if config.model in ELMO:
-        characters = tokens.Characters()
-        return Reader(
-            characters, lambda texts, fixed: characters.encode(texts, config.length, fixed)
-        )
-    if config.model == "gpt":
-        pairs = tokens.BytePairs.from_preset(config.preset)
-        return Reader(pairs, partial(encode_for_gpt, config, pairs))
-    if config.preset != "none":
-        pieces = tokens.WordPieces.from_preset(config.preset)
-    else:
-        every = data.train.map(lambda texts, label: texts).unbatch()
-        pieces = tokens.WordPieces.learned(every, config.vocabulary_size)
-    if config.model in GPT:
-        return Reader(pieces, partial(encode_for_gpt, config, pieces))
-    encode = pieces.encode_both_orders if config.symmetric else pieces.encode
-    return Reader(pieces, lambda texts, fixed: encode(texts, config.length, fixed))
-
-
-def encode_for_gpt(config: Config, pieces, texts: tf.Tensor, fixed: bool) -> dict[str, tf.Tensor]:
-    return tokens.encode_gpt(pieces, texts, config.length, config.symmetric, fixed)
-
-
-def encoded(reader: Reader, examples: tf.data.Dataset) -> tf.data.Dataset:
-    """Encodes texts, many at once: one by one they would take four times as long."""
-    rows = examples.batch(ENCODED_AT_ONCE).map(
-        lambda texts, label: (tokens.compact(reader.encode(texts, True)), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    counted = tf.data.experimental.assert_cardinality(examples.cardinality())
-    return rows.unbatch().apply(counted)
-
-
-def finish_batch(config: Config, data: text.Texts, features, labels, seed=None):
-    # XLA compiles anew for each length.
-    short = features if config.jit_compile else tokens.trimmed(features)
-    return short, tf.one_hot(labels, len(data.classes))
-
-
-def train_batches(config: Config, data: text.Texts, reader: Reader, start: int) -> tf.data.Dataset:
-    return training_batches(
-        encoded(reader, data.train),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        epochs=config.epochs,
-        start_step=start,
-        transform=partial(finish_batch, config, data),
+def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
+    return Feed(
+        data,
+        prepare_many=lambda texts, label: (tokens.compact(reader.encode(texts, True)), label),
+        batch=lambda features, labels: (
+            tokens.trimmed(features, unless=config.jit_compile),
+            tf.one_hot(labels, len(data.classes)),
+        ),
         length=tokens.lengths,
-    )
-
-
-def labelled_batches(config: Config, data: text.Texts, reader: Reader, examples) -> tf.data.Dataset:
-    return evaluation_batches(
-        encoded(reader, examples),
-        batch_size=config.batch_size,
-        transform=partial(finish_batch, config, data),
     )
 
 
 def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
     vocabulary_size, num_classes = reader.tokens.vocabulary_size, len(data.classes)
-    if config.model in RECURRENT:
-        return recurrent.recurrent_classifier(
-            vocabulary_size,
-            num_classes,
-            pooling=config.pooling or "attention",
-            **config.recurrent,
-        )
-    family, _, size = config.model.partition("_")
-    if family == "elmo":
-        backbone = (
-            elmo.elmo_backbone(size, dropout=config.dropout)
-            if size
-            else elmo.pretrained_elmo(config.preset)
-        )
-        return elmo.elmo_classifier(backbone, num_classes, **config.elmo)
-    if family == "bert":
-        encoder = (
-            bert.bert_backbone(size, vocabulary_size, config.length, config.dropout)
-            if size
-            else bert.pretrained_backbone(config.preset, config.length, vocabulary_size)
-        )
-        require_attention(config, encoder)
-        return bert.bert_classifier(
-            encoder,
-            num_classes,
-            pooling=config.pooling or "first",
-            num_orders=2 if config.symmetric else 1,
-        )
-    decoder = (
-        gpt.gpt_backbone(size, vocabulary_size, config.length, config.dropout)
-        if size
-        else gpt.pretrained_gpt(config.preset, vocabulary_size, config.length)
+    orders = 2 if config.symmetric else 1
+    match config.family:
+        case "bert":
+            encoder = bert.encoder(vocabulary_size, **config.transformer)
+            transformers.require_attention(encoder, config.attention_layer, config.attention_head)
+            pooling = config.pooling or "first"
+            return bert.bert_classifier(encoder, num_classes, pooling=pooling, num_orders=orders)
+        case "gpt":
+            decoder = gpt.decoder(vocabulary_size, **config.transformer)
+            return gpt.gpt_classifier(decoder, num_classes, num_orders=orders)
+        case "elmo":
+            return elmo.elmo_classifier(
+                elmo.encoder(**config.elmo), num_classes, **config.elmo_head
+            )
+    pooling = config.pooling or "attention"
+    return recurrent.recurrent_classifier(
+        vocabulary_size, num_classes, pooling=pooling, **config.recurrent
     )
-    return gpt.gpt_classifier(decoder, num_classes, num_orders=2 if config.symmetric else 1)
 
 
-def require_attention(config: Config, encoder: Any) -> None:
-    """Raises `ValueError` unless BERT has the layer and the head that the report is to draw."""
-    layers, heads = encoder.num_layers, encoder.num_heads
-    if not -layers <= config.attention_layer < layers:
-        raise ValueError(
-            f"`attention_layer` must be in {-layers} to {layers - 1}, the layers of the network. "
-            f"Received: attention_layer={config.attention_layer}"
-        )
-    if config.attention_head is not None and not 0 <= config.attention_head < heads:
-        raise ValueError(
-            f"`attention_head` must be in 0 to {heads - 1}, the heads of the network. "
-            f"Received: attention_head={config.attention_head}"
-        )
-
-
-def refusals(config: Config, data: text.Texts, reader: Reader, model) -> dict[str, float]:
-    """Scores on texts of none of the classes, if the settings name some.
-
-    A text is refused if its best class is less probable than the best classes of 95 % of the
-    validation texts are.
-    """
-    if config.out_of_scope is None:
-        return {}
-
-    def best(examples) -> np.ndarray:
-        batches = labelled_batches(config, data, reader, examples)
-        return evaluate(model, batches).probabilities.max(axis=-1)
-
-    threshold = float(np.quantile(best(data.validation), 0.05))
-    refused = best(data.other[config.out_of_scope]) < threshold
-    accepted = best(data.test) >= threshold
+def signatures(data: text.Texts, reader: Reader) -> dict[str, Signature]:
     return {
-        "out_of_scope_recall": float(refused.mean()),
-        "in_scope_acceptance": float(accepted.mean()),
-        "threshold": threshold,
-    }
-
-
-def export_model(
-    config: Config, data: text.Texts, reader: Reader, model: keras.Model, scores: dict[str, float]
-) -> Path:
-    recurrent.without_cudnn(model)
-    names = ("text", "pair") if is_paired(data) else ("text",)
-    sample = list(data.validation.take(8).as_numpy_iterator())
-    texts = np.array([texts for texts, _ in sample], dtype=object)
-    features = reader.encode(tf.constant(texts), True)
-
-    def read(**columns):
-        return reader.encode(tf.stack([columns[name] for name in names], axis=1), False)
-
-    signatures = {
         "serving_default": Signature(
-            inputs=tuple(tf.TensorSpec((None,), tf.string, name=name) for name in names),
-            preprocess=read,
-            postprocess=best_classes(data.classes),
-            words={name: WORDS[name] for name in (*names, "classes", "scores")},
-            resources=reader.tokens.resources,
-        ),
-        "from_characters" if config.model in ELMO else "from_tokens": Signature(
-            inputs=tuple(
-                tf.TensorSpec((None, *value.shape[1:]), value.dtype, name=name)
-                for name, value in features.items()
+            inputs={name: tf.TensorSpec((None,), tf.string) for name in data.columns},
+            preprocess=lambda **texts: reader.encode(
+                tf.stack([texts[name] for name in data.columns], 1), False
             ),
-            preprocess=lambda **features: features,
-            postprocess=lambda logits: {"logits": logits},
-            words={name: WORDS[name] for name in (*features, "logits")},
-            examples={name: value[:4].numpy() for name, value in features.items()},
+            postprocess=classification.best_classes(data.classes),
+            meanings={**text.MEANINGS, **classification.MEANINGS},
+            resources=reader.tokens.resources,
+            ties=classification.TIES,
+        ),
+        reader.signature_name: tensors(
+            **reader.sample(data.table("validation", 4)),
+            meanings={**tokens.MEANINGS, "logits": classification.LOGITS},
         ),
     }
-    card = config.card("text classification", scores, len(data.test), classes=data.classes)
-    warmup = {name: texts[:, column] for column, name in enumerate(names)}
-    version = export(config.out, model, signatures, warmup, card)
-    save_model(model, config.out / "model.keras")
-    return version
 
 
-def report_run(
-    config, data: text.Texts, reader: Reader, model, test: Evaluation, scores, history, seconds
-) -> Path:
-    texts = [
-        " | ".join(part.decode(errors="replace") for part in texts)
-        for texts, _ in data.test.as_numpy_iterator()
+def report(config, data: text.Texts, reader: Reader, model, test) -> list[Section]:
+    texts = (text.shown(texts) for texts, _ in data.picked("test", test.worst))
+    mistakes = [(one, *test.row(i, data.classes)) for i, one in zip(test.worst, texts, strict=True)]
+    return [
+        Table("Scores by class", classification.HEADING, test.by_class(data.classes)),
+        Picture("Confusion matrix", pictures.confusion_matrix(test, data.classes)),
+        Table("Worst mistakes", ("text", "true", "predicted", "confidence"), mistakes),
+        *attention(config, data, reader, model),
     ]
-    mistakes = [
-        (
-            texts[i],
-            data.classes[test.labels[i]],
-            data.classes[test.predictions[i]],
-            f"{test.probabilities[i].max():.0%}",
-        )
-        for i in test.worst
-    ]
-    return write_run(
-        config.out,
-        Run(
-            title=f"Text classification: {config.model} on {config.data}",
-            summary=f"{len(data.classes)} classes, {len(data.train)} training texts.",
-            config=config.saved,
-            scores=scores,
-            num_test=len(data.test),
-            history=history,
-            facts=run_facts(
-                model,
-                history,
-                seconds,
-                "texts",
-                vocabulary=f"{reader.tokens.vocabulary_size:,}",
-            ),
-            figures=[
-                (
-                    "Confusion matrix",
-                    confusion_matrix(test.labels, test.predictions, data.classes),
-                ),
-                *attention_pictures(config, data, reader, model),
-            ],
-            tables=[("The worst mistakes", [("text", "class", "taken for", "sure"), *mistakes])],
-        ),
-    )
 
 
-def attention_pictures(config: Config, data: text.Texts, reader: Reader, model) -> list:
-    """Draws where the network looks in the first test texts."""
-    attends = "attention" in pools(config.model) and config.pooling in (None, "attention")
-    if not attends and config.model not in BERT:
+def attention(config: Config, data: text.Texts, reader: Reader, model) -> list[Section]:
+    """Shows which tokens BERT, or the pooling, attends to in the first test texts."""
+    if config.family == "bert":
+        layer, head = config.attention_layer, config.attention_head
+        weights_of = partial(transformers.attention_of, layer=layer, head=head)
+    elif config.family != "gpt" and config.pooling in (None, "attention"):
+        weights_of = recurrent.attention_weights
+    else:
         return []
-    drawn = []
-    for number, (texts, _) in enumerate(data.test.take(3), 1):
-        features = tokens.trimmed(reader.encode(texts[None], True))
-        if config.symmetric:
-            features = {name: value[:, 0] for name, value in features.items()}
-        pieces = names_of_tokens(reader, features)
-        if attends:
-            weights = recurrent.attention_weights(model, features)[0]
-            picture = heat_map(np.array(weights)[None], [config.model], pieces)
-        else:
-            heads = np.array(bert.attention_weights(model, features))[config.attention_layer, 0]
-            chosen = config.attention_head
-            weights = heads.mean(axis=0) if chosen is None else heads[chosen]
-            picture = heat_map(weights, pieces, pieces)
-        drawn.append((f"Attention in test text {number}", picture))
-    return drawn
+    sections = []
+    for number, (texts, _) in enumerate(data.first("test", 3), 1):
+        features = tokens.trimmed(tokens.first_order(reader.encode(tf.constant([texts]), True)))
+        weights, names = np.array(weights_of(model, features)), reader.names(features)
+        picture = pictures.heat_map(weights, names if len(weights) > 1 else [""], names)
+        sections.append(Picture(f"Attention in test text {number}", picture))
+    return sections
 
 
-def names_of_tokens(reader: Reader, features: dict[str, tf.Tensor]) -> list[str]:
-    """Names the tokens of the only text."""
-    if isinstance(reader.tokens, tokens.Characters):
-        return reader.tokens.names(features["characters"][0].numpy())
-    return [reader.tokens.tokenizer.id_to_token(i) for i in features["token_ids"][0].numpy()]
-
-
-def answer_one(data: text.Texts, version: Path) -> None:
-    texts, label = next(data.test.as_numpy_iterator())
-    named = dict(zip(("text", "pair"), (part.decode() for part in texts), strict=False))
-    ask_exported(version, named, f"A test text of class {data.classes[label]}")
+def example(data: text.Texts) -> Example:
+    ((_, label),) = data.first("test", 1)
+    texts = {name: column[0].decode() for name, column in data.table("test", 1).items()}
+    return Example(f"a test text, true class {data.classes[label]}", texts)
 
 
 if __name__ == "__main__":
-    run(main, Config, __doc__)
+    command(main, Config, __doc__)

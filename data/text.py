@@ -5,7 +5,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from data.sources import (
 from data.splits import Splits
 from data.text_files import not_utf8, read_text, split_files
 
+MEANINGS = {"text": "the text, in UTF-8", "pair": "the second text, in UTF-8"}
+"""Meanings of the columns of an example."""
 BUILT_IN = ("python_docs",)
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 PAIR_NAMES = (
@@ -70,6 +72,16 @@ class Texts(Splits):
     def columns(self) -> tuple[str, ...]:
         """Names of the texts of an example: `text`, and `pair` where there are two."""
         return ("text", "pair")[: self.train.element_spec[0].shape[0]]
+
+    @property
+    def texts(self) -> tf.data.Dataset:
+        """The training texts without their classes, strings one by one."""
+        return self.train.map(lambda texts, label: texts).unbatch()
+
+    def table(self, split: str, count: int) -> dict[str, np.ndarray]:
+        """Returns the first texts of a split, bytes `(count,)` by name of the column."""
+        texts = np.array([texts for texts, _ in self.first(split, count)], object)
+        return dict(zip(self.columns, texts.T, strict=True))
 
 
 @dataclass(frozen=True)
@@ -153,6 +165,11 @@ def load(
         examples += good
         faults += wrong
     return _divided(data, examples, faults, skip_bad)
+
+
+def shown(texts: Iterable[bytes]) -> str:
+    """Returns the texts of an example in one line."""
+    return " | ".join(text.decode(errors="replace") for text in texts)
 
 
 def _divided(data: str, examples: list[_Example], faults: list[Fault], skip_bad: bool) -> Texts:
@@ -279,13 +296,14 @@ def _from_json_lines(path: Path) -> tuple[Rows, list[Fault]]:
             continue
         try:
             row = json.loads(text)
+            received = f"{row!r:.80}"
         except json.JSONDecodeError as error:
-            row = str(error)
+            row, received = None, f"invalid JSON ({error.msg})"
         if isinstance(row, dict):
             rows.append((line, row))
         else:
             expected = "a JSON object with text and label"
-            faults.append(Fault(f"{path.name} line {line}", f"{row!r:.80}", expected))
+            faults.append(Fault(f"{path.name} line {line}", received, expected))
     return rows, faults
 
 
@@ -351,7 +369,9 @@ def _header(
         fix = "name the columns text and label, or pass --text-column and --label-column"
     else:
         return (["label", "text"] if label == 0 else ["text", "label"]), 0
-    raise BadData(data, [Fault(where, received, "a usual header", fix, skippable=False)])
+    raise BadData(
+        data, [Fault(where, received, "a header that names text and label", fix, skippable=False)]
+    )
 
 
 def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:

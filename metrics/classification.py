@@ -103,3 +103,22 @@ def best_classes(classes: Sequence[str]) -> Callable[[tf.Tensor], dict[str, tf.T
         return {"classes": tf.gather(names, indices), "scores": scores}
 
     return answer
+
+
+def refusals(validation: Evaluation, test: Evaluation, outside: Evaluation) -> dict[str, float]:
+    """Scores a threshold of confidence on texts that belong to none of the classes.
+
+    An example is refused if its most probable class is less probable than those of 95 % of the
+    validation examples.
+
+    Args:
+        validation: Examples that decide on the threshold.
+        test: Further examples of the classes.
+        outside: Examples of none of the classes.
+    """
+    threshold = float(np.quantile(validation.probabilities.max(axis=-1), 0.05))
+    return {
+        "out_of_scope_recall": float((outside.probabilities.max(axis=-1) < threshold).mean()),
+        "in_scope_acceptance": float((test.probabilities.max(axis=-1) >= threshold).mean()),
+        "threshold": threshold,
+    }

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from models.transformers import able_to_read
+
 
 class BertSize(NamedTuple):
     """Encoder layers, features of a token, attention heads; the MLP is four times as wide."""
@@ -24,6 +26,9 @@ BERT_SIZES = {
     "large": BertSize(24, 1024, 16),
 }
 """base and large: Devlin et al. (2019), section 3; the others: Turc et al. (2019), table 1."""
+
+NAMES = ("bert", *(f"bert_{size}" for size in BERT_SIZES))
+"""`bert` is pretrained, the others begin with random weights."""
 
 FEATURES = ("token_ids", "segment_ids", "padding_mask")
 """What every model here takes, int32 `(batch, tokens)` each; padding is 0 in `padding_mask`."""
@@ -94,19 +99,14 @@ def pretrained_backbone(preset: str, length: int = 1, vocabulary_size: int = 1) 
     return backbone
 
 
-def able_to_read(length: int, backbone: Any) -> Any:
-    """Returns a pretrained backbone, or raises `ValueError` if it has no places for so many tokens.
+def encoder(vocabulary_size: int, *, size: str, preset: str, length: int, dropout: float) -> Any:
+    """Builds an encoder of a size with random weights, or, with an empty size, loads a preset.
 
-    Args:
-        length: Tokens of a row.
-        backbone: A Transformer of KerasHub.
+    The arguments are those of `bert_backbone` and `pretrained_backbone`.
     """
-    if length > backbone.max_sequence_length:
-        raise ValueError(
-            f"`length` must be at most {backbone.max_sequence_length}, the tokens that the preset "
-            f"can read. Received: length={length}"
-        )
-    return backbone
+    if size:
+        return bert_backbone(size, vocabulary_size, length, dropout)
+    return pretrained_backbone(preset, length, vocabulary_size)
 
 
 def bert_classifier(
@@ -244,59 +244,6 @@ def bert_pretraining(backbone: Any) -> keras.Model:
     return keras.Model(inputs, outputs, name="bert_pretraining")
 
 
-def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
-    """Computes how much each token attends to each other one, `softmax(query key / sqrt(dim))`.
-
-    Args:
-        model: A backbone, or a model of this module.
-        inputs: Features `(batch, tokens)`.
-
-    Returns:
-        float32 `(layers, batch, heads, tokens, tokens)`: from the token of the fourth axis to that
-        of the fifth; each row sums to 1, and padding gets 0.
-    """
-    backbone = _transformer(model)
-    inputs = {name: ops.convert_to_tensor(inputs[name]) for name in FEATURES}
-    embedded = keras.Model(
-        [backbone.get_layer(name).output for name in FEATURES],
-        backbone.get_layer("embeddings_dropout").output,
-    )
-    x = embedded([inputs[name] for name in FEATURES])
-    weights = []
-    for layer in _encoder_layers(backbone):
-        x, scores = layer(
-            x, padding_mask=inputs["padding_mask"], training=False, return_attention_scores=True
-        )
-        weights.append(ops.cast(scores, "float32"))
-    return ops.stack(weights)
-
-
-def depths(model: keras.Model) -> dict[str, int]:
-    """Tells how deep each trainable variable of a Transformer lies, for learning rates by layer.
-
-    Reference:
-        Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, 2018,
-        section 3.2. https://arxiv.org/abs/1801.06146
-        Clark et al., ELECTRA, 2020, appendix A. https://arxiv.org/abs/2003.10555
-
-    Args:
-        model: A backbone of KerasHub, BERT or GPT-2, or a model on one.
-
-    Returns:
-        From the path of each variable to its depth: 0 in the embeddings, 1 to the number of layers
-        in these, and one more in all that follows, the pooling and the last normalisation included.
-    """
-    backbone = _transformer(model)
-    layers = _encoder_layers(backbone)
-    depth = {id(v): len(layers) + 1 for v in model.trainable_variables}
-    for layer in backbone.layers:
-        if "embedding" in layer.name:
-            depth.update((id(v), 0) for v in layer.trainable_variables)
-    for number, layer in enumerate(layers, 1):
-        depth.update((id(v), number) for v in layer.trainable_variables)
-    return {v.path: depth[id(v)] for v in model.trainable_variables}
-
-
 def _inputs(shape: tuple[int | None, ...] = (None,)) -> dict[str, Any]:
     return {name: keras.Input(shape, dtype="int32", name=name) for name in FEATURES}
 
@@ -308,22 +255,3 @@ def _tokens(backbone: Any) -> keras.Model:
 
 def _linear(units: int, name: str) -> keras.layers.Dense:
     return keras.layers.Dense(units, kernel_initializer=_initializer(), dtype="float32", name=name)
-
-
-def _transformer(model: keras.Model) -> keras.Model:
-    """Finds the model that holds the encoder's layers: this one or one inside it."""
-    inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    for candidate in (model, *inner):
-        if _encoder_layers(candidate):
-            return candidate
-    raise ValueError(
-        "`model` must be a Transformer of KerasHub or hold one. "
-        f"Received: a model with the layers {', '.join(layer.name for layer in model.layers)}"
-    )
-
-
-def _encoder_layers(model: keras.Model) -> list[Any]:
-    import keras_hub
-
-    kinds = (keras_hub.layers.TransformerEncoder, keras_hub.layers.TransformerDecoder)
-    return [layer for layer in model.layers if isinstance(layer, kinds)]

@@ -30,6 +30,10 @@ ELMO_SIZES = {
 """original: Peters et al. (2018), section 3.4; small and medium: their published models of 13.6 and
 28.0 million parameters, https://allenai.org/allennlp/software/elmo; tiny is for small data."""
 
+NAMES = ("elmo", *(f"elmo_{size}" for size in ELMO_SIZES))
+"""`elmo` is pretrained, the others begin with random weights."""
+
+POOLS = ("attention",)
 LAYERS = 2
 CHARACTER_DIM = 16
 WORD_LENGTH = 50
@@ -120,6 +124,14 @@ def _at_policy(part: Any) -> Any:
     if isinstance(part, keras.layers.RNN):
         config["cell"]["config"]["dtype"] = policy
     return type(part).from_config(config)
+
+
+def encoder(*, size: str, preset: str, dropout: float) -> keras.Model:
+    """Builds ELMo of a size with random weights, or, with an empty size, loads a preset.
+
+    The arguments are those of `elmo_backbone` and `pretrained_elmo`.
+    """
+    return elmo_backbone(size, dropout=dropout) if size else pretrained_elmo(preset)
 
 
 def elmo_language_model(backbone: keras.Model, vocabulary_size: int) -> keras.Model:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from models.bert import able_to_read
+from models.transformers import able_to_read
 
 
 class GPTSize(NamedTuple):
@@ -29,6 +29,12 @@ GPT_SIZES = {
 }
 """gpt1: Radford et al. (2018), section 4.1; gpt2: Radford et al. (2019), table 2, with the heads of
 its code; tiny, mini and small, for small data: as BERT's, Turc et al. (2019), table 1."""
+
+NAMES = ("gpt", *(f"gpt_{size}" for size in GPT_SIZES))
+"""`gpt` is pretrained, the others begin with random weights."""
+
+POOLS = ()
+"""None: the features of the extract token are classified."""
 
 # Made anew for each layer: one initialiser gives the same numbers each time.
 _initializer = partial(keras.initializers.RandomNormal, stddev=0.02)
@@ -102,6 +108,16 @@ def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int 
         whole = new is wider.token_embedding.embeddings
         new.assign(ops.concatenate([embedding, more]) if whole else old)
     return wider
+
+
+def decoder(vocabulary_size: int, *, size: str, preset: str, length: int, dropout: float) -> Any:
+    """Builds a decoder of a size with random weights, or, with an empty size, loads a preset.
+
+    The arguments are those of `gpt_backbone` and `pretrained_gpt`.
+    """
+    if size:
+        return gpt_backbone(size, vocabulary_size, length, dropout)
+    return pretrained_gpt(preset, vocabulary_size, length)
 
 
 def gpt_classifier(

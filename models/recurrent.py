@@ -22,6 +22,7 @@ CELLS = {
 }
 """The layer of each cell, and the cell with normalisation inside."""
 
+NAMES = tuple(CELLS)
 POOLS = ("attention", "last", "max")
 
 

@@ -1,6 +1,7 @@
 """Pictures of a report, drawn with Matplotlib."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,17 +23,15 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def confusion_matrix(
-    labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str], most: int = 20
-) -> Figure:
+def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) -> Figure:
     """Draws how often each class was predicted for each true class.
 
     Args:
-        labels: True class numbers `(n,)`.
-        predictions: Predicted class numbers `(n,)`.
+        evaluation: Has the true `labels` and the `predictions`, class numbers `(n,)` each.
         classes: Name of each class.
         most: Maximum number of classes drawn; of more, those with the most errors.
     """
+    labels, predictions = evaluation.labels, evaluation.predictions
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (labels, predictions), 1)
     errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)

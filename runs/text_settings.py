@@ -68,11 +68,20 @@ class TextSettings(Settings):
         """Returns the factors of the learning rate as `runs.run.train` takes them.
 
         Args:
-            depths: From a network to the depth of each of its variables, as `models.bert.depths`.
+            depths: From a network to the depth of each variable, as `models.transformers.depths`.
         """
         if self.layer_decay == 1.0:
             return None
         return lambda model: layerwise_scale(depths(model), self.layer_decay)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What readers of `preprocessing.readers` are made with."""
+        return {
+            "preset": self.preset,
+            "length": self.length,
+            "vocabulary_size": self.vocabulary_size,
+        }
 
     @property
     def transformer(self) -> dict[str, Any]:
