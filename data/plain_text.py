@@ -135,7 +135,7 @@ def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Fault]]:
     for file in every:
         if file not in files:
             name = file.relative_to(path).as_posix()
-            expected = "train, dev or test in the name of each file"
+            expected = "train, dev or test in the name"
             faults.append(Fault(name, "a name without a split", expected, examples=0))
     for file, split in files.items():
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name

@@ -119,8 +119,8 @@ def _from_file(path: Path, split: str) -> tuple[list[_InArticle], list[Fault]]:
     try:
         articles = json.loads(read_text(path))["data"]
     except json.JSONDecodeError as error:
-        fault = Fault(f"{path.name} line {error.lineno}", error.msg, expected, skippable=False)
-        return [], [fault]
+        where, received = f"{path.name} line {error.lineno}", f"invalid JSON ({error.msg})"
+        return [], [Fault(where, received, expected, skippable=False)]
     except (KeyError, TypeError):
         articles = None
     if not isinstance(articles, list):

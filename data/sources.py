@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,16 @@ class BadData(ValueError):
 
     def __init__(self, data: str, faults: Sequence[Fault]):
         self.faults = tuple(faults)
-        one = len(faults) == 1
-        count = "1 problem" if one else f"{len(faults)} problems"
+        count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
         listed = f" (the first {MAX_LISTED} are listed)" if len(faults) > MAX_LISTED else ""
         lines = [f"{data} cannot be used: {count}{listed}:"]
+        skippable = all(fault.skippable for fault in faults)
+        if skippable and len(faults) == 1:
+            fix = faults[0].fix or "correct or remove it"
+            faults = [replace(faults[0], fix=f"{fix}, or pass --skip-bad")]
         lines += [f"  {fault}" for fault in faults[:MAX_LISTED]]
-        if all(fault.skippable for fault in faults):
-            lines.append(f"Fix: correct or remove {'it' if one else 'them'}, or pass --skip-bad.")
+        if skippable and len(faults) > 1:
+            lines.append("Fix: correct or remove them, or pass --skip-bad.")
         super().__init__("\n".join(lines))
 
 
@@ -151,8 +154,8 @@ def empty_splits(counts: Mapping[str, int]) -> list[Fault]:
         counts: Number of examples in each split that has some.
     """
     total = sum(counts.values())
-    total_text = "1 example" if total == 1 else f"{total} examples"
-    received = f"none of the {total_text}" if total else "no usable example"
+    counted = f"0 of {total} {'example' if total == 1 else 'examples'}"
+    received = counted if total else "no usable example"
     fix = "add examples, or provide a split (train, validation, test)"
     return [
         Fault(f"the {split} split", received, "at least one example", fix, skippable=False)
@@ -203,11 +206,8 @@ def tfds_builder(name: str) -> Any:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         near = difflib.get_close_matches(name, tfds.list_builders()) or ["mnist", "fashion_mnist"]
-        raise bad(
-            f"the unknown name {name!r}",
-            "the name of a dataset in https://www.tensorflow.org/datasets/catalog, "
-            f"such as {' or '.join(near)}",
-        ) from error
+        fix = f"try {' or '.join(near)}, or see https://www.tensorflow.org/datasets/catalog"
+        raise bad(repr(name), "the name of a dataset", fix) from error
     except (ValueError, AssertionError) as error:
         reason = str(error).strip().rstrip(".")
         raise bad(reason, "a configuration and version that exist") from error

@@ -132,7 +132,7 @@ def _unseen(kind: str, count: int) -> Fault:
     sentences = "1 sentence" if count == 1 else f"{count} sentences"
     received = f"{sentences}, none in the training split"
     fix = "add sentences, or provide a split"
-    return Fault(f"tag {kind}", received, "at least one in training", fix, examples=count)
+    return Fault(f"tag {kind}", received, "at least one training sentence", fix, examples=count)
 
 
 def _kinds(sentence: _Sentence) -> set[str]:

@@ -73,7 +73,7 @@ def test_tfds_test_images_without_labels_are_put_aside_and_large_ones_shrink(sto
 
 def test_tfds_without_images_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
-    with pytest.raises(BadData, match="wanted images with one class each"):
+    with pytest.raises(BadData, match="expected one feature with images and one with classes"):
         images.load("tfds:trec")
 
 

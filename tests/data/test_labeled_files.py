@@ -30,18 +30,18 @@ def spoil(folder, draw):
     return 4 + 2 + 1
 
 
-def test_all_faults_of_a_folder_are_told_at_once(folder, draw):
+def test_all_faults_of_a_folder_are_reported_at_once(folder, draw):
     spoil(folder, draw)
     message = faults_of(folder)
     for line in (
-        "7 faults",
-        "cat/text.jpg: found text; wanted a whole JPEG",
-        "cat/nothing.jpg: found an empty file",
-        "dog/half.png: found a truncated, damaged or unusual PNG image",
-        "dog/broken.png: found no such file",
-        "cat/copy.png: found the same content as dog/2.png of class dog",
-        "bird/: found an empty class folder",
-        "loose.png: found a file outside the class folders",
+        "7 problems",
+        "cat/text.jpg: expected a complete JPEG, PNG, BMP, GIF or WebP image. Received: text.",
+        "cat/nothing.jpg: expected a complete JPEG, PNG, BMP, GIF or WebP image. Received: an",
+        "WebP image. Received: a truncated, damaged or unusual PNG image.",
+        "dog/broken.png: expected a complete JPEG, PNG, BMP, GIF or WebP image. Received: no such",
+        "the same content in class 'cat' as dog/2.png in class 'dog'. Fix: keep one of them.",
+        "bird/: expected at least one file (.bmp, .gif, .jpeg, .jpg, .png, .webp). Received: an",
+        "loose.png: expected files in class folders only. Received: a file outside",
         "--skip-bad",
     ):
         assert line in message
@@ -61,7 +61,7 @@ def test_a_loose_file_beside_the_classes_of_train_makes_no_classes_of_the_splits
     draw(folder / "train" / "montage.png", seed=77)
     found, faults = labeled_files(str(folder), images.SUFFIXES)
     assert {file.label for file in found} == {"cat", "dog"}
-    assert [fault.found for fault in faults] == ["a file outside the class folders"]
+    assert [fault.received for fault in faults] == ["a file outside the class folders"]
     # Loose pictures, a class beside it and no classes in test/: train is a class, too.
     for name in ("cat", "dog"):
         shutil.rmtree(folder / "test" / name)
@@ -86,49 +86,54 @@ def test_faults_of_a_csv_name_file_and_line(folder):
     good = [f"{path.relative_to(folder)},{path.parent.name}" for path in folder.rglob("*.png")]
     table.write_text("\n".join(["path,label", "cat/1.png,", "cat/gone.png,cat", ",dog", *good]))
     message = faults_of(table)
-    assert "labels.csv line 2: found no label in 'cat/1.png,'; wanted path,label" in message
-    assert "labels.csv line 3 (cat/gone.png): found no such file" in message
-    assert "labels.csv line 4: found no path" in message
+    assert "labels.csv line 2: expected path,label. Received: no label in 'cat/1.png,'." in message
+    assert "labels.csv line 3 (cat/gone.png): expected a complete JPEG" in message
+    assert "labels.csv line 4: expected path,label. Received: no path" in message
     assert images.load(str(table), skip_bad=True).skipped == 3
 
 
 def test_unknown_split_in_a_csv_is_named(folder):
     table = folder / "labels.csv"
     table.write_text("cat/1.png,cat,holdout\ndog/0.png,dog,train")
-    assert "line 1: found the split 'holdout'; wanted train, validation or test" in faults_of(table)
+    assert "line 1: expected train, validation or test. Received: the split 'holdout'" in faults_of(
+        table
+    )
 
 
 def test_one_class_only_is_an_error_even_with_skip_bad(folder):
     shutil.rmtree(folder / "dog")
     for skip_bad in (False, True):
         message = faults_of(folder, skip_bad=skip_bad)
-        assert "found only the class cat; wanted at least two classes" in message
+        assert "expected at least two classes. Received: only the class 'cat'." in message
         assert "--skip-bad" not in message
 
 
-def test_class_that_training_would_never_see_is_told_or_left_out(folder, draw):
+def test_class_without_training_examples_is_reported_or_left_out(folder, draw):
     root = folder.parent / "split"
     shutil.copytree(folder, root / "train")
     for i, label in enumerate(("cat", "dog", "eel")):
         draw(root / "test" / label / "extra.png", seed=1000 + i)
-    assert "class eel: found 1 examples, none in the training set" in faults_of(root)
+    assert (
+        "class 'eel': expected at least one training example. Received: 1 example, none"
+        in faults_of(root)
+    )
     found = images.load(str(root), skip_bad=True)
     assert found.classes == ("cat", "dog") and len(found.test) == 2 and found.skipped == 1
 
 
-def test_too_few_images_for_a_split_are_told(tmp_path, draw):
+def test_too_few_images_for_a_split_are_reported(tmp_path, draw):
     for i in range(4):
         draw(tmp_path / str(i % 2) / f"{i}.png", seed=i)
-    assert "a split of your own" in faults_of(tmp_path)
+    assert "Fix: add examples, or provide a split" in faults_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty", "note.txt", "empty.csv"])
-def test_data_that_is_not_there_says_what_is_wanted(tmp_path, name):
+def test_data_that_is_not_there_says_what_is_expected(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "note.txt").write_text("hello")
     (tmp_path / "empty.csv").write_text("")
     message = faults_of(tmp_path / name)
-    assert re.search("wanted a(t least two classes| folder)", message)
+    assert re.search("expected a(t least two classes| folder)", message)
 
 
 def test_unknown_name_lists_the_built_in_samples():
@@ -140,7 +145,7 @@ def test_truncated_jpeg_is_found(folder, draw):
     whole = (folder / "cat" / "photo.jpg").read_bytes()
     (folder / "cat" / "photo.jpg").write_bytes(whole[: len(whole) * 3 // 4])
     message = faults_of(folder)
-    assert "cat/photo.jpg: found a truncated, damaged or unusual JPEG image" in message
+    assert "Received: a truncated, damaged or unusual JPEG image." in message
 
 
 def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
@@ -152,12 +157,12 @@ def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
     assert ("cat/deep/a.PNG", "cat", "") in {(file.name, file.label, file.split) for file in files}
 
 
-def test_names_that_are_not_utf8_are_told_or_left_out(folder):
+def test_names_that_are_not_utf8_are_reported_or_left_out(folder):
     try:
         shutil.copy(folder / "cat" / "1.png", folder / "cat" / "caf\udce9.png")
     except OSError:
         pytest.skip("needs a file system that takes such names")
-    with pytest.raises(BadData, match=r"'cat/caf\\udce9.png': found a name that is not UTF-8"):
+    with pytest.raises(BadData, match=r"'cat/caf\\udce9.png': expected a UTF-8 name"):
         images.load(str(folder))
     assert images.load(str(folder), skip_bad=True).skipped == 1
 

@@ -45,7 +45,7 @@ def test_wikitext_documents_start_at_their_titles(shared_data, tmp_path):
 
 def test_wikitext_without_a_file_to_train_on_says_so(shared_data):
     message = faults_of(shared_data / "wikitext2")
-    assert "found only test.txt, valid.txt; wanted a file with train in its name" in message
+    assert "a file with train in its name. Received: only test.txt, valid.txt." in message
 
 
 def test_tiny_shakespeare_is_cut_at_blank_lines(shared_tfds, monkeypatch):
@@ -85,14 +85,14 @@ def test_given_splits_are_kept(tmp_path):
     assert sizes(found) == [40, 1, 2] and found.test == (("Two .",), ("Three .",))
 
 
-def test_sub_folders_are_splits_and_files_of_no_split_are_told(tmp_path):
+def test_sub_folders_are_splits_and_files_without_a_split_are_reported(tmp_path):
     for name, content in (("train/a", TEXT), ("Dev/deep/b", "One ."), ("test/c", "Two .")):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / f"{name}.txt").write_text(content)
     found = plain_text.load(str(tmp_path))
     assert sizes(found) == [40, 1, 1] and found.test == (("Two .",),)
     (tmp_path / "extra.txt").write_text("Three .")
-    assert "extra.txt: found a file of no split; wanted train, dev or test" in faults_of(tmp_path)
+    assert "extra.txt: expected train, dev or test in the name" in faults_of(tmp_path)
     assert sizes(plain_text.load(str(tmp_path), skip_bad=True)) == [40, 1, 1]
     (tmp_path / "extra.txt").rename(tmp_path / "._extra.txt")
     assert sizes(plain_text.load(str(tmp_path))) == [40, 1, 1]
@@ -101,15 +101,21 @@ def test_sub_folders_are_splits_and_files_of_no_split_are_told(tmp_path):
 def test_a_book_whose_name_holds_a_split_is_not_all_there_is(tmp_path):
     (tmp_path / "night_train.txt").write_text(TEXT)
     (tmp_path / "sea.txt").write_text(TEXT)
-    assert "sea.txt: found a file of no split" in faults_of(tmp_path)
+    assert "Received: a name without a split." in faults_of(tmp_path)
 
 
 def test_faults_name_file_and_line_and_can_be_left_out(tmp_path):
     (tmp_path / "a.txt").write_bytes(TEXT.encode() + b"\n\ncaf\xe9\nok")
     (tmp_path / "empty.txt").write_text(" \n")
     message = faults_of(tmp_path)
-    assert r"a.txt line 121: found bytes that are not UTF-8 in 'caf\udce9'" in message
-    assert "empty.txt: found an empty file" in message and "--skip-bad" in message
+    assert (
+        r"a.txt line 121: expected UTF-8 text. Received: bytes that are not UTF-8 in 'caf\udce9'"
+        in message
+    )
+    assert (
+        "empty.txt: expected some text. Received: an empty file." in message
+        and "--skip-bad" in message
+    )
     found = plain_text.load(str(tmp_path), skip_bad=True)
     assert found.skipped == 1 and len(every(found)) == 41
 
@@ -117,21 +123,21 @@ def test_faults_name_file_and_line_and_can_be_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "the train set: found no usable example"),
-        ("only one", "chance gave it none of the 1; wanted more examples, or a split"),
+        ("", "the train split: expected at least one example. Received: no usable example"),
+        ("only one", "Received: 0 of 1 example. Fix: add examples, or provide a split"),
     ],
 )
 def test_data_without_use_says_why_and_is_not_skipped(tmp_path, content, message):
-    told = faults_of(tmp_path / "bad.txt", content, skip_bad=True)
-    assert message in told and "--skip-bad" not in told
+    report = faults_of(tmp_path / "bad.txt", content, skip_bad=True)
+    assert message in report and "--skip-bad" not in report
 
 
-def test_data_that_is_not_there_says_what_is_wanted(tmp_path):
+def test_data_that_is_not_there_says_what_is_expected(tmp_path):
     assert "or a built-in sample (python_docs)" in faults_of(tmp_path / "nowhere")
-    assert "the train set: found no usable example" in faults_of(tmp_path)
+    assert "the train split: expected at least one example" in faults_of(tmp_path)
 
 
 def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
-    with pytest.raises(BadData, match="wanted a feature text, or only one of text"):
+    with pytest.raises(BadData, match="expected a feature with the name text, or only one"):
         plain_text.load("tfds:fashion_mnist")

@@ -112,7 +112,7 @@ def test_white_space_around_an_answer_is_no_part_of_it(tmp_path):
     answers = [one.answers for one in questions.load(str(path)).train if one.answers]
     assert set(answers) == {(("Oslo", 17),)}
     blank = squad(*"ab", answers=[{"text": " ", "answer_start": 16}])
-    assert "wanted an answer of some letters" in faults_of(path, blank)
+    assert "expected an answer that is not empty" in faults_of(path, blank)
 
 
 def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
@@ -139,17 +139,18 @@ def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
     path = tmp_path / "all.json"
     message = faults_of(path, content)
     for line in (
-        "12 faults, the first 10",
-        "all.json, article 'bad0', question qbad0: found ' Osl' at character 16; wanted the answer",
-        "question qbad1: found 'Ännc' at character -1; wanted the answer 'Rome'",
-        "question qbad2: found '' at character 3; wanted an answer of some letters",
-        "question qbad3: found no question",
-        "question qbad4: found bytes that are not UTF-8",
-        "article 'form0', question qform0: found another form (TypeError",
-        "question qform1: found another form (ValueError(",
-        "question qform2: found another form (ValueError('cannot convert float NaN",
-        "question qform3: found another form (AttributeError",
-        "article 'odd': found a paragraph of another form (KeyError('qas'))",
+        "12 problems (the first 10 are listed)",
+        "all.json, article 'bad0', question qbad0: expected the answer 'Oslo'. Received: ' Osl' at",
+        "question qbad1: expected the answer 'Rome'. Received: 'Ännc' at character -1.",
+        "question qbad2: expected an answer that is not empty. Received: '' at character 3.",
+        "question qbad3: expected a question about a document. Received: no question.",
+        "question qbad4: expected UTF-8 text. Received: bytes that are not UTF-8",
+        "article 'form0', question qform0: expected SQuAD JSON",
+        "Received: another layout (TypeError",
+        "Received: another layout (ValueError(",
+        "Received: another layout (ValueError('cannot convert float NaN",
+        "Received: another layout (AttributeError",
+        "Received: a paragraph with another layout (KeyError('qas'))",
         "--skip-bad",
     ):
         assert line in message
@@ -160,26 +161,26 @@ def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "bad.json line 1: found Expecting value"),
-        ('{"data":\n [1,}', "bad.json line 2: found Expecting value"),
-        ("[]", "bad.json: found no list 'data'; wanted SQuAD json"),
-        ('{"data": 5}', "bad.json: found no list 'data'; wanted SQuAD json"),
-        ('{"data": [{"paragraphs": []}]}', "bad.json, article 0: found another form (KeyError"),
-        ('{"data": []}', "the train set: found no usable example"),
-        (squad("one"), "chance gave it none of the 2; wanted more examples, or a split of"),
+        ("", "bad.json line 1: expected SQuAD JSON"),
+        ('{"data":\n [1,}', "Received: invalid JSON (Expecting value"),
+        ("[]", "bad.json: expected SQuAD JSON"),
+        ('{"data": 5}', "Received: no list 'data'."),
+        ('{"data": [{"paragraphs": []}]}', "Received: another layout (KeyError"),
+        ('{"data": []}', "the train split: expected at least one example"),
+        (squad("one"), "Received: 0 of 2 examples. Fix: add examples, or provide a split"),
     ],
 )
 def test_data_without_use_says_why_and_is_not_skipped(tmp_path, content, message):
-    told = faults_of(tmp_path / "bad.json", content, skip_bad=True)
-    assert message in told and "--skip-bad" not in told
+    report = faults_of(tmp_path / "bad.json", content, skip_bad=True)
+    assert message in report and "--skip-bad" not in report
 
 
-def test_data_that_is_not_there_says_what_is_wanted(tmp_path):
+def test_data_that_is_not_there_says_what_is_expected(tmp_path):
     assert "or a built-in sample (python_docs)" in faults_of(tmp_path / "nowhere")
-    assert "wanted SQuAD json files with train, dev and test in their" in faults_of(tmp_path)
+    assert "expected SQuAD JSON files with train, dev and test in their" in faults_of(tmp_path)
 
 
-def test_tfds_in_the_form_of_squad_splits_by_title(store):
+def test_tfds_with_the_features_of_squad_splits_by_title(store):
     import tensorflow_datasets as tfds
 
     text = tfds.features.Text
@@ -196,14 +197,16 @@ def test_tfds_in_the_form_of_squad_splits_by_title(store):
     ]
     keys = ("id", "title", "context", "question")
     store({**{key: text() for key in keys}, "answers": answers}, train=rows, validation=rows[1:3])
-    with pytest.raises(BadData, match="tfds:tiny, train, question 0: found 'chen' at character 3"):
+    with pytest.raises(
+        BadData, match=r"train, question 0: expected the answer 'Oslo'\. Received: 'chen' at"
+    ):
         questions.load("tfds:tiny")
     found = questions.load("tfds:tiny", skip_bad=True)
     assert found.validation[0].answers == (("Oslo", 17),) and found.skipped == 1
     assert sizes(found)[1] == 2 and sizes(found)[2] > 0 and sum(sizes(found)) == 41
 
 
-def test_tfds_of_another_form_is_refused(shared_tfds, monkeypatch):
+def test_tfds_with_other_features_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
-    with pytest.raises(BadData, match="wanted id, question, context and answers"):
+    with pytest.raises(BadData, match="expected the features id, question, context and answers"):
         questions.load("tfds:trec")

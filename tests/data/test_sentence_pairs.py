@@ -101,11 +101,11 @@ def test_foreign_segments_begin_anywhere_that_is_allowed(pieces, count, length):
         ids, ends = documents[number]
         starts = [0, *ends[:-1]] if taken.at_sentence else list(range(len(ids)))
         if number == taken.number:
-            wanted = taken.wanted
+            wanted = taken.size
             starts = [s for s in starts if s >= taken.end or s + wanted <= taken.begin]
-        long = [start for start in starts if start + taken.wanted <= len(ids)] or starts[:1]
+        long = [start for start in starts if start + taken.size <= len(ids)] or starts[:1]
         start = long[random.integers(len(long))] if long else None
-        return None if start is None else ids[start : start + taken.wanted]
+        return None if start is None else ids[start : start + taken.size]
 
     for begin in range(0, 38):
         for end in range(begin + 2, min(begin + length, 41)):
@@ -259,9 +259,9 @@ def test_a_vocabulary_is_read_line_by_line(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "found no such file"),
-        ("[PAD]\n[UNK]\n[CLS]\nthe\n", r"found no line \[SEP\]"),
-        ("\n".join([*SPECIAL_TOKENS, "the", "the"]), "found 2 lines 'the'"),
+        (None, "Received: no such file"),
+        ("[PAD]\n[UNK]\n[CLS]\nthe\n", r"Received: no line \[SEP\]"),
+        ("\n".join([*SPECIAL_TOKENS, "the", "the"]), "Received: 2 lines 'the'"),
     ],
 )
 def test_a_vocabulary_that_is_none_is_refused(content, message, tmp_path):

@@ -9,7 +9,7 @@ from data import sources
 from data.sources import SPLITS, BadData, Fault
 
 
-def test_splits_have_the_shares_asked_for():
+def test_splits_have_the_given_shares():
     names = [f"cat/{i}.jpg" for i in range(5000)]
     splits = [sources.split_of(name, validation=0.2, test=0.1) for name in names]
     assert abs(splits.count("validation") / 5000 - 0.2) < 0.02
@@ -22,17 +22,25 @@ def test_split_and_order_of_a_name_never_change():
     assert sources.stable_order("a") == 0xCA978112CA1BBDCA
 
 
-def test_message_lists_ten_faults_and_how_to_go_on():
+def test_message_lists_ten_faults_and_a_fix():
     faults = [Fault(f"cats/{i}.jpg", "text", "an image") for i in range(12)]
     message = str(BadData("photos", faults))
-    assert message.startswith("photos cannot be used: 12 faults, the first 10:")
-    assert "cats/9.jpg: found text; wanted an image" in message
+    assert message.startswith("photos cannot be used: 12 problems (the first 10 are listed):")
+    assert "cats/9.jpg: expected an image. Received: text.\n" in message
     assert "cats/10.jpg" not in message
-    assert "--skip-bad" in message
+    assert message.endswith("Fix: correct or remove them, or pass --skip-bad.")
+
+
+def test_message_about_one_fault_ends_with_its_fix():
+    heic = Fault("cat/7.jpg", "HEIC", "a JPEG or PNG image", "convert it")
+    assert str(BadData("photos", [heic])) == (
+        "photos cannot be used: 1 problem:\n  cat/7.jpg: expected a JPEG or PNG image. "
+        "Received: HEIC. Fix: convert it, or pass --skip-bad."
+    )
 
 
 def test_message_does_not_offer_to_skip_what_cannot_be_skipped():
-    fault = Fault("the training set", "one class", "two", skippable=False)
+    fault = Fault("the training split", "one class", "two", skippable=False)
     assert "--skip-bad" not in str(BadData("photos", [fault]))
 
 
@@ -61,7 +69,7 @@ def test_splits_of_tfds_go_by_their_own_name_or_else_an_alias(splits, named):
     builder = SimpleNamespace(name="tiny", info=SimpleNamespace(splits=splits))
     unusable = () if "validation" in splits else ("test",)
     assert sources.named_splits(builder, unusable) == named
-    with pytest.raises(BadData, match=r"found only .*; wanted a train split"):
+    with pytest.raises(BadData, match=r"expected a train split\. Received: only "):
         sources.named_splits(builder, ("train", "training"))
 
 
@@ -79,7 +87,7 @@ def test_tfds_cuts_a_missing_validation_split_from_train(shared_tfds, monkeypatc
 
 def test_unknown_tfds_name_suggests_near_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(BadData, match=r"tfds:fashion_mnits: found no data set.*fashion_mnist"):
+    with pytest.raises(BadData, match=r"Received: 'fashion_mnits'\. Fix: try fashion_mnist"):
         sources.tfds_builder("fashion_mnits")
 
 

@@ -85,11 +85,13 @@ def test_a_word_may_hold_a_space_that_is_not_the_common_one(tmp_path):
 def test_another_column_can_hold_the_tags(tmp_path):
     path = tmp_path / "people.bio"
     path.write_text("\n".join(f"{line} VERB" if line else "" for line in GOOD.split("\n")))
-    assert "found the tag 'VERB' of 'Ann0'; wanted O, B-... or I-..." in faults_of(path)
+    assert "expected O, B-... or I-... (the BIO scheme). Received: the tag 'VERB' of 'Ann0'" in (
+        faults_of(path)
+    )
     for column in (1, -2):
         found = tagged_text.load(str(path), tag_column=column)
         assert found.tags[1:3] == ("B-loc", "I-loc")
-    assert "found no column 7; wanted one of the 3 columns" in faults_of(path, tag_column=7)
+    assert "to be one of 3 columns. Received: tag_column=7." in faults_of(path, tag_column=7)
     with pytest.raises(ValueError, match="must be a number for files"):
         tagged_text.load(str(path), tag_column="ner")
 
@@ -105,7 +107,7 @@ def test_more_sentences_move_no_old_ones(tmp_path):
         assert kept == contents(before, split)
 
 
-def test_faults_are_told_at_once_and_can_be_left_out(tmp_path):
+def test_faults_are_reported_at_once_and_can_be_left_out(tmp_path):
     bad = [
         "a O\nb I-per",
         "a B-loc\nb I-per",
@@ -119,15 +121,15 @@ def test_faults_are_told_at_once_and_can_be_left_out(tmp_path):
     content = (GOOD + "\n\n".join(bad)).encode(errors="surrogateescape")
     message = faults_of(tmp_path / "people.iob2", content)
     for line in (
-        "8 faults",
-        "people.iob2 line 282: found I-per after O; wanted B-per or I-per before it",
-        "people.iob2 line 285: found I-per after B-loc",
-        "people.iob2 line 287: found the tag 'E-per' of 'a'; wanted O, B-... or I-... (the scheme",
-        "people.iob2 line 291: found 1 fields in 'b'; wanted 2 fields",
-        "people.iob2 line 293: found 3 fields in 'a O c'",
-        "people.iob2 line 295: found the tag 'B-' of 'a'",
-        "people.iob2 line 297: found bytes that are not UTF-8",
-        "people.iob2 line 299: found no word; wanted a word and its tag",
+        "8 problems",
+        "people.iob2 line 282: expected B-per or I-per before I-per. Received: O.",
+        "people.iob2 line 285: expected B-per or I-per before I-per. Received: B-loc.",
+        "people.iob2 line 287: expected O, B-... or I-... (the BIO scheme). Received: the tag 'E-",
+        "people.iob2 line 291: expected 2 fields. Received: 1 field in 'b'.",
+        "people.iob2 line 293: expected 2 fields. Received: 3 fields in 'a O c'.",
+        "people.iob2 line 295: expected O, B-... or I-... (the BIO scheme). Received: the tag 'B-'",
+        "people.iob2 line 297: expected UTF-8 text. Received: bytes that are not UTF-8",
+        "people.iob2 line 299: expected a word and its tag. Received: no word.",
         "--skip-bad",
     ):
         assert line in message
@@ -135,10 +137,12 @@ def test_faults_are_told_at_once_and_can_be_left_out(tmp_path):
     assert found.skipped == 8 and sum(sizes(found)) == 80
 
 
-def test_tag_that_train_lacks_is_told_or_left_out(tmp_path):
+def test_tag_without_training_sentences_is_reported_or_left_out(tmp_path):
     (tmp_path / "train.conll").write_text(GOOD)
     (tmp_path / "test.conll").write_text(GOOD + "Nobel B-prize\n")
-    assert "tag prize: found 1 sentences, none in train" in faults_of(tmp_path)
+    assert "tag prize: expected at least one training sentence. Received: 1 sentence" in (
+        faults_of(tmp_path)
+    )
     found = tagged_text.load(str(tmp_path), skip_bad=True)
     assert found.skipped == 1 and sizes(found)[2] == 80 and "B-prize" not in found.tags
 
@@ -146,21 +150,21 @@ def test_tag_that_train_lacks_is_told_or_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "found no sentence; wanted a word and its tag a line"),
-        ("\n \n", "found no sentence"),
+        ("", "expected one word and its tag per line. Received: no sentence."),
+        ("\n \n", "Received: no sentence."),
         (GOOD.replace("B-per", "O").replace("I-per", "O").replace("B-loc", "O"), "only the tag O"),
-        ("a O\n\nb B-x\n", "chance gave it none of the 2; wanted more examples, or a split"),
+        ("a O\n\nb B-x\n", "Received: 0 of 2 examples. Fix: add examples, or provide a split"),
     ],
 )
 def test_data_without_use_says_why_and_is_not_skipped(tmp_path, content, message):
-    told = faults_of(tmp_path / "bad.conll", content, skip_bad=True)
-    assert message in told and "--skip-bad" not in told
+    report = faults_of(tmp_path / "bad.conll", content, skip_bad=True)
+    assert message in report and "--skip-bad" not in report
 
 
-def test_data_that_is_not_there_says_what_is_wanted(tmp_path):
+def test_data_that_is_not_there_says_what_is_expected(tmp_path):
     assert "or a built-in sample (python_docs)" in faults_of(tmp_path / "nowhere")
     (tmp_path / "notes.md").write_text("hello")
-    assert "wanted CoNLL files with train, dev and test in their names" in faults_of(tmp_path)
+    assert "expected CoNLL files with train, dev and test in their names" in faults_of(tmp_path)
 
 
 def test_tfds_in_the_form_of_conll2003_prefers_names_and_puts_o_first(store):
@@ -189,13 +193,13 @@ def test_tfds_in_the_form_of_conll2003_prefers_names_and_puts_o_first(store):
     assert sizes(found) == [18, 1, 2] and found.tags == ("O", "B-per", "I-per")
     assert contents(found, "test")[0] == (row["tokens"], row["ner"])
     assert tagged_text.load("tfds:tiny", tag_column="chunks").tags == ("O", "B-np")
-    with pytest.raises(BadData, match=r"tag column pos; wanted .*\(here: chunks, ner\)"):
+    with pytest.raises(BadData, match=r"\(here: chunks, ner\)\. Received: .* --tag-column pos"):
         tagged_text.load("tfds:tiny", tag_column="pos")
 
 
 def test_tfds_without_tags_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
     with pytest.raises(
-        BadData, match=r"wanted one sequence of words \(here: none\), one of tags \(here: none\)"
+        BadData, match=r"one sequence of words \(here: none\) and one sequence of tags"
     ):
         tagged_text.load("tfds:trec")

@@ -83,7 +83,7 @@ def test_trec_has_two_kinds_of_labels(shared_tfds, monkeypatch):
     fine = text.load("tfds:trec", label_column="label-fine")
     assert len(fine.classes) == 47 and next(iter(fine.test))[1].dtype == tf.int32
     with pytest.raises(
-        BadData, match="no column 'label'; the columns are label-coarse, label-fine"
+        BadData, match=r"a column 'label'\. Received: the columns label-coarse, label"
     ):
         text.load("tfds:trec", label_column="label")
 
@@ -128,20 +128,22 @@ def test_tfds_rows_without_a_label_are_named_or_left_out(store):
     rows = [{"text": f"a {i}", "label": -1 if i in (0, 7) else i % 2} for i in range(30)]
     label = tfds.features.ClassLabel(names=["no", "yes"])
     store({"text": tfds.features.Text(), "label": label}, train=rows, validation=rows, test=rows)
-    with pytest.raises(BadData, match=r"6 faults(.|\n)*test row 7: found no label \(-1\)"):
+    with pytest.raises(
+        BadData, match=r"6 problems(.|\n)*test row 7: .* Received: no label \(-1\)\."
+    ):
         text.load("tfds:tiny")
     found = text.load("tfds:tiny", skip_bad=True)
     assert sizes(found) == [28, 28, 28] and found.skipped == 6
     assert contents(found)["test"][0] == (("a 1",), "yes")
 
 
-def test_tfds_label_that_train_lacks_is_named(store):
+def test_tfds_label_without_training_examples_is_named(store):
     import tensorflow_datasets as tfds
 
     rows = [{"text": f"a {i}", "topic": "xy"[i % 2]} for i in range(10)]
     late = [{"text": "b", "topic": "z"}, {"text": "c", "topic": "y"}]
     store({"text": tfds.features.Text(), "topic": tfds.features.Text()}, train=rows, test=late)
-    with pytest.raises(BadData, match="test row 0: found a class that train lacks; wanted one of"):
+    with pytest.raises(BadData, match=r"test row 0: expected one of .* Received: a class without"):
         text.load("tfds:tiny")
     found = text.load("tfds:tiny", skip_bad=True)
     assert contents(found)["test"] == [(("c",), "y")] and found.skipped == 1
@@ -161,19 +163,17 @@ def test_tfds_labels_may_be_true_or_false_or_numbers_but_not_fractions(store):
     )
     found = text.load("tfds:tiny", label_column="right")
     assert found.classes == ("false", "true") and sizes(found) == [27, 6, 3]
-    told = [label for _, label in contents(found)["validation"]]
-    assert told == ["true", "false", "false", "true", "false", "false"]
+    labels = [label for _, label in contents(found)["validation"]]
+    assert labels == ["true", "false", "false", "true", "false", "false"]
     stars = text.load("tfds:tiny", label_column="stars")
     assert [label for _, label in contents(stars)["validation"]] == ["0", "1", "2"] * 2
-    with pytest.raises(BadData, match="texts with one class each"):
+    with pytest.raises(BadData, match="features with texts and one class each"):
         text.load("tfds:tiny", label_column="share")
 
 
 def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
-    with pytest.raises(
-        BadData, match=r"found the features image: Image.*wanted texts with one class"
-    ):
+    with pytest.raises(BadData, match=r"one class each\. Received: the features image: Image"):
         text.load("tfds:fashion_mnist")
 
 
@@ -219,7 +219,9 @@ def test_quoted_cells_may_hold_commas_quotes_and_line_breaks(tmp_path):
     table = tmp_path / "films.csv"
     odd = '"He said ""no"",\nthen left",0\n'
     table.write_text("text,label\n" + odd + lines(ROWS, separator=",") + "\nlast")
-    assert "films.csv line 64: found 1 fields; wanted 2: text, label" in faults_of(table)
+    assert "films.csv line 64: expected 2 fields (text, label). Received: 1 field." in faults_of(
+        table
+    )
     every = contents(text.load(str(table), skip_bad=True))
     assert (('He said "no",\nthen left',), "0") in [row for rows in every.values() for row in rows]
 
@@ -240,7 +242,7 @@ def test_the_second_of_a_pair_or_the_label_is_not_the_text(tmp_path):
     table.write_text(
         lines([(f"film {i}", *row) for i, row in enumerate(ROWS)], ("a", "text", "label"))
     )
-    assert "no known column of texts" in faults_of(table, pair_column="text")
+    assert "expected a column 'text' or a similar name" in faults_of(table, pair_column="text")
     found = text.load(str(table), text_column="a", pair_column="text")
     assert (("film 0", ROWS[0][0]), "0") in contents(found)["train"]
     table.write_text(lines([(*row, f"{row[0]}!") for row in ROWS], ("text", "label", "review")))
@@ -262,7 +264,10 @@ def test_a_column_of_splits_is_used(tmp_path):
     table.write_text(lines(rows, ("text", "label", "split")))
     assert sizes(text.load(str(table))) == [40, 10, 10]
     message = faults_of(table, lines([*rows, ("x", "0", "late")], ("text", "label", "split")))
-    assert "films.tsv line 62: found the split 'late'; wanted train, validation or test" in message
+    assert (
+        "films.tsv line 62: expected train, validation or test. Received: the split 'late'."
+        in message
+    )
 
 
 def test_given_splits_are_kept_and_a_missing_one_is_cut_from_train(tmp_path):
@@ -273,7 +278,9 @@ def test_given_splits_are_kept_and_a_missing_one_is_cut_from_train(tmp_path):
     (tmp_path / "valid.tsv").write_text(lines(ROWS[:2], ("text", "label")))
     assert sizes(text.load(str(tmp_path))) == [60, 2, 4]
     (tmp_path / "dev.csv").write_text("")
-    assert "the validation set: found both dev.csv and valid.tsv" in faults_of(tmp_path)
+    assert "expected one file per split. Received: both dev.csv and valid.tsv." in faults_of(
+        tmp_path
+    )
 
 
 def test_folders_of_a_class_may_lie_below_splits(tmp_path):
@@ -285,23 +292,23 @@ def test_folders_of_a_class_may_lie_below_splits(tmp_path):
     (tmp_path / "train" / "0" / "bad.txt").write_bytes(b"caf\xe9")
     (tmp_path / "train" / "0" / "none.txt").write_text(" \n")
     message = faults_of(tmp_path)
-    assert "train/0/bad.txt: found bytes that are not UTF-8" in message
-    assert "train/0/none.txt: found an empty text" in message
+    assert "train/0/bad.txt: expected UTF-8 text. Received: bytes that are not UTF-8" in message
+    assert "train/0/none.txt: expected some text. Received: an empty text." in message
     assert text.load(str(tmp_path), skip_bad=True).skipped == 2
 
 
-def test_faults_of_a_table_are_told_at_once_and_can_be_left_out(tmp_path):
+def test_faults_of_a_table_are_reported_at_once_and_can_be_left_out(tmp_path):
     table = tmp_path / "films.tsv"
     bad = [("", "1"), ("no label", ""), ("one",), ("a", "b", "c"), ("caf\udce9", "0")]
     content = lines([*bad, *ROWS], ("text", "label")).encode(errors="surrogateescape")
     message = faults_of(table, content)
     for line in (
-        "5 faults",
-        "films.tsv line 2: found an empty text; wanted some text",
-        "films.tsv line 3: found no label",
-        "films.tsv line 4: found 1 fields; wanted 2: text, label",
-        "films.tsv line 5: found 3 fields",
-        r"films.tsv line 6: found bytes that are not UTF-8 in 'caf\udce90'",
+        "5 problems",
+        "films.tsv line 2: expected some text. Received: an empty text.",
+        "films.tsv line 3: expected the name of a class. Received: no label.",
+        "films.tsv line 4: expected 2 fields (text, label). Received: 1 field.",
+        "films.tsv line 5: expected 2 fields (text, label). Received: 3 fields.",
+        r"line 6: expected UTF-8 text. Received: bytes that are not UTF-8 in 'caf\udce90'",
         "--skip-bad",
     ):
         assert line in message
@@ -316,11 +323,11 @@ def test_faults_of_json_lines_name_their_line(tmp_path):
     odd = '{"text": "a", "label": ["0"]}'
     message = faults_of(table, "\n".join([*good, *bad, odd]))
     for line in (
-        "films.jsonl line 61: found no object ('Unterminated string",
-        "films.jsonl line 62: found no object ([1])",
-        "films.jsonl line 63: found no label",
-        "films.jsonl line 64: found an empty text",
-        "films.jsonl line 65: found the label ['0']",
+        "films.jsonl line 61: expected a JSON object with text and label. Received: invalid JSON (",
+        "films.jsonl line 62: expected a JSON object with text and label. Received: [1].",
+        "films.jsonl line 63: expected the name of a class. Received: no label.",
+        "films.jsonl line 64: expected some text. Received: an empty text.",
+        "films.jsonl line 65: expected the name of a class. Received: the label ['0'].",
     ):
         assert line in message
     assert text.load(str(table), skip_bad=True).skipped == 5
@@ -329,34 +336,48 @@ def test_faults_of_json_lines_name_their_line(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("", {}, "found no examples; wanted a line for each example"),
-        ("text,label\n", {}, "found no examples"),
-        ("text,label\na,0\nb,0", {}, "found only the class 0; wanted at least two classes"),
-        ("a,b,c\nx,y,0", {}, "no known column of texts; the columns are a, b, c"),
-        ("body,label\nx,0", {}, "no known column of texts; the columns are body, label"),
-        ("text,kind,n\nx,0,1", {}, "no known column of labels; the columns are text, kind, n"),
+        ("", {}, "expected one line per example. Received: no examples."),
+        ("text,label\n", {}, "Received: no examples."),
+        (
+            "text,label\na,0\nb,0",
+            {},
+            "expected at least two classes. Received: only the class '0'.",
+        ),
+        ("a,b,c\nx,y,0", {}, "a column 'text' or a similar name. Received: the columns a, b, c."),
+        ("body,label\nx,0", {}, "Received: the columns body, label. Fix: pass --text-column."),
+        ("text,kind,n\nx,0,1", {}, "the columns text, kind, n. Fix: pass --label-column."),
         (
             "text,label\nx,0",
             {"text_column": "body"},
-            "no column 'body'; the columns are text, label",
+            "expected a column 'body'. Received: the columns text, label.",
         ),
-        ("text,label\nx,0", {"pair_column": "b"}, "wanted one of them for --pair-column"),
-        ("a,b\nc,d\ne,f", {}, "no header, and no telling text and label apart"),
-        ("body,kind\nx,0\ny,1\nz,0\nw,1\nv,1\nu,0", {}, "a header of unknown names"),
-        ('text,label\nx,0\n"y,1\nz,0', {}, "bad.csv line 3: found unexpected end of data"),
-        (b"t\xe9xte,label\nx,0", {}, "bad.csv line 1: found bytes that are not UTF-8"),
+        ("text,label\nx,0", {"pair_column": "b"}, "Fix: pass one of them as --pair-column."),
+        ("a,b\nc,d\ne,f", {}, "no header, and it is not clear which column is the label"),
+        (
+            "body,kind\nx,0\ny,1\nz,0\nw,1\nv,1\nu,0",
+            {},
+            "or unknown column names: ['body', 'kind']",
+        ),
+        (
+            'text,label\nx,0\n"y,1\nz,0',
+            {},
+            "Received: unexpected end of data in the row that starts",
+        ),
+        (b"t\xe9xte,label\nx,0", {}, "bad.csv line 1: expected UTF-8 text."),
     ],
 )
 def test_data_without_use_says_why_and_is_not_skipped(tmp_path, content, options, message):
     for skip_bad in (False, True):
-        told = faults_of(tmp_path / "bad.csv", content, skip_bad=skip_bad, **options)
-        assert message in told and "--skip-bad" not in told
+        report = faults_of(tmp_path / "bad.csv", content, skip_bad=skip_bad, **options)
+        assert message in report and "--skip-bad" not in report
 
 
-def test_class_that_training_would_never_see_is_told_or_left_out(tmp_path):
+def test_class_without_training_examples_is_reported_or_left_out(tmp_path):
     (tmp_path / "train.tsv").write_text(lines(ROWS, ("text", "label")))
     (tmp_path / "test.tsv").write_text(lines([*ROWS[:4], ("x", "2")], ("text", "label")))
-    assert "class 2: found 1 examples, none in the training set" in faults_of(tmp_path)
+    assert "class '2': expected at least one training example. Received: 1 example" in faults_of(
+        tmp_path
+    )
     found = text.load(str(tmp_path), skip_bad=True)
     assert found.classes == ("0", "1") and found.skipped == 1
 
@@ -365,14 +386,14 @@ def test_pairs_in_one_split_only_are_refused(tmp_path):
     (tmp_path / "train.tsv").write_text(lines(ROWS, ("text", "label")))
     pairs = [("a", "b", "0"), ("c", "d", "1")]
     (tmp_path / "test.tsv").write_text(lines(pairs, ("sentence1", "sentence2", "label")))
-    assert "the splits: found pairs in some only" in faults_of(tmp_path)
+    assert "the splits: expected pairs in all splits or in none" in faults_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "note.md", "empty", "halves"])
-def test_data_that_is_not_there_says_what_is_wanted(tmp_path, name):
+def test_data_that_is_not_there_says_what_is_expected(tmp_path, name):
     (tmp_path / "note.md").write_text("hello")
     (tmp_path / "empty").mkdir()
     (tmp_path / "halves").mkdir()
     (tmp_path / "halves" / "test.csv").write_text("text,label\na,0")
-    wanted = "wanted (at least two classes|a .csv, .tsv or .jsonl file|a file with train in its)"
-    assert re.search(wanted, faults_of(tmp_path / name))
+    expected = "(at least two classes|a .csv, .tsv or .jsonl file|a file with train in its name)"
+    assert re.search(f"expected {expected}", faults_of(tmp_path / name))
