@@ -1,4 +1,4 @@
-"""Batch normalisation by TensorFlow's fused operation."""
+"""Batch normalization by TensorFlow's fused operation."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Normalises each channel over the examples and positions of a batch.
+    """Normalizes each channel over the examples and positions of a batch.
 
     Computes `(x - mean) / sqrt(variance + epsilon) * gamma + beta`. While training, mean and
     variance are those of the batch, and `moving = momentum * moving + (1 - momentum) * batch`

@@ -1,4 +1,4 @@
-"""Group normalisation by sums over each channel, in float32."""
+"""Group normalization by sums over each channel, in float32."""
 
 import math
 
@@ -8,12 +8,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class GroupNormalization(keras.layers.Layer):
-    """Normalises each example over groups of neighbouring channels.
+    """Normalizes each example over groups of neighboring channels.
 
     Computes `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, where mean and
     variance are those of one example, one group of channels and all positions.
-    `groups=1` is layer normalisation over positions and channels, as many groups as
-    channels is instance normalisation. Equal to `keras.layers.GroupNormalization`, but
+    `groups=1` is layer normalization over positions and channels, as many groups as
+    channels is instance normalization. Equal to `keras.layers.GroupNormalization`, but
     reduces over positions first and over the few channels of a group afterwards, with
     the gradient written out: on a CPU that takes less than half the time.
 
@@ -129,7 +129,7 @@ class GroupNormalization(keras.layers.Layer):
 
 
 def _normalized(x, gamma, beta, axis: int, groups: int, epsilon: float):
-    """Group normalisation with its gradient; `gamma` and `beta` broadcast against `x`."""
+    """Group normalization with its gradient; `gamma` and `beta` broadcast against `x`."""
     positions = [i for i in range(1, len(x.shape)) if i != axis]
 
     def position_sum(values):  # (batch, 1, 1, channels)
@@ -141,7 +141,7 @@ def _normalized(x, gamma, beta, axis: int, groups: int, epsilon: float):
         mean = ops.broadcast_to(ops.mean(grouped, axis=-1, keepdims=True), ops.shape(grouped))
         return ops.reshape(mean, ops.shape(sums))
 
-    def standardise(x):
+    def standardize(x):
         # Two passes, since E[x^2] - E[x]^2 loses everything at mean 1e4 and deviation 1.
         deviation = x - group_mean(position_sum(x))
         variance = group_mean(position_sum(ops.square(deviation)))
@@ -149,14 +149,14 @@ def _normalized(x, gamma, beta, axis: int, groups: int, epsilon: float):
 
     @ops.custom_gradient
     def normalize(x, gamma, beta):
-        deviation, inverse = standardise(x)
+        deviation, inverse = standardize(x)
 
         def gradient(*arguments, upstream=None):
             if upstream is None:
                 (upstream,), (d, inv), g = arguments, (deviation, inverse), gamma
             else:
                 # PyTorch recorded nothing above; second derivatives need it from the inputs.
-                (d, inv), g = standardise(arguments[0]), arguments[1]
+                (d, inv), g = standardize(arguments[0]), arguments[1]
             slope = position_sum(upstream)
             moment = position_sum(upstream * d)
             along_deviation = group_mean(moment * g) * inv * inv * inv

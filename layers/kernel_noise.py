@@ -1,4 +1,4 @@
-"""Regularisation by noise on a layer's kernel: DropConnect and Gaussian weight noise."""
+"""Regularization by noise on a layer's kernel: DropConnect and Gaussian weight noise."""
 
 import keras
 from keras import ops

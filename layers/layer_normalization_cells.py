@@ -1,10 +1,10 @@
-"""Recurrent cells with layer normalisation inside: LSTM, GRU and the simple recurrence.
+"""Recurrent cells with layer normalization inside: LSTM, GRU and the simple recurrence.
 
-Batch normalisation does not fit inside a recurrence. Its mean and variance differ from one step to
+Batch normalization does not fit inside a recurrence. Its mean and variance differ from one step to
 the next, so that each step needs moving statistics of its own, and a text longer than all of
 training has steps without any; texts of a batch end at different steps, so that the last ones are
-normalised over a few rows; and at inference what one row gets would hang on other rows or on
-statistics of other data. Layer normalisation takes both over the units of one row at one step.
+normalized over a few rows; and at inference what one row gets would hang on other rows or on
+statistics of other data. Layer normalization takes both over the units of one row at one step.
 """
 
 import keras
@@ -12,7 +12,7 @@ from keras import ops
 
 
 class _LayerNormalization(keras.layers.Layer):
-    """What makes a cell of Keras, the next base class, one with layer normalisation inside."""
+    """What makes a cell of Keras, the next base class, one with layer normalization inside."""
 
     def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
         if epsilon <= 0:
@@ -44,17 +44,17 @@ class _LayerNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class LayerNormalizationLSTMCell(_LayerNormalization, keras.layers.LSTMCell):
-    """One step of an LSTM whose summed inputs and carry are normalised.
+    """One step of an LSTM whose summed inputs and carry are normalized.
 
-    With `norm` the normalisation of each row to mean 0 and variance 1, and `*` by element:
+    With `norm` the normalization of each row to mean 0 and variance 1, and `*` by element:
 
     - `i, f, g, o = kernel_gain * norm(x @ kernel)
       + recurrent_gain * norm(hidden @ recurrent_kernel) + bias`, all four gates at once;
     - `carry = sigmoid(f) * carry + sigmoid(i) * tanh(g)`;
     - `hidden = sigmoid(o) * tanh(carry_gain * norm(carry) + carry_shift)`.
 
-    The shifts that the paper gives to the first two normalisations are one with the bias. Batch
-    normalisation would need statistics for each step, which differ in number from text to text,
+    The shifts that the paper gives to the first two normalizations are one with the bias. Batch
+    normalization would need statistics for each step, which differ in number from text to text,
     and a batch at inference. Use the cell in `keras.layers.RNN`.
 
     Reference:
@@ -65,7 +65,7 @@ class LayerNormalizationLSTMCell(_LayerNormalization, keras.layers.LSTMCell):
         units: Features of the hidden state; at least 1.
         epsilon: Added to the variance; above 0.
         **kwargs: The other arguments of `keras.layers.LSTMCell`. With `recurrent_dropout` all
-            gates share one mask, since they are normalised together.
+            gates share one mask, since they are normalized together.
 
     Call arguments:
         inputs: Features of one step.
@@ -111,16 +111,16 @@ class LayerNormalizationLSTMCell(_LayerNormalization, keras.layers.LSTMCell):
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
-    """One step of a GRU whose summed inputs are normalised.
+    """One step of a GRU whose summed inputs are normalized.
 
-    With `norm` the normalisation of each row to mean 0 and variance 1, and `*` by element:
+    With `norm` the normalization of each row to mean 0 and variance 1, and `*` by element:
 
     - `x_z, x_r = kernel_gain * norm(x @ kernel) + bias`, both gates at once, and `x_g` by itself;
     - `h_z, h_r = recurrent_gain * norm(hidden @ recurrent_kernel) + recurrent_bias`, and `h_g`;
     - `z = sigmoid(x_z + h_z)`, `r = sigmoid(x_r + h_r)`, `g = tanh(x_g + r * h_g)`;
     - `hidden = z * hidden + (1 - z) * g`.
 
-    As in Keras `z` is the share that is kept, in the paper what is renewed. Batch normalisation
+    As in Keras `z` is the share that is kept, in the paper what is renewed. Batch normalization
     would need statistics for each step, which differ in number from text to text, and a batch at
     inference. Use the cell in `keras.layers.RNN`.
 
@@ -132,7 +132,7 @@ class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
         units: Features of the hidden state; at least 1.
         epsilon: Added to the variance; above 0.
         **kwargs: The other arguments of `keras.layers.GRUCell`, `reset_after` being True. With
-            `recurrent_dropout` all gates share one mask, since they are normalised together.
+            `recurrent_dropout` all gates share one mask, since they are normalized together.
 
     Call arguments:
         inputs: Features of one step.
@@ -154,7 +154,7 @@ class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
     def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
         if not kwargs.get("reset_after", True):
             raise ValueError(
-                "`reset_after` must be True: what the reset gate scales is normalised before. "
+                "`reset_after` must be True: what the reset gate scales is normalized before. "
                 f"Received: reset_after={kwargs['reset_after']}"
             )
         super().__init__(units, epsilon, **kwargs)
@@ -180,7 +180,7 @@ class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
         return hidden, [hidden]
 
     def _sums(self, x, gain):
-        """Normalises the two gates together and the candidate by itself."""
+        """Normalizes the two gates together and the candidate by itself."""
         gates = 2 * self.units
         parts = ((x[:, :gates], gain[:gates]), (x[:, gates:], gain[gates:]))
         return ops.concatenate([self._normalized(part, scale) for part, scale in parts], axis=-1)
@@ -188,10 +188,10 @@ class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class LayerNormalizationSimpleRNNCell(_LayerNormalization, keras.layers.SimpleRNNCell):
-    """One step of the simple recurrence, normalised.
+    """One step of the simple recurrence, normalized.
 
     Computes `hidden = tanh(gain * norm(x @ kernel + hidden @ recurrent_kernel) + bias)`, `norm`
-    being the normalisation of each row to mean 0 and variance 1. Batch normalisation would need
+    being the normalization of each row to mean 0 and variance 1. Batch normalization would need
     statistics for each step, which differ in number from text to text, and a batch at inference.
     Use the cell in `keras.layers.RNN`.
 

@@ -1,4 +1,4 @@
-"""Local response normalisation with one matrix product over the channels."""
+"""Local response normalization with one matrix product over the channels."""
 
 import keras
 import numpy as np

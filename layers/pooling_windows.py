@@ -126,7 +126,7 @@ class _Pooling2D(keras.layers.Layer):
         (down, top, rows), (across, left, columns) = self._grid(x.shape)
         (high, wide), channels = self.strides, x.shape[3]
         x = _fit(x, (-top, -left), (rows * high, columns * wide))
-        # Pixels a stride apart become neighbours: slices with steps took several times as long.
+        # Pixels a stride apart become neighbors: slices with steps took several times as long.
         x = ops.reshape(x, (-1, rows, high, columns, wide, channels))
         return [
             x[:, i // high : i // high + down, i % high, j // wide : j // wide + across, j % wide]

@@ -17,7 +17,7 @@ class ScalarMix(keras.layers.Layer):
     Args:
         layer_normalization: Whether to give each vector of each layer mean 0 and variance 1 first,
             where the layers' scales differ.
-        regularizer: Regulariser of `w`; the paper's `l2` draws the mix to the plain mean. None for
+        regularizer: Regularizer of `w`; the paper's `l2` draws the mix to the plain mean. None for
             none.
 
     Call arguments:

@@ -1,4 +1,4 @@
-"""Classical whitening, adapted to data: standardisation, PCA and ZCA."""
+"""Classical whitening, adapted to data: standardization, PCA and ZCA."""
 
 import math
 
@@ -13,7 +13,7 @@ CHUNK = 4096
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class Whitening(keras.layers.Layer):
-    """Centres the features of an example and gives them unit variance.
+    """Centers the features of an example and gives them unit variance.
 
     With mean m and covariance C = V diag(l) V^T of the flattened features of the data that
     `adapt` saw (divided by the number of examples):
@@ -184,9 +184,9 @@ def _moments(batches, *, diagonal: bool, layer: Whitening) -> tuple[np.ndarray, 
         if len(values) == 0:
             continue
         total = count + len(values)
-        centre = values.mean(axis=0)
-        values -= centre
-        shift = centre - mean
+        center = values.mean(axis=0)
+        values -= center
+        shift = center - mean
         spread = shift**2 if diagonal else np.multiply.outer(shift, shift)
         own = (values**2).sum(axis=0) if diagonal else values.T @ values
         scatter = scatter + own + spread * (count * len(values) / total)

@@ -14,7 +14,7 @@ def alexnet(
     pool: str = "max",
     dropout: float = 0.5,
 ) -> keras.Model:
-    """Builds AlexNet with its grouped convolutions, local response normalisation and overlapping
+    """Builds AlexNet with its grouped convolutions, local response normalization and overlapping
     pooling.
 
     With three more pixels of padding the 224 of the paper give the 55 x 55 positions of its

@@ -36,7 +36,7 @@ FEATURES = ("token_ids", "segment_ids", "padding_mask")
 POOLS = ("first", "mean")
 """How the features of tokens become one."""
 
-# Made anew for each layer: one initialiser gives the same numbers each time.
+# Made anew for each layer: one initializer gives the same numbers each time.
 _initializer = partial(keras.initializers.TruncatedNormal, stddev=0.02)
 
 
@@ -206,7 +206,7 @@ def bert_span(backbone: Any, masked: bool = True) -> keras.Model:
 def bert_pretraining(backbone: Any) -> keras.Model:
     """Puts on BERT what it is pretrained with: masked words and the next sentence.
 
-    Masked words are told by `gelu(dense)`, layer normalisation and the token embedding, transposed,
+    Masked words are told by `gelu(dense)`, layer normalization and the token embedding, transposed,
     with a bias. The layers are the backbone's own, so training trains it; save the backbone
     with its `save_to_preset`.
 

@@ -36,7 +36,7 @@ NAMES = ("gpt", *(f"gpt_{size}" for size in GPT_SIZES))
 POOLS = ()
 """None: the features of the extract token are classified."""
 
-# Made anew for each layer: one initialiser gives the same numbers each time.
+# Made anew for each layer: one initializer gives the same numbers each time.
 _initializer = partial(keras.initializers.RandomNormal, stddev=0.02)
 
 
@@ -45,7 +45,7 @@ def gpt_backbone(
 ) -> Any:
     """Builds a GPT decoder with random weights.
 
-    In all sizes normalisation comes first in each layer and once more at the end, as in GPT-2;
+    In all sizes normalization comes first in each layer and once more at the end, as in GPT-2;
     GPT-1 put it behind each layer.
 
     Reference:

@@ -4,8 +4,8 @@ The mapping: a network here and its counterpart in keras.applications are the sa
 walked from the output back to the images they meet their layers with weights in the same order,
 and each layer takes the weights of the one at its place in the other walk, with four rules.
 
-- A convolution's bias in front of a batch normalisation, which ours have not, is subtracted from
-  the moving mean: normalising `x + bias` by `mean` is normalising `x` by `mean - bias`.
+- A convolution's bias in front of a batch normalization, which ours have not, is subtracted from
+  the moving mean: normalizing `x + bias` by `mean` is normalizing `x` by `mean - bias`.
 - The difference of two epsilons is added to the moving variance; a scale that is not learned is 1.
 - A head that is a 1 x 1 convolution becomes a dense layer.
 - Networks here take RGB images in [0, 1]. A `Rescaling` in front of them makes the numbers that
@@ -135,7 +135,7 @@ def pretrained(
             takes.
         num_classes: How many classes; at least 1. 1000 are those of ImageNet, in its order.
         trainable: Whether training changes the trunk. If not, it changes the last layer (and what
-            else is new), and the batch normalisation of the trunk uses its moving statistics.
+            else is new), and the batch normalization of the trunk uses its moving statistics.
 
     Returns:
         A model from RGB images `(batch, height, width, 3)` in [0, 1] to logits
@@ -148,7 +148,7 @@ def pretrained(
         raise ValueError(f"`name` must be one of {', '.join(PRESETS)}. Received: name={name!r}")
     if len(input_shape) != 3 or input_shape[2] != 3:
         raise ValueError(
-            "`input_shape` must be (height, width, 3): the weights are of colour images. "
+            "`input_shape` must be (height, width, 3): the weights are of color images. "
             f"Received: input_shape={tuple(input_shape)}"
         )
     preset = PRESETS[name]
@@ -219,7 +219,7 @@ def transfer(
     # A source without head gives nothing to what is met before its own last layer.
     takers = takers[len(takers) - len(givers) :]
     first = next(layer for layer in source.layers if layer.weights)
-    # What normalises a convolution's output is met just before the convolution.
+    # What normalizes a convolution's output is met just before the convolution.
     normalizations = [takers[0], *takers[:-1]]
     for giver, taker, normalization in zip(givers, takers, normalizations, strict=True):
         values = {weight.name: keras.ops.convert_to_numpy(weight) for weight in giver.weights}

@@ -9,7 +9,7 @@ from models.parts import normalization, pooling
 
 
 class Conv(NamedTuple):
-    """A convolution with normalisation and ReLU.
+    """A convolution with normalization and ReLU.
 
     Args:
         filters: Channels after it.
@@ -43,14 +43,14 @@ Branch = Iterable[Conv | Pool | Split]
 
 
 def convolution(x, conv: Conv, norm: str, name: str, scale: bool = True):
-    """Convolves, normalises and rectifies.
+    """Convolves, normalizes and rectifies.
 
     Args:
         x: Features `(batch, height, width, channels)`.
         conv: What convolution.
-        norm: Normalisation, one of `models.parts.normalization`. Without one there is a bias.
+        norm: Normalization, one of `models.parts.normalization`. Without one there is a bias.
         name: Name of the convolution, and beginning of the names of the other two layers.
-        scale: Whether the normalisation learns a factor a channel.
+        scale: Whether the normalization learns a factor a channel.
     """
     x = keras.layers.Conv2D(
         conv.filters,
@@ -76,9 +76,9 @@ def inception_module(x, branches: Iterable[Branch], norm: str, name: str, scale:
     Args:
         x: Features `(batch, height, width, channels)`.
         branches: For each branch what follows on what.
-        norm: Normalisation after each convolution, one of `models.parts.normalization`.
+        norm: Normalization after each convolution, one of `models.parts.normalization`.
         name: Name of the concatenation, and beginning of the names of all other layers.
-        scale: Whether the normalisation learns a factor a channel.
+        scale: Whether the normalization learns a factor a channel.
     """
     ends = []
     for number, branch in enumerate(branches, start=1):

@@ -20,7 +20,7 @@ def inception_resnet_v2(
     A block computes `relu(x + scale * conv(concat(branches(x))))`; the last one has no ReLU. The
     small scales (0.17, 0.1, 0.2) keep the deep network stable. The release differs from the
     paper's figures: the stem is that of Inception v3 and one module before the first block, there
-    are 10, 20 and 10 blocks, and the batch normalisation learns no scale.
+    are 10, 20 and 10 blocks, and the batch normalization learns no scale.
 
     Reference:
         Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual Connections on
@@ -30,7 +30,7 @@ def inception_resnet_v2(
         input_shape: Height, width (at least 75 pixels) and channels of an image.
         num_classes: How many classes; at least 1.
         dropout: Share of the last features that training drops, in [0, 1).
-        norm: Normalisation after each convolution: `batch`, `group`, `layer` or `none`.
+        norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
         pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:

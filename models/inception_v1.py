@@ -30,7 +30,7 @@ class WithAuxiliaryHeads(keras.Model):
     """A functional model whose first output is the answer and whose others only help training.
 
     Its loss while training is the compiled loss of the first output plus 0.3 times that of each
-    other one, and regularisation once; everywhere else (metrics, `evaluate`, `predict`, calls
+    other one, and regularization once; everywhere else (metrics, `evaluate`, `predict`, calls
     without `training=True`) it is a model with one output. It saves, clones and exports like any
     functional model.
 
@@ -77,7 +77,7 @@ def googlenet(
     norm: str = "none",
     pool: str = "max",
 ) -> keras.Model:
-    """Builds GoogLeNet, as published with local response normalisation in the stem.
+    """Builds GoogLeNet, as published with local response normalization in the stem.
 
     Reference:
         Szegedy et al., Going Deeper with Convolutions, 2015, table 1 and section 5.
@@ -90,8 +90,8 @@ def googlenet(
         auxiliary: Whether to train with the two auxiliary heads (after 4a and 4d), which bring a
             gradient to the lower layers. The answers come from the main head in either case.
         dropout: Share of the last features that training drops, in [0, 1); 0.7 in the heads.
-        norm: Normalisation after each convolution: `batch`, `group`, `layer` or `none`; all but
-            `none` take the place of the local response normalisation.
+        norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`; all but
+            `none` take the place of the local response normalization.
         pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:

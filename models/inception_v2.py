@@ -1,4 +1,4 @@
-"""Inception v2, known as BN-Inception: the network that introduced batch normalisation."""
+"""Inception v2, known as BN-Inception: the network that introduced batch normalization."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ def inception_v2(
     Args:
         input_shape: Height, width and channels of an image.
         num_classes: How many classes; at least 1.
-        norm: Normalisation after each convolution: `batch`, `group`, `layer` or `none`.
+        norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
         pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Inception v3, with factorised convolutions and batch normalisation."""
+"""Inception v3, with factorized convolutions and batch normalization."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ def inception_v3(
     """Builds Inception v3, without the auxiliary classifier.
 
     Layers `mixed0` to `mixed10` are the outputs of the inception modules. The batch
-    normalisation learns no scale, as ReLU and the next convolution make one needless.
+    normalization learns no scale, as ReLU and the next convolution make one needless.
 
     Reference:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016,
@@ -28,7 +28,7 @@ def inception_v3(
         input_shape: Height, width (at least 75 pixels) and channels of an image.
         num_classes: How many classes; at least 1.
         dropout: Share of the last features that training drops, in [0, 1).
-        norm: Normalisation after each convolution: `batch`, `group`, `layer` or `none`.
+        norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
         pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:

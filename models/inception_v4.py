@@ -25,7 +25,7 @@ def inception_v4(
         input_shape: Height, width (at least 75 pixels) and channels of an image.
         num_classes: How many classes; at least 1.
         dropout: Share of the last features that training drops, in [0, 1).
-        norm: Normalisation after each convolution: `batch`, `group`, `layer` or `none`.
+        norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
         pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:

@@ -28,7 +28,7 @@ def mobilenet(
     """Builds MobileNet v1.
 
     A separable convolution filters each channel by itself (3 x 3) and then mixes the channels
-    (1 x 1), each followed by normalisation and ReLU6.
+    (1 x 1), each followed by normalization and ReLU6.
 
     Reference:
         Howard et al., MobileNets: Efficient Convolutional Neural Networks for Mobile Vision

@@ -1,4 +1,4 @@
-"""What the networks share: normalisation and pooling by name, the check of the input's size."""
+"""What the networks share: normalization and pooling by name, the check of the input's size."""
 
 import math
 
@@ -25,7 +25,7 @@ def normalization(
     epsilon: float = 1e-3,
     name: str | None = None,
 ) -> keras.layers.Layer | None:
-    """Makes the layer that normalises features `(batch, height, width, channels)`.
+    """Makes the layer that normalizes features `(batch, height, width, channels)`.
 
     Reference:
         batch: Ioffe & Szegedy, Batch Normalization, 2015. https://arxiv.org/abs/1502.03167

@@ -64,16 +64,16 @@ class ReceptiveField(NamedTuple):
     Args:
         name: The layer's name.
         size: Pixels that a unit sees, those beyond the image's border included.
-        stride: Pixels between the fields of two neighbouring units; 0 where every unit sees the
+        stride: Pixels between the fields of two neighboring units; 0 where every unit sees the
             whole image.
-        centre: Where the middle of the first unit's field lies; (0, 0) is the middle of the first
+        center: Where the middle of the first unit's field lies; (0, 0) is the middle of the first
             pixel. Negative if it lies in the padding.
     """
 
     name: str
     size: tuple[int, int]
     stride: tuple[int, int]
-    centre: tuple[float, float]
+    center: tuple[float, float]
 
 
 class _Span(NamedTuple):
@@ -93,7 +93,7 @@ def receptive_field(model: keras.Model) -> list[ReceptiveField]:
     A window of k pixels, d apart, at steps of s, with p pixels of padding before the image, makes
     of a field of `size`, `stride` and `start` one of `size + (k - 1) d stride`, `s stride` and
     `start - p stride`. Where branches meet, a unit sees the pixels from the first to the last
-    that any of them sees. Statistics of group and layer normalisation over all positions are not
+    that any of them sees. Statistics of group and layer normalization over all positions are not
     counted.
 
     Reference:
@@ -131,8 +131,8 @@ def receptive_field_table(rows: Iterable[ReceptiveField]) -> str:
     def cell(pair) -> str:
         return " x ".join(f"{value:g}" for value in (pair[:1] if pair[0] == pair[1] else pair))
 
-    heads = ("layer", "size", "stride", "centre of the first unit")
-    lines = [heads, *((r.name, cell(r.size), cell(r.stride), cell(r.centre)) for r in rows)]
+    heads = ("layer", "size", "stride", "center of the first unit")
+    lines = [heads, *((r.name, cell(r.size), cell(r.stride), cell(r.center)) for r in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])

@@ -20,7 +20,7 @@ CELLS = {
     "gru": (keras.layers.GRU, LayerNormalizationGRUCell),
     "rnn": (keras.layers.SimpleRNN, LayerNormalizationSimpleRNNCell),
 }
-"""The layer of each cell, and the cell with normalisation inside."""
+"""The layer of each cell, and the cell with normalization inside."""
 
 NAMES = tuple(CELLS)
 POOLS = ("attention", "last", "max")
@@ -67,7 +67,7 @@ def recurrent_classifier(
         embedding_dim: Features of a token; at least 1.
         dropout: Share of the embeddings, of the features between layers and of the pooled ones
             that training drops, in [0, 1).
-        layer_normalization: Whether to normalise inside the cells.
+        layer_normalization: Whether to normalize inside the cells.
         pooling: `attention`, the mean weighted by learned scores; `last`, the state of each
             direction at its end; or `max`, the largest value of each feature.
 

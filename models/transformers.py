@@ -96,7 +96,7 @@ def depths(model: keras.Model) -> dict[str, int]:
 
     Returns:
         From the path of each variable to its depth: 0 in the embeddings, 1 to the number of layers
-        in these, and one more in all that follows, the pooling and the last normalisation included.
+        in these, and one more in all that follows, the pooling and the last normalization included.
     """
     backbone = _transformer(model)
     layers = _encoder_layers(backbone)

@@ -35,7 +35,7 @@ def vgg(
         num_classes: How many classes; at least 1.
         depth: Layers with weights: 11, 13, 16 or 19.
         units: Units of fc6 and of fc7; at least 1.
-        norm: Normalisation after each convolution: `batch`, `group`, `layer` or `none`.
+        norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
         pool: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`.
         dropout: Share of fc6 and fc7 that training drops, in [0, 1).
 

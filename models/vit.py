@@ -25,7 +25,7 @@ VIT_SIZES = {
 }
 """Dosovitskiy et al. (2021), table 1; tiny and small: Touvron et al. (2021), table 1."""
 
-# Made anew for each layer: one initialiser gives the same numbers each time.
+# Made anew for each layer: one initializer gives the same numbers each time.
 _initializer = partial(keras.initializers.TruncatedNormal, stddev=0.02)
 
 

@@ -1,4 +1,4 @@
-"""ZFNet: AlexNet with the first layers that its visualisation asked for."""
+"""ZFNet: AlexNet with the first layers that its visualization asked for."""
 
 import keras
 
@@ -15,7 +15,7 @@ def zfnet(
 ) -> keras.Model:
     """Builds ZFNet: windows of 7 pixels and stride 2 in conv1, stride 2 in conv2, no groups.
 
-    Contrast is normalised across channels, as in AlexNet.
+    Contrast is normalized across channels, as in AlexNet.
 
     Reference:
         Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, 2014, figure 3.

@@ -18,7 +18,7 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
     - `none` changes nothing.
     - `light` moves each image by up to 8 % of its sides, turns it by up to 10 degrees, scales it by
       up to 10 %, fills the border from its edge and changes contrast by up to 20 %. Half of the
-      colour images are mirrored left to right; grey ones never are, since a mirrored digit or
+      color images are mirrored left to right; gray ones never are, since a mirrored digit or
       letter is another sign.
     - `randaugment` applies two of eleven operations at strength 0.3, the operations drawn for every
       8 images, their amounts for each.
@@ -39,7 +39,7 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
         A function of images float32 `(batch, height, width, channels)` in [0, 1], one-hot labels
         float32 `(batch, classes)` and seed int32 `(2,)`. Images stay in [0, 1], labels sum to 1.
     """
-    # Layers get float32 whatever the model's precision: half of it would lose levels of grey.
+    # Layers get float32 whatever the model's precision: half of it would lose levels of gray.
     match name:
         case "none":
             return lambda images, labels, seed: (images, labels)

@@ -8,7 +8,7 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
 
     Of a GIF it takes the first frame (transparent pixels black, as TensorFlow decodes them), of
     16-bit PNG the upper 8 bits. Transparency of PNG and WebP is laid on white, as a viewer shows
-    it; that of BMP, which few programs write, is dropped. Colour turns grey as 0.299 R + 0.587 G +
+    it; that of BMP, which few programs write, is dropped. Color turns gray as 0.299 R + 0.587 G +
     0.114 B. The orientation in EXIF is not applied: pixels come as they are stored.
 
     Sizes change by bilinear interpolation, averaging over all pixels when shrinking, and so may
@@ -39,7 +39,7 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
 
 
 def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes to uint8 `(height, width, 1 to 4)`: grey, grey and alpha, RGB, RGB and alpha."""
+    """Decodes to uint8 `(height, width, 1 to 4)`: gray, gray and alpha, RGB, RGB and alpha."""
 
     def jpeg():
         # The accurate transform, so that other programs see the same levels.
@@ -65,10 +65,10 @@ def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _from_palette(image_bytes: tf.Tensor, header: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """Looks up the colours of an 8-bit BMP, whose indices are all that TensorFlow decodes.
+    """Looks up the colors of an 8-bit BMP, whose indices are all that TensorFlow decodes.
 
     Reference: Microsoft, BITMAPINFOHEADER. The palette follows that header, four bytes (B, G, R,
-    0) a colour; 0 colours stand for 256.
+    0) a color; 0 colors stand for 256.
     """
     start = 14 + header[14] + 256 * header[15]
     colors = header[46] + 256 * header[47]

@@ -136,7 +136,7 @@ def test_csv_with_and_without_header_and_split(folder):
         ([(8, 8), (8, 9)], "RGB", (224, 224, 3)),
         ([(230, 8), (230, 8)], "RGB", (224, 224, 3)),
     ],
-    ids=["same-small-grey", "mixed", "same-large"],
+    ids=["same-small-gray", "mixed", "same-large"],
 )
 def test_default_input_shape(tmp_path, sizes, mode, expected, draw):
     for i in range(60):

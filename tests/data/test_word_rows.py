@@ -29,7 +29,7 @@ def test_words_are_spelled_as_characters_spells_sentences():
     assert not words.spell(row).numpy()[:, -1].any()
 
 
-def test_rows_of_words_follow_each_other_with_their_neighbours():
+def test_rows_of_words_follow_each_other_with_their_neighbors():
     _, documents = spelled_documents(TEXTS, 100)
     rows = word_rows(documents["train"], 3)
     assert rows.tolist() == [

@@ -42,13 +42,13 @@ def test_masks_pass_through():
     assert_close(ours(ids), features[:, :2].mean(axis=1), rtol=1e-5)
 
 
-def test_one_group_is_layer_normalisation():
+def test_one_group_is_layer_normalization():
     x = normal(3, 5, 4, 6)
     reference = keras.layers.LayerNormalization(axis=(1, 2, 3), epsilon=1e-3)
     assert_close(GroupNormalization(1)(x), reference(x), atol=1e-5)
 
 
-def test_a_group_for_each_channel_is_instance_normalisation():
+def test_a_group_for_each_channel_is_instance_normalization():
     x = normal(3, 5, 4, 6)
     y = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-3)
     assert_close(GroupNormalization(6)(x), y, atol=1e-5)

@@ -137,7 +137,7 @@ def test_equals_the_equations_written_out(cell_class):
 
 @pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_without_normalisation_it_is_keras_own_cell(cell_class, use_bias, monkeypatch):
+def test_without_normalization_it_is_keras_own_cell(cell_class, use_bias, monkeypatch):
     monkeypatch.setattr(cell_class, "_normalized", lambda self, x, gain: x)
     x = normal(2, 4, 6)
     theirs = keras.layers.RNN(CELLS[cell_class][0](5, use_bias=use_bias))
@@ -161,7 +161,7 @@ def test_the_scale_of_the_input_changes_nothing(cell_class):
 
 
 @pytest.mark.parametrize("cell_class", CELLS)
-def test_a_row_is_normalised_without_the_others(cell_class):
+def test_a_row_is_normalized_without_the_others(cell_class):
     loop = with_random_weights(keras.layers.RNN(cell_class(5)), (3, 4, 6))
     x = normal(3, 4, 6)
     assert_close(loop(x)[:1], loop(x[:1]), atol=1e-5)

@@ -23,7 +23,7 @@ def test_layer_does_what_every_layer_does(config):
 
 
 def test_one_value_by_hand():
-    # Energies of neighbours: 1 + 4, 1 + 4 + 9, 4 + 9; then 1 + 3 * energy is 16, 43, 40.
+    # Energies of neighbors: 1 + 4, 1 + 4 + 9, 4 + 9; then 1 + 3 * energy is 16, 43, 40.
     layer = LocalResponseNormalization(depth_radius=1, bias=1, alpha=3, beta=0.5)
     y = layer(np.array([[1, 2, 3]], "float32"))
     assert_close(y, [[1 / 4, 2 / 43**0.5, 3 / 40**0.5]], rtol=1e-6)

@@ -7,7 +7,7 @@ from layers import ScalarMix
 from tests.layers.check import assert_close, check_layer, normal
 
 
-@pytest.mark.parametrize("layer_normalization", [False, True], ids=["plain", "normalised"])
+@pytest.mark.parametrize("layer_normalization", [False, True], ids=["plain", "normalized"])
 def test_layer_does_what_every_layer_does(layer_normalization):
     config = {"layer_normalization": layer_normalization}
     # The seed of the check is one for all inputs: those of three axes differ all the same.
@@ -28,7 +28,7 @@ def test_one_value_by_hand():
     assert_close(layer([np.float32([[8]]), np.float32([[4]])]), [[10]], atol=1e-5)
 
 
-def test_normalised_layers_have_mean_zero_and_variance_one():
+def test_normalized_layers_have_mean_zero_and_variance_one():
     x = normal(2, 3, 64)
     mixed = ops.convert_to_numpy(ScalarMix(layer_normalization=True)([100 * x + 7, x]))
     wanted = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
@@ -40,7 +40,7 @@ def test_one_layer_is_itself():
     assert_close(ScalarMix()([x]), x)
 
 
-def test_the_regulariser_draws_to_the_mean():
+def test_the_regularizer_draws_to_the_mean():
     layer = ScalarMix(regularizer=keras.regularizers.L2(0.1))
     layer.build([(1, 2), (1, 2)])
     layer.w.assign([1.0, -3.0])

@@ -19,7 +19,7 @@ def test_layer_does_what_every_layer_does(config, out):
 
 
 def cropped_spectrum(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The paper's algorithm 1 on `(height, width)`: transform, centre crop, treat corner cases,
+    """The paper's algorithm 1 on `(height, width)`: transform, center crop, treat corner cases,
     transform back."""
     spectrum = np.fft.fftshift(np.fft.fft2(x))
     top = x.shape[0] // 2 - rows // 2

@@ -46,13 +46,13 @@ def test_covariance_becomes_the_identity(mode):
         assert_close(covariance, np.eye(6), atol=1e-4)
 
 
-def test_standardisation_by_hand():
+def test_standardization_by_hand():
     # Mean 2 and variance 1; with 3 added to the variance the answer is halved.
     data = np.array([[1.0], [3.0]])
     assert_close(adapted("standard", data, epsilon=3)(data), [[-0.5], [0.5]])
 
 
-def test_standardisation_equals_that_of_keras():
+def test_standardization_equals_that_of_keras():
     data = correlated()
     reference = keras.layers.Normalization()
     reference.adapt(np.float32(data))

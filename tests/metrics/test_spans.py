@@ -19,7 +19,7 @@ EXAMPLE = [0, 0, 1]
         ("The.", ""),
     ],
 )
-def test_normalising_lowers_and_drops_marks_articles_and_spaces(text, counted):
+def test_normalizing_lowers_and_drops_marks_articles_and_spaces(text, counted):
     assert spans.normalized(text) == counted
 
 

@@ -15,9 +15,9 @@ def test_depth_counts_the_layers_with_weights(depth):
     n = (depth - 2) // 6
     kernels = 9 * (3 * 16 + 2 * n * 16**2 + 16 * 32 + (2 * n - 1) * 32**2)
     kernels += 9 * (32 * 64 + (2 * n - 1) * 64**2)
-    normalisations = 2 * (16 + 2 * n * (16 + 32 + 64))
+    normalizations = 2 * (16 + 2 * n * (16 + 32 + 64))
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    assert trainable == kernels + normalisations + 650
+    assert trainable == kernels + normalizations + 650
 
 
 @pytest.mark.parametrize("side", [8, 9])
@@ -30,7 +30,7 @@ def test_shortcut_and_convolution_see_the_same_pixel(side):
         kernel = np.zeros(convolution.kernel.shape, "float32")
         kernel[1, 1, range(kernel.shape[2]), range(kernel.shape[2])] = 1
         convolution.kernel.assign(kernel)
-    # With kernels that pass on the centre pixel, the block adds two copies of one pixel.
+    # With kernels that pass on the center pixel, the block adds two copies of one pixel.
     features = np.random.default_rng(0).uniform(size=(1, side, side, 16)).astype("float32")
     shortcut = np.sum(features[:, 1 - side % 2 :: 2, 1 - side % 2 :: 2], axis=-1)
     np.testing.assert_allclose(np.sum(block(features), axis=-1), 2 * shortcut, rtol=1e-5)

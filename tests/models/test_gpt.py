@@ -42,7 +42,7 @@ def test_parameters_of_gpt2_are_the_published_number(size, published):
     assert count(network.trainable_weights) == published
 
 
-def test_parameters_of_gpt1_are_those_published_with_one_more_normalisation():
+def test_parameters_of_gpt1_are_those_published_with_one_more_normalization():
     assert count(blueprint(gpt_backbone, "gpt1").trainable_weights) == 116_534_784 + 2 * 768
 
 

@@ -24,11 +24,11 @@ PREPROCESS = {
 
 
 def randomize(model: keras.Model) -> None:
-    """Gives all weights values that no initialiser gives, of a size that lets signals through."""
+    """Gives all weights values that no initializer gives, of a size that lets signals through."""
     random = np.random.default_rng(0)
     for weight in model.weights:
         if weight.name == "kernel" and weight.shape[-1] == 1:
-            # Depthwise, which initialisers take for a kernel over all channels.
+            # Depthwise, which initializers take for a kernel over all channels.
             weight.assign(random.normal(0, 0.5, weight.shape))
         elif weight.name == "kernel":
             # From Glorot's variance to He's, which ReLU needs.

@@ -36,7 +36,7 @@ def test_training_loss_is_the_main_one_and_three_tenths_of_the_others(small, bat
     assert training["loss"] == pytest.approx(main + 0.3 * first + 0.3 * second, rel=1e-5)
 
 
-def test_regularisation_counts_once(batch):
+def test_regularization_counts_once(batch):
     images = keras.Input((3,))
     x = keras.layers.Dense(4, kernel_regularizer="l2")(images)
     heads = [keras.layers.Dense(2)(x) for _ in range(3)]

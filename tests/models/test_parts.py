@@ -14,7 +14,7 @@ def features(channels: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("norm", "axes"), [("batch", (0, 1, 2)), ("layer", (1, 2, 3)), ("none", None)]
 )
-def test_normalised_features_have_mean_0_and_variance_1_over_their_axes(norm, axes):
+def test_normalized_features_have_mean_0_and_variance_1_over_their_axes(norm, axes):
     layer = normalization(norm, 8, name="norm")
     if axes is None:
         assert layer is None

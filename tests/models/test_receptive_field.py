@@ -90,8 +90,8 @@ def test_field_is_the_support_of_the_gradient(name):
     middle = (counts[0] // 2, counts[1] // 2)
     for unit in [(0, 0), middle, (counts[0] - 1, counts[1] - 1)]:
         for axis, (first_reached, last_reached) in enumerate(support(model, unit)):
-            centre = row.centre[axis] + unit[axis] * row.stride[axis]
-            first, last = centre - (row.size[axis] - 1) / 2, centre + (row.size[axis] - 1) / 2
+            center = row.center[axis] + unit[axis] * row.stride[axis]
+            first, last = center - (row.size[axis] - 1) / 2, center + (row.size[axis] - 1) / 2
             # A field may begin or end in the padding, the middle unit's does not.
             assert first <= first_reached <= last_reached <= last
             if unit == middle:
@@ -155,7 +155,7 @@ def test_table_tells_height_and_width_apart_where_they_differ():
         ]
     )
     assert table.splitlines() == [
-        "layer   size  stride  centre of the first unit",
+        "layer   size  stride  center of the first unit",
         "a          3       1                         1",
         "bc     1 x 7       2                   0 x 3.5",
     ]

@@ -58,7 +58,7 @@ def cell_parameters(cell, channels, units, normalized) -> int:
     return matrices + (BIASES[cell] + NORMALISED[cell] * normalized) * units
 
 
-@pytest.mark.parametrize("normalized", [False, True], ids=["plain", "normalised"])
+@pytest.mark.parametrize("normalized", [False, True], ids=["plain", "normalized"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_parameters_are_those_of_the_formula(cell, bidirectional, normalized):

@@ -43,7 +43,7 @@ def test_stride_of_a_bottleneck_is_where_it_is_asked_for(stride_in, strides):
     assert model.get_layer("conv3_block1_0").strides == (2, 2)
 
 
-def test_biases_are_there_only_without_normalisation():
+def test_biases_are_there_only_without_normalization():
     for norm, bias in (("batch", False), ("none", True)):
         model = build(input_shape=(32, 32, 3), num_classes=3, depth=18, norm=norm)
         assert {layer.use_bias for layer in convolutions(model)} == {bias}

@@ -18,7 +18,7 @@ def test_depth_counts_the_layers_with_weights(depth):
 
 
 @pytest.mark.parametrize(("norm", "bias"), [("none", True), ("batch", False), ("group", False)])
-def test_a_bias_is_left_out_where_the_normalisation_has_one(norm, bias):
+def test_a_bias_is_left_out_where_the_normalization_has_one(norm, bias):
     with keras.StatelessScope(initialize_variables=False):
         model = vgg(input_shape=(32, 32, 3), num_classes=3, depth=11, norm=norm)
     assert {layer.use_bias for layer in convolutions(model)} == {bias}

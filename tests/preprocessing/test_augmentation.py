@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from preprocessing.augmentation import AUGMENTATIONS, _operations, augmentation
 
-SHAPES = pytest.mark.parametrize("input_shape", [(12, 16, 1), (12, 16, 3)], ids=["grey", "colour"])
+SHAPES = pytest.mark.parametrize("input_shape", [(12, 16, 1), (12, 16, 3)], ids=["gray", "color"])
 CHANGING = AUGMENTATIONS[1:]
 
 
@@ -81,7 +81,7 @@ def test_mixed_precision_of_the_model_changes_nothing(name):
     np.testing.assert_array_equal(after, expected)
 
 
-def test_light_mirrors_colour_images_and_never_grey_ones():
+def test_light_mirrors_color_images_and_never_grey_ones():
     def mirrored(channels):
         # Bright on the left half only.
         images = np.zeros((64, 20, 20, channels), np.float32)

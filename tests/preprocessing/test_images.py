@@ -30,28 +30,28 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-COLOUR = smooth_image()
-GREY = COLOUR.convert("L")
+COLOR = smooth_image()
+GRAY = COLOR.convert("L")
 CASES = {
-    "jpeg": encoded(COLOUR, "JPEG", quality=95),
-    "jpeg-progressive": encoded(COLOUR, "JPEG", progressive=True),
-    "jpeg-grey": encoded(GREY, "JPEG"),
-    "jpeg-cmyk": encoded(COLOUR.convert("CMYK"), "JPEG", quality=95),
-    "png": encoded(COLOUR, "PNG"),
-    "png-grey": encoded(GREY, "PNG"),
-    "png-grey-alpha": encoded(with_alpha(GREY), "PNG"),
-    "png-alpha": encoded(with_alpha(COLOUR), "PNG"),
-    "png-palette": encoded(COLOUR.quantize(16), "PNG"),
-    "png-palette-transparency": encoded(COLOUR.quantize(16), "PNG", transparency=3),
-    "png-1-bit": encoded(COLOUR.convert("1"), "PNG"),
-    "bmp": encoded(COLOUR, "BMP"),
-    "bmp-grey": encoded(GREY, "BMP"),
-    "bmp-palette": encoded(COLOUR.quantize(16), "BMP"),
-    "gif": encoded(COLOUR.quantize(64), "GIF"),
+    "jpeg": encoded(COLOR, "JPEG", quality=95),
+    "jpeg-progressive": encoded(COLOR, "JPEG", progressive=True),
+    "jpeg-gray": encoded(GRAY, "JPEG"),
+    "jpeg-cmyk": encoded(COLOR.convert("CMYK"), "JPEG", quality=95),
+    "png": encoded(COLOR, "PNG"),
+    "png-gray": encoded(GRAY, "PNG"),
+    "png-gray-alpha": encoded(with_alpha(GRAY), "PNG"),
+    "png-alpha": encoded(with_alpha(COLOR), "PNG"),
+    "png-palette": encoded(COLOR.quantize(16), "PNG"),
+    "png-palette-transparency": encoded(COLOR.quantize(16), "PNG", transparency=3),
+    "png-1-bit": encoded(COLOR.convert("1"), "PNG"),
+    "bmp": encoded(COLOR, "BMP"),
+    "bmp-gray": encoded(GRAY, "BMP"),
+    "bmp-palette": encoded(COLOR.quantize(16), "BMP"),
+    "gif": encoded(COLOR.quantize(64), "GIF"),
     "gif-two-frames": encoded(
-        COLOUR.quantize(64), "GIF", save_all=True, append_images=[GREY.quantize(9)]
+        COLOR.quantize(64), "GIF", save_all=True, append_images=[GRAY.quantize(9)]
     ),
-    "webp": encoded(COLOUR, "WEBP", lossless=True),
+    "webp": encoded(COLOR, "WEBP", lossless=True),
 }
 
 
@@ -63,7 +63,7 @@ def pillow_levels(image_bytes: bytes, mode: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("image_bytes", CASES.values(), ids=CASES)
-def test_colour_equals_pillow(image_bytes):
+def test_color_equals_pillow(image_bytes):
     decoded = decode(tf.constant(image_bytes), (HEIGHT, WIDTH, 3)).numpy()
     assert decoded.shape == (HEIGHT, WIDTH, 3) and decoded.dtype == np.uint8
     assert np.abs(decoded - pillow_levels(image_bytes, "RGB")).max() <= 2
@@ -85,21 +85,21 @@ def test_16_bit_png_keeps_its_upper_8_bits():
 
 def test_alpha_of_bmp_is_dropped():
     transparent = Image.fromarray(
-        np.dstack([np.asarray(COLOUR), np.zeros((HEIGHT, WIDTH), np.uint8)])
+        np.dstack([np.asarray(COLOR), np.zeros((HEIGHT, WIDTH), np.uint8)])
     )
     decoded = decode(tf.constant(encoded(transparent, "BMP")), (HEIGHT, WIDTH, 3))
-    np.testing.assert_array_equal(decoded, np.asarray(COLOUR))
+    np.testing.assert_array_equal(decoded, np.asarray(COLOR))
 
 
 @pytest.mark.parametrize("size", [(15, 20), (7, 33), (60, 80)], ids=["half", "uneven", "double"])
 def test_resizing_equals_pillow_bilinear(size):
     decoded = decode(tf.constant(CASES["png"]), (*size, 3)).numpy()
-    resized = COLOUR.resize(size[::-1], Image.Resampling.BILINEAR)
+    resized = COLOR.resize(size[::-1], Image.Resampling.BILINEAR)
     assert np.abs(decoded - np.asarray(resized, np.int32)).max() <= 1
 
 
 def test_batch_is_scaled_to_1_and_keeps_its_order():
-    encoded = tf.constant([CASES[name] for name in ("png", "jpeg-grey", "bmp")])
+    encoded = tf.constant([CASES[name] for name in ("png", "jpeg-gray", "bmp")])
     floats = decode_batch(encoded, (12, 16, 3))
     assert floats.dtype == tf.float32
     each = [decode(image_bytes, (12, 16, 3)) for image_bytes in encoded]
