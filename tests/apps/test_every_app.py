@@ -1,0 +1,245 @@
+"""What holds for every app: one whole run of each, checked from its folder to its answers."""
+
+import csv
+import importlib
+import json
+import os
+import re
+import signal
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tyro
+
+from apps.__main__ import descriptions
+from callbacks import Throughput
+from runs import run as run_module
+from serving import checks, parity
+from serving.predict import main as predict
+from serving.signature import ask
+from tests.apps.every_app import ANY, BAD, Small
+from training.loop import Interrupted
+
+APPS = sorted(descriptions())
+
+
+def small(name: str) -> Small:
+    module = importlib.import_module(f"tests.apps.test_{name}")
+    return module.SMALL
+
+
+def app_of(name: str) -> Any:
+    return importlib.import_module(f"apps.{name}")
+
+
+@dataclass
+class Finished:
+    """A finished run: its folder and scores, and what it exported."""
+
+    folder: Path
+    config: Any
+    scores: dict[str, float]
+    model: Any
+    signatures: dict[str, Any]
+    warmup: dict[str, np.ndarray]
+    output: str
+
+    @property
+    def version(self) -> Path:
+        return self.folder / "1"
+
+    @property
+    def served(self) -> Any:
+        return tf.saved_model.load(str(self.version)).signatures["serving_default"]
+
+
+_finished: dict[str, Finished] = {}
+
+
+@pytest.fixture
+def finished(request, tmp_path_factory) -> Finished:
+    """The run of an app, which takes place once; its tests run in one process."""
+    name = request.param
+    if name not in _finished:
+        _finished[name] = _run(name, tmp_path_factory.mktemp(name))
+    return _finished[name]
+
+
+def _run(name: str, folder: Path) -> Finished:
+    app, wanted, exported = app_of(name), small(name), {}
+    (folder / "data").mkdir()
+    config = app.Config(
+        **{**wanted.settings, "data": wanted.write(folder / "data"), "out": folder / "out"}
+    )
+
+    def export(base, model, signatures, warmup, card):
+        exported.update(model=model, signatures=signatures, warmup=warmup)
+        return real_export(base, model, signatures, warmup, card)
+
+    def query(command, **options):
+        # In this process: a new one takes seconds to import TensorFlow.
+        done = type("Done", (), {"returncode": predict(command[4], (Path(command[5]),))})
+        return done
+
+    real_export = run_module.export
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "export", export)
+        patch.setattr(run_module.subprocess, "run", query)
+        scores = app.main(config)
+    return Finished(folder / "out", config, scores, output="", **exported)
+
+
+def each_app(*values: Any):
+    """Parametrizes a test by app; the tests of one app run in one process."""
+    return pytest.mark.parametrize(
+        "finished",
+        [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in APPS],
+        indirect=True,
+    )
+
+
+@each_app()
+def test_the_folder_of_the_run_is_complete(finished, request):
+    wanted = small(request.node.callspec.params["finished"])
+    names = {path.name for path in finished.folder.glob("[!.]*")}
+    example = {name for name in names if name.startswith("example.")}
+    assert len(example) == 1
+    usual = {"1", "config.json", "history.csv", "model.keras", "report.html", "scores.json"}
+    assert names - example == usual | set(wanted.files)
+    assert json.loads((finished.folder / "scores.json").read_text()) == finished.scores
+    saved = json.loads((finished.folder / "config.json").read_text())
+    assert saved.keys() == {field.name for field in fields(finished.config)}
+    rows = list(csv.DictReader((finished.folder / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == [str(i + 1) for i in range(finished.config.epochs)]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+
+
+@each_app()
+def test_the_score_beats_chance(finished, request):
+    name, bound = small(request.node.callspec.params["finished"]).beats
+    if name.startswith("-"):
+        assert finished.scores[name[1:]] < bound
+    else:
+        assert finished.scores[name] > bound
+
+
+@each_app()
+def test_the_report_has_its_sections(finished, request):
+    wanted = small(request.node.callspec.params["finished"])
+    page = (finished.folder / "report.html").read_text()
+    titles = re.findall(r"<h2>([^<]*)</h2>", page)
+    assert titles[0].startswith("Scores on ") and titles[1] == "Learning curves"
+    assert titles[2:-2] == list(wanted.sections)
+    assert titles[-2:] == ["The run", "Settings"]
+    assert page.count("<img") == page.count('src="data:image/png;base64,') > 0
+
+
+@each_app()
+def test_the_export_passes_every_check(finished, monkeypatch):
+    # One size: each one compiles anew.
+    monkeypatch.setattr(checks, "XLA_BATCH_SIZES", (8,))
+    results = list(checks.run(finished.version))
+    assert {result.check: result.detail for result in results if not result.passed} == {}
+    assert [result.check for result in results] == list(checks.CHECKS)
+
+
+@each_app()
+def test_the_export_answers_as_the_trained_model_does(finished):
+    signature = finished.signatures["serving_default"]
+    live = ask(signature, finished.model, finished.warmup)
+    tensors = {name: tf.constant(values) for name, values in finished.warmup.items()}
+    served = {name: value.numpy() for name, value in finished.served(**tensors).items()}
+    parity.difference(live, served, 1e-4)
+
+
+@each_app()
+def test_odd_inputs_are_answered_without_touching_their_neighbors(finished, request):
+    odd = small(request.node.callspec.params["finished"]).odd
+    first = {name: values[0] for name, values in finished.warmup.items()}
+    rows = [first, *odd, first]
+    alone = _answer(finished, [first])
+    together = _answer(finished, rows)
+    for name, value in alone.items():
+        for index in (0, -1):
+            row = together[name][index]
+            inner = row[tuple(slice(size) for size in value.shape[1:])]
+            if value.dtype.kind == "f":
+                np.testing.assert_allclose(inner, value[0], atol=1e-4)
+            else:
+                np.testing.assert_array_equal(inner, value[0])
+        assert len(together[name]) == len(rows)
+        if together[name].dtype.kind == "f":
+            assert np.isfinite(together[name]).all(), name
+
+
+def _answer(finished: Finished, rows) -> dict[str, np.ndarray]:
+    columns = {name: tf.constant([row[name] for row in rows]) for name in rows[0]}
+    return {name: value.numpy() for name, value in finished.served(**columns).items()}
+
+
+@each_app()
+def test_a_run_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
+    finished, request, tmp_path, monkeypatch
+):
+    name = request.node.callspec.params["finished"]
+    app, calls, ended = app_of(name), [], {}
+    config = type(finished.config)(
+        **{
+            **{field.name: getattr(finished.config, field.name) for field in fields(app.Config)},
+            "out": tmp_path / "out",
+        }
+    )
+    real = Throughput.on_train_batch_end
+
+    def stop_at_second_call(self, batch, logs=None):
+        calls.append(batch)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, batch, logs)
+
+    def keep(run, trained, **options):
+        ended["weights"] = trained.model.get_weights()
+        return {}
+
+    monkeypatch.setattr(app, "finish", keep)
+    with monkeypatch.context() as patch:
+        patch.setattr(Throughput, "on_train_batch_end", stop_at_second_call)
+        with pytest.raises(Interrupted):
+            app.main(config)
+    assert not ended
+    app.main(config)
+    for after, whole in zip(ended["weights"], finished.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, whole)
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_help_names_every_setting(name):
+    text = tyro.extras.get_parser(app_of(name).Config).format_help()
+    for field in fields(app_of(name).Config):
+        assert f"--{field.name.replace('_', '-')}" in text
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_every_bad_setting_is_refused_by_name(name):
+    app, wanted = app_of(name), small(name)
+    known = {field.name for field in fields(app.Config)}
+    bad = {key: value for key, value in (BAD | dict(wanted.bad)).items() if key in known}
+    assert known == bad.keys() | (known & {*ANY, *wanted.free})
+    for field, value in bad.items():
+        with pytest.raises(ValueError, match=f"`{field}`"):
+            app.Config(**{field: value})
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_settings_that_the_network_ignores_are_refused(name):
+    app, wanted = app_of(name), small(name)
+    assert wanted.ignored
+    for settings in wanted.ignored:
+        with pytest.raises(ValueError, match="`"):
+            app.Config(**settings)
+        given = {"model", "preset"} & settings.keys()
+        app.Config(**{key: settings[key] for key in given})
