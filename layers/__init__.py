@@ -1,4 +1,4 @@
-"""Keras layers that Keras lacks or does worse."""
+"""Keras layers that are missing in Keras, or slower or less exact there."""
 
 from layers.attention_pooling import AttentionPooling
 from layers.batch_normalization import BatchNormalization

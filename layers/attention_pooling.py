@@ -1,4 +1,4 @@
-"""Attention that makes one vector of a sequence."""
+"""Attention that pools a sequence into one vector."""
 
 import keras
 from keras import ops
@@ -9,8 +9,8 @@ class AttentionPooling(keras.layers.Layer):
     """Averages the steps of a sequence, weighted by a learned score.
 
     Computes `score_t = query . tanh(x_t @ kernel + bias)`, `weight = softmax(score)` over the
-    steps that are not masked, and `sum over t of weight_t * x_t`. A row whose steps are all masked
-    gives zeros.
+    steps that are not masked, and `sum over t of weight_t * x_t`. The output of a row with only
+    masked steps is zero.
 
     Reference:
         Bahdanau, Cho & Bengio, Neural Machine Translation by Jointly Learning to Align and
@@ -19,19 +19,19 @@ class AttentionPooling(keras.layers.Layer):
         equations 5 to 7. https://aclanthology.org/N16-1174
 
     Args:
-        units: Features in which steps are scored; at least 1.
+        units: Number of features that scores are computed from; at least 1.
 
     Call arguments:
         inputs: The sequence.
-        mask: `(batch, steps)`, True where a step counts, or None where all do.
+        mask: `(batch, steps)`, False for steps to ignore. None: no step is masked.
         return_attention_scores: Whether to return the weights, too.
 
     Input shape:
         `(batch, steps, channels)`.
 
     Output shape:
-        `(batch, channels)`; with `return_attention_scores` the pair of that and the weights,
-        float32 `(batch, steps)`.
+        `(batch, channels)`. With `return_attention_scores`, a pair: that and the weights, float32
+        `(batch, steps)`.
 
     Example:
         >>> layer = AttentionPooling(4)
@@ -59,7 +59,7 @@ class AttentionPooling(keras.layers.Layer):
     def call(self, inputs, mask=None, return_attention_scores=False):
         features = ops.tanh(ops.matmul(inputs, self.kernel) + self.bias)
         scores = ops.matmul(features, self.query)[..., 0]  # (batch, steps)
-        # 16 bits would round the sum of many small weights.
+        # In 16 bits the sum of many small weights would be rounded.
         weights = _masked_softmax(ops.cast(scores, "float32"), mask)
         pooled = ops.sum(ops.cast(inputs, "float32") * weights[..., None], axis=1)
         pooled = ops.cast(pooled, self.compute_dtype)
@@ -81,12 +81,12 @@ class AttentionPooling(keras.layers.Layer):
 
 
 def _masked_softmax(scores, mask):
-    """Softmax of float32 scores `(batch, steps)`, 0 where masked and in rows that are masked."""
+    """Softmax of float32 scores `(batch, steps)`; masked steps, and rows of them, are 0."""
     if mask is None:
         mask = ops.ones_like(scores)
     mask = ops.cast(mask, "bool")
     scores = ops.where(mask, scores, -1e9)
-    # Written out, since Keras' softmax warns of sequences of one step.
+    # Written out, because Keras' softmax warns about sequences of one step.
     powers = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
     powers = ops.where(mask, powers, 0.0)
     # The largest power is 1, unless all steps are masked.

@@ -1,4 +1,4 @@
-"""Batch normalization by TensorFlow's fused operation."""
+"""Batch normalization with TensorFlow's fused operation."""
 
 import keras
 from keras import ops
@@ -8,20 +8,22 @@ from keras import ops
 class BatchNormalization(keras.layers.BatchNormalization):
     """Normalizes each channel over the examples and positions of a batch.
 
-    Computes `(x - mean) / sqrt(variance + epsilon) * gamma + beta`. While training, mean and
-    variance are those of the batch, and `moving = momentum * moving + (1 - momentum) * batch`
-    follows them; otherwise they are the moving ones. Keras computes that in single operations; on
-    images in TensorFlow this layer takes the fused operation, which reads the batch less often (a
-    MobileNet trains half as fast again) and which TensorFlow folds into a convolution before it.
-    Everywhere else (other ranks, axes and backends, masks, `renorm`, `synchronized`) it is Keras'.
+    Computes `(x - mean) / sqrt(variance + epsilon) * gamma + beta`. During training, mean and
+    variance are those of the batch, which also update the moving statistics: `moving = momentum *
+    moving + (1 - momentum) * batch`. At inference the moving statistics are used.
+
+    Keras computes this in separate operations. For images in TensorFlow this layer uses the fused
+    operation instead. It reads the batch less often, so that a MobileNet trains 1.5 times as fast,
+    and TensorFlow folds it into a convolution before it. In all other cases (other ranks, axes and
+    backends, masks, `renorm`, `synchronized`) the layer computes what Keras does.
 
     Reference:
         Ioffe & Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing
         Internal Covariate Shift, 2015, algorithm 1. https://arxiv.org/abs/1502.03167
 
     Args:
-        axis: The channels' axis.
-        momentum: Share of the moving statistics that a training step keeps; in [0, 1).
+        axis: The axis of the channels.
+        momentum: Share of the moving statistics that each training step keeps, in [0, 1).
         epsilon: Added to the variance; above 0.
         **kwargs: The other arguments of `keras.layers.BatchNormalization`.
 
@@ -29,7 +31,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         `(batch, ..., channels)`.
 
     Output shape:
-        The input's.
+        Same as the input.
 
     Example:
         >>> layer = BatchNormalization(momentum=0.9)
@@ -64,7 +66,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _fused(self, inputs, training: bool):
         import tensorflow as tf
 
-        x = tf.cast(inputs, self.compute_dtype)  # statistics are float32 for any type of it
+        x = tf.cast(inputs, self.compute_dtype)  # statistics are float32 for every dtype
         channels = x.shape[-1]
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             x,
@@ -75,6 +77,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=training,
         )
-        # The operation divides by n - 1, the paper's algorithm and Keras by n.
+        # The operation divides by n - 1; the paper and Keras divide by n.
         count = tf.cast(tf.size(x) // channels, "float32")
         return outputs, mean, variance * ((count - 1.0) / count)

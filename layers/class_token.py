@@ -1,4 +1,4 @@
-"""The learned token that stands for the whole sequence."""
+"""The learned token that represents a whole sequence."""
 
 import keras
 from keras import ops
@@ -6,17 +6,17 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class ClassToken(keras.layers.Layer):
-    """Puts one learned vector before the tokens of every sequence.
+    """Prepends a learned token to every sequence.
 
-    Computes `[token; x_1; ...; x_n]`. After a Transformer the first position is the
-    summary that a classifier reads.
+    Computes `[token; x_1; ...; x_n]`. After a Transformer, a classifier reads the output at this
+    first position.
 
     Reference:
         Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, eq. 1.
         https://arxiv.org/abs/2010.11929
 
     Args:
-        initializer: Initial token.
+        initializer: Initializer of the token.
 
     Input shape:
         `(batch, tokens, dim)`.

@@ -1,4 +1,4 @@
-"""Group normalization by sums over each channel, in float32."""
+"""Group normalization in float32, computed from sums over each channel."""
 
 import math
 
@@ -8,14 +8,16 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class GroupNormalization(keras.layers.Layer):
-    """Normalizes each example over groups of neighboring channels.
+    """Normalizes each example over groups of adjacent channels.
 
-    Computes `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, where mean and
-    variance are those of one example, one group of channels and all positions.
-    `groups=1` is layer normalization over positions and channels, as many groups as
-    channels is instance normalization. Equal to `keras.layers.GroupNormalization`, but
-    reduces over positions first and over the few channels of a group afterwards, with
-    the gradient written out: on a CPU that takes less than half the time.
+    Computes `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, where mean and variance are
+    taken over one group of channels and all positions of one example. `groups=1` is layer
+    normalization over positions and channels. With as many groups as channels it is instance
+    normalization.
+
+    The result equals `keras.layers.GroupNormalization`. This layer first reduces over positions,
+    then over the few channels of a group, and its gradient is written out. On a CPU it takes less
+    than half the time.
 
     Reference:
         Wu & He, Group Normalization, 2018, eq. 1 to 7. https://arxiv.org/abs/1803.08494
@@ -23,17 +25,17 @@ class GroupNormalization(keras.layers.Layer):
     Args:
         groups: Number of groups; at least 1, and a divisor of the number of channels.
         epsilon: Added to the variance; above 0.
-        center: Whether to add the learned `beta`, one number a channel.
-        scale: Whether to multiply by the learned `gamma`, one number a channel.
-        beta_initializer: Initial `beta`.
-        gamma_initializer: Initial `gamma`.
+        center: Whether to add the learned `beta`, one value per channel.
+        scale: Whether to multiply by the learned `gamma`, one value per channel.
+        beta_initializer: Initializer of `beta`.
+        gamma_initializer: Initializer of `gamma`.
         data_format: "channels_last", "channels_first", or None for Keras' own setting.
 
     Input shape:
         `(batch, ..., channels)`, or `(batch, channels, ...)` for "channels_first".
 
     Output shape:
-        The input's.
+        Same as the input.
 
     Example:
         >>> layer = GroupNormalization(groups=2)
@@ -56,7 +58,7 @@ class GroupNormalization(keras.layers.Layer):
             raise ValueError(f"`groups` must be a positive integer. Received: groups={groups!r}")
         if epsilon <= 0:
             raise ValueError(f"`epsilon` must be above 0. Received: epsilon={epsilon}")
-        # Without autocast: 70000 in float32 must not become infinite in float16 on its way in.
+        # Without autocast, which would turn 70000 in float32 into infinity in float16.
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         self.groups = groups
@@ -90,7 +92,7 @@ class GroupNormalization(keras.layers.Layer):
             )
 
     def call(self, inputs):
-        # In float32 at least: sums of float16 overflow, and bfloat16 keeps 8 bits of a mean.
+        # At least float32: sums in float16 overflow, and bfloat16 keeps only 8 bits of a mean.
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
         x = ops.cast(inputs, dtype)
         axis = self._channel_axis(len(x.shape))
@@ -129,20 +131,20 @@ class GroupNormalization(keras.layers.Layer):
 
 
 def _normalized(x, gamma, beta, axis: int, groups: int, epsilon: float):
-    """Group normalization with its gradient; `gamma` and `beta` broadcast against `x`."""
+    """Computes group normalization and its gradient; `gamma` and `beta` broadcast to `x`."""
     positions = [i for i in range(1, len(x.shape)) if i != axis]
 
     def position_sum(values):  # (batch, 1, 1, channels)
         return ops.sum(values, axis=positions, keepdims=True) if positions else values
 
-    def group_mean(sums):  # (batch, 1, 1, channels): each channel gets its group's mean
+    def group_mean(sums):  # (batch, 1, 1, channels): the mean of each channel's group
         count = ops.cast(math.prod(ops.shape(x)[i] for i in positions), sums.dtype)
         grouped = ops.reshape(sums / count, (-1, groups, sums.shape[axis] // groups))
         mean = ops.broadcast_to(ops.mean(grouped, axis=-1, keepdims=True), ops.shape(grouped))
         return ops.reshape(mean, ops.shape(sums))
 
     def standardize(x):
-        # Two passes, since E[x^2] - E[x]^2 loses everything at mean 1e4 and deviation 1.
+        # Two passes, because E[x^2] - E[x]^2 loses all digits at mean 1e4 and deviation 1.
         deviation = x - group_mean(position_sum(x))
         variance = group_mean(position_sum(ops.square(deviation)))
         return deviation, ops.rsqrt(variance + epsilon)
@@ -155,7 +157,7 @@ def _normalized(x, gamma, beta, axis: int, groups: int, epsilon: float):
             if upstream is None:
                 (upstream,), (d, inv), g = arguments, (deviation, inverse), gamma
             else:
-                # PyTorch recorded nothing above; second derivatives need it from the inputs.
+                # PyTorch does not record the above, which second derivatives need.
                 (d, inv), g = standardize(arguments[0]), arguments[1]
             slope = position_sum(upstream)
             moment = position_sum(upstream * d)

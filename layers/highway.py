@@ -1,4 +1,4 @@
-"""The highway layer, which learns how much of its input to carry through."""
+"""The highway layer, which learns how much of its input to pass through."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class Highway(keras.layers.Layer):
-    """Mixes a dense layer's output with its input, by a gate.
+    """Mixes the output of a dense layer with its input by a learned gate.
 
     Computes `y = t * activation(x @ kernel + bias) + (1 - t) * x` with
     `t = sigmoid(x @ gate_kernel + gate_bias)`.
@@ -17,8 +17,8 @@ class Highway(keras.layers.Layer):
 
     Args:
         activation: Name of a Keras activation, a callable, or None for linear.
-        carry_bias: Where `gate_bias` begins; below 0, so that the layer first carries its input
-            through.
+        carry_bias: Initial value of `gate_bias`. A value below 0 makes the layer pass most of its
+            input through at first.
 
     Input shape:
         `(..., channels)`.

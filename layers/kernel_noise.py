@@ -1,11 +1,11 @@
-"""Regularization by noise on a layer's kernel: DropConnect and Gaussian weight noise."""
+"""Regularization by noise on the kernel of a layer: DropConnect and Gaussian weight noise."""
 
 import keras
 from keras import ops
 
 
 class _KernelNoise(keras.layers.Wrapper):
-    """Calls a layer with changed kernels while training, and as it is otherwise."""
+    """Calls a layer with noisy kernels during training, and unchanged at inference."""
 
     def __init__(self, layer, seed: int | None, **kwargs):
         kwargs.setdefault("dtype", layer.dtype_policy)
@@ -33,9 +33,9 @@ class _KernelNoise(keras.layers.Wrapper):
             outputs = self.layer(inputs)
             after = [scope.get_current_value(weight) for weight in self.layer.variables]
         for loss in scope.losses:
-            self.add_loss(loss + 0.0)  # Not the same object, which the inner layer tells, too.
+            self.add_loss(loss + 0.0)  # Not the same object, which the inner layer reports, too.
         for variable, old, new in zip(self.layer.variables, before, after, strict=True):
-            # What is as it was may have been rounded to 16 bits, and kernels hold noise.
+            # Unchanged values may be rounded to 16 bits, and kernels contain noise: keep both.
             if new is not old and not _is_kernel(variable):
                 variable.assign(new)
         return outputs
@@ -56,13 +56,12 @@ def _is_kernel(weight) -> bool:
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class DropConnect(_KernelNoise):
-    """Drops random weights of a dense or convolution layer while training.
+    """Drops random weights of a dense or convolution layer during training.
 
-    Calls `layer` with `kernel * mask / (1 - rate)`, where each entry of `mask` is 0 with
-    probability `rate` and 1 otherwise, so that the expected kernel is the kernel. The mask
-    is drawn once a call and shared by the batch (the paper draws one for each example,
-    which takes a kernel for each example). Biases are kept. At inference the layer is
-    called as it is, which is the paper's mean network.
+    Calls `layer` with `kernel * mask / (1 - rate)`. Each entry of `mask` is 0 with probability
+    `rate` and 1 otherwise, so that the expected value is the kernel. One mask is drawn per call and
+    shared by the batch; the paper draws one per example, which needs one kernel per example. Biases
+    are not dropped. At inference the layer is unchanged, which is the paper's mean network.
 
     Reference:
         Wan et al., Regularization of Neural Networks using DropConnect, 2013, eq. 5.
@@ -70,18 +69,18 @@ class DropConnect(_KernelNoise):
 
     Args:
         layer: The layer whose kernels lose weights: all weights whose name ends in "kernel".
-        rate: Probability that a weight is dropped; from 0 to below 1.
-        seed: Seed of the masks, or None for a random one.
+        rate: Probability that a weight is dropped, in [0, 1).
+        seed: Seed of the masks. None: a random seed.
 
     Call arguments:
-        inputs: What `layer` takes.
+        inputs: The inputs of `layer`.
         training: Whether to drop weights.
 
     Input shape:
-        That of `layer`.
+        As of `layer`.
 
     Output shape:
-        That of `layer`.
+        As of `layer`.
 
     Example:
         >>> layer = DropConnect(keras.layers.Dense(3), rate=0.5)
@@ -105,10 +104,10 @@ class DropConnect(_KernelNoise):
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class WeightNoise(_KernelNoise):
-    """Adds Gaussian noise to the kernel of a layer while training.
+    """Adds Gaussian noise to the kernel of a layer during training.
 
-    Calls `layer` with `kernel + stddev * n`, `n` from the standard normal distribution and
-    drawn once a call. Biases are kept. At inference the layer is called as it is.
+    Calls `layer` with `kernel + stddev * n`, where `n` is drawn from the standard normal
+    distribution once per call. Biases get no noise. At inference the layer is unchanged.
 
     Reference:
         Graves, Practical Variational Inference for Neural Networks, 2011, section 3.1
@@ -116,19 +115,19 @@ class WeightNoise(_KernelNoise):
         https://papers.nips.cc/paper/2011/hash/7eb3c8be3d411e8ebfab08eba5f49632-Abstract.html
 
     Args:
-        layer: The layer whose kernels are noisy: all weights whose name ends in "kernel".
+        layer: The layer whose kernels get noise: all weights whose name ends in "kernel".
         stddev: Standard deviation of the noise, in units of the weights; at least 0.
-        seed: Seed of the noise, or None for a random one.
+        seed: Seed of the noise. None: a random seed.
 
     Call arguments:
-        inputs: What `layer` takes.
+        inputs: The inputs of `layer`.
         training: Whether to add noise.
 
     Input shape:
-        That of `layer`.
+        As of `layer`.
 
     Output shape:
-        That of `layer`.
+        As of `layer`.
 
     Example:
         >>> layer = WeightNoise(keras.layers.Conv2D(3, 2), stddev=0.1)

@@ -1,10 +1,13 @@
-"""Recurrent cells with layer normalization inside: LSTM, GRU and the simple recurrence.
+"""Recurrent cells with layer normalization: LSTM, GRU and the simple recurrent cell.
 
-Batch normalization does not fit inside a recurrence. Its mean and variance differ from one step to
-the next, so that each step needs moving statistics of its own, and a text longer than all of
-training has steps without any; texts of a batch end at different steps, so that the last ones are
-normalized over a few rows; and at inference what one row gets would hang on other rows or on
-statistics of other data. Layer normalization takes both over the units of one row at one step.
+Batch normalization does not fit inside a recurrence:
+
+- Its mean and variance differ between steps, so each step needs its own moving statistics. A text
+  longer than all training texts has steps without any.
+- The texts of a batch end at different steps, so the last steps are normalized over few rows.
+- At inference the output of one row would depend on other rows, or on statistics of other data.
+
+Layer normalization takes mean and variance over the units of one row at one step.
 """
 
 import keras
@@ -12,7 +15,7 @@ from keras import ops
 
 
 class _LayerNormalization(keras.layers.Layer):
-    """What makes a cell of Keras, the next base class, one with layer normalization inside."""
+    """Adds layer normalization to the Keras cell that is the next base class."""
 
     def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
         if epsilon <= 0:
@@ -27,10 +30,10 @@ class _LayerNormalization(keras.layers.Layer):
         return self.add_weight(shape=(size,), initializer="ones", name=name)
 
     def _dropped(self, inputs, hidden, training):
-        """Drops with the cell's masks, which are the same in all steps of a call."""
+        """Applies the dropout masks of the cell, which are the same in all steps of a call."""
         if not training:
             return inputs, hidden
-        # Keras' cells hold a mask, or a list of one for each gate, or None.
+        # Keras' cells return one mask, or a list with one mask per gate, or None.
         masks = (self.get_dropout_mask(inputs), self.get_recurrent_dropout_mask(hidden))
         masks = [mask[0] if isinstance(mask, list) else mask for mask in masks]
         return tuple(
@@ -38,7 +41,7 @@ class _LayerNormalization(keras.layers.Layer):
         )
 
     def _normalized(self, x, gain):
-        """Gives each row mean 0 and variance 1, in float32, and scales it."""
+        """Normalizes each row to mean 0 and variance 1, in float32, and scales it."""
         return ops.layer_normalization(x, gamma=gain, epsilon=self.epsilon)
 
 
@@ -46,16 +49,15 @@ class _LayerNormalization(keras.layers.Layer):
 class LayerNormalizationLSTMCell(_LayerNormalization, keras.layers.LSTMCell):
     """One step of an LSTM whose summed inputs and carry are normalized.
 
-    With `norm` the normalization of each row to mean 0 and variance 1, and `*` by element:
+    `norm` normalizes each row to mean 0 and variance 1, and `*` multiplies elements:
 
     - `i, f, g, o = kernel_gain * norm(x @ kernel)
       + recurrent_gain * norm(hidden @ recurrent_kernel) + bias`, all four gates at once;
     - `carry = sigmoid(f) * carry + sigmoid(i) * tanh(g)`;
     - `hidden = sigmoid(o) * tanh(carry_gain * norm(carry) + carry_shift)`.
 
-    The shifts that the paper gives to the first two normalizations are one with the bias. Batch
-    normalization would need statistics for each step, which differ in number from text to text,
-    and a batch at inference. Use the cell in `keras.layers.RNN`.
+    The paper also shifts the first two normalizations, which is the same as the bias. Use the cell
+    in `keras.layers.RNN`.
 
     Reference:
         Ba, Kiros & Hinton, Layer Normalization, 2016, the LSTM of the supplement.
@@ -65,18 +67,18 @@ class LayerNormalizationLSTMCell(_LayerNormalization, keras.layers.LSTMCell):
         units: Features of the hidden state; at least 1.
         epsilon: Added to the variance; above 0.
         **kwargs: The other arguments of `keras.layers.LSTMCell`. With `recurrent_dropout` all
-            gates share one mask, since they are normalized together.
+            gates share one mask, because they are normalized together.
 
     Call arguments:
         inputs: Features of one step.
         states: The pair `(hidden, carry)`.
-        training: Whether to drop.
+        training: Whether to apply dropout.
 
     Input shape:
         `(batch, channels)`.
 
     Output shape:
-        `(batch, units)`, and the list of the two states, `(batch, units)` each.
+        `(batch, units)`, and the list of both states, `(batch, units)` each.
 
     Example:
         >>> layer = keras.layers.RNN(LayerNormalizationLSTMCell(4))
@@ -113,16 +115,15 @@ class LayerNormalizationLSTMCell(_LayerNormalization, keras.layers.LSTMCell):
 class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
     """One step of a GRU whose summed inputs are normalized.
 
-    With `norm` the normalization of each row to mean 0 and variance 1, and `*` by element:
+    `norm` normalizes each row to mean 0 and variance 1, and `*` multiplies elements:
 
-    - `x_z, x_r = kernel_gain * norm(x @ kernel) + bias`, both gates at once, and `x_g` by itself;
+    - `x_z, x_r = kernel_gain * norm(x @ kernel) + bias`, both gates at once, and `x_g` separately;
     - `h_z, h_r = recurrent_gain * norm(hidden @ recurrent_kernel) + recurrent_bias`, and `h_g`;
     - `z = sigmoid(x_z + h_z)`, `r = sigmoid(x_r + h_r)`, `g = tanh(x_g + r * h_g)`;
     - `hidden = z * hidden + (1 - z) * g`.
 
-    As in Keras `z` is the share that is kept, in the paper what is renewed. Batch normalization
-    would need statistics for each step, which differ in number from text to text, and a batch at
-    inference. Use the cell in `keras.layers.RNN`.
+    As in Keras, `z` is the share of the state that is kept; in the paper it is the share that is
+    replaced. Use the cell in `keras.layers.RNN`.
 
     Reference:
         Ba, Kiros & Hinton, Layer Normalization, 2016, the GRU of the supplement.
@@ -131,19 +132,19 @@ class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
     Args:
         units: Features of the hidden state; at least 1.
         epsilon: Added to the variance; above 0.
-        **kwargs: The other arguments of `keras.layers.GRUCell`, `reset_after` being True. With
-            `recurrent_dropout` all gates share one mask, since they are normalized together.
+        **kwargs: The other arguments of `keras.layers.GRUCell`; `reset_after` must be True. With
+            `recurrent_dropout` all gates share one mask, because they are normalized together.
 
     Call arguments:
         inputs: Features of one step.
         states: A list with the hidden state.
-        training: Whether to drop.
+        training: Whether to apply dropout.
 
     Input shape:
         `(batch, channels)`.
 
     Output shape:
-        `(batch, units)`, and the list of the one state.
+        `(batch, units)`, and a list with the state.
 
     Example:
         >>> layer = keras.layers.RNN(LayerNormalizationGRUCell(4))
@@ -154,7 +155,7 @@ class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
     def __init__(self, units: int, epsilon: float = 1e-5, **kwargs):
         if not kwargs.get("reset_after", True):
             raise ValueError(
-                "`reset_after` must be True: what the reset gate scales is normalized before. "
+                "`reset_after` must be True, because the reset gate scales normalized values. "
                 f"Received: reset_after={kwargs['reset_after']}"
             )
         super().__init__(units, epsilon, **kwargs)
@@ -180,7 +181,7 @@ class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
         return hidden, [hidden]
 
     def _sums(self, x, gain):
-        """Normalizes the two gates together and the candidate by itself."""
+        """Normalizes the two gates together and the candidate separately."""
         gates = 2 * self.units
         parts = ((x[:, :gates], gain[:gates]), (x[:, gates:], gain[gates:]))
         return ops.concatenate([self._normalized(part, scale) for part, scale in parts], axis=-1)
@@ -188,12 +189,10 @@ class LayerNormalizationGRUCell(_LayerNormalization, keras.layers.GRUCell):
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class LayerNormalizationSimpleRNNCell(_LayerNormalization, keras.layers.SimpleRNNCell):
-    """One step of the simple recurrence, normalized.
+    """One step of the simple recurrent network, with normalization.
 
-    Computes `hidden = tanh(gain * norm(x @ kernel + hidden @ recurrent_kernel) + bias)`, `norm`
-    being the normalization of each row to mean 0 and variance 1. Batch normalization would need
-    statistics for each step, which differ in number from text to text, and a batch at inference.
-    Use the cell in `keras.layers.RNN`.
+    Computes `hidden = tanh(gain * norm(x @ kernel + hidden @ recurrent_kernel) + bias)`, where
+    `norm` normalizes each row to mean 0 and variance 1. Use the cell in `keras.layers.RNN`.
 
     Reference:
         Ba, Kiros & Hinton, Layer Normalization, 2016, equation 4.
@@ -207,13 +206,13 @@ class LayerNormalizationSimpleRNNCell(_LayerNormalization, keras.layers.SimpleRN
     Call arguments:
         inputs: Features of one step.
         states: A list with the hidden state.
-        training: Whether to drop.
+        training: Whether to apply dropout.
 
     Input shape:
         `(batch, channels)`.
 
     Output shape:
-        `(batch, units)`, and the list of the one state.
+        `(batch, units)`, and a list with the state.
 
     Example:
         >>> layer = keras.layers.RNN(LayerNormalizationSimpleRNNCell(4))

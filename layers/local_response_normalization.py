@@ -1,4 +1,4 @@
-"""Local response normalization with one matrix product over the channels."""
+"""Local response normalization by one matrix product over the channels."""
 
 import keras
 import numpy as np
@@ -9,10 +9,10 @@ from keras import ops
 class LocalResponseNormalization(keras.layers.Layer):
     """Divides each activation by a power of the energy of the channels around it.
 
-    Computes `x[c] / (bias + alpha * sum(x[j]^2))^beta`, the sum over the channels `j`
-    from `c - depth_radius` to `c + depth_radius` that exist. Equal to
+    Computes `x[c] / (bias + alpha * sum(x[j]^2))^beta`, where the sum is over the existing channels
+    `j` from `c - depth_radius` to `c + depth_radius`. It equals
     `tf.nn.local_response_normalization`. The defaults are AlexNet's (its n = 5 is
-    `depth_radius=2`). PyTorch divides `alpha` by n, which this layer does not.
+    `depth_radius=2`). PyTorch divides `alpha` by n; this layer does not.
 
     Reference:
         Krizhevsky, Sutskever & Hinton, ImageNet Classification with Deep Convolutional
@@ -20,7 +20,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         https://papers.nips.cc/paper/2012/hash/c399862d3b9d6b76c8436e924a68c45b-Abstract.html
 
     Args:
-        depth_radius: Channels to either side that count; at least 0.
+        depth_radius: Number of channels on either side that are summed; at least 0.
         bias: Added to the sum; above 0.
         alpha: Weight of the sum; at least 0.
         beta: The power.
@@ -30,7 +30,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         `(batch, ..., channels)`, or `(batch, channels, ...)` for "channels_first".
 
     Output shape:
-        The input's.
+        Same as the input.
 
     Example:
         >>> layer = LocalResponseNormalization()
@@ -49,14 +49,14 @@ class LocalResponseNormalization(keras.layers.Layer):
     ):
         if not isinstance(depth_radius, int) or depth_radius < 0:
             raise ValueError(
-                f"`depth_radius` must be an integer of at least 0. "
+                "`depth_radius` must be an integer of at least 0. "
                 f"Received: depth_radius={depth_radius!r}"
             )
         if bias <= 0:
             raise ValueError(f"`bias` must be above 0. Received: bias={bias}")
         if alpha < 0:
             raise ValueError(f"`alpha` must be at least 0. Received: alpha={alpha}")
-        # Without autocast: 70000 in float32 must not become infinite in float16 on its way in.
+        # Without autocast, which would turn 70000 in float32 into infinity in float16.
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         self.depth_radius = depth_radius
@@ -80,7 +80,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         self._window = np.abs(index[:, None] - index) <= self.depth_radius
 
     def call(self, inputs):
-        # In float32 at least: the square of 256 overflows float16.
+        # At least float32: the square of 256 overflows float16.
         dtype = keras.backend.result_type(self.compute_dtype, "float32")
         x = ops.cast(inputs, dtype)
         outputs = ops.custom_gradient(self._normalized)(x)
@@ -100,7 +100,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         }
 
     def _normalized(self, x):
-        """Output and gradient; written out, both passes take three quarters of the time."""
+        """Returns output and gradient, which is written out: this saves a quarter of the time."""
         x = ops.convert_to_tensor(x)
         base = self._window_sum(ops.square(x)) + self.bias
         scale = self._power(base)
@@ -110,7 +110,7 @@ class LocalResponseNormalization(keras.layers.Layer):
             if upstream is None:
                 (upstream,) = arguments
             else:
-                # PyTorch recorded nothing above; second derivatives need it from the input.
+                # PyTorch does not record the above, which second derivatives need.
                 (inputs,) = arguments
                 values = self._window_sum(ops.square(inputs)) + self.bias
                 powers = self._power(values)
@@ -120,12 +120,12 @@ class LocalResponseNormalization(keras.layers.Layer):
         return x * scale, gradient
 
     def _power(self, base):
-        # exp(-beta log s) is s^-beta several times as fast as a general power.
+        # exp(-beta log s) equals s^-beta and is several times as fast as a general power.
         return ops.exp(-self.beta * ops.log(base))
 
     def _window_sum(self, x):
-        """Alpha times the sum over the channels near each channel."""
-        # A product with a band of ones takes a quarter of the time of adding shifted copies.
+        """Returns alpha times the sum over the channels around each channel."""
+        # A product with a band matrix takes a quarter of the time of adding shifted copies.
         window = ops.convert_to_tensor(self.alpha * self._window, x.dtype)
         if self.data_format != "channels_first":
             return ops.matmul(x, window)

@@ -13,9 +13,9 @@ from layers.pooling_windows import _Pooling2D
 class LpPooling2D(_Pooling2D):
     """Pools each window to the power mean of its absolute values.
 
-    Computes `y = (sum_j w_j |x_j|^p)^(1/p)` with `w_j = 1 / n` over the `n` pixels of a
-    window: p = 1 is average pooling of |x|, p = 2 the root mean square, and a large p comes
-    close to max pooling of |x|. The gradient is finite everywhere; a window of zeros has none.
+    Computes `y = (sum_j w_j |x_j|^p)^(1/p)` with `w_j = 1 / n` over the `n` pixels of a window.
+    p = 1 is average pooling of |x|, p = 2 is the root mean square, and a large p approaches max
+    pooling of |x|. The gradient is finite everywhere, and 0 for a window of zeros.
 
     Reference:
         Sermanet, Chintala & LeCun, Convolutional Neural Networks Applied to House Numbers
@@ -23,7 +23,7 @@ class LpPooling2D(_Pooling2D):
 
     Args:
         pool_size: Height and width of a window, or one number for both, in pixels.
-        strides: Pixels between two windows, or None for `pool_size`.
+        strides: Step from one window to the next, in pixels. None: `pool_size`.
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first", or None for Keras' own setting.
         p: The power; at least 1.
@@ -64,8 +64,8 @@ class LpPooling2D(_Pooling2D):
             outputs = self._power_mean(self._windows(x), weight)
 
             def gradient(*arguments, upstream=None):
-                # PyTorch, which names `upstream`, recorded nothing above: second derivatives
-                # need the outputs from the inputs.
+                # PyTorch, which names `upstream`, does not record the above, so for second
+                # derivatives the outputs are computed again from the inputs.
                 images, y = x, outputs
                 if upstream is None:
                     (upstream,) = arguments
@@ -82,21 +82,21 @@ class LpPooling2D(_Pooling2D):
         return {**super().get_config(), "p": self.p}
 
     def _weight(self, x):
-        """One over the number of a window's pixels that lie inside the image."""
+        """Returns one over the number of pixels of each window inside the image."""
         if self.padding == "valid":
-            return 1.0 / len(self._places())
+            return 1.0 / len(self._offsets())
         return 1.0 / sum(self._windows(ops.ones((1, *x.shape[1:3], 1), x.dtype)))
 
     def _power_mean(self, windows, weight):
         sizes = [ops.abs(pixels) for pixels in windows]
         largest = functools.reduce(ops.maximum, sizes)
-        # Powers of shares of the largest neither overflow nor vanish all.
+        # Powers relative to the largest value do not overflow, and at least one is not 0.
         divisor = ops.where(largest > 0, largest, 1.0)
         mean = sum(self._power(size / divisor, self.p) for size in sizes) * weight
         return largest * self._power(mean, 1 / self.p)
 
     def _gradient(self, x, y, upstream):
-        """Gradient `upstream sign(x) (|x| / y)^(p - 1)`: written out, it is finite at y = 0."""
+        """Returns `upstream sign(x) (|x| / y)^(p - 1)`, written out so that it is finite at 0."""
         divisor = ops.where(y > 0, y, 1.0)
         return self._from_windows(
             [

@@ -12,11 +12,12 @@ MODES = ("fixed", "random", "learned")
 class MixedPooling2D(_Pooling2D):
     """Blends max pooling and average pooling.
 
-    Computes `y = alpha max_j x_j + (1 - alpha) mean_j x_j` over each window, where alpha is
+    Computes `y = alpha max_j x_j + (1 - alpha) mean_j x_j` over each window. The mode decides what
+    alpha is:
 
     - `"fixed"`: the argument;
-    - `"random"`: 0 or 1, drawn anew at each training call, and 1/2 at inference (Yu et al.);
-    - `"learned"`: one trained number, kept in [0, 1] (Lee et al.), which the argument begins.
+    - `"random"`: 0 or 1, drawn at each training call, and 1/2 at inference (Yu et al.);
+    - `"learned"`: a trained number in [0, 1] whose initial value is the argument (Lee et al.).
 
     Reference:
         Yu et al., Mixed Pooling for Convolutional Neural Networks, 2014, eq. 6.
@@ -26,16 +27,16 @@ class MixedPooling2D(_Pooling2D):
 
     Args:
         pool_size: Height and width of a window, or one number for both, in pixels.
-        strides: Pixels between two windows, or None for `pool_size`.
+        strides: Step from one window to the next, in pixels. None: `pool_size`.
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first", or None for Keras' own setting.
         mode: "fixed", "random" or "learned".
         alpha: Share of the maximum, in [0, 1]; not used by "random".
-        seed: Seeds the draws of "random"; None for Keras' global seed.
+        seed: Seed of "random". None: Keras' global seed.
 
     Call arguments:
         inputs: Images.
-        training: Whether "random" draws.
+        training: Whether "random" draws alpha.
 
     Input shape:
         `(batch, height, width, channels)`, or `(batch, channels, height, width)` for
@@ -92,7 +93,7 @@ class MixedPooling2D(_Pooling2D):
         return {**super().get_config(), "mode": self.mode, "alpha": self.alpha, "seed": self.seed}
 
     def _share(self, training, dtype):
-        """What alpha is in this call."""
+        """Returns alpha for this call."""
         if self.mode == "learned":
             return ops.cast(self.share, dtype)
         if self.mode == "fixed":

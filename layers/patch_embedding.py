@@ -1,4 +1,4 @@
-"""Images cut into patches, each projected to a vector."""
+"""Images as sequences of patches, each projected to a vector."""
 
 import keras
 from keras import ops
@@ -8,8 +8,8 @@ from keras import ops
 class PatchEmbedding(keras.layers.Layer):
     """Cuts an image into square patches and projects each to a token.
 
-    Computes `x_p @ kernel + bias` for each patch `x_p` of `patch_size x patch_size`
-    pixels, row by row from the top left. Positions are not added.
+    Computes `x_p @ kernel + bias` for each patch `x_p` of `patch_size x patch_size` pixels, row by
+    row from the top left. It adds no position embedding.
 
     Reference:
         Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, eq. 1.
@@ -43,8 +43,8 @@ class PatchEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.patch_size = patch_size
         self.dim = dim
-        # A convolution whose stride is its size: the kernel keeps the patch's two axes, as
-        # published weights do.
+        # A convolution whose stride is its size. Its kernel keeps both axes of a patch, as in
+        # published weights.
         self.projection = keras.layers.Conv2D(
             dim,
             patch_size,

@@ -1,4 +1,4 @@
-"""What the pooling layers share: their arguments, shapes and windows."""
+"""The base of the pooling layers: their arguments, shapes and windows."""
 
 import math
 
@@ -7,7 +7,7 @@ from keras import ops
 
 
 class _Pooling2D(keras.layers.Layer):
-    """Keras' pooling arguments, checked, and an image's windows as a list of tensors."""
+    """Checks Keras' pooling arguments, and returns the windows of an image as tensors."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class _Pooling2D(keras.layers.Layer):
     def build(self, input_shape):
         if len(input_shape) != 4:
             raise ValueError(
-                "The input must have four axes, those of a batch of images. "
+                "The input must be a batch of images with 4 axes. "
                 f"Received: input_shape={tuple(input_shape)}"
             )
         sides = self._sides(input_shape)
@@ -44,8 +44,8 @@ class _Pooling2D(keras.layers.Layer):
         for side, window in zip(sides, self.pool_size, strict=True):
             if self.padding == "valid" and side < window:
                 raise ValueError(
-                    "`pool_size` must be at most the image's height and width, unless `padding` "
-                    f"is 'same'. Received: pool_size={self.pool_size}, "
+                    "`pool_size` must be at most the height and width of the image, unless "
+                    f"`padding` is 'same'. Received: pool_size={self.pool_size}, "
                     f"input_shape={tuple(input_shape)}"
                 )
 
@@ -75,20 +75,20 @@ class _Pooling2D(keras.layers.Layer):
         return (side - self.pool_size[axis]) // self.strides[axis] + 1
 
     def _channels_last(self, inputs):
-        """Inputs of either data format as `(batch, height, width, channels)`, float32 at least."""
+        """Returns inputs as `(batch, height, width, channels)`, at least float32."""
         x = ops.cast(inputs, keras.backend.result_type(self.compute_dtype, "float32"))
         return x if self.data_format == "channels_last" else ops.transpose(x, (0, 2, 3, 1))
 
     def _as_outputs(self, x):
-        """The reverse of `_channels_last`, in the layer's compute dtype."""
+        """Reverses `_channels_last`, in the compute dtype of the layer."""
         x = ops.cast(x, self.compute_dtype)
         return x if self.data_format == "channels_last" else ops.transpose(x, (0, 3, 1, 2))
 
     def _mean(self, x):
-        """Mean of each window's pixels inside the image, of `(batch, height, width, channels)`."""
+        """Returns the mean of the pixels of each window inside the image; channels last."""
         if self.padding == "valid":
             return self._padded_mean(x)
-        # Keras' own "same" counts repeated pixels under PyTorch.
+        # With PyTorch, Keras' own "same" padding also counts repeated pixels.
         (down, top, _), (across, left, _) = self._grid(x.shape)
         (high, wide), (tall, broad) = self.strides, self.pool_size
 
@@ -103,7 +103,10 @@ class _Pooling2D(keras.layers.Layer):
         return ops.average_pool(x, self.pool_size, self.strides, "valid", "channels_last")
 
     def _grid(self, shape) -> list[tuple[int, int, int]]:
-        """For height and width: windows, pixels of padding before, cells of one stride each."""
+        """Returns, for height and width, the numbers of windows, padded pixels before, and cells.
+
+        A cell is as large as the stride.
+        """
         grid = []
         for axis, side in enumerate(shape[1:3]):
             window, stride = self.pool_size[axis], self.strides[axis]
@@ -114,35 +117,35 @@ class _Pooling2D(keras.layers.Layer):
             grid.append((windows, missing // 2, windows + (window - 1) // stride))
         return grid
 
-    def _places(self) -> list[tuple[int, int]]:
+    def _offsets(self) -> list[tuple[int, int]]:
         return [(i, j) for i in range(self.pool_size[0]) for j in range(self.pool_size[1])]
 
     def _windows(self, x) -> list:
-        """The first pixels of all windows, then their second ones and so on, row by row.
+        """Returns one tensor per pixel of a window, row by row: that pixel of all windows.
 
-        Takes images `(batch, height, width, channels)`; each of the tensors is `(batch, windows
-        down, windows across, channels)`. Pixels of the padding are 0.
+        The images are `(batch, height, width, channels)`, each tensor is `(batch, windows down,
+        windows across, channels)`. Pixels of the padding are 0.
         """
         (down, top, rows), (across, left, columns) = self._grid(x.shape)
         (high, wide), channels = self.strides, x.shape[3]
         x = _fit(x, (-top, -left), (rows * high, columns * wide))
-        # Pixels a stride apart become neighbors: slices with steps took several times as long.
+        # Pixels one stride apart become adjacent: slices with steps take several times as long.
         x = ops.reshape(x, (-1, rows, high, columns, wide, channels))
         return [
             x[:, i // high : i // high + down, i % high, j // wide : j // wide + across, j % wide]
-            for i, j in self._places()
+            for i, j in self._offsets()
         ]
 
     def _from_windows(self, windows: list, shape):
-        """The transpose of `_windows`: images of this shape, each pixel a sum over its windows.
+        """Computes the transpose of `_windows`: each pixel is the sum over its windows.
 
-        Each slice of `_windows` has a gradient as large as the image. Here each is a window's
-        size until the pixels at the same place of a stride are together.
+        The gradient of each slice in `_windows` would be as large as the image. Here they stay as
+        large as the slices until those at the same position within a stride are added.
         """
         (_, top, rows), (_, left, columns) = self._grid(shape)
         high, wide = self.strides
         cells: dict[tuple[int, int], list] = {}
-        for (i, j), window in zip(self._places(), windows, strict=True):
+        for (i, j), window in zip(self._offsets(), windows, strict=True):
             shifted = _fit(window, (-(i // high), -(j // wide)), (rows, columns))
             cells.setdefault((i % high, j % wide), []).append(shifted)
         zeros = ops.zeros_like(next(iter(cells.values()))[0])
@@ -158,7 +161,7 @@ class _Pooling2D(keras.layers.Layer):
 
 
 def _fit(x, starts: tuple[int, int], sizes: tuple[int, int]):
-    """Rows and columns from `starts` on, as many as `sizes`, with 0 where there are none."""
+    """Crops or zero-pads images to `sizes` rows and columns from `starts` on."""
     index, pads = [slice(None)], [(0, 0)]
     for side, start, size in zip(x.shape[1:3], starts, sizes, strict=True):
         index.append(slice(max(start, 0), min(start + size, side)))
@@ -173,7 +176,7 @@ def _pair(value, name: str) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or not all(isinstance(size, int) and size >= 1 for size in pair):
         raise ValueError(
-            f"`{name}` must be a positive integer or two, for height and width. "
+            f"`{name}` must be one positive integer, or two for height and width. "
             f"Received: {name}={value!r}"
         )
     return pair

@@ -1,4 +1,4 @@
-"""The LSTM cell with a projection of its hidden state."""
+"""The LSTM cell with a projected hidden state."""
 
 import keras
 from keras import ops
@@ -6,14 +6,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class ProjectedLSTMCell(keras.layers.Layer):
-    """One step of an LSTM whose hidden state is narrower than its carry.
+    """One step of an LSTM whose hidden state has fewer features than its carry.
 
     - `i, f, g, o = x @ kernel + hidden @ recurrent_kernel + bias`;
     - `carry = clip(sigmoid(f) * carry + sigmoid(i) * tanh(g))`;
     - `hidden = clip((sigmoid(o) * tanh(carry)) @ projection_kernel)`.
 
-    The large matrix is that from the hidden state to the gates, so the projection makes it
-    `units / projection` times smaller. The bias of `f` begins at 1. Use the cell in
+    The projection makes the largest matrix, from the hidden state to the gates,
+    `units / projection` times smaller. The initial bias of `f` is 1. Use the cell in
     `keras.layers.RNN`.
 
     Reference:
@@ -24,7 +24,7 @@ class ProjectedLSTMCell(keras.layers.Layer):
     Args:
         units: Features of the carry; at least 1.
         projection: Features of the hidden state; at least 1.
-        clip: Largest magnitude of a carry and of a hidden state, or None for no limit.
+        clip: Maximum magnitude of the carry and of the hidden state. None: no limit.
 
     Call arguments:
         inputs: Features of one step.
@@ -34,7 +34,7 @@ class ProjectedLSTMCell(keras.layers.Layer):
         `(batch, channels)`.
 
     Output shape:
-        `(batch, projection)`, and the list of the states, `(batch, projection)` and
+        `(batch, projection)`, and the list of both states, `(batch, projection)` and
         `(batch, units)`.
 
     Example:

@@ -1,4 +1,4 @@
-"""The learned mean of several layers' outputs."""
+"""A learned weighted mean of the outputs of several layers."""
 
 import keras
 from keras import ops
@@ -8,23 +8,23 @@ from keras import ops
 class ScalarMix(keras.layers.Layer):
     """Mixes the outputs of several layers.
 
-    Computes `gamma * sum over j of softmax(w)_j * h_j`, beginning with the plain mean.
+    Computes `gamma * sum over j of softmax(w)_j * h_j`. Initially this is the mean.
 
     Reference:
         Peters et al., Deep Contextualized Word Representations, 2018, equation 1.
         https://arxiv.org/abs/1802.05365
 
     Args:
-        layer_normalization: Whether to give each vector of each layer mean 0 and variance 1 first,
-            where the layers' scales differ.
-        regularizer: Regularizer of `w`; the paper's `l2` draws the mix to the plain mean. None for
-            none.
+        layer_normalization: Whether to normalize each vector of each layer to mean 0 and variance 1
+            first, for layers with different scales.
+        regularizer: Regularizer of `w`; the paper's `l2` pulls the mix toward the mean. None: no
+            regularization.
 
     Call arguments:
         inputs: A list of at least one output.
 
     Input shape:
-        A list of `(..., channels)`, all alike.
+        A list of tensors with the same shape `(..., channels)`.
 
     Output shape:
         `(..., channels)`.
@@ -58,9 +58,9 @@ class ScalarMix(keras.layers.Layer):
         self.gamma = self.add_weight(shape=(), initializer="ones", autocast=False, name="gamma")
 
     def call(self, inputs):
-        # In float32: shares that are rounded to 8 bits do not sum to 1.
+        # In float32, because shares rounded to 8 bits do not sum to 1.
         w = ops.cast(self.w, "float32")
-        # Softmax written out, since Keras' own warns of a single layer.
+        # The softmax is written out, because Keras' own warns about a single layer.
         shares = ops.exp(w - ops.max(w))
         shares = shares / ops.sum(shares)
         gamma = ops.cast(self.gamma, "float32")

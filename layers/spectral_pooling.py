@@ -1,4 +1,4 @@
-"""Pooling by leaving out high frequencies."""
+"""Pooling that removes high frequencies."""
 
 import keras
 import numpy as np
@@ -9,23 +9,22 @@ from layers.pooling_windows import _Pooling2D
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class SpectralPooling2D(_Pooling2D):
-    """Shrinks images by cutting their spectrum down to the lowest frequencies.
+    """Shrinks images by cropping their spectrum to the lowest frequencies.
 
-    Takes the discrete Fourier transform of each channel, keeps as many frequencies a side as
-    the output has pixels, and transforms back. Where the output has an even number of pixels
-    its highest frequency has lost its conjugate partner; the real part of the transform back
-    puts the conjugate there again, which makes real what the paper's "treat corner cases" makes
-    real. Scaled so that a constant image keeps its value; without a crop the layer is the
-    identity.
+    Computes the discrete Fourier transform of each channel, keeps as many frequencies per side as
+    the output has pixels, and transforms back. If the output has an even number of pixels, its
+    highest frequency has lost its conjugate. Taking the real part of the inverse transform restores
+    it, as the paper's "treat corner cases" does. The scale keeps the value of a constant image.
+    Without a crop the layer is the identity.
 
     Reference:
         Rippel, Snoek & Adams, Spectral Representations for Convolutional Neural Networks, 2015,
         section 3 and algorithm 1. https://arxiv.org/abs/1506.03767
 
     Args:
-        pool_size: Height and width of the window whose count decides the output's size, or one
-            number for both, in pixels.
-        strides: Pixels between two such windows, or None for `pool_size`.
+        pool_size: Height and width of a window in pixels, or one number for both. The output has
+            one pixel per window, as in other pooling layers.
+        strides: Step from one window to the next, in pixels. None: `pool_size`.
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first", or None for Keras' own setting.
 
@@ -47,8 +46,8 @@ class SpectralPooling2D(_Pooling2D):
         high, wide = x.shape[1:3]
         if (down, across) == (high, wide):
             return self._as_outputs(x)
-        # Transform, crop and transform back are linear and separate into height and width: two
-        # products with small matrices, which every device has, instead of complex numbers.
+        # Transform, crop and inverse transform are linear and separable in height and width. So
+        # two products with small matrices replace complex numbers, which not every device has.
         rows, columns = _cosines(down, high), _cosines(across, wide)
         outputs = _both_sides(rows, x, columns)
         if down % 2 == across % 2 == 0:
@@ -57,7 +56,7 @@ class SpectralPooling2D(_Pooling2D):
 
 
 def _both_sides(rows, x, columns):
-    """The products `rows x[b, :, :, c] columns^T` for each example b and channel c."""
+    """Computes `rows x[b, :, :, c] columns^T` for each example b and channel c."""
     height, width, channels = x.shape[1:]
     x = ops.reshape(x, (-1, height, width * channels))
     x = ops.matmul(ops.convert_to_tensor(rows, x.dtype), x)
@@ -67,13 +66,13 @@ def _both_sides(rows, x, columns):
 
 
 def _cosines(count: int, side: int) -> np.ndarray:
-    """Real part `(count, side)` of transform, crop to `count` frequencies and transform back."""
+    """Returns the real part `(count, side)` of transform, crop and inverse transform."""
     frequencies = np.arange(count) - count // 2
-    places = np.arange(count)[:, None] / count - np.arange(side) / side
-    return np.cos(2 * np.pi * frequencies[:, None, None] * places).sum(axis=0) / side
+    shifts = np.arange(count)[:, None] / count - np.arange(side) / side
+    return np.cos(2 * np.pi * frequencies[:, None, None] * shifts).sum(axis=0) / side
 
 
 def _sines(count: int, side: int) -> np.ndarray:
-    """Imaginary part: frequencies cancel their conjugates, but for the one that has lost its."""
-    places = np.arange(count)[:, None] / count - np.arange(side) / side
-    return np.sin(-np.pi * count * places) / side
+    """Returns the imaginary part `(count, side)`, that of the frequency without its conjugate."""
+    shifts = np.arange(count)[:, None] / count - np.arange(side) / side
+    return np.sin(-np.pi * count * shifts) / side

@@ -1,4 +1,4 @@
-"""Pooling by drawing one pixel of each window."""
+"""Pooling that draws one pixel of each window at random."""
 
 import itertools
 
@@ -10,16 +10,16 @@ from layers.pooling_windows import _Pooling2D
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class StochasticPooling2D(_Pooling2D):
-    """Draws one activation of each window while training, weighs all of them otherwise.
+    """Draws one activation of each window during training, averages them at inference.
 
-    With the probabilities `p_j = a_j / sum_k a_k`, where `a = max(x, 0)` are the positive
-    activations of a window, computes
+    The probabilities are `p_j = a_j / sum_k a_k`, where `a = max(x, 0)` are the positive
+    activations of a window.
 
-    - while training: `y = a_l`, where l is drawn with the probabilities p; the gradient
-      reaches only the drawn pixel;
-    - at inference: `y = sum_j p_j a_j`.
+    - During training: `y = a_l`, where l is drawn with the probabilities p. Only the drawn pixel
+      gets a gradient.
+    - At inference: `y = sum_j p_j a_j`.
 
-    A window without a positive activation gives 0.
+    The output of a window without a positive activation is 0.
 
     Reference:
         Zeiler & Fergus, Stochastic Pooling for Regularization of Deep Convolutional Neural
@@ -27,10 +27,10 @@ class StochasticPooling2D(_Pooling2D):
 
     Args:
         pool_size: Height and width of a window, or one number for both, in pixels.
-        strides: Pixels between two windows, or None for `pool_size`.
+        strides: Step from one window to the next, in pixels. None: `pool_size`.
         padding: "valid" or "same".
         data_format: "channels_last", "channels_first", or None for Keras' own setting.
-        seed: Seeds the draws; None for Keras' global seed.
+        seed: Seed of the draws. None: Keras' global seed.
 
     Call arguments:
         inputs: Images.
@@ -76,7 +76,7 @@ class StochasticPooling2D(_Pooling2D):
 
     def _draw(self, x):
         (down, *_), (across, *_) = self._grid(x.shape)
-        # One number a window, however many pixels it has.
+        # One random number per window, however many pixels it has.
         uniform = keras.random.uniform(
             (ops.shape(x)[0], down, across, x.shape[3]), dtype=x.dtype, seed=self.seed_generator
         )
@@ -84,15 +84,15 @@ class StochasticPooling2D(_Pooling2D):
         @ops.custom_gradient
         def draw(x):
             windows = self._windows(ops.relu(x))
-            # Laid end to end, the activations are intervals; the point falls into the first one
-            # that ends beyond it. An interval without length never gets it.
+            # The activations are intervals, laid end to end. The point falls into the first one
+            # that ends after it, so never into one of length 0.
             ends = list(itertools.accumulate(windows))
             point = uniform * ends[-1]
             falls_before = [point < end for end in ends[:-1]]
             drawn = windows[-1]
             for pixels, is_before in zip(windows[-2::-1], falls_before[::-1], strict=True):
                 drawn = ops.where(is_before, pixels, drawn)
-            # Before the end of the drawn interval, but not before the end of the one before it.
+            # The drawn interval ends after the point; the previous one does not.
             falls_before.append(drawn > 0)
             is_drawn = [
                 falls_before[0],
@@ -101,7 +101,7 @@ class StochasticPooling2D(_Pooling2D):
 
             def gradient(*arguments, upstream=None):
                 (upstream,) = arguments if upstream is None else (upstream,)
-                # Zeros of the same shape: TensorFlow is slow to choose between unlike shapes.
+                # Zeros of the same shape, because TensorFlow's `where` is slow to broadcast.
                 zeros = ops.zeros_like(upstream)
                 shares = [ops.where(mask, upstream, zeros) for mask in is_drawn]
                 return self._from_windows(shares, x.shape)

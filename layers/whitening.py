@@ -1,4 +1,4 @@
-"""Classical whitening, adapted to data: standardization, PCA and ZCA."""
+"""Classical whitening that adapts to data: standardization, PCA and ZCA."""
 
 import math
 
@@ -7,25 +7,25 @@ import numpy as np
 from keras import ops
 
 MODES = ("standard", "pca", "zca")
-# Examples of an array that are read at once.
 CHUNK = 4096
+"""Number of examples of an array that are read at once."""
 
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class Whitening(keras.layers.Layer):
-    """Centers the features of an example and gives them unit variance.
+    """Centers the features of each example and scales them to unit variance.
 
-    With mean m and covariance C = V diag(l) V^T of the flattened features of the data that
-    `adapt` saw (divided by the number of examples):
+    `adapt` computes the mean m and the covariance C = V diag(l) V^T of flattened features; C is
+    divided by the number of examples. The modes are:
 
-    - "standard": `(x - m) / sqrt(diag(C) + epsilon)`, each feature by itself;
+    - "standard": `(x - m) / sqrt(diag(C) + epsilon)`, each feature separately;
     - "pca": `(x - m) V diag(1 / sqrt(l + epsilon))`, uncorrelated, largest variance first;
-    - "zca": `(x - m) V diag(1 / sqrt(l + epsilon)) V^T`, uncorrelated and as near to x as
-      can be, so that a whitened image still looks like one.
+    - "zca": `(x - m) V diag(1 / sqrt(l + epsilon)) V^T`, uncorrelated and as close to x as
+      possible, so that a whitened image still looks like one.
 
-    Directions in which the data do not vary give zeros. Before `adapt` the layer is the
-    identity. What `adapt` found is saved with the model. Time and memory of "pca" and "zca"
-    grow with the third and second power of the number of features: up to some thousands.
+    Directions without variance become zeros. Before `adapt` the layer is the identity. Mean and
+    covariance are saved with the model. The time of "pca" and "zca" grows with the third power of
+    the number of features, their memory with the second: use them for up to a few thousand.
 
     Reference:
         Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009, appendix A.
@@ -34,14 +34,14 @@ class Whitening(keras.layers.Layer):
     Args:
         mode: "standard", "pca" or "zca".
         epsilon: Added to every variance, in squared units of the data; at least 0. Larger
-            values leave weak directions weak.
-        components: For "pca", how many directions to keep, from the strongest; None for all.
+            values amplify directions with a small variance less.
+        components: For "pca", the number of directions to keep, largest variance first. None: all.
 
     Input shape:
-        `(batch, ...)`, the features known.
+        `(batch, ...)` with a known number of features.
 
     Output shape:
-        The input's; for "pca" `(batch, components)`.
+        Same as the input; for "pca" `(batch, components)`.
 
     Example:
         >>> layer = Whitening("zca")
@@ -66,29 +66,29 @@ class Whitening(keras.layers.Layer):
                 "`components` must be a positive integer with mode='pca', or None. "
                 f"Received: components={components}, mode={mode!r}"
             )
-        # Without autocast: the mean is taken off before anything is rounded to 16 bits.
+        # Without autocast: the mean is subtracted before anything is rounded to 16 bits.
         super().__init__(autocast=False, **kwargs)
         self.mode = mode
         self.epsilon = epsilon
         self.components = components
 
     def adapt(self, data) -> None:
-        """Takes mean and covariance from data, in place of those of an earlier call.
+        """Computes mean and covariance of data; replaces those of an earlier call.
 
         Args:
             data: Array of examples, or a `tf.data.Dataset` or other iterable of batches of
-                examples (without labels). Read once, batch by batch, in float64.
+                examples (without labels). It is read once, batch by batch, in float64.
         """
         if isinstance(data, np.ndarray) or ops.is_tensor(data):
             data = np.array_split(ops.convert_to_numpy(data), range(CHUNK, len(data), CHUNK))
         mean, covariance = _moments(data, diagonal=self.mode == "standard", layer=self)
-        # The variance that rounding alone gives to a feature that is constant.
+        # The variance of a constant feature due to rounding.
         rounding = (8 * np.finfo(np.float64).eps * mean) ** 2
         if self.mode == "standard":
             kernel = _inverse_root(covariance, self.epsilon, rounding)
         else:
             variances, directions = np.linalg.eigh(covariance)
-            # Largest variance first, and the largest entry of a direction positive.
+            # Sorted by variance, largest first, with a positive largest entry of each direction.
             variances, directions = variances[::-1], directions[:, ::-1]
             largest = np.abs(directions).argmax(axis=0)
             directions = directions * np.sign(directions[largest, np.arange(len(largest))])
@@ -157,10 +157,10 @@ class Whitening(keras.layers.Layer):
 
 
 def _moments(batches, *, diagonal: bool, layer: Whitening) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance (or only its diagonal) of all batches, merged one after another.
+    """Returns mean and covariance (or only its diagonal) over all batches.
 
-    Merges by Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance, 1983, so
-    that a large mean costs no digits.
+    Batches are merged as in Chan, Golub & LeVeque, Algorithms for Computing the Sample Variance,
+    1983, so that no digits are lost if the mean is large.
     """
     count, mean, scatter = 0, np.zeros(1), np.zeros(1)
     for batch in batches:
@@ -176,8 +176,8 @@ def _moments(batches, *, diagonal: bool, layer: Whitening) -> tuple[np.ndarray, 
         values = values.reshape(len(values), math.prod(values.shape[1:]))
         if values.shape[1:] != layer.mean.shape:
             raise ValueError(
-                f"`data` must have the {layer.mean.shape[0]} features that the layer was built "
-                f"with. Received: examples of {values.shape[1]} features"
+                f"`data` must have {layer.mean.shape[0]} features, as the layer was built for. "
+                f"Received: examples with {values.shape[1]} features"
             )
         if not np.isfinite(values).all():
             raise ValueError("`data` must be finite. Received: NaN or infinite values")
@@ -198,6 +198,6 @@ def _moments(batches, *, diagonal: bool, layer: Whitening) -> tuple[np.ndarray, 
 
 
 def _inverse_root(variances: np.ndarray, epsilon: float, rounding) -> np.ndarray:
-    """1 / sqrt(variance + epsilon), and 0 where the variance is but rounding."""
+    """Returns 1 / sqrt(variance + epsilon), and 0 where the variance is only due to rounding."""
     real = variances > rounding
     return np.where(real, 1 / np.sqrt(np.where(real, variances, 1) + epsilon), 0)

@@ -52,7 +52,7 @@ def cifar_resnet(
 def _block(x, filters: int, strides: int, norm: str, name: str):
     shortcut = x
     if strides > 1:
-        # The pixels that the windows of "same" padding are centerd on.
+        # The pixels that the windows of "same" padding are centered on.
         top, left = (1 - side % 2 for side in x.shape[1:3])
         added = filters - x.shape[-1]
         sides = (added // 2, added - added // 2)

@@ -98,7 +98,7 @@ class _Builder(NamedTuple):
         return normalize(x) if normalize else x
 
     def three_by_three(self, x, filters, strides, name):
-        # Padding both sides alike, unlike "same", keeps windows centerd when the stride is 2.
+        # Padding both sides alike, unlike "same", keeps windows centered when the stride is 2.
         if strides == 1:
             return self.convolution(x, filters, 3, 1, name)
         x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)

@@ -1,4 +1,4 @@
-"""Random changes to batches of training images, as pure functions of images, labels and seed."""
+"""Augmentation of batches of training images by pure functions of images, labels and seed."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 AUGMENTATIONS = ("none", "light", "randaugment", "mixup", "cutmix")
 GROUP = 8
-"""Images that share their operations in `randaugment`: 1 is several times slower on small ones."""
+"""Images that share operations in `randaugment`; 1 is several times slower on small images."""
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -16,14 +16,16 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
     """Builds `augment(images, labels, seed) -> (images, labels)`, a pure function.
 
     - `none` changes nothing.
-    - `light` moves each image by up to 8 % of its sides, turns it by up to 10 degrees, scales it by
-      up to 10 %, fills the border from its edge and changes contrast by up to 20 %. Half of the
-      color images are mirrored left to right; gray ones never are, since a mirrored digit or
-      letter is another sign.
-    - `randaugment` applies two of eleven operations at strength 0.3, the operations drawn for every
-      8 images, their amounts for each.
-    - `mixup` blends each image and its label with another of the batch, weight ~ Beta(0.2, 0.2).
-    - `cutmix` puts a box of another image of the batch into each and weighs the labels by area.
+    - `light` shifts each image by up to 8 % of its sides, rotates it by up to 10 degrees, scales it
+      by up to 10 %, fills the border from the edge and changes the contrast by up to 20 %. It
+      mirrors half of the color images left to right. It never mirrors grayscale images, because
+      they may show digits or letters.
+    - `randaugment` applies two of eleven operations at strength 0.3. The operations are drawn for
+      every 8 images, their amounts for each image.
+    - `mixup` blends each image and its label with another one of the batch, weight
+      ~ Beta(0.2, 0.2).
+    - `cutmix` pastes a box of another image of the batch into each image and mixes the labels in
+      proportion to the areas.
 
     Reference:
         Cubuk et al., RandAugment, 2020. https://arxiv.org/abs/1909.13719
@@ -39,7 +41,7 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
         A function of images float32 `(batch, height, width, channels)` in [0, 1], one-hot labels
         float32 `(batch, classes)` and seed int32 `(2,)`. Images stay in [0, 1], labels sum to 1.
     """
-    # Layers get float32 whatever the model's precision: half of it would lose levels of gray.
+    # Layers compute in float32 even with mixed precision, because 16 bits would lose gray levels.
     match name:
         case "none":
             return lambda images, labels, seed: (images, labels)
@@ -56,8 +58,8 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
 
 
 def _pure(layer: keras.layers.Layer, inputs, seed: tf.Tensor):
-    """Calls a layer with its random generators set from `seed` and left as they were."""
-    # A layer of this kind has no other variables than the states of its generators.
+    """Calls a layer with random generators seeded by `seed`, and leaves their states unchanged."""
+    # The only variables of such a layer are the states of its generators.
     generators = layer.variables
     seeds = tf.random.split(seed, num=len(generators)) if generators else []
     states = [(state, seeds[i]) for i, state in enumerate(generators)]
@@ -74,7 +76,7 @@ def _mixing(layer: keras.layers.Layer) -> Augmentation:
 
 
 def _light(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Interpolates once, where Keras' layers for shift, rotation and zoom would three times."""
+    """Augments with a single interpolation; Keras' layers would interpolate three times."""
     count, height, width, channels = tf.unstack(tf.shape(images))
     draws = tf.random.stateless_uniform((7, count), seed, -1.0, 1.0)
     angle = draws[0] * (10 / 180 * 3.14159265)
@@ -98,7 +100,8 @@ def _light(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def _operations(input_shape: tuple[int, int, int]) -> list[keras.layers.Layer]:
     """Lists the layers that `keras.layers.RandAugment` applies, with rotations of 30 degrees.
 
-    That layer computes all eleven twice and keeps two, for the whole batch: this takes a tenth.
+    That layer computes all eleven twice for the whole batch and keeps two. Computing only those two
+    takes a tenth of the time.
     """
     strength, levels = 0.3, {"value_range": (0, 1), "dtype": "float32"}
     layers = [

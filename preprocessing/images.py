@@ -1,18 +1,18 @@
-"""Encoded images as pixels, by TensorFlow operations alone."""
+"""Encoded images as pixels, with TensorFlow operations only."""
 
 import tensorflow as tf
 
 
 def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
-    """Decodes one JPEG, PNG, BMP, GIF or WebP to what a network takes.
+    """Decodes one JPEG, PNG, BMP, GIF or WebP image to the input shape of a network.
 
-    Of a GIF it takes the first frame (transparent pixels black, as TensorFlow decodes them), of
-    16-bit PNG the upper 8 bits. Transparency of PNG and WebP is laid on white, as a viewer shows
-    it; that of BMP, which few programs write, is dropped. Color turns gray as 0.299 R + 0.587 G +
-    0.114 B. The orientation in EXIF is not applied: pixels come as they are stored.
+    It decodes the first frame of a GIF (transparent pixels are black, as in TensorFlow) and the
+    upper 8 bits of 16-bit PNG. Transparent pixels of PNG and WebP are blended with white, as in an
+    image viewer; the alpha channel of BMP is ignored. Grayscale is 0.299 R + 0.587 G + 0.114 B. The
+    EXIF orientation is ignored.
 
-    Sizes change by bilinear interpolation, averaging over all pixels when shrinking, and so may
-    the aspect ratio.
+    The image is resized by bilinear interpolation, with antialiasing when it shrinks. This may
+    change the aspect ratio.
 
     Args:
         image_bytes: The encoded image, string `()`.
@@ -26,7 +26,7 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
     size = tf.shape(pixels)[:2]
 
     def resized():
-        # Averaging is slow, and changes nothing where there is nothing to average.
+        # Antialiasing is slow, and has no effect unless the image shrinks.
         smooth = tf.cond(
             tf.reduce_any(size > (height, width)),
             lambda: tf.image.resize(pixels, (height, width), antialias=True),
@@ -39,10 +39,10 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
 
 
 def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes to uint8 `(height, width, 1 to 4)`: gray, gray and alpha, RGB, RGB and alpha."""
+    """Decodes to uint8 `(height, width, 1 to 4)`: gray, gray + alpha, RGB or RGB + alpha."""
 
     def jpeg():
-        # The accurate transform, so that other programs see the same levels.
+        # The accurate transform gives the same levels as other programs.
         return tf.io.decode_jpeg(image_bytes, dct_method="INTEGER_ACCURATE")
 
     def bmp():
@@ -65,7 +65,7 @@ def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _from_palette(image_bytes: tf.Tensor, header: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """Looks up the colors of an 8-bit BMP, whose indices are all that TensorFlow decodes.
+    """Looks up the colors of an 8-bit BMP, because TensorFlow only decodes their indices.
 
     Reference: Microsoft, BITMAPINFOHEADER. The palette follows that header, four bytes (B, G, R,
     0) a color; 0 colors stand for 256.
@@ -101,10 +101,10 @@ def _rounded(levels: tf.Tensor) -> tf.Tensor:
 
 
 def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
-    """Decodes many images at once, in parallel, for a server.
+    """Decodes a batch of images in parallel, for a server.
 
     Fails with an InvalidArgumentError that names the indices of all undecodable images. In a graph
-    a dataset alone can catch an error; it costs about 2 ms a call whatever the images.
+    only a dataset can catch errors, which costs about 2 ms per call.
 
     Args:
         image_bytes: The encoded images, string `(n,)`.
@@ -113,7 +113,7 @@ def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> t
     Returns:
         float32 `(n, height, width, channels)` in [0, 1].
     """
-    # One blank image more than asked for keeps the batch from being empty when all are bad.
+    # One additional blank image, so that the batch is not empty if all images are bad.
     blank = (tf.constant(-1, tf.int64), tf.zeros(input_shape, tf.uint8))
     decoded = (
         tf.data.Dataset.from_tensor_slices(image_bytes)
@@ -134,5 +134,5 @@ def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> t
 
 
 def as_floats(images: tf.Tensor) -> tf.Tensor:
-    """Scales uint8 levels 0 to 255 to float32 in [0, 1], which networks take."""
+    """Scales uint8 levels 0 to 255 to float32 in [0, 1], the input of networks."""
     return tf.cast(images, tf.float32) / 255.0

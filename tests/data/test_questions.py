@@ -13,7 +13,7 @@ CONTEXT = "Ännchen lives in Oslo. She is nine."
 
 def squad(*titles, **changes):
     """SQuAD json of one question an article, and one without an answer."""
-    asked = {
+    answerable = {
         "id": "q",
         "question": " Where? ",
         "answers": [{"text": "Oslo", "answer_start": 17}, {"text": "in Oslo", "answer_start": 14}],
@@ -23,7 +23,9 @@ def squad(*titles, **changes):
     articles = [
         {
             "title": title,
-            "paragraphs": [{"context": CONTEXT, "qas": [{**asked, "id": f"q{title}"}, impossible]}],
+            "paragraphs": [
+                {"context": CONTEXT, "qas": [{**answerable, "id": f"q{title}"}, impossible]}
+            ],
         }
         for title in titles
     ]

@@ -41,7 +41,7 @@ def test_rows_of_words_follow_each_other_with_their_neighbors():
     ]
 
 
-def test_words_and_the_ends_of_lines_are_told_once_in_each_direction():
+def test_words_and_the_ends_of_lines_are_predicted_once_in_each_direction():
     words, documents = spelled_documents(TEXTS, 5)
     for length in (2, 3, 20):
         rows = word_rows(documents["train"], length)

@@ -89,8 +89,8 @@ def _check_config(layer, config) -> None:
 
 def _check_symbolic(layer, inputs, output_shape) -> None:
     shapes = [x.shape for x in inputs]
-    told = layer.compute_output_shape(shapes[0] if len(shapes) == 1 else shapes)
-    assert tuple(told) == tuple(output_shape)
+    computed = layer.compute_output_shape(shapes[0] if len(shapes) == 1 else shapes)
+    assert tuple(computed) == tuple(output_shape)
     assert _model(layer, inputs).output_shape[1:] == tuple(output_shape[1:])
 
 

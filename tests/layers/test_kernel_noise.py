@@ -44,7 +44,7 @@ def test_weights_are_dropped_with_the_rate_and_the_rest_scaled():
     assert kernel.mean() == pytest.approx(1, abs=0.01)
 
 
-def test_noise_has_the_deviation_asked_for():
+def test_noise_has_the_given_deviation():
     dense = keras.layers.Dense(500, kernel_initializer="ones", use_bias=False)
     kernel = drawn_kernel(WeightNoise(dense, stddev=0.1, seed=1))
     assert kernel.mean() == pytest.approx(1, abs=0.002)

@@ -74,8 +74,8 @@ def test_gradient_of_zeros_is_finite_and_of_others_as_written_out():
     [
         ({"p": 0.5}, "`p` must be at least 1"),
         ({"p": float("inf")}, "`p` must be at least 1 and finite"),
-        ({"pool_size": 0}, "`pool_size` must be a positive integer"),
-        ({"strides": (1, 2, 3)}, "`strides` must be a positive integer or two"),
+        ({"pool_size": 0}, "`pool_size` must be one positive integer"),
+        ({"strides": (1, 2, 3)}, "`strides` must be one positive integer, or two"),
         ({"padding": "full"}, "`padding` must be .valid. or .same."),
         ({"data_format": "last"}, "`data_format` must be .channels_last. or"),
     ],
@@ -86,9 +86,9 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 def test_bad_inputs_are_refused():
-    with pytest.raises(ValueError, match="four axes"):
+    with pytest.raises(ValueError, match="with 4 axes"):
         LpPooling2D()(np.zeros((2, 4, 4)))
     with pytest.raises(ValueError, match="Height and width must be known"):
         LpPooling2D().build((None, None, 4, 1))
-    with pytest.raises(ValueError, match="must be at most the image"):
+    with pytest.raises(ValueError, match="must be at most the height and width of the image"):
         LpPooling2D(5)(np.zeros((2, 4, 4, 1)))

@@ -128,5 +128,5 @@ def test_large_half_precision_activations_do_not_overflow():
 
 
 def test_larger_window_than_the_image_is_refused():
-    with pytest.raises(ValueError, match="must be at most the image"):
+    with pytest.raises(ValueError, match="must be at most the height and width of the image"):
         StochasticPooling2D(5)(np.zeros((1, 4, 4, 1)))

@@ -179,7 +179,7 @@ def test_wrong_argument(config, message):
         (np.zeros(3), "at least one axis of features"),
         ([], "at least one example"),
         (np.array([[1.0, np.nan]]), "`data` must be finite"),
-        ([np.zeros((2, 3)), np.zeros((2, 4))], "the 3 features .* examples of 4 features"),
+        ([np.zeros((2, 3)), np.zeros((2, 4))], "must have 3 features.* examples with 4 features"),
     ],
     ids=["no axis", "none", "NaN", "other features"],
 )

@@ -13,7 +13,7 @@ from metrics.language_models import (
 )
 
 
-def test_loss_is_the_mean_over_what_is_told():
+def test_loss_is_the_mean_over_weighted_positions():
     logits = np.log([[[0.5, 0.5], [0.25, 0.75]], [[0.9, 0.1], [0.2, 0.8]]]).astype("float32")
     true, weights = np.array([[0, 1], [1, 0]]), np.array([[1.0, 1.0], [0.0, 0.0]], "float32")
     loss = float(cross_entropy()(true, logits, weights))
@@ -21,12 +21,12 @@ def test_loss_is_the_mean_over_what_is_told():
     assert float(cross_entropy()(true, logits, 0 * weights)) == 0.0
 
 
-def test_a_network_begins_at_the_shares_of_words():
+def test_a_network_first_predicts_the_frequencies_of_words():
     shares = np.array([0.5, 0.3, 0.2])
     for room in (3, 5):
         words = keras.Sequential([keras.Input((4,)), keras.layers.Dense(room, name="words")])
-        told = np.exp(with_prior_bias(words, "words", "bias", shares)(np.zeros((1, 4))))[0]
-        np.testing.assert_allclose(told, [0.5, 0.3, 0.2, 0.2, 0.2][:room], rtol=1e-6)
+        predicted = np.exp(with_prior_bias(words, "words", "bias", shares)(np.zeros((1, 4))))[0]
+        np.testing.assert_allclose(predicted, [0.5, 0.3, 0.2, 0.2, 0.2][:room], rtol=1e-6)
 
 
 def test_guesses_are_those_whose_weights_are_not_0():

@@ -264,7 +264,7 @@ def test_a_preset_gives_back_the_backbone(tmp_path):
     assert drops == [0.2] * 4
 
 
-def test_a_preset_takes_the_precision_that_is_asked_for(tmp_path):
+def test_a_preset_takes_the_precision_of_the_policy(tmp_path):
     backbone = quick_backbone()
     save_elmo(backbone, tmp_path)
     keras.config.set_dtype_policy("mixed_bfloat16")

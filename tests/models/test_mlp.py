@@ -4,7 +4,7 @@ import pytest
 from models.mlp import mlp
 
 
-def test_each_layer_has_the_units_asked_for():
+def test_each_layer_has_the_given_units():
     model = mlp(input_shape=(28, 28, 1), num_classes=10, units=(800, 800))
     # Simard et al. (2003) and many after them: 784-800-800-10 on MNIST.
     assert model.count_params() == 785 * 800 + 801 * 800 + 801 * 10

@@ -36,7 +36,7 @@ def test_features_have_the_sizes_of_table_1(depth, channels):
 
 
 @pytest.mark.parametrize(("stride_in", "strides"), [("1x1", [2, 1, 1]), ("3x3", [1, 2, 1])])
-def test_stride_of_a_bottleneck_is_where_it_is_asked_for(stride_in, strides):
+def test_stride_of_a_bottleneck_is_in_the_chosen_convolution(stride_in, strides):
     model = build(input_shape=(32, 32, 3), num_classes=3, depth=50, stride_in=stride_in)
     found = [model.get_layer(f"conv3_block1_{number}").strides for number in (1, 2, 3)]
     assert found == [(stride, stride) for stride in strides]
