@@ -69,7 +69,7 @@ class Config(Settings):
             raise ValueError("`freeze` needs a preset: the trunk of a new network is untrained.")
         if self.preset != "none" and (self.norm or self.pool or self.channels == 1):
             raise ValueError(
-                "With a preset, normalization, pooling and color are fixed. "
+                "With a preset, `norm`, `pool` and `channels` are fixed. "
                 f"Received: norm={self.norm}, pool={self.pool}, channels={self.channels}. "
                 "Fix: leave these options out, or leave out --preset."
             )

@@ -92,7 +92,8 @@ class Settings:
     def require_one_of(self, known: Collection[Any], name: str) -> None:
         """Requires one of the known values, or None."""
         if getattr(self, name) not in (None, *known):
-            self._refuse(name, f"one of {', '.join(map(str, known))}")
+            named = f"one of {', '.join(map(str, known))}" if known else "left out"
+            self._refuse(name, f"{named} with model={self.model!r}" if name != "model" else named)
 
     def require_least(self, least: float, *names: str) -> None:
         """Requires finite numbers of at least `least`, also of each number of a tuple, or None."""

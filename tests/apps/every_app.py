@@ -53,8 +53,8 @@ class Small:
             touching the answers to their neighbors.
         bad: A bad value of each setting that this app alone has.
         free: Settings that this app alone has and for which any value is good.
-        ignored: Settings that the chosen network ignores, each with the network (and its preset)
-            that ignores it, such as {"model": "mlp", "pool": "lp"}.
+        ignored: Settings that a network ignores, each behind the network (and its preset), such as
+            {"model": "mlp", "pool": "lp"}.
         files: What the run leaves besides what all runs leave.
     """
 
