@@ -1,5 +1,6 @@
 """Keras callbacks that Keras lacks or does worse."""
 
+from callbacks.best_weights import BestWeights
 from callbacks.dead_units import DeadUnits
 from callbacks.early_stopping import EarlyStopping
 from callbacks.export_best import ExportBest
@@ -9,6 +10,7 @@ from callbacks.saturation import Saturation
 from callbacks.throughput import Throughput
 
 __all__ = [
+    "BestWeights",
     "DeadUnits",
     "EarlyStopping",
     "ExportBest",

@@ -1,5 +1,7 @@
 """Early stopping by patience or by Prechelt's criteria, resumable."""
 
+from collections.abc import Sequence
+
 import keras
 
 from callbacks.monitor import Monitor
@@ -28,7 +30,7 @@ class EarlyStopping(keras.callbacks.Callback):
         section 2.2.1. https://doi.org/10.1007/3-540-49430-8_3
 
     Args:
-        monitor: Name of the metric in `logs`.
+        monitor: Name of the metric in `logs`, or several, whose mean counts.
         patience: Epochs without improvement before `"patience"` stops; at least 1.
         min_delta: Least improvement that counts, in the metric's unit; for `"patience"` only.
         mode: `"min"`, `"max"` or `"auto"` (by the metric's name); `"gl"` and `"pq"` need an error,
@@ -46,7 +48,7 @@ class EarlyStopping(keras.callbacks.Callback):
 
     def __init__(
         self,
-        monitor: str = "val_loss",
+        monitor: str | Sequence[str] = "val_loss",
         *,
         patience: int = 5,
         min_delta: float = 0.0,
@@ -71,7 +73,8 @@ class EarlyStopping(keras.callbacks.Callback):
                 f"`criterion` {criterion!r} needs a falling metric and min_delta=0. "
                 f"Received: monitor={monitor!r}, mode={mode!r}, min_delta={min_delta!r}"
             )
-        self.training_monitor = Monitor(monitor.removeprefix("val_"), self.monitor.mode)
+        training_names = [name.removeprefix("val_") for name in self.monitor.names]
+        self.training_monitor = Monitor(training_names, self.monitor.mode)
         self.patience = patience
         self.restore_best_weights = restore_best_weights
         self.criterion = criterion
@@ -103,6 +106,7 @@ class EarlyStopping(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self.restore_best_weights and self.best_weights is not None:
             self.model.set_weights(self.best_weights)
+            self.best_weights = None
 
     def get_state(self) -> dict[str, object]:
         """Returns what a resumed run needs: numbers, a list of numbers, a list of arrays."""

@@ -115,8 +115,8 @@ def only_strongest(activations: np.ndarray, unit: int) -> np.ndarray:
         An array of the same shape.
     """
     examples, _, columns, _ = activations.shape
-    places = activations[..., unit].reshape(examples, -1).argmax(axis=1)
-    index = (np.arange(examples), places // columns, places % columns, unit)
+    offsets = activations[..., unit].reshape(examples, -1).argmax(axis=1)
+    index = (np.arange(examples), offsets // columns, offsets % columns, unit)
     kept = np.zeros_like(activations)
     kept[index] = activations[index]
     return kept

@@ -2,44 +2,45 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 FALLING_SUFFIXES = ("loss", "error")
 RISING_SUFFIXES = ("accuracy", "acc", "auc", "precision", "recall", "f1")
 
 
 class Monitor:
-    """Reads one metric from a callback's logs and compares its values.
+    """Reads one metric, or the mean of several, from a callback's logs and compares its values.
 
     A value is better when it beats the best so far by more than `min_delta`; NaN never is.
 
     Args:
-        name: Key of the metric in `logs`.
+        name: Key of the metric in `logs`, or several, whose mean counts.
         mode: `"min"`, `"max"`, or `"auto"`: falling for names that end in loss or error, rising for
             names that end in accuracy, auc, precision, recall or f1.
         min_delta: Least improvement that counts, in the metric's own unit; at least 0.
     """
 
-    def __init__(self, name: str, mode: str = "auto", min_delta: float = 0.0):
+    def __init__(self, name: str | Sequence[str], mode: str = "auto", min_delta: float = 0.0):
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"`mode` must be 'auto', 'min' or 'max'. Received: mode={mode!r}")
         if min_delta < 0:
             raise ValueError(f"`min_delta` must be at least 0. Received: min_delta={min_delta!r}")
-        self.name = name
-        self.mode = _direction(name) if mode == "auto" else mode
+        self.names = (name,) if isinstance(name, str) else tuple(name)
+        self.mode = _direction(self.names) if mode == "auto" else mode
         self.min_delta = min_delta
         self._warned = False
 
     def read(self, logs: Mapping[str, float] | None) -> float | None:
-        """Returns the metric's value, or None after warning once that it is not there."""
+        """Returns the value, or None after warning once that a metric is not there."""
         logs = logs or {}
-        if self.name in logs:
-            return float(logs[self.name])
+        missing = [name for name in self.names if name not in logs]
+        if not missing:
+            return sum(float(logs[name]) for name in self.names) / len(self.names)
         if not self._warned:
             self._warned = True
             known = ", ".join(sorted(logs)) or "none"
             warnings.warn(
-                f"The metric {self.name!r} is not in the logs. Available: {known}.", stacklevel=3
+                f"The metric {missing[0]!r} is not in the logs. Available: {known}.", stacklevel=3
             )
         return None
 
@@ -52,11 +53,12 @@ class Monitor:
         return value > best + self.min_delta
 
 
-def _direction(name: str) -> str:
-    if name.endswith(FALLING_SUFFIXES):
+def _direction(names: Sequence[str]) -> str:
+    if names and all(name.endswith(FALLING_SUFFIXES) for name in names):
         return "min"
-    if name.endswith(RISING_SUFFIXES):
+    if names and all(name.endswith(RISING_SUFFIXES) for name in names):
         return "max"
     raise ValueError(
-        f"`mode` must be 'min' or 'max' for a metric whose name does not tell. Received: {name!r}"
+        "`mode` must be 'min' or 'max' unless the names of all metrics show the same direction. "
+        f"Received: {', '.join(map(repr, names)) or 'no name'}"
     )

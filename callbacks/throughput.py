@@ -15,8 +15,8 @@ class Throughput(keras.callbacks.Callback):
     `logs["examples_per_second"]`; an epoch without a batch has none.
 
     Args:
-        batch_size: Examples of a batch over all replicas; at least 1. A smaller last batch is
-            counted as a full one.
+        batch_size: Examples of a batch over all replicas; at least 1. Data of fewer examples than
+            a batch makes batches of all of them. A smaller last batch is counted as a full one.
     """
 
     def __init__(self, batch_size: int):

@@ -1,8 +1,10 @@
 """One file that holds the whole state of a training run and is never half-written."""
 
 import json
+import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,12 @@ import keras
 import numpy as np
 
 _ARRAY = "__array__"
+
+SECONDS_BETWEEN = 10.0
+"""Least time from one checkpoint of a run to its next, except at its end and on a stop."""
+
+LARGEST_SHARE = 0.05
+"""Largest share of a run's time that may pass with writing checkpoints."""
 
 
 class Checkpoint:
@@ -19,11 +27,14 @@ class Checkpoint:
     the old one, so that a process killed at any moment leaves either the old state or the new one.
 
     Args:
-        folder: Where the file `state.npz` lives; made when the first state is saved.
+        folder: Of all checkpoints of a run; made when the first state is saved.
+        stage: Name of a stage of the run, whose file `state.npz` lies in a folder of this name
+            within `folder`; "" for a run of one stage.
     """
 
-    def __init__(self, folder: Path):
-        self.path = Path(folder) / "state.npz"
+    def __init__(self, folder: Path, stage: str = ""):
+        self.folder = Path(folder)
+        self.path = self.folder / stage / "state.npz"
 
     def save(self, state: dict[str, Any]) -> None:
         """Replaces the saved state by this one."""
@@ -62,15 +73,54 @@ class Checkpoint:
             return put_back(json.loads(str(file["structure"])))
 
     def delete(self) -> None:
-        """Removes the saved state and its folder; a finished run needs neither."""
+        """Removes the saved state, and the folders unless another stage has its own there.
+
+        A run of several stages deletes the last one's first: until then it needs the others.
+        """
         for path in (self.path, self.path.with_name(".state.npz")):
             path.unlink(missing_ok=True)
-        if self.path.parent.exists():
-            self.path.parent.rmdir()
+        for folder in (self.path.parent, self.folder):
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+class Pace:
+    """Decides when a run writes its next checkpoint.
+
+    One is due `SECONDS_BETWEEN` after the last one, or later if they take long to write: they get
+    at most `LARGEST_SHARE` of the time.
+
+    Args:
+        every: Steps, after each of which one is due in any case; None for no such steps.
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(self, every: int | None, clock: Callable[[], float]):
+        self.every = every
+        self.clock = clock
+        self._last = clock()
+        self._seconds = SECONDS_BETWEEN
+
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written after this step."""
+        at_step = self.every is not None and step % self.every == 0
+        return at_step or self.clock() - self._last >= self._seconds
+
+    def steps_left(self, step: int) -> float:
+        """Returns the steps until one is due in any case, infinite where none is."""
+        return math.inf if self.every is None else self.every - step % self.every
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Measures how long it takes to write one."""
+        start = self.clock()
+        yield
+        self._last = self.clock()
+        self._seconds = max(SECONDS_BETWEEN, (self._last - start) / LARGEST_SHARE)
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Writes a .keras file that appears whole, in the place of the last.
+    """Writes a .keras file that replaces the last one only once it is complete.
 
     Args:
         model: To be saved.

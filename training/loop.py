@@ -3,29 +3,31 @@
 Keras' own `fit` fails under `MultiWorkerMirroredStrategy` and cannot continue inside an epoch.
 """
 
-import signal
-import threading
+import math
+import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from training.checkpoint import Checkpoint
-from training.setup import is_chief
+from training.checkpoint import Checkpoint, Pace
+from training.setup import has_other_workers, is_chief
+from training.signals import stop_signals
+from training.state import ModelState, assign, values_of
+from training.steps import Steps, is_loss
 
 STEPS_PER_CALL = 10
 """Steps between two looks at the host: enough to hide the cost of a call on small networks."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (Ctrl-C or SIGTERM) and has saved its checkpoint."""
+    """The run received Ctrl-C or SIGTERM and has saved its checkpoint."""
 
 
 class NotFinite(ArithmeticError):
-    """The loss or a weight became NaN or infinite."""
+    """A loss or a weight became NaN or infinite."""
 
 
 def fit(
@@ -40,59 +42,85 @@ def fit(
     checkpoint_every: int | None = None,
     config: dict[str, Any] | None = None,
     verbose: bool = True,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, list[float]]:
-    """Trains a compiled model, continuing from the checkpoint if it holds one.
+    """Trains a model, continuing from the checkpoint if it holds one.
+
+    The model is compiled, or a subclass of `keras.Model` with its own `train_step`. Such a
+    `train_step` draws random numbers with `keras.random`, returns results of the model's metrics,
+    and finds its optimizers, several of them in the dict `optimizers`, as `training.state` says.
+    The constructor makes all weights and metrics.
 
     On a CPU an interrupted run that is started again ends with the same bits as one that was
     never interrupted, as long as `batches(n)` is what `batches(0)` yields after `n` batches.
 
+    If an optimizer keeps a moving average of the weights, validation and the callbacks at the end
+    of an epoch see it as the model's weights, and so does the caller in the end.
+
+    A run that is over keeps its checkpoint, from which `fit` returns at once: a run of several
+    stages, each with a checkpoint, resumes in the stage where it was.
+
     Args:
-        model: Compiled model, made in the scope of the strategy that is to train it.
+        model: Made in the scope of the strategy that is to train it, with its metrics.
         batches: From the number of steps already taken to the batches of all the steps that
             remain: `(features, labels)`, or with weights of the labels `(features, labels,
-            weights)`. A batch is the global one, split over the replicas.
+            weights)`, or what the model's own `train_step` takes. A batch is the global one, split
+            over the replicas.
         epochs: Epochs of the whole run.
         steps_per_epoch: Steps (global batches) of an epoch.
         validation: Batches for the `val_*` logs of each epoch; each replica evaluates all of them.
+            None for no validation.
         callbacks: Keras callbacks. Those with `get_state` and `set_state` are saved and restored.
-        checkpoint: Where the state of the run is kept; None keeps none.
-        checkpoint_every: Steps between checkpoints; None for one epoch. The end of an epoch always
-            writes one.
+        checkpoint: Where the state of the run is kept; None keeps none. It is written at the end,
+            on a stop, and between two steps as `training.checkpoint.Pace` says.
+        checkpoint_every: Most steps between checkpoints; None for no such limit.
         config: The settings of the run, saved with the checkpoint.
         verbose: Whether to show a progress bar.
+        clock: Returns the time in seconds, from any start.
 
     Returns:
         The history: for each metric its value after each epoch.
 
     Raises:
         Interrupted: After Ctrl-C or SIGTERM, with the checkpoint written.
-        NotFinite: When the loss or a weight is NaN or infinite; names the step.
+        NotFinite: When a loss or a weight is NaN or infinite; names the step. A loss is a log whose
+            name ends in `loss`.
     """
     run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks, verbose)
     state = checkpoint.load() if checkpoint else None
     run.require_same_step(state["step"] if state else 0)
+    if state and state["finished"]:
+        run.restore(state)
+        return run.recorder.history
     remaining = batches(state["step"] if state else 0)
-    run.build(remaining.element_spec)
-    with _stop_signals() as stop_asked:
+    run.build(remaining, validation)
+    with stop_signals() as stop_requested:
         run.callbacks.on_train_begin()
         if state:
             run.restore(state)
+        run.pace = Pace(checkpoint_every, clock)
+        run.stop_requested = stop_requested
         iterator = iter(run.strategy.experimental_distribute_dataset(_by_data(remaining)))
-        while run.step < epochs * steps_per_epoch and not model.stop_training:
-            _epoch(run, iterator, validation, checkpoint_every or steps_per_epoch, stop_asked)
-        run.callbacks.on_train_end()
+        while not run.is_over():
+            _epoch(run, iterator, validation)
+        run.finish()
     return run.recorder.history
 
 
 class _Run:
     """What changes while a run goes on."""
 
+    pace: Pace
+    stop_requested: Callable[[], bool]
+
     def __init__(self, model, checkpoint, config, epochs, steps_per_epoch, callbacks, verbose):
         self.model = model
+        self.state = ModelState(model)
         self.strategy = model.distribute_strategy
         self.checkpoint = checkpoint
         self.config = config
         self.steps_per_epoch = steps_per_epoch
+        self.total_steps = epochs * steps_per_epoch
         self.step = 0
         # Last of all, so that it sees what the others write into the logs.
         self.recorder = keras.callbacks.History()
@@ -105,112 +133,116 @@ class _Run:
             steps=steps_per_epoch,
             verbose=1,
         )
-        self._steps = tf.function(self._take_steps)
-        # Batches of texts are of many lengths, and each would be traced.
-        self._test_step = tf.function(
-            lambda batch: self.strategy.run(model.test_step, (batch,)), reduce_retracing=True
+        self.steps = Steps(model, self.strategy)
+        self._of_each_worker = tf.function(
+            lambda values: self.strategy.run(lambda own: own, (values,))
         )
-        self._train_step = (
-            tf.function(model.train_step, jit_compile=True)
-            if model.jit_compile
-            else model.train_step
-        )
+
+    def _mean_over_workers(self, values: Sequence[float]) -> np.ndarray:
+        """Returns the mean of what each worker gives; all must call it together."""
+        each = self._of_each_worker(tf.constant(values, tf.float64))
+        return self.strategy.reduce("MEAN", each, axis=None).numpy()
 
     def require_same_step(self, step: int):
         """Raises unless all workers continue from the same step."""
-        moments = tf.constant([step, step**2], tf.float64)
-        run = tf.function(lambda: self.strategy.run(lambda: moments), autograph=False)
-        mean, square = self.strategy.reduce("MEAN", run(), axis=None).numpy()
-        # The variance tells the worker that happens to be at the mean; up to rounding.
+        mean, square = self._mean_over_workers([step, step**2])
+        # The variance reveals it to the worker that happens to be at the mean; up to rounding.
         if abs(mean - step) > 1e-6 * (1 + step) or square - mean**2 > 1e-12 * (1 + square):
             raise ValueError(
                 f"All workers must find the same checkpoint, in one folder that they share. "
                 f"Received: step {step} in {self.checkpoint.path} here, {mean:g} on the average"
             )
 
-    def build(self, element_spec):
+    def build(self, batches, validation):
         """Creates optimizer and metric variables, which a traced step under a strategy cannot."""
-
-        def filled(fill, specs):
-            return tf.nest.map_structure(
-                lambda spec: fill([size or 2 for size in spec.shape], spec.dtype), specs
-            )
-
-        # Ones, as cuDNN's recurrent layers take no row that is all padding.
-        features, *others = element_spec
-        batch = (filled(tf.ones, features), *filled(tf.zeros, others))
         with self.strategy.scope():
-            self.model.optimizer.build(self.model.trainable_variables)
-            self._test_step(batch)
-            self.model.reset_metrics()
+            self.state.build()
+            self.steps.build_metrics(batches, validation)
             self.model.stop_training = False
-
-    def _take_steps(self, iterator, count):
-        bad_step = tf.constant(-1)
-        for step in tf.range(count):
-            logs = self.strategy.run(self._train_step, (next(iterator),))
-            losses = tf.stack(self.strategy.experimental_local_results(logs["loss"]))
-            is_bad = tf.reduce_any(~tf.math.is_finite(losses))
-            bad_step = tf.where((bad_step < 0) & is_bad, step, bad_step)
-        return bad_step
+        self.state.count_variables()
 
     def take_steps(self, iterator, count: int) -> dict[str, float]:
         """Takes `count` training steps and returns the epoch's metrics so far."""
-        bad_step = int(self._steps(iterator, tf.constant(count)))
+        lost = self.steps.take(iterator, count)
+        # Before any worker stops, as all read the metrics together.
+        logs = self.steps.training_logs()
+        if lost is not None:
+            step, loss = lost
+            raise NotFinite(self._advice(f"`{loss}` became NaN or infinite", self.step + step))
         self.step += count
-        logs = self.metrics()
-        if not np.isfinite(logs["loss"]):
-            # Another worker's loss may be the bad one: then only the last step is known here.
-            step = self.step - count + bad_step + 1 if bad_step >= 0 else self.step
-            raise NotFinite(self._advice(f"The loss became {logs['loss']}", step))
+        self._require_finite(logs)
         return logs
 
-    def metrics(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self.model.get_metrics_result().items()}
-
     def validate(self, batches) -> dict[str, float]:
-        self.model.reset_metrics()
-        for batch in batches:
-            self._test_step(batch)
-        return {f"val_{name}": value for name, value in self.metrics().items()}
+        self.steps.test(batches)
+        logs = {f"val_{name}": value for name, value in self.steps.test_logs().items()}
+        self._require_finite(logs)
+        return logs
 
-    def _variables(self):
-        return [
-            *self.model.variables,
-            *self.model.metrics_variables,
-            *self.model.optimizer.variables,
-        ]
+    def _require_finite(self, logs: dict[str, float]):
+        """Raises for a loss of the validation, or of another worker, whose step is not known."""
+        for name, value in logs.items():
+            if is_loss(name) and not math.isfinite(value):
+                raise NotFinite(self._advice(f"`{name}` became NaN or infinite", self.step))
 
-    def save(self):
-        """Writes the checkpoint; every worker reads the variables, the chief alone writes."""
-        values = [variable.value.numpy() for variable in self._variables()]
+    def require_finite_weights(self):
         # ReLU turns NaN into 0, so that weights can be lost behind a finite loss.
-        if not all(np.isfinite(value).all() for value in values):
+        if not self.state.is_finite():
             raise NotFinite(self._advice("A weight had become NaN or infinite", self.step))
+
+    def is_over(self) -> bool:
+        at_end_of_epoch = self.step % self.steps_per_epoch == 0
+        return self.step >= self.total_steps or (self.model.stop_training and at_end_of_epoch)
+
+    def save_if_due(self):
+        """Writes the checkpoint if it is due or the run is to stop, and stops it."""
+        due, stop = is_chief(self.strategy) and self.pace.is_due(self.step), self.stop_requested()
+        if has_other_workers(self.strategy):
+            # They save and stop together: only together they can read what the strategy holds.
+            due, stop = (bool(mean > 0) for mean in self._mean_over_workers([due, stop]))
+        if due or stop:
+            self.save()
+        if stop:
+            raise Interrupted(self._how_to_continue())
+
+    def save(self, finished: bool = False):
+        """Writes the checkpoint; every worker reads the variables, the chief alone writes."""
         if not self.checkpoint:
             return
-        state = {
-            "config": self.config,
-            "step": self.step,
-            "stopped": bool(self.model.stop_training),
-            "history": self.recorder.history,
-            "variables": values,
-            "callbacks": [callback.get_state() for callback in self.stateful],
-        }
+        self.require_finite_weights()
+        values = values_of(self.state.weights) if finished else self.state.read()
         if is_chief(self.strategy):
-            self.checkpoint.save(state)
+            with self.pace.writing():
+                self.checkpoint.save(
+                    {
+                        "config": self.config,
+                        "step": self.step,
+                        "finished": finished,
+                        "stopped": bool(self.model.stop_training),
+                        "history": self.recorder.history,
+                        "variables": values,
+                        "callbacks": [callback.get_state() for callback in self.stateful],
+                    }
+                )
 
     def restore(self, state):
         self.step = state["step"]
         self.recorder.history.update(state["history"])
         self.model.stop_training = state["stopped"]
-        with self.strategy.scope():
-            for variable, value in zip(self._variables(), state["variables"], strict=True):
-                variable.assign(value)
+        variables = self.state.weights if state["finished"] else self.state.variables
+        assign(variables, state["variables"], self.strategy)
         for callback, value in zip(self.stateful, state["callbacks"], strict=True):
             callback.set_state(value)
 
-    def how_to_go_on(self) -> str:
+    def finish(self):
+        """Leaves the model with the weights that its user gets, and saves them."""
+        self.state.keep_averages()
+        self.callbacks.on_train_end()
+        self.save(finished=True)
+        if self.stop_requested():
+            raise Interrupted(self._how_to_continue())
+
+    def _how_to_continue(self) -> str:
         if not self.checkpoint:
             return f"Stopped after step {self.step}."
         return (
@@ -232,7 +264,7 @@ class _Run:
         )
 
 
-def _epoch(run: _Run, iterator, validation, checkpoint_every: int, stop_asked) -> None:
+def _epoch(run: _Run, iterator, validation) -> None:
     """Runs one epoch, or what a resumed run has left of it."""
     epoch, done = divmod(run.step, run.steps_per_epoch)
     if done == 0:
@@ -240,25 +272,23 @@ def _epoch(run: _Run, iterator, validation, checkpoint_every: int, stop_asked) -
     run.callbacks.on_epoch_begin(epoch)
     logs: dict[str, float] = {}
     while done < run.steps_per_epoch:
-        until_checkpoint = checkpoint_every - run.step % checkpoint_every
-        count = min(STEPS_PER_CALL, run.steps_per_epoch - done, until_checkpoint)
+        count = min(STEPS_PER_CALL, run.steps_per_epoch - done, run.pace.steps_left(run.step))
         run.callbacks.on_train_batch_begin(done)
         logs = run.take_steps(iterator, count)
         done += count
         run.callbacks.on_train_batch_end(done - 1, logs)
-        if done < run.steps_per_epoch and (count == until_checkpoint or stop_asked()):
-            run.save()
-        if done < run.steps_per_epoch and stop_asked():
-            raise Interrupted(run.how_to_go_on())
-    if validation is not None:
-        run.callbacks.on_test_begin()
-        validation_logs = run.validate(validation)
-        run.callbacks.on_test_end(validation_logs)
-        logs = {**logs, **validation_logs}
-    run.callbacks.on_epoch_end(epoch, logs)
-    run.save()
-    if stop_asked():
-        raise Interrupted(run.how_to_go_on())
+        if done < run.steps_per_epoch:
+            run.save_if_due()
+    run.require_finite_weights()
+    with run.state.averaged():
+        if validation is not None:
+            run.callbacks.on_test_begin()
+            validation_logs = run.validate(validation)
+            run.callbacks.on_test_end(validation_logs)
+            logs = {**logs, **validation_logs}
+        run.callbacks.on_epoch_end(epoch, logs)
+    if not run.is_over():
+        run.save_if_due()
 
 
 def _by_data(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -266,24 +296,3 @@ def _by_data(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.with_options(options)
-
-
-@contextmanager
-def _stop_signals():
-    """Turns the first Ctrl-C or SIGTERM into a question that the loop asks between two calls."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number, frame):
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

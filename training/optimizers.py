@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import keras
-import tensorflow as tf
+
+from training import updates
 
 OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw"
@@ -58,12 +59,13 @@ def learning_rate_schedule(
     Args:
         learning_rate: The highest learning rate, reached after the warm-up.
         schedule: `constant` or `cosine`.
-        warmup_steps: Steps of the warm-up; 0 for none.
-        total_steps: Steps of the whole run; more than `warmup_steps`.
+        warmup_steps: Updates of the weights in the warm-up; 0 for none.
+        total_steps: Updates of the whole run: its batches, divided by `accumulate` of `optimizer`;
+            more than `warmup_steps`.
     """
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(
-            "`warmup_steps` must be at least 0 and less than the steps of the run. Received: "
+            "`warmup_steps` must be at least 0 and less than the updates of the run. Received: "
             f"warmup_steps={warmup_steps}, total_steps={total_steps}"
         )
     if schedule == "constant" and warmup_steps == 0:
@@ -88,6 +90,8 @@ def optimizer(
     weight_decay: float | None = None,
     clip_norm: float | None = None,
     scale: Callable[[str], float] | None = None,
+    accumulate: int = 1,
+    average: float | None = None,
 ) -> keras.optimizers.Optimizer:
     """Returns an optimizer whose weight decay is decoupled from the gradient.
 
@@ -105,6 +109,13 @@ def optimizer(
         clip_norm: Largest norm of all gradients together; None for no limit.
         scale: From a variable's path to what its learning rate is multiplied by (weight decay keeps
             the common one); None for 1.
+        accumulate: Batches whose gradients are averaged before the weights are updated, at least 1.
+            `learning_rate` and `average` count updates, so that `accumulate` batches train as one
+            batch of their size does (dropout and batch normalization see the small ones). What is
+            left at the end of a run without filling an update is lost.
+        average: Momentum of a moving average of the weights, in [0, 1): after each update it
+            becomes `average * old + (1 - average) * weights`. `training.loop.fit` validates with
+            it and ends with it. None for no average.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"`name` must be one of {', '.join(OPTIMIZERS)}. Received: name={name!r}")
@@ -114,20 +125,31 @@ def optimizer(
         raise ValueError(
             f"`weight_decay` must be at least 0. Received: weight_decay={weight_decay}"
         )
+    if not (isinstance(accumulate, int) and accumulate >= 1):
+        raise ValueError(
+            f"`accumulate` must be an integer of at least 1. Received: accumulate={accumulate!r}"
+        )
+    if average is not None and not 0 <= average < 1:
+        raise ValueError(f"`average` must be in [0, 1). Received: average={average}")
     made = OPTIMIZERS[name](
         learning_rate=LEARNING_RATES[name] if learning_rate is None else learning_rate,
         # AdamW refuses None, and for the others a decay of 0 would still cost a pass.
         weight_decay=weight_decay if weight_decay or name == "adamw" else None,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+        use_ema=average is not None,
+        ema_momentum=average or 0.0,
     )
     if weight_decay:
         made.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     if name in ("adam", "adamw"):
-        _fuse_adam(made)
-    _add_up_gradients(made)
+        updates.fuse_adam(made)
+    updates.add_up_gradients(made)
     if clip_norm is not None:
-        _clip_gradients(made, clip_norm)
+        updates.clip_gradients(made, clip_norm)
     if scale is not None:
-        _scale_learning_rates(made, scale)
+        updates.scale_learning_rates(made, scale)
+    if accumulate > 1:
+        updates.accumulate_gradients(made)
     return made
 
 
@@ -155,70 +177,3 @@ def layerwise_scale(depths: Mapping[str, int], decay: float) -> Callable[[str], 
     last = max(depths.values())
     scales = {path: decay ** (last - depth) for path, depth in depths.items()}
     return lambda path: scales[path]
-
-
-# These change one optimizer alone: models with a class of our own would not load without it.
-
-
-def _fuse_adam(made: Any) -> None:
-    """Takes steps of Adam in one operation, where Keras passes ten times over the weights."""
-    update_step = made.update_step
-
-    def fused_step(gradient, variable, learning_rate):
-        index = made._get_variable_index(variable)
-        momentum, velocity = made._momentums[index].value, made._velocities[index].value
-        if isinstance(momentum, tf.distribute.DistributedValues):
-            return update_step(gradient, variable, learning_rate)
-        weights = variable.value if isinstance(variable, keras.Variable) else variable
-        step = tf.cast(made.iterations + 1, weights.dtype)
-        return tf.raw_ops.ResourceApplyAdam(
-            var=weights.handle,
-            m=momentum.handle,
-            v=velocity.handle,
-            beta1_power=made.beta_1**step,
-            beta2_power=made.beta_2**step,
-            lr=tf.cast(learning_rate, weights.dtype),
-            beta1=made.beta_1,
-            beta2=made.beta_2,
-            epsilon=made.epsilon,
-            grad=tf.cast(gradient, weights.dtype),
-        )
-
-    made.update_step = fused_step
-
-
-def _add_up_gradients(made: Any) -> None:
-    """Squares the gradient of a row of an embedding only once it is whole.
-
-    It comes in as many parts as the row was looked up, and Keras squares each part by itself.
-    """
-    update_step = made.update_step
-
-    def whole_step(gradient, variable, learning_rate):
-        return update_step(tf.convert_to_tensor(gradient), variable, learning_rate)
-
-    made.update_step = whole_step
-
-
-def _clip_gradients(made: Any, clip_norm: float) -> None:
-    """Clips what all replicas together have, where Keras clips what each has, and whole rows."""
-    add_replicas = made._all_reduce_sum_gradients
-
-    def added_and_clipped(gradients_and_variables):
-        gradients, variables = zip(*add_replicas(gradients_and_variables), strict=True)
-        whole = [None if one is None else tf.convert_to_tensor(one) for one in gradients]
-        clipped, _ = tf.clip_by_global_norm(whole, clip_norm)
-        return list(zip(clipped, variables, strict=True))
-
-    made._all_reduce_sum_gradients = added_and_clipped
-
-
-def _scale_learning_rates(made: keras.optimizers.Optimizer, scale: Callable[[str], float]) -> None:
-    update_step = made.update_step
-
-    def scaled_step(gradient, variable, learning_rate):
-        # Keras hands over the backend's variable, which does not know its path.
-        known = made._trainable_variables[made._get_variable_index(variable)]
-        return update_step(gradient, variable, learning_rate * scale(known.path))
-
-    made.update_step = scaled_step

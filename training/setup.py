@@ -12,7 +12,7 @@ Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def prepare(
+def start(
     seed: int, precision: Precision = "float32", strategy: Strategy = "none"
 ) -> tf.distribute.Strategy:
     """Seeds everything, sets the dtype policy and starts the strategy.
@@ -40,6 +40,10 @@ def prepare(
     return chosen
 
 
+prepare = start
+"""The name before; to be removed once no module imports it."""
+
+
 def _strategy(name: Strategy) -> tf.distribute.Strategy:
     if name == "none":
         return tf.distribute.get_strategy()
@@ -51,6 +55,12 @@ def _strategy(name: Strategy) -> tf.distribute.Strategy:
     tf.config.experimental_connect_to_cluster(resolver)
     tf.tpu.experimental.initialize_tpu_system(resolver)
     return tf.distribute.TPUStrategy(resolver)
+
+
+def has_other_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes may train together under this strategy."""
+    resolver = strategy.cluster_resolver
+    return resolver is not None and bool(resolver.task_type)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -65,15 +75,20 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def undistributed(model: keras.Model, make_model: Callable[[], keras.Model]) -> keras.Model:
     """Returns a model, as it is before `compile`, whose variables belong to no strategy.
 
-    Evaluation and export by the chief alone need it: what a strategy holds can be asked only by
-    all its workers together.
+    Evaluation and export by the chief alone need it: only all workers together can read what a
+    strategy holds.
 
     Args:
-        model: A functional model.
+        model: Trained. A functional model that belongs to no strategy shares its layers with the
+            result; any other is copied.
         make_model: Builds the same network. A clone would not do: in it a layer that another one
             holds, such as the embedding in the head of BERT's pretraining, is shared no more.
     """
-    if not any(isinstance(v.value, tf.distribute.DistributedValues) for v in model.variables):
+    is_distributed = any(
+        isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables
+    )
+    # Not a subclass of it, whose constructor may take other arguments.
+    if type(model).__name__ == "Functional" and not is_distributed:
         free = type(model)(model.input, model.output, name=model.name)
     else:
         free = make_model()

@@ -14,10 +14,19 @@ def test_auto_reads_the_direction_from_the_name(name, mode):
     assert Monitor(name).mode == mode
 
 
-def test_auto_refuses_a_name_that_does_not_tell():
-    with pytest.raises(ValueError, match="'bleu'"):
-        Monitor("bleu")
-    assert Monitor("bleu", "max").mode == "max"
+@pytest.mark.parametrize("name", ["bleu", ("val_accuracy", "val_loss"), ("f1", "bleu"), ()])
+def test_auto_refuses_names_that_do_not_show_one_direction(name):
+    with pytest.raises(ValueError, match=r"unless the names of all metrics.*'bleu'|'val_|no name"):
+        Monitor(name)
+    assert Monitor(name, "max").mode == "max"
+
+
+def test_the_mean_of_several_metrics_counts():
+    monitor = Monitor(("val_f1", "val_accuracy"))
+    assert monitor.mode == "max"
+    assert monitor.read({"val_f1": 0.5, "val_accuracy": 0.75}) == 0.625
+    with pytest.warns(UserWarning, match="'val_accuracy' is not in the logs"):
+        assert monitor.read({"val_f1": 0.5}) is None
 
 
 def test_better_means_by_more_than_min_delta_in_the_right_direction():

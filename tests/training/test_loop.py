@@ -9,7 +9,7 @@ import tensorflow as tf
 from callbacks import EarlyStopping
 from training.checkpoint import Checkpoint
 from training.loop import Interrupted, NotFinite, _Run, fit
-from training.setup import POLICIES, is_chief, prepare, undistributed
+from training.setup import POLICIES, is_chief, start, undistributed
 
 
 def network(rate: float = 0.1, activation: str = "relu") -> keras.Model:
@@ -144,7 +144,7 @@ def test_run_that_early_stopping_ended_is_not_trained_on(tmp_path):
 @pytest.mark.parametrize(
     ("activation", "message"),
     [
-        ("tanh", r"The loss became nan at step 17 \(epoch 2\).*is of step 10\. Try"),
+        ("tanh", r"`loss` became NaN or infinite at step 17 \(epoch 2\).*is of step 10\. Try"),
         # ReLU turns NaN into 0 and hides it from the loss, but not from the next checkpoint.
         ("relu", r"A weight had become NaN or infinite at step 20 .*is of step 10\. Try"),
     ],
@@ -164,23 +164,24 @@ def test_lost_run_stops_naming_step_and_checkpoint(tmp_path, activation, message
             epochs=3,
             steps_per_epoch=10,
             checkpoint=Checkpoint(tmp_path),
+            checkpoint_every=10,
             verbose=False,
         )
 
 
 @pytest.mark.parametrize("precision", POLICIES)
-def test_prepare_sets_policy_and_seed(precision):
-    strategy = prepare(5, precision)
+def test_start_sets_policy_and_seed(precision):
+    strategy = start(5, precision)
     assert keras.config.dtype_policy().name == POLICIES[precision]
     first = keras.random.uniform((3,))
-    prepare(5, precision)
+    start(5, precision)
     np.testing.assert_array_equal(first, keras.random.uniform((3,)))
     assert is_chief(strategy)
 
 
 def test_mirrored_strategy_trains_to_the_same_weights():
     single, history = train()
-    strategy = prepare(0, strategy="mirrored")
+    strategy = start(0, strategy="mirrored")
     with strategy.scope():
         model = network()
     mirrored, mirrored_history = train(model=model)

@@ -15,6 +15,7 @@ from training.optimizers import (
     learning_rate_schedule,
     optimizer,
 )
+from training.updates import averages
 
 
 def dense(value: float) -> keras.layers.Dense:
@@ -194,6 +195,74 @@ def test_scale_gives_each_layer_the_learning_rate_it_would_have_alone(name):
     assert both == pytest.approx([trained(0.002, None)[0], trained(0.02, None)[1]], abs=1e-7)
 
 
+def small_classifier(made) -> keras.Model:
+    """Looks up some rows of its table twice; has neither dropout nor batch statistics."""
+    keras.utils.set_random_seed(1)
+    ids = keras.Input((4,), dtype="int32")
+    x = keras.layers.Flatten()(keras.layers.Embedding(6, 3)(ids))
+    model = keras.Model(ids, keras.layers.Dense(2)(keras.layers.Dense(5, activation="tanh")(x)))
+    model.compile(made, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def trained_in_batches(made, batch_size: int) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    ids = random.integers(0, 6, (36, 4)).astype("int32")
+    model = small_classifier(made)
+    model.fit(ids, ids[:, 0] % 2, batch_size=batch_size, epochs=2, shuffle=False, verbose=0)
+    return [*model.get_weights(), *(np.asarray(average) for _, average in averages(made))]
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule", "clip_norm"),
+    [("sgd", "constant", 0.05), ("momentum", "cosine", None), ("adamw", "cosine", 0.05)],
+)
+def test_accumulated_batches_train_as_one_large_batch(name, schedule, clip_norm):
+    def made(accumulate):
+        # 72 examples in updates of 12.
+        rate = learning_rate_schedule(0.05, schedule, warmup_steps=2, total_steps=6)
+        return optimizer(
+            name, rate, 0.1, clip_norm, lambda _: 0.5, accumulate=accumulate, average=0.7
+        )
+
+    whole = trained_in_batches(made(1), 12)
+    parts = trained_in_batches(made(4), 3)
+    for part, one in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(part, one, atol=1e-6)
+
+
+def test_weights_stay_until_the_last_batch_of_an_update():
+    layer = dense(1.0)
+    made = optimizer("sgd", learning_rate=1.0, accumulate=3)
+    for gradient, expected in [(1.0, 1.0), (2.0, 1.0), (6.0, -2.0), (9.0, -2.0)]:
+        made.apply([np.full((1, 1), gradient), np.zeros(1)], layer.trainable_variables)
+        assert layer.kernel.numpy().item() == pytest.approx(expected)
+    assert int(made.iterations) == 1
+
+
+def test_float16_scales_the_loss_of_each_accumulated_batch():
+    keras.config.set_dtype_policy("mixed_float16")
+    layer = dense(1.0)
+    made = keras.optimizers.LossScaleOptimizer(optimizer("sgd", 1.0, accumulate=2, average=0.5))
+    made.build(layer.trainable_variables)
+    for gradient in (1.0, 3.0):
+        made.apply([made.scale_loss(np.full((1, 1), gradient, "float32")), np.zeros(1, "float32")])
+    assert layer.kernel.numpy().item() == pytest.approx(-1.0)
+    (kernel, average), _ = averages(made)
+    assert kernel is layer.kernel and np.asarray(average).item() == pytest.approx(-1.0)
+
+
+def test_moving_average_by_hand():
+    layer = dense(0.0)
+    made = optimizer("sgd", learning_rate=1.0, average=0.5)
+    for _ in range(3):
+        made.apply([np.full((1, 1), -1.0), np.zeros(1)], layer.trainable_variables)
+    # Weights 1, 2, 3; averages 1, 1.5, 2.25.
+    (_, average), _ = averages(made)
+    assert np.asarray(average).item() == pytest.approx(2.25)
+    assert averages(optimizer("sgd")) == []
+
+
 def test_errors_name_the_value():
     with pytest.raises(ValueError, match=r"`name` must be one of sgd, momentum.*'lion'"):
         optimizer("lion")  # type: ignore[arg-type]
@@ -203,3 +272,7 @@ def test_errors_name_the_value():
         optimizer("sgd", weight_decay=-1)
     with pytest.raises(ValueError, match="warmup_steps=10, total_steps=10"):
         learning_rate_schedule(0.1, "cosine", 10, 10)
+    with pytest.raises(ValueError, match=r"`accumulate` must be an integer of at least 1.*=0"):
+        optimizer("sgd", accumulate=0)
+    with pytest.raises(ValueError, match=r"average=1\.0"):
+        optimizer("sgd", average=1.0)

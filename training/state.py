@@ -1,0 +1,130 @@
+"""The variables that change while a model trains, and the moving average of its weights."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Keras saves this state nowhere and has no public name for it.
+from keras.src.random.seed_generator import global_seed_generator
+
+from training.updates import averages
+
+
+class ModelState:
+    """Reads and writes all that a model in training has: what a checkpoint must hold.
+
+    That is the model's weights, seed generators and metrics, its optimizers' variables, and the
+    state of random numbers that `keras.random` draws without a seed generator. Other variables
+    count as weights where Keras tracks them: `add_weight`, a `keras.Variable`, a network.
+
+    Args:
+        model: Has all its weights, and optimizers in the dict `optimizers`, or else its only one
+            as `optimizer`. One in the dict trains the network that the model has as an attribute
+            of the same name, unless it is built on other variables already.
+    """
+
+    def __init__(self, model: keras.Model):
+        self.model = model
+        several = getattr(model, "optimizers", None)
+        self.optimizers: Mapping[str, keras.optimizers.Optimizer] = (
+            several if several else {"": model.optimizer}
+        )
+
+    def build(self) -> None:
+        """Makes what optimizers and random numbers keep, which a traced step could not."""
+        for name, optimizer in self.optimizers.items():
+            if not optimizer.built:
+                optimizer.build(self._trained_by(name))
+        for weight, average in self._averages():
+            average.assign(weight)
+        global_seed_generator()
+
+    def _trained_by(self, name: str) -> list[keras.Variable]:
+        network = getattr(self.model, name, None) if name else self.model
+        if network is None:
+            raise ValueError(
+                "`optimizers` must be named after the networks that they train, which are "
+                "attributes of the model, or be built in its constructor. "
+                f"Received: {name!r} in {type(self.model).__name__}"
+            )
+        return network.trainable_variables
+
+    def count_variables(self) -> None:
+        """Takes the variables of this moment for all that there will be."""
+        self._count = len(self.variables)
+
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """The variables of the model alone, with its seed generators."""
+        return self.model.variables
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All variables, in an order that depends on the code alone."""
+        kept = [variable for one in self.optimizers.values() for variable in one.variables]
+        return [
+            *self.weights,
+            *self.model.metrics_variables,
+            *kept,
+            global_seed_generator().state,
+        ]
+
+    def read(self) -> list[np.ndarray]:
+        """Returns the values of all variables."""
+        if len(self.variables) != self._count:
+            raise ValueError(
+                "The model must make all metrics and variables in its constructor, so that a "
+                f"resumed run finds them. Received: {self._count} variables before the first step, "
+                f"{len(self.variables)} now"
+            )
+        return values_of(self.variables)
+
+    def is_finite(self) -> bool:
+        """Whether no weight and nothing that an optimizer keeps is NaN or infinite."""
+        return bool(self._is_finite())
+
+    @tf.function
+    def _is_finite(self):
+        kept = [variable for one in self.optimizers.values() for variable in one.variables]
+        floats = [v.value for v in (*self.weights, *kept) if v.value.dtype.is_floating]
+        return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in floats])
+
+    def _averages(self):
+        return [pair for one in self.optimizers.values() for pair in averages(one)]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Gives the model its averaged weights until the end of the `with`, if it has any."""
+        weights = [weight for weight, _ in self._averages()]
+        values = [tf.identity(weight.value) for weight in weights]
+        self.keep_averages()
+        yield
+        assign(weights, values, self.model.distribute_strategy)
+
+    def keep_averages(self) -> None:
+        """Gives the model its averaged weights, if it has any."""
+        pairs = self._averages()
+        averaged = [tf.identity(average.value) for _, average in pairs]
+        assign([weight for weight, _ in pairs], averaged, self.model.distribute_strategy)
+
+
+def values_of(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Returns the values of variables; with several workers all must call it together."""
+    return [variable.value.numpy() for variable in variables]
+
+
+def assign(
+    variables: Sequence[keras.Variable], values: Sequence, strategy: tf.distribute.Strategy
+) -> None:
+    """Sets variables, on every replica."""
+    if len(variables) != len(values):
+        raise ValueError(
+            f"The model must have the variables of the checkpoint. Received: {len(variables)} "
+            f"variables, {len(values)} in the checkpoint"
+        )
+    with strategy.scope():
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
