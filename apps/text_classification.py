@@ -8,6 +8,7 @@ Example:
     python -m apps.text_classification --data reviews.csv --model bert --preset path/or/name
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -189,22 +190,20 @@ def report(config, data: text.Texts, reader: Reader, model, test) -> list[Sectio
     ]
 
 
-def attention(config: Config, data: text.Texts, reader: Reader, model) -> list[Section]:
+def attention(config: Config, data: text.Texts, reader: Reader, model) -> Iterator[Section]:
     """Shows which tokens BERT, or the pooling, attends to in the first test texts."""
     if config.family == "bert":
         layer, head = config.attention_layer, config.attention_head
         weights_of = partial(transformers.attention_of, layer=layer, head=head)
     elif config.family != "gpt" and config.pooling in (None, "attention"):
-        weights_of = recurrent.attention_weights
+        weights_of = partial(recurrent.attention_weights)
     else:
-        return []
-    sections = []
+        return
     for number, (texts, _) in enumerate(data.first("test", 3), 1):
         features = tokens.trimmed(tokens.first_order(reader.encode(tf.constant([texts]), True)))
         weights, names = np.array(weights_of(model, features)), reader.names(features)
         picture = pictures.heat_map(weights, names if len(weights) > 1 else [""], names)
-        sections.append(Picture(f"Attention in test text {number}", picture))
-    return sections
+        yield Picture(f"Attention in test text {number}", picture)
 
 
 def example(data: text.Texts) -> Example:

@@ -35,7 +35,7 @@ class Feed:
         prepare: Callable[..., Any] | None = None,
         prepare_many: Callable[..., Any] | None = None,
         batch: Callable[..., Any] | None = None,
-        vary: Callable[[Any, Any, tf.Tensor], Any] | None = None,
+        vary: Callable[..., Any] | None = None,
         length: Callable[[Any], tf.Tensor] | None = None,
     ):
         if prepare and prepare_many:

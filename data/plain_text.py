@@ -97,6 +97,27 @@ def documents(lines: Iterable[str]) -> Iterator[Document]:
         yield tuple(document)
 
 
+def sample_lines(documents: Sequence[Document], count: int = 12) -> list[str]:
+    """Picks at most `count` lines, evenly over all documents.
+
+    Lines of at most 8 words, such as titles, are picked only if there are no others.
+    """
+    every = [line for document in documents for line in document]
+    lines = [line for line in every if len(line.split()) > 8] or every
+    return lines[:: max(1, len(lines) // count)][:count]
+
+
+def shortened(text: str, count: int = 40) -> str:
+    """Returns the first words of a text, with "..." if there are more.
+
+    Example:
+        >>> shortened("to be or not", 2)
+        'to be ...'
+    """
+    words = text.split(" ")
+    return " ".join(words[:count]) + (" ..." if len(words) > count else "")
+
+
 def chunks(documents: Sequence[Document], size: int = 1024) -> Iterator[list[str]]:
     """Yields all lines in chunks of `size`, and shows the progress of splitting them."""
     lines = [line for document in documents for line in document]
@@ -115,7 +136,12 @@ def _divided(
         splits[completed(split, name, given)].append(document)
     faults = faults + empty_splits({split: len(some) for split, some in splits.items()})
     skipped = left_out(data, faults, skip_bad)
-    return PlainTexts(**{split: tuple(some) for split, some in splits.items()}, skipped=skipped)
+    return PlainTexts(
+        train=tuple(splits["train"]),
+        validation=tuple(splits["validation"]),
+        test=tuple(splits["test"]),
+        skipped=skipped,
+    )
 
 
 def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Fault]]:

@@ -1,10 +1,13 @@
 """Questions about documents, answered by spans: SQuAD files, TensorFlow Datasets or a sample."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import tensorflow as tf
 
 from data import python_docs
 from data.sources import (
@@ -43,10 +46,74 @@ class Question:
     document: str
     answers: tuple[tuple[str, int], ...]
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Bytes of the document at which the answer to train on begins and ends.
+
+        Of several answers it is the most frequent one, of equally frequent ones the first. -1 and
+        -1 without an answer.
+        """
+        if not self.answers:
+            return -1, -1
+        ((text, start), _), *_ = Counter(self.answers).most_common(1)
+        begin = len(self.document[:start].encode())
+        return begin, begin + len(text.encode())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Questions(Splits):
     """Questions in the order of the data; each split is a tuple of `Question`."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The training documents, each once, and the training questions."""
+        documents = dict.fromkeys(question.document for question in self.train)
+        return [*documents, *(question.question for question in self.train)]
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether every training and validation question has an answer."""
+        return all(question.answers for question in (*self.train, *self.validation))
+
+    def table(self, split: str, indices: Iterable[int] | None = None) -> dict[str, list[bytes]]:
+        """Returns questions and documents as columns.
+
+        Args:
+            split: Name of the split.
+            indices: Of the questions; None for all of the split.
+        """
+        chosen = self.split(split) if indices is None else self.picked(split, indices)
+        return {
+            "question": [question.question.encode() for question in chosen],
+            "document": [question.document.encode() for question in chosen],
+        }
+
+    def spread(self, split: str, count: int) -> list[int]:
+        """Returns the indices of at most so many questions, evenly over the split."""
+        number = len(self.split(split))
+        return list(range(0, number, max(1, number // count)))[:count]
+
+    def examples(self, split: str, answerless_rows: float = 1.0) -> tf.data.Dataset:
+        """Returns a split as `preprocessing.readers.QuestionReader.labeled` takes it.
+
+        Args:
+            split: Name of the split.
+            answerless_rows: Share of the rows without the answer to train on, of questions that
+                have one, in [0, 1].
+
+        Returns:
+            For each question a dict: `question` and `document`; `begin` and `end` as in
+            `Question.span`; its index `number`; and `answerless_rows`.
+        """
+        chosen = self.split(split)
+        begins, ends = zip(*(question.span for question in chosen), strict=True)
+        columns = {
+            "begin": tf.constant(begins, tf.int64),
+            "end": tf.constant(ends, tf.int64),
+            "number": tf.range(len(chosen)),
+            "answerless_rows": tf.fill([len(chosen)], answerless_rows),
+        }
+        return tf.data.Dataset.from_tensor_slices(columns | self.table(split))
 
 
 @dataclass(frozen=True)
@@ -111,7 +178,12 @@ def _divided(
         splits[completed(one.split, ascii(one.article), given)].append(one.question)
     faults = faults + empty_splits({split: len(some) for split, some in splits.items()})
     skipped = left_out(data, faults, skip_bad)
-    return Questions(**{split: tuple(some) for split, some in splits.items()}, skipped=skipped)
+    return Questions(
+        train=tuple(splits["train"]),
+        validation=tuple(splits["validation"]),
+        test=tuple(splits["test"]),
+        skipped=skipped,
+    )
 
 
 def _from_file(path: Path, split: str) -> tuple[list[_InArticle], list[Fault]]:

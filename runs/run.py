@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import keras
 import numpy as np
@@ -31,8 +31,8 @@ NOT_TRAINED = ("out", "resume", "checkpoint_every")
 """Settings that may change when a run is resumed."""
 
 Data = TypeVar("Data", bound=Splits)
-Losses = keras.losses.Loss | dict[str, keras.losses.Loss]
-Metrics = list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]
+Losses: TypeAlias = "keras.losses.Loss | dict[str, keras.losses.Loss]"
+Metrics: TypeAlias = "list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]"
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Trained:
         model: The network as it is evaluated and exported, free of any strategy.
         history: By name of the metric, its value after each epoch.
         checkpoint: The state of the training; deleted once the export is written.
-        choice: Which epoch's weights the model has, for people.
+        choice: Which epoch's weights the model has, in words.
     """
 
     model: keras.Model
     history: dict[str, list[float]]
     checkpoint: Checkpoint
-    choice: str = ""
+    choice: str
 
 
 @dataclass(frozen=True)
@@ -134,23 +134,32 @@ def train(
     """
     config = run.config
     checkpoint = Checkpoint(config.out / "checkpoint" / stage)
-    step = check_resume(checkpoint, config.saved, required=config.resume, may_differ=NOT_TRAINED)
+    step = check_resume(
+        checkpoint,
+        config.saved,
+        required=config.resume and not run.stages,
+        may_differ=NOT_TRAINED,
+    )
     steps_per_epoch = feed.steps_per_epoch(config.batch_size)
     if step and setup.is_chief(run.strategy):
         total = steps_per_epoch * config.epochs
         print(f"Resuming the run in {config.out} after step {step} of {total}.", flush=True)
+    validation = feed.evaluation("validation", config.batch_size)
     with run.strategy.scope():
         model = make_model()
+        watched = metrics(), weighted_metrics()
         model.compile(
             optimizer=_optimizer(config, steps_per_epoch, scale and scale(model)),
             loss=loss,
             loss_weights=loss_weights,
-            metrics=metrics(),
-            weighted_metrics=weighted_metrics(),
+            metrics=watched[0],
+            weighted_metrics=watched[1],
             jit_compile=config.jit_compile,
         )
-    validation = feed.evaluation("validation", config.batch_size)
-    best = BestWeights(config.monitor or monitor) if validation and config.keep == "best" else None
+    if config.monitor:
+        _require_monitor(config.monitor, loss, watched if validation else ())
+        monitor = config.monitor
+    best = BestWeights(monitor) if validation and config.keep == "best" else None
     history = fit(
         model,
         lambda start_step: feed.training(
@@ -162,7 +171,7 @@ def train(
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         validation=validation,
-        callbacks=_callbacks(config, feed, monitor, best),
+        callbacks=_callbacks(config, feed, monitor if validation else None, best),
         checkpoint=checkpoint,
         checkpoint_every=config.checkpoint_every,
         config=config.saved,
@@ -172,19 +181,53 @@ def train(
     model = setup.undistributed(model, make_model)
     # Some networks are trained with parts that are not exported, such as auxiliary heads.
     finished = getattr(model, "finished", None)
-    trained = Trained(
-        finished() if finished else model, history, checkpoint, best.summary() if best else ""
+    run.stages[stage] = Trained(
+        finished() if finished else model, history, checkpoint, _choice(best, len(history["loss"]))
     )
-    run.stages[stage] = trained
-    return trained
+    return run.stages[stage]
+
+
+def _choice(best: BestWeights | None, epochs: int) -> str:
+    """Says which epoch's weights a network ends with, and how the last epoch compares."""
+    if best is None or best.best_epoch is None:
+        return f"epoch {epochs}, the last"
+    names = " and ".join(best.monitor.names)
+    text = f"epoch {best.best_epoch + 1}, the best by {names} ({best.best:.4g})"
+    if best.best_epoch == best.last_epoch:
+        return f"{text} and the last"
+    return f"{text}; the last, {epochs}, had {best.last:.4g}"
+
+
+def _require_monitor(monitor: str, loss: Losses | None, watched: Sequence[Metrics]) -> None:
+    """Raises `ValueError` unless a metric with the name is measured in validation."""
+    known = ["val_loss"] if watched else []
+    known += [f"val_{output}_loss" for output in loss] if isinstance(loss, dict) and watched else []
+    for metrics in watched:
+        outputs = metrics.items() if isinstance(metrics, dict) else [("", metrics)]
+        known += [
+            f"val_{f'{output}_' if output else ''}{metric.name}"
+            for output, some in outputs
+            for metric in some
+        ]
+    if monitor not in known:
+        raise ValueError(
+            f"`monitor` must be one of {', '.join(known) or 'none, without a validation set'}. "
+            f"Received: monitor={monitor!r}"
+        )
 
 
 def _optimizer(config: Settings, steps_per_epoch: int, scale) -> keras.optimizers.Optimizer:
+    steps = steps_per_epoch * config.epochs
+    if steps < config.accumulate:
+        raise ValueError(
+            f"`accumulate` must be at most {steps}, the steps of the run. "
+            f"Received: accumulate={config.accumulate}"
+        )
     rate = learning_rate_schedule(
         LEARNING_RATES[config.optimizer] if config.learning_rate is None else config.learning_rate,
         config.schedule,
-        round(config.warmup_epochs * steps_per_epoch),
-        steps_per_epoch * config.epochs,
+        round(config.warmup_epochs * steps_per_epoch / config.accumulate),
+        steps // config.accumulate,
     )
     return optimizer(
         config.optimizer,
@@ -198,18 +241,16 @@ def _optimizer(config: Settings, steps_per_epoch: int, scale) -> keras.optimizer
 
 
 def _callbacks(
-    config: Settings, feed: Feed, monitor: str | tuple[str, ...], best: BestWeights | None
+    config: Settings, feed: Feed, monitor: str | tuple[str, ...] | None, best: BestWeights | None
 ) -> list[keras.callbacks.Callback]:
     # A set that is smaller than a batch is the batch.
     made: list[keras.callbacks.Callback] = [Throughput(min(config.batch_size, feed.count()))]
     if best:
         made.append(best)
     if config.patience:
-        made.append(
-            EarlyStopping(
-                config.monitor or monitor, patience=config.patience, restore_best_weights=False
-            )
-        )
+        if monitor is None:
+            raise ValueError("`patience` needs a validation set. Received: none")
+        made.append(EarlyStopping(monitor, patience=config.patience, restore_best_weights=False))
     return made
 
 
@@ -279,8 +320,7 @@ def finish(
         stage.checkpoint.delete()
     lines += [f"Model  {version}", f"Report {path}"]
     answered = query_export(version, example)
-    if trained.choice:
-        print(trained.choice)
+    print(f"Evaluated and exported: {trained.choice}")
     named = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
     print(f"Test {named} on {num_test:,} {examples}", *lines, sep="\n")
     if not answered:
@@ -305,7 +345,7 @@ def _facts(run: Run, trained: Trained, examples: str, facts: Mapping[str, Any]) 
         "parameters": f"{trained.model.count_params():,}",
         **shown,
         "epochs": f"{len(trained.history['loss'])} of {run.config.epochs}",
-        **({"weights": trained.choice} if trained.choice else {}),
+        "weights": trained.choice,
         "wall time": f"{time.perf_counter() - run.begin:.0f} s",
         **({f"training {examples} per second": f"{np.median(speeds):.1f}"} if speeds else {}),
     }
@@ -331,7 +371,7 @@ def query_export(version: Path, example: Example) -> bool:
     Returns:
         Whether there was an answer.
     """
-    name, value = next(iter(example.inputs.items()))
+    value = next(iter(example.inputs.values()))
     if isinstance(value, bytes):
         path = version.parent / f"example{example.suffix}"
         path.write_bytes(value)

