@@ -61,7 +61,7 @@ class LastWeights(BestWeights):
 
 
 def both(app: Any, config: Settings) -> tuple[dict[str, float], dict[str, float], int]:
-    """Trains once; returns the test scores of the best and of the last epoch, and the best epoch."""
+    """Trains once; returns the test scores of the best and the last epoch, and the best epoch."""
     made: list[LastWeights] = []
 
     def best_weights(monitor):

@@ -31,7 +31,7 @@ NOT_TRAINED = ("out", "resume", "checkpoint_every")
 """Settings that may change when a run is resumed."""
 
 Data = TypeVar("Data", bound=Splits)
-Losses: TypeAlias = "keras.losses.Loss | dict[str, keras.losses.Loss]"
+Losses: TypeAlias = "keras.losses.Loss | dict[str, keras.losses.Loss] | None"
 Metrics: TypeAlias = "list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]"
 
 
@@ -105,7 +105,7 @@ def train(
     make_model: Callable[[], keras.Model],
     feed: Feed,
     *,
-    loss: Losses | None = None,
+    loss: Losses = None,
     metrics: Callable[[], Metrics] = list,
     weighted_metrics: Callable[[], Metrics] = list,
     loss_weights: dict[str, float] | None = None,
@@ -198,7 +198,7 @@ def _choice(best: BestWeights | None, epochs: int) -> str:
     return f"{text}; the last, {epochs}, had {best.last:.4g}"
 
 
-def _require_monitor(monitor: str, loss: Losses | None, watched: Sequence[Metrics]) -> None:
+def _require_monitor(monitor: str, loss: Losses, watched: Sequence[Metrics]) -> None:
     """Raises `ValueError` unless a metric with the name is measured in validation."""
     known = ["val_loss"] if watched else []
     known += [f"val_{output}_loss" for output in loss] if isinstance(loss, dict) and watched else []
