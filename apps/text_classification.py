@@ -151,9 +151,8 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
             decoder = gpt.decoder(vocabulary_size, **config.transformer)
             return gpt.gpt_classifier(decoder, num_classes, num_orders=orders)
         case "elmo":
-            return elmo.elmo_classifier(
-                elmo.encoder(**config.elmo), num_classes, **config.elmo_head
-            )
+            network = elmo.encoder(**config.elmo)
+            return elmo.elmo_classifier(network, num_classes, **config.elmo_head)
     pooling = config.pooling or "attention"
     return recurrent.recurrent_classifier(
         vocabulary_size, num_classes, pooling=pooling, **config.recurrent
