@@ -133,7 +133,7 @@ def train(
         The finished training, or None in a process that does not write files.
     """
     config = run.config
-    checkpoint = Checkpoint(config.out / "checkpoint" / stage)
+    checkpoint = Checkpoint(config.out / "checkpoint", stage)
     step = check_resume(
         checkpoint,
         config.saved,

@@ -1,0 +1,222 @@
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.feed import Feed
+from data.splits import Splits
+from runs import run as run_module
+from runs.report import Table
+from runs.run import Example, counted, finish, start, train
+from runs.settings import Settings
+from serving.signature import tensors
+from training.loop import Interrupted
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    data: str = "points"
+    model: str = "dense"
+    epochs: int = 4
+    out: Path = Path("out")
+    batch_size: int = 8
+    learning_rate: float | None = 0.05
+
+
+def points(count: int, seed: int) -> tf.data.Dataset:
+    values = np.random.default_rng(seed).normal(size=(count, 3)).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((values, (values.sum(axis=1) > 0).astype("int32")))
+
+
+DATA = Splits(train=points(64, 0), validation=points(16, 1), test=points(16, 2))
+
+
+def build() -> keras.Model:
+    inputs = keras.Input((3,), name="point")
+    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(inputs))
+
+
+def trained(config: Config, data: Splits = DATA, **options):
+    run = start(config)
+    made = train(
+        run,
+        build,
+        Feed(data),
+        loss=keras.losses.SparseCategoricalCrossentropy(True),
+        metrics=lambda: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        **options,
+    )
+    return run, made
+
+
+def finished(run, made, **options) -> dict[str, float]:
+    meanings = {"point": "three numbers", "logits": "of two classes"}
+    return finish(
+        run,
+        made,
+        task="points",
+        signatures={
+            "serving_default": tensors({"point": tf.TensorSpec((None, 3), tf.float32)}, meanings)
+        },
+        warmup={"point": np.ones((2, 3), "float32")},
+        example=Example("a test point", {"point": "1"}),
+        **{
+            "scores": {"accuracy": 0.5},
+            "num_test": 16,
+            "examples": "points",
+            "facts": {"classes": ("low", "high")},
+            "report": [Table("Mistakes", ("point", "class"), [("a", "b")])],
+            **options,
+        },
+    )
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """Stands in for the process that queries the export; returns its commands."""
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(run_module.subprocess, "run", run)
+    return commands
+
+
+def test_the_best_epoch_is_kept_and_the_last_if_asked(tmp_path, capsys):
+    worse = {"learning_rate": 5.0, "optimizer": "sgd", "schedule": "constant", "epochs": 5}
+    _, best = trained(Config(out=tmp_path / "best", **worse), monitor="val_accuracy")
+    _, last = trained(Config(out=tmp_path / "last", keep="last", **worse), monitor="val_accuracy")
+    values = best.history["val_accuracy"]
+    assert values == last.history["val_accuracy"]
+    first_best = max(
+        range(5), key=lambda epoch: (values[epoch], -best.history["val_loss"][epoch], -epoch)
+    )
+    assert f"epoch {first_best + 1}, the best by val_accuracy" in best.choice
+    assert last.choice == "epoch 5, the last"
+    model = best.model
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(True), metrics=["accuracy"])
+    scored = model.evaluate(DATA.validation.batch(16), verbose=0, return_dict=True)
+    assert scored["accuracy"] == pytest.approx(values[first_best])
+
+
+def test_a_task_without_validation_trains_to_its_last_epoch(tmp_path):
+    _, made = trained(Config(out=tmp_path), Splits(train=DATA.train))
+    assert made.choice == "epoch 4, the last"
+    assert [name for name in made.history if name.startswith("val_")] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"monitor": "val_f2"}, "`monitor` must be one of val_loss, val_accuracy. Received"),
+        ({"accumulate": 33}, "`accumulate` must be at most 32, the steps of the run"),
+    ],
+)
+def test_what_the_run_cannot_do_is_refused_before_the_first_step(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        trained(Config(out=tmp_path, **changes))
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_early_stopping_needs_validation(tmp_path):
+    with pytest.raises(ValueError, match="`patience` needs a validation set"):
+        trained(Config(out=tmp_path, patience=1), Splits(train=DATA.train))
+
+
+def test_accumulated_batches_train_like_large_ones(tmp_path):
+    _, large = trained(Config(out=tmp_path / "a", batch_size=64, epochs=8))
+    _, small = trained(Config(out=tmp_path / "b", batch_size=8, accumulate=8, epochs=8))
+    for a, b in zip(large.model.get_weights(), small.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_the_rate_of_a_set_smaller_than_a_batch_counts_its_examples(tmp_path, monkeypatch):
+    sizes = []
+
+    class Throughput(run_module.Throughput):
+        def __init__(self, batch_size):
+            sizes.append(batch_size)
+            super().__init__(batch_size)
+
+    monkeypatch.setattr(run_module, "Throughput", Throughput)
+    trained(Config(out=tmp_path, batch_size=100, epochs=1))
+    trained(Config(out=tmp_path / "b", batch_size=32, epochs=1))
+    assert sizes == [64, 32]
+
+
+def test_stages_have_a_history_each_and_resume_where_they_were(tmp_path, answered):
+    config = Config(out=tmp_path, epochs=2)
+
+    def stages(stop_before: str = ""):
+        run = start(config)
+        for stage in ("reward", "policy"):
+            if stage == stop_before:
+                raise Interrupted("stopped")
+            made = train(
+                run,
+                build,
+                Feed(DATA),
+                loss=keras.losses.SparseCategoricalCrossentropy(True),
+                stage=stage,
+            )
+        return run, made
+
+    with pytest.raises(Interrupted):
+        stages("policy")
+    assert (tmp_path / "checkpoint" / "reward").exists()
+    run, made = stages()
+    assert list(run.stages) == ["reward", "policy"]
+    finished(run, made)
+    rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
+    assert [(row["stage"], row["epoch"]) for row in rows] == [
+        *(("reward", "1"), ("reward", "2"), ("policy", "1"), ("policy", "2"))
+    ]
+    page = (tmp_path / "report.html").read_text()
+    assert "Learning curves: reward" in page and "Learning curves: policy" in page
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
+    run, made = trained(Config(out=tmp_path))
+    written = []
+    scores = finished(run, made, preset=lambda folder: written.append(folder.mkdir()))
+    assert scores == {"accuracy": 0.5}
+    said = capsys.readouterr().out
+    assert "Evaluated and exported: epoch" in said
+    assert "Test accuracy 0.5 on 16 points" in said
+    for name in ("preset", "1", "report.html"):
+        assert (tmp_path / name).exists() and str(tmp_path / name) in said
+    card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
+    assert (card["task"], card["classes"], card["num_test"]) == ("points", ["low", "high"], 16)
+    assert "2: low, high" in (tmp_path / "report.html").read_text()
+    (command,) = answered
+    assert command[-2:] == [str(tmp_path / "1"), str(tmp_path / "example.csv")]
+
+
+def test_a_query_without_an_answer_ends_in_one_clear_error(tmp_path, monkeypatch, capsys):
+    failed = SimpleNamespace(returncode=1)
+    monkeypatch.setattr(run_module.subprocess, "run", lambda command, **options: failed)
+    run, made = trained(Config(out=tmp_path, epochs=1))
+    with pytest.raises(ValueError, match="1 did not answer a test point"):
+        finished(run, made)
+    assert "Test accuracy 0.5 on 16 points" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists() and (tmp_path / "1").exists()
+
+
+def test_the_example_is_written_as_the_file_that_it_is(tmp_path, answered):
+    example = Example("an image", {"image_bytes": b"\x89PNG"}, ".png")
+    assert run_module.query_export(tmp_path / "1", example)
+    assert (tmp_path / "example.png").read_bytes() == b"\x89PNG"
+
+
+def test_examples_are_counted_aloud(capsys):
+    assert counted(DATA, "points") is DATA
+    assert capsys.readouterr().out == "64 training, 16 validation, 16 test points\n"
