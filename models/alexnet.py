@@ -17,11 +17,10 @@ def alexnet(
     """Builds AlexNet with its grouped convolutions, local response normalization and overlapping
     pooling.
 
-    With three more pixels of padding the 224 of the paper give the 55 x 55 positions of its
-    figure 2. The kernels of the two groups of conv2, conv4 and conv5, which lived on two GPUs, are
-    layers of their own: `conv2_1` and `conv2_2`. Weights below fc8 are drawn as He et al. (2015) do
-    instead of with a deviation of 0.01, from which the paper had to lower the learning rate by
-    hand.
+    Three more pixels of padding turn the paper's 224 pixels into the 55 x 55 positions of its
+    figure 2. The two groups of conv2, conv4 and conv5, which were on two GPUs, are separate layers,
+    such as `conv2_1` and `conv2_2`. Weights below fc8 are initialized as in He et al. (2015). The
+    paper's deviation of 0.01 needs a learning rate that is lowered by hand.
 
     Reference:
         Krizhevsky, Sutskever & Hinton, ImageNet Classification with Deep Convolutional Neural
@@ -30,10 +29,10 @@ def alexnet(
 
     Args:
         input_shape: Height, width (at least 64 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
+        num_classes: Number of classes; at least 1.
         units: Units of fc6 and of fc7; at least 1.
         pool: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`; windows of 3, stride 2.
-        dropout: Share of fc6 and fc7 that training drops, in [0, 1).
+        dropout: Dropout rate of fc6 and fc7, in [0, 1).
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits
@@ -63,7 +62,7 @@ def alexnet(
 
 
 def _grouped_convolution(x, filters: int, size: int, name: str):
-    """Convolves each half of the channels by itself, with biases of 1."""
+    """Convolves each half of the channels separately, with initial biases of 1."""
     # Not `groups=2`, which takes ten times as long on a CPU.
     halves = ops.split(x, 2, axis=-1)
     return keras.layers.Concatenate(name=name)(

@@ -17,8 +17,8 @@ def cifar_resnet(
 ) -> keras.Model:
     """Builds a residual network of `6 n + 2` layers with 16, 32 and 64 filters.
 
-    Where a block doubles the filters its shortcut takes every second pixel and fills the new
-    channels with zeros (option A), so that shortcuts have no weights.
+    If a block doubles the filters, its shortcut takes every second pixel and fills the new channels
+    with zeros (option A). So shortcuts have no weights.
 
     Reference:
         He et al., Deep Residual Learning for Image Recognition, 2016, section 4.2.
@@ -26,8 +26,8 @@ def cifar_resnet(
 
     Args:
         input_shape: Height, width (at least 4 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
-        depth: Layers with weights; one of `DEPTHS`.
+        num_classes: Number of classes; at least 1.
+        depth: Number of layers with weights; one of `DEPTHS`.
         norm: `batch`, `group`, `layer` or `none`.
 
     Returns:

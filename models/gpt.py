@@ -1,4 +1,4 @@
-"""GPT: a Transformer that reads from left to right, and the head that solves tasks with it."""
+"""GPT: a Transformer that reads from left to right, and a head for classification."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,12 +31,12 @@ GPT_SIZES = {
 its code; tiny, mini and small, for small data: as BERT's, Turc et al. (2019), table 1."""
 
 NAMES = ("gpt", *(f"gpt_{size}" for size in GPT_SIZES))
-"""`gpt` is pretrained, the others begin with random weights."""
+"""`gpt` is pretrained; the others have random initial weights."""
 
 POOLS = ()
-"""None: the features of the extract token are classified."""
+"""Empty: the classifier always reads the extract token."""
 
-# Made anew for each layer: one initializer gives the same numbers each time.
+# One per layer, because an initializer draws the same numbers each time.
 _initializer = partial(keras.initializers.RandomNormal, stddev=0.02)
 
 
@@ -45,8 +45,8 @@ def gpt_backbone(
 ) -> Any:
     """Builds a GPT decoder with random weights.
 
-    In all sizes normalization comes first in each layer and once more at the end, as in GPT-2;
-    GPT-1 put it behind each layer.
+    In all sizes, each layer begins with its normalization, and one more follows the last layer, as
+    in GPT-2. In GPT-1 normalization follows each layer.
 
     Reference:
         Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
@@ -55,9 +55,9 @@ def gpt_backbone(
 
     Args:
         size: `tiny`, `mini`, `small`, `gpt1`, `gpt2`, `gpt2_medium`, `gpt2_large` or `gpt2_xl`.
-        vocabulary_size: Pieces that the tokenizer knows; at least 1.
-        max_length: Most tokens of a row; at least 1.
-        dropout: Share of features and of attention that training drops, in [0, 1).
+        vocabulary_size: Size of the tokenizer's vocabulary; at least 1.
+        max_length: Maximum number of tokens per row; at least 1.
+        dropout: Dropout rate of features and of attention, in [0, 1).
 
     Returns:
         A `keras_hub.models.GPT2Backbone`, from `token_ids` and `padding_mask` `(batch, tokens)` to
@@ -81,16 +81,16 @@ def gpt_backbone(
 
 
 def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int = 1) -> Any:
-    """Loads a GPT-2, with room for the tokens that tasks need.
+    """Loads a GPT-2, with embeddings for additional tokens.
 
     Args:
         preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
-        vocabulary_size: Tokens to know, such as `BytePairs.vocabulary_size`; those that the preset
-            has no room for begin as the mean of its embeddings. None for its own.
-        length: Tokens of a row that it has to be able to read.
+        vocabulary_size: Number of embeddings, such as `BytePairs.vocabulary_size`. Additional ones
+            are initialized by the mean of the others. None: that of the preset.
+        length: Number of tokens per row that it must be able to read.
 
     Returns:
-        A `keras_hub.models.GPT2Backbone`, as `gpt_backbone` does.
+        A `keras_hub.models.GPT2Backbone`, as from `gpt_backbone`.
     """
     import keras_hub
 
@@ -102,7 +102,7 @@ def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int 
     wider = keras_hub.models.GPT2Backbone.from_config(config)
     embedding = ops.convert_to_numpy(backbone.token_embedding.embeddings)
     shape = (vocabulary_size - known, embedding.shape[1])
-    # Their mean, but not the same for all.
+    # The mean plus noise, so that they differ.
     more = embedding.mean(0) + keras.random.normal(shape, stddev=0.02, seed=0)
     for new, old in zip(wider.trainable_variables, backbone.trainable_variables, strict=True):
         whole = new is wider.token_embedding.embeddings
@@ -111,7 +111,7 @@ def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int 
 
 
 def decoder(vocabulary_size: int, *, size: str, preset: str, length: int, dropout: float) -> Any:
-    """Builds a decoder of a size with random weights, or, with an empty size, loads a preset.
+    """Builds a decoder with random weights; if `size` is empty, loads a preset instead.
 
     The arguments are those of `gpt_backbone` and `pretrained_gpt`.
     """
@@ -123,11 +123,10 @@ def decoder(vocabulary_size: int, *, size: str, preset: str, length: int, dropou
 def gpt_classifier(
     backbone: Any, num_classes: int, num_orders: int = 1, dropout: float = 0.1
 ) -> keras.Model:
-    """Puts a classifier on what GPT says at the extract token.
+    """Builds a classifier of the features of GPT at the extract token.
 
-    Computes `logits = sum over orders of hidden[extract] @ kernel + bias`. The paper's auxiliary
-    loss, that of the next tokens while it is fine-tuned (`L3 = L2 + lambda * L1`), is not part of
-    it.
+    Computes `logits = sum over orders of hidden[extract] @ kernel + bias`. It does not include the
+    auxiliary loss of the paper, that of the next tokens (`L3 = L2 + lambda * L1`).
 
     Reference:
         Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
@@ -135,9 +134,10 @@ def gpt_classifier(
 
     Args:
         backbone: From `gpt_backbone` or `pretrained_gpt`.
-        num_classes: How many classes; at least 1.
-        num_orders: In how many orders each example is given: 2 for pairs without an order, else 1.
-        dropout: Share of the features that training drops, in [0, 1); 0.1 in the paper.
+        num_classes: Number of classes; at least 1.
+        num_orders: Number of orders in which each example is encoded: 2 for pairs without an order,
+            else 1.
+        dropout: Dropout rate of the features, in [0, 1); 0.1 in the paper.
 
     Returns:
         A model from `token_ids` and `padding_mask`, int32 `(batch, num_orders, tokens)`, and
@@ -148,13 +148,13 @@ def gpt_classifier(
         "padding_mask": keras.Input((num_orders, None), dtype="int32", name="padding_mask"),
         "extract": keras.Input((num_orders,), dtype="int32", name="extract"),
     }
-    said = []
+    extracted = []
     for order in range(num_orders):
         names = ("token_ids", "padding_mask")
         hidden = backbone({name: inputs[name][:, order] for name in names})
-        place = inputs["extract"][:, order, None, None]
-        said.append(ops.take_along_axis(hidden, place, axis=1)[:, 0])  # (batch, hidden_dim)
-    x = said[0] if num_orders == 1 else keras.layers.Add(name="orders")(said)
+        position = inputs["extract"][:, order, None, None]
+        extracted.append(ops.take_along_axis(hidden, position, axis=1)[:, 0])  # (batch, hidden_dim)
+    x = extracted[0] if num_orders == 1 else keras.layers.Add(name="orders")(extracted)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     logits = keras.layers.Dense(
         num_classes, kernel_initializer=_initializer(), dtype="float32", name="logits"

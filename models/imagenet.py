@@ -1,15 +1,15 @@
 """Weights of keras.applications, trained on ImageNet, in the networks of this folder.
 
-The mapping: a network here and its counterpart in keras.applications are the same graph, so
-walked from the output back to the images they meet their layers with weights in the same order,
-and each layer takes the weights of the one at its place in the other walk, with four rules.
+A network here and its counterpart in keras.applications have the same graph. A walk from the output
+back to the images visits their layers with weights in the same order, so each layer takes the
+weights of its counterpart. There are four rules:
 
-- A convolution's bias in front of a batch normalization, which ours have not, is subtracted from
-  the moving mean: normalizing `x + bias` by `mean` is normalizing `x` by `mean - bias`.
-- The difference of two epsilons is added to the moving variance; a scale that is not learned is 1.
+- Our convolutions have no bias before batch normalization. A bias there is subtracted from the
+  moving mean: normalizing `x + bias` by `mean` equals normalizing `x` by `mean - bias`.
+- The difference of two epsilons is added to the moving variance. A scale that is not learned is 1.
 - A head that is a 1 x 1 convolution becomes a dense layer.
-- Networks here take RGB images in [0, 1]. A `Rescaling` in front of them makes the numbers that
-  `preprocess_input` makes, and where that swaps red and blue, the first kernel swaps them instead.
+- Networks here take RGB images in [0, 1]. A `Rescaling` layer before them does what
+  `preprocess_input` does. If that swaps red and blue, the first kernel is swapped instead.
 """
 
 from collections.abc import Callable
@@ -36,20 +36,20 @@ class Preset:
     """A network here and its counterpart in keras.applications."""
 
     build: Callable[..., keras.Model]
-    """Ours, from `input_shape` and `num_classes`."""
+    """Builds the network here from `input_shape` and `num_classes`."""
     application: Callable[..., keras.Model]
-    """The same in keras.applications."""
+    """Builds its counterpart in keras.applications."""
     mode: Literal["caffe", "tf"]
     """Preprocessing: `caffe`: BGR in [0, 255] less the mean pixel; `tf`: RGB in [-1, 1]."""
     size: int
-    """Height and width that it was trained with, in pixels."""
+    """Height and width of the training images, in pixels."""
     file: str
-    """Its weights below `URL`, without the ending."""
+    """File of the weights below `URL`, without its suffix."""
     no_top: str = "_notop"
-    """Ending of the weights without head."""
+    """End of the file name of the weights without head."""
 
     def url(self, include_top: bool) -> str:
-        """Where keras.applications downloads the weights from."""
+        """Returns the address from which keras.applications downloads the weights."""
         return f"{URL}/{self.file}{'' if include_top else self.no_top}.h5"
 
 
@@ -123,32 +123,31 @@ def pretrained(
     num_classes: int = NUM_CLASSES,
     trainable: bool = True,
 ) -> keras.Model:
-    """Builds a network whose trunk has been trained on ImageNet.
+    """Builds a network with a backbone that was trained on ImageNet.
 
-    The head has been trained too if there are 1000 classes (and, for VGG, images of 224 x 224
-    pixels, as its head sees the whole grid of features); otherwise it is new. The weights are
-    downloaded once, into the cache of Keras.
+    The head is pretrained, too, if there are 1000 classes; for VGG also only with images of
+    224 x 224 pixels, because its head sees the whole grid of features. Otherwise the head is new.
+    The weights are downloaded once, to the cache of Keras.
 
     Args:
         name: A key of `PRESETS`.
-        input_shape: Height, width and channels (3) of an image, of any size that the network
-            takes.
-        num_classes: How many classes; at least 1. 1000 are those of ImageNet, in its order.
-        trainable: Whether training changes the trunk. If not, it changes the last layer (and what
-            else is new), and the batch normalization of the trunk uses its moving statistics.
+        input_shape: Height, width and channels (3) of an image; any size that the network accepts.
+        num_classes: Number of classes; at least 1. 1000 are those of ImageNet, in its order.
+        trainable: Whether to train the backbone. If not, only the last layer (and other new layers)
+            are trained, and the batch normalization of the backbone uses its moving statistics.
 
     Returns:
         A model from RGB images `(batch, height, width, 3)` in [0, 1] to logits
         `(batch, num_classes)`.
 
     Raises:
-        ConnectionError: If the weights are neither in the cache nor to be had from the network.
+        ConnectionError: If the weights are not in the cache and cannot be downloaded.
     """
     if name not in PRESETS:
         raise ValueError(f"`name` must be one of {', '.join(PRESETS)}. Received: name={name!r}")
     if len(input_shape) != 3 or input_shape[2] != 3:
         raise ValueError(
-            "`input_shape` must be (height, width, 3): the weights are of color images. "
+            "`input_shape` must be (height, width, 3), because the weights are for color images. "
             f"Received: input_shape={tuple(input_shape)}"
         )
     preset = PRESETS[name]
@@ -166,7 +165,7 @@ def pretrained(
 
 
 def download(name: str, include_top: bool) -> keras.Model:
-    """Returns the model of keras.applications with its weights, or says how to get them."""
+    """Returns the model of keras.applications with its weights; an error says how to get them."""
     preset = PRESETS[name]
     try:
         return preset.application(
@@ -177,17 +176,17 @@ def download(name: str, include_top: bool) -> keras.Model:
     except Exception as error:  # Keras raises a plain Exception when a download fails.
         url = preset.url(include_top)
         raise ConnectionError(
-            f"The ImageNet weights of {name} could not be loaded ({error}). They were looked for "
-            f"in the cache of Keras and then at {url}. Without a network, fetch that file "
-            f"elsewhere and save it as ~/.keras/models/{url.rsplit('/', 1)[1]}, or set KERAS_HOME "
-            "to a folder that has it in its `models`."
+            f"Expected the ImageNet weights of {name} in the cache of Keras or at {url}. "
+            f"Received: {error}. Fix: download that file on another computer and save it as "
+            f"~/.keras/models/{url.rsplit('/', 1)[1]}, or set KERAS_HOME to a folder whose "
+            "sub-folder `models` contains it."
         ) from error
 
 
 def with_preprocessing(model: keras.Model, mode: Literal["caffe", "tf"]) -> keras.Model:
-    """Returns a new copy of a network that scales its images as keras.applications do."""
+    """Returns a copy of a network that first scales its images as keras.applications does."""
     stage = keras.layers.Rescaling(
-        # Red, green, blue. In float32, as 16 bits would round pixels in [0, 255].
+        # Red, green, blue. In float32, because 16 bits would round pixels in [0, 255].
         scale=255.0 if mode == "caffe" else 2.0,
         offset=[-123.68, -116.779, -103.939] if mode == "caffe" else -1.0,
         dtype="float32",
@@ -209,17 +208,17 @@ def transfer(
 
     Args:
         source: The model of keras.applications, with or without its head.
-        target: The network here, behind `with_preprocessing`.
+        target: The network here, from `with_preprocessing`.
         mode: The preprocessing that `source` expects.
 
     Returns:
-        The layers of `target` that have got their weights, the last one first.
+        The layers of `target` that received weights, the last one first.
     """
     givers, takers = weighted_layers(source), weighted_layers(target)
-    # A source without head gives nothing to what is met before its own last layer.
+    # A source without a head has no weights for the layers after its own last layer.
     takers = takers[len(takers) - len(givers) :]
     first = next(layer for layer in source.layers if layer.weights)
-    # What normalizes a convolution's output is met just before the convolution.
+    # The walk visits the normalization of a convolution just before the convolution.
     normalizations = [takers[0], *takers[:-1]]
     for giver, taker, normalization in zip(givers, takers, normalizations, strict=True):
         values = {weight.name: keras.ops.convert_to_numpy(weight) for weight in giver.weights}
@@ -236,7 +235,7 @@ def transfer(
 
 
 def _fitting(value: np.ndarray, weight, giver, taker) -> np.ndarray:
-    """Drops the axes of length 1 that a head made of a 1 x 1 convolution has."""
+    """Removes the axes of length 1 in the kernel of a head that is a 1 x 1 convolution."""
     shape = tuple(weight.shape)
     if tuple(n for n in value.shape if n > 1) != tuple(n for n in shape if n > 1):
         raise ValueError(
@@ -247,9 +246,9 @@ def _fitting(value: np.ndarray, weight, giver, taker) -> np.ndarray:
 
 
 def weighted_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Lists the layers with weights as a walk from the output to the images first meets them.
+    """Lists the layers with weights in the order of a walk from the output to the images.
 
-    Where branches meet, the walk takes them in the order in which they are concatenated or added.
+    Where branches meet, the walk follows them in the order in which they are concatenated or added.
     """
     makers = {id(tensor): layer for layer in model.layers for tensor in tree.flatten(layer.output)}
     met: dict[str, keras.layers.Layer] = {}

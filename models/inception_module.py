@@ -1,4 +1,4 @@
-"""The inception module: branches of convolutions and pooling side by side, then concatenated."""
+"""The inception module: parallel branches of convolutions and pooling, concatenated."""
 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -12,9 +12,9 @@ class Conv(NamedTuple):
     """A convolution with normalization and ReLU.
 
     Args:
-        filters: Channels after it.
-        size: Height and width of the kernel, in pixels; one number for a square.
-        strides: Pixels between two windows.
+        filters: Number of output channels.
+        size: Height and width of the kernel in pixels, or one number for both.
+        strides: Step from one window to the next, in pixels.
         padding: `same` or `valid`.
     """
 
@@ -33,7 +33,7 @@ class Pool(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Two convolutions of the same features, side by side; ends a branch."""
+    """Two parallel convolutions of the same features, which end a branch."""
 
     left: Conv
     right: Conv
@@ -43,14 +43,14 @@ Branch = Iterable[Conv | Pool | Split]
 
 
 def convolution(x, conv: Conv, norm: str, name: str, scale: bool = True):
-    """Convolves, normalizes and rectifies.
+    """Applies a convolution, normalization and ReLU.
 
     Args:
         x: Features `(batch, height, width, channels)`.
-        conv: What convolution.
-        norm: Normalization, one of `models.parts.normalization`. Without one there is a bias.
-        name: Name of the convolution, and beginning of the names of the other two layers.
-        scale: Whether the normalization learns a factor a channel.
+        conv: The convolution.
+        norm: Normalization, one of `models.parts.NORMS`. With `none` the convolution has a bias.
+        name: Name of the convolution, and prefix of the names of the other two layers.
+        scale: Whether the normalization learns one factor per channel.
     """
     x = keras.layers.Conv2D(
         conv.filters,
@@ -67,7 +67,7 @@ def convolution(x, conv: Conv, norm: str, name: str, scale: bool = True):
 
 
 def inception_module(x, branches: Iterable[Branch], norm: str, name: str, scale: bool = True):
-    """Runs each branch on the same features and concatenates their channels.
+    """Applies each branch to the same features and concatenates the outputs.
 
     Reference:
         Szegedy et al., Going Deeper with Convolutions, 2015, figure 2.
@@ -75,10 +75,10 @@ def inception_module(x, branches: Iterable[Branch], norm: str, name: str, scale:
 
     Args:
         x: Features `(batch, height, width, channels)`.
-        branches: For each branch what follows on what.
-        norm: Normalization after each convolution, one of `models.parts.normalization`.
-        name: Name of the concatenation, and beginning of the names of all other layers.
-        scale: Whether the normalization learns a factor a channel.
+        branches: The sequence of convolutions and pooling in each branch.
+        norm: Normalization after each convolution, one of `models.parts.NORMS`.
+        name: Name of the concatenation, and prefix of the names of all other layers.
+        scale: Whether the normalization learns one factor per channel.
     """
     ends = []
     for number, branch in enumerate(branches, start=1):

@@ -15,12 +15,12 @@ def inception_resnet_v2(
     norm: str = "batch",
     pool: str = "max",
 ) -> keras.Model:
-    """Builds Inception-ResNet v2, as its authors released it.
+    """Builds Inception-ResNet v2 as its authors released it.
 
     A block computes `relu(x + scale * conv(concat(branches(x))))`; the last one has no ReLU. The
-    small scales (0.17, 0.1, 0.2) keep the deep network stable. The release differs from the
-    paper's figures: the stem is that of Inception v3 and one module before the first block, there
-    are 10, 20 and 10 blocks, and the batch normalization learns no scale.
+    small scales (0.17, 0.1, 0.2) keep the deep network stable. The release differs from the figures
+    of the paper. It has the stem of Inception v3, then one module before the first block, and 10,
+    20 and 10 blocks. Its batch normalization learns no scale.
 
     Reference:
         Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual Connections on
@@ -28,10 +28,10 @@ def inception_resnet_v2(
 
     Args:
         input_shape: Height, width (at least 75 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
-        dropout: Share of the last features that training drops, in [0, 1).
+        num_classes: Number of classes; at least 1.
+        dropout: Dropout rate of the last features, in [0, 1).
         norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
-        pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
+        pool: Pooling between stages: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits

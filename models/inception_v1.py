@@ -1,4 +1,4 @@
-"""GoogLeNet, the first Inception network, and how its auxiliary heads take part in training."""
+"""GoogLeNet, the first Inception network, and training with its auxiliary heads."""
 
 from functools import partial
 
@@ -22,17 +22,17 @@ MODULES = {
 """Filters of each module, table 1: 1 x 1; 3 x 3 and 5 x 5, each after its reduction; pooled."""
 
 SMALLEST_WITH_HEADS = 65
-"""Pixels; from there on the heads' 5 x 5 windows fit into the grid at stride 16."""
+"""Minimum size in pixels for which the heads' 5 x 5 windows fit into the grid at stride 16."""
 
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class WithAuxiliaryHeads(keras.Model):
-    """A functional model whose first output is the answer and whose others only help training.
+    """A functional model whose first output is the prediction; the others only help training.
 
-    Its loss while training is the compiled loss of the first output plus 0.3 times that of each
-    other one, and regularization once; everywhere else (metrics, `evaluate`, `predict`, calls
-    without `training=True`) it is a model with one output. It saves, clones and exports like any
-    functional model.
+    The training loss is the compiled loss of the first output, plus 0.3 times that of each other
+    output, plus regularization once. Everywhere else (metrics, `evaluate`, `predict`, calls without
+    `training=True`) it is a model with one output. It saves, clones and exports like any functional
+    model.
 
     Reference:
         Szegedy et al., Going Deeper with Convolutions, 2015, section 5.
@@ -54,7 +54,7 @@ class WithAuxiliaryHeads(keras.Model):
         if not training:
             return loss_of(y_pred=y_pred, training=False)
         answer, *others = y_pred
-        # In the form in which it is part of each of them, of which every replica holds a share.
+        # Scaled as it is in each of these losses, of which every replica has a share.
         penalty = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
         return loss_of(y_pred=answer) + self.auxiliary_weight * sum(
             loss_of(y_pred=other) - penalty for other in others
@@ -65,7 +65,7 @@ class WithAuxiliaryHeads(keras.Model):
         return super().compute_metrics(x, y, answer, sample_weight)
 
     def finished(self) -> keras.Model:
-        """Returns the model of the first output alone, with the same layers and weights."""
+        """Returns the model with the first output only, with the same layers and weights."""
         return keras.Model(self.input, self.outputs[0], name=self.name)
 
 
@@ -77,7 +77,7 @@ def googlenet(
     norm: str = "none",
     pool: str = "max",
 ) -> keras.Model:
-    """Builds GoogLeNet, as published with local response normalization in the stem.
+    """Builds GoogLeNet; without `norm` it has local response normalization, as in the paper.
 
     Reference:
         Szegedy et al., Going Deeper with Convolutions, 2015, table 1 and section 5.
@@ -86,13 +86,13 @@ def googlenet(
     Args:
         input_shape: Height, width (at least 65 pixels with auxiliary heads) and channels of an
             image.
-        num_classes: How many classes; at least 1.
-        auxiliary: Whether to train with the two auxiliary heads (after 4a and 4d), which bring a
-            gradient to the lower layers. The answers come from the main head in either case.
-        dropout: Share of the last features that training drops, in [0, 1); 0.7 in the heads.
-        norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`; all but
-            `none` take the place of the local response normalization.
-        pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
+        num_classes: Number of classes; at least 1.
+        auxiliary: Whether to train with the two auxiliary heads (after 4a and 4d), which bring
+            gradients to the lower layers. The predictions always come from the main head.
+        dropout: Dropout rate of the last features, in [0, 1); 0.7 in the heads.
+        norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`. All but
+            `none` replace the local response normalization.
+        pool: Pooling between stages: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits
@@ -129,7 +129,7 @@ def _stem(x, norm: str, pool: str):
 
 
 def _local_response_normalization(name: str):
-    # The paper gives no constants. These are of its reference model in Caffe, which divides alpha
+    # The paper gives no constants. These are from the reference model in Caffe, which divides alpha
     # (1e-4) by the five channels of the window.
     return LocalResponseNormalization(2, bias=1.0, alpha=2e-5, beta=0.75, name=name)
 

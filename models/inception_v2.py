@@ -16,9 +16,10 @@ def inception_v2(
 ) -> keras.Model:
     """Builds Inception v2 (BN-Inception), without auxiliary classifiers.
 
-    As published, the first convolution is separable with depth multiplier 8, each 5 x 5
-    convolution is two of 3 x 3, and there is no dropout. The paper's table contradicts itself in
-    modules 4c and 4d: here they have the filters of their row, so 608 channels instead of 576.
+    As in the paper, the first convolution is separable with depth multiplier 8, two 3 x 3
+    convolutions replace each 5 x 5 convolution, and there is no dropout. The paper's table is
+    inconsistent in modules 4c and 4d. Here they have the filters listed in their rows, so 608
+    channels instead of 576.
 
     Reference:
         Ioffe & Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing
@@ -26,9 +27,9 @@ def inception_v2(
 
     Args:
         input_shape: Height, width and channels of an image.
-        num_classes: How many classes; at least 1.
+        num_classes: Number of classes; at least 1.
         norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
-        pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
+        pool: Pooling between stages: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits
@@ -80,7 +81,7 @@ def _module(
     pooled: int,
     kind: str = "average",
 ):
-    """A row of the table: 1 x 1, 3 x 3 and two 3 x 3 (each reduced first), pooling."""
+    """Builds a row of the table: 1 x 1, 3 x 3 and two 3 x 3 (each reduced first), pooling."""
     return (
         [Conv(filters, 1)],
         [Conv(single[0], 1), Conv(single[1], 3)],
@@ -90,7 +91,7 @@ def _module(
 
 
 def _reduction(single: tuple[int, int], double: tuple[int, int], pool: str):
-    """A row of the table with stride 2, whose pooling branch passes its input through."""
+    """Builds a row of the table with stride 2, whose pooling branch has no convolution."""
     return (
         [Conv(single[0], 1), Conv(single[1], 3, 2)],
         [Conv(double[0], 1), Conv(double[1], 3), Conv(double[1], 3, 2)],

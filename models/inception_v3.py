@@ -17,8 +17,8 @@ def inception_v3(
 ) -> keras.Model:
     """Builds Inception v3, without the auxiliary classifier.
 
-    Layers `mixed0` to `mixed10` are the outputs of the inception modules. The batch
-    normalization learns no scale, as ReLU and the next convolution make one needless.
+    Layers `mixed0` to `mixed10` are the outputs of the inception modules. The batch normalization
+    learns no scale, because the next convolution after ReLU can do so.
 
     Reference:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016,
@@ -26,10 +26,10 @@ def inception_v3(
 
     Args:
         input_shape: Height, width (at least 75 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
-        dropout: Share of the last features that training drops, in [0, 1).
+        num_classes: Number of classes; at least 1.
+        dropout: Dropout rate of the last features, in [0, 1).
         norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
-        pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
+        pool: Pooling between stages: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits
@@ -65,7 +65,7 @@ def _stem(x, norm: str, pool: str):
 
 
 def _module_a(pooled_filters: int):
-    """Figure 5 of the paper, the first 5 x 5 convolution kept."""
+    """Figure 5 of the paper, but with a 5 x 5 convolution."""
     return (
         [Conv(64, 1)],
         [Conv(48, 1), Conv(64, 5)],
@@ -107,7 +107,7 @@ def _reduction_b(pool: str):
 
 
 def _module_c():
-    """Figure 7 of the paper: the coarsest grid, with the banks expanded."""
+    """Figure 7 of the paper: the coarsest grid, with expanded filter banks."""
     split = Split(Conv(384, (1, 3)), Conv(384, (3, 1)))
     return (
         [Conv(320, 1)],

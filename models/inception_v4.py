@@ -23,10 +23,10 @@ def inception_v4(
 
     Args:
         input_shape: Height, width (at least 75 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
-        dropout: Share of the last features that training drops, in [0, 1).
+        num_classes: Number of classes; at least 1.
+        dropout: Dropout rate of the last features, in [0, 1).
         norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
-        pool: Pooling that shrinks: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
+        pool: Pooling between stages: `max`, `average`, `lp`, `mixed`, `stochastic`, `spectral`.
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits

@@ -1,4 +1,4 @@
-"""LeNet-5, the convolutional network that read digits on cheques."""
+"""LeNet-5, the convolutional network that read digits on checks."""
 
 import keras
 
@@ -13,8 +13,8 @@ def lenet5(
 ) -> keras.Model:
     """Builds LeNet-5 with the layers C1 to F6.
 
-    C3 sees all maps of S2 and the output is a plain linear layer, as everybody builds it since;
-    the paper's sparse table and radial basis functions are left out.
+    As in most later versions, C3 is connected to all maps of S2, and the output is a linear layer.
+    The paper has a sparse table and radial basis functions instead.
 
     Reference:
         LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998, section II.B.
@@ -22,7 +22,7 @@ def lenet5(
 
     Args:
         input_shape: Height, width (at least 12 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
+        num_classes: Number of classes; at least 1.
         activation: Name of a Keras activation.
         pool: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`.
 

@@ -22,10 +22,10 @@ def mlp(
 
     Args:
         input_shape: Height, width and channels of an image; each at least 1.
-        num_classes: How many classes; at least 1.
-        units: Units of each hidden layer.
+        num_classes: Number of classes; at least 1.
+        units: Number of units of each hidden layer.
         activation: Name of a Keras activation.
-        dropout: Share of each hidden layer that training drops, in [0, 1).
+        dropout: Dropout rate of each hidden layer, in [0, 1).
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits

@@ -1,4 +1,4 @@
-"""MobileNet, of depthwise separable convolutions."""
+"""MobileNet, a network of depthwise separable convolutions."""
 
 import keras
 
@@ -27,8 +27,8 @@ def mobilenet(
 ) -> keras.Model:
     """Builds MobileNet v1.
 
-    A separable convolution filters each channel by itself (3 x 3) and then mixes the channels
-    (1 x 1), each followed by normalization and ReLU6.
+    A separable convolution filters each channel separately (3 x 3), then mixes the channels
+    (1 x 1). Normalization and ReLU6 follow each of the two.
 
     Reference:
         Howard et al., MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
@@ -36,10 +36,10 @@ def mobilenet(
 
     Args:
         input_shape: Height, width (at least 32 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
+        num_classes: Number of classes; at least 1.
         width: Multiplier of all filters; above 0.
         norm: `batch`, `group`, `layer` or `none`.
-        dropout: Share of the last features that training drops, in [0, 1).
+        dropout: Dropout rate of the last features, in [0, 1).
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits
@@ -66,7 +66,7 @@ def mobilenet(
             strides,
             padding="same" if strides == 1 else "valid",
             use_bias=norm == "none",
-            # He's for the 9 inputs of an output: Keras takes them for the kernel's outputs.
+            # He initialization for the 9 inputs of each output; Keras would count other inputs.
             depthwise_initializer=keras.initializers.VarianceScaling(2.0, "fan_out"),
             name=f"{name}_depthwise",
         )(_pad(x, strides, f"{name}_depthwise"))
@@ -86,7 +86,7 @@ def mobilenet(
 
 
 def _pad(x, strides: int, name: str):
-    """Pads below and to the right before a stride of 2, as the published weights expect."""
+    """Pads at the bottom and right before a stride of 2, as the published weights expect."""
     if strides == 1:
         return x
     return keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)

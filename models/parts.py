@@ -1,4 +1,4 @@
-"""What the networks share: normalization and pooling by name, the check of the input's size."""
+"""Parts of several networks: normalization and pooling by name, the check of the input size."""
 
 import math
 
@@ -25,7 +25,7 @@ def normalization(
     epsilon: float = 1e-3,
     name: str | None = None,
 ) -> keras.layers.Layer | None:
-    """Makes the layer that normalizes features `(batch, height, width, channels)`.
+    """Creates a layer that normalizes features `(batch, height, width, channels)`.
 
     Reference:
         batch: Ioffe & Szegedy, Batch Normalization, 2015. https://arxiv.org/abs/1502.03167
@@ -33,12 +33,12 @@ def normalization(
         layer: Ba et al., Layer Normalization, 2016. https://arxiv.org/abs/1607.06450
 
     Args:
-        norm: `batch`; `group`, with 32 groups or as many as divide `channels` into equal groups
-            of at least two; `layer`, over all positions and channels of an example; or `none`.
-        channels: Channels of the features; at least 1.
-        scale: Whether to learn a factor a channel.
+        norm: `batch`; `group`, with at most 32 equal groups of at least two channels; `layer`, over
+            all positions and channels of an example; or `none`.
+        channels: Number of channels; at least 1.
+        scale: Whether to learn one factor per channel.
         epsilon: Added to the variance; above 0.
-        name: The layer's name, or None for Keras' choice.
+        name: Name of the layer. None: Keras chooses one.
 
     Returns:
         A new layer, or None for `none`.
@@ -48,8 +48,8 @@ def normalization(
     if norm == "none":
         return None
     if norm == "batch":
-        # Half of the moving statistics are from the last 7 batches, so that short runs, too, are
-        # evaluated with statistics of the network as it is.
+        # Half of the moving statistics come from the last 7 batches, so that even after short runs
+        # they fit the trained network.
         return BatchNormalization(momentum=0.9, epsilon=epsilon, scale=scale, name=name)
     groups = math.gcd(32, channels) if norm == "group" else 1
     if groups == channels > 1:
@@ -64,16 +64,16 @@ def pooling(
     padding: str = "valid",
     name: str | None = None,
 ) -> keras.layers.Layer:
-    """Makes the layer that pools windows of features `(batch, height, width, channels)`.
+    """Creates a layer that pools windows of features `(batch, height, width, channels)`.
 
     Args:
         pool: `max`; `average`; `lp`, the root mean square; `mixed`, the mean of `max` and
-            `average`; `stochastic`, drawn while training; or `spectral`, a crop of the
-            frequencies. See the layers for the papers.
+            `average`; `stochastic`, a random pixel during training; or `spectral`, a crop of the
+            spectrum. The layers cite the papers.
         pool_size: Height and width of a window, in pixels; at least 1.
-        strides: Pixels between two windows, or None for `pool_size`.
+        strides: Step from one window to the next, in pixels. None: `pool_size`.
         padding: `valid` or `same`.
-        name: The layer's name, or None for Keras' choice.
+        name: Name of the layer. None: Keras chooses one.
 
     Returns:
         A new layer.
@@ -92,11 +92,11 @@ def pooling(
 
 
 def require_input(input_shape: tuple[int, int, int], minimum: int) -> None:
-    """Refuses images that are too small for a network.
+    """Raises `ValueError` if images are too small for a network.
 
     Args:
         input_shape: Height, width and channels of an image.
-        minimum: Least height and width that the network works with, in pixels; at least 1.
+        minimum: Minimum height and width of the network's input, in pixels; at least 1.
     """
     if len(input_shape) != 3 or not all(isinstance(size, int) for size in input_shape):
         raise ValueError(
@@ -106,7 +106,6 @@ def require_input(input_shape: tuple[int, int, int], minimum: int) -> None:
     height, width, channels = input_shape
     if min(height, width) < minimum or channels < 1:
         raise ValueError(
-            f"`input_shape` must have a height and a width of at least {minimum} and at least 1 "
-            f"channel: the smallest image that works is {minimum} x {minimum} pixels. "
+            f"`input_shape` must have at least 1 channel and {minimum} x {minimum} pixels. "
             f"Received: input_shape={input_shape}"
         )

@@ -1,4 +1,4 @@
-"""Receptive fields: which pixels of the image a unit of each layer sees."""
+"""Receptive fields: the pixels of the image that a unit of each layer depends on."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -59,15 +59,14 @@ PIXEL_BY_PIXEL = (
 
 
 class ReceptiveField(NamedTuple):
-    """What the units of a layer see; each pair is height and width, in pixels of the image.
+    """The receptive field of a layer; pairs are height and width, in pixels of the image.
 
     Args:
-        name: The layer's name.
-        size: Pixels that a unit sees, those beyond the image's border included.
-        stride: Pixels between the fields of two neighboring units; 0 where every unit sees the
-            whole image.
-        center: Where the middle of the first unit's field lies; (0, 0) is the middle of the first
-            pixel. Negative if it lies in the padding.
+        name: Name of the layer.
+        size: Pixels that a unit sees, including those beyond the border of the image.
+        stride: Step from the field of one unit to the next; 0 if every unit sees the whole image.
+        center: Center of the first unit's field. (0, 0) is the center of the first pixel; values
+            below 0 are in the padding.
     """
 
     name: str
@@ -77,7 +76,7 @@ class ReceptiveField(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """Unit i sees the pixels from `start + i * stride` on, `size` of them, along one axis."""
+    """Along one axis, unit i sees `size` pixels from `start + i * stride` on."""
 
     start: int
     size: int
@@ -90,25 +89,25 @@ _Spans = tuple[_Span, _Span]
 def receptive_field(model: keras.Model) -> list[ReceptiveField]:
     """Computes the receptive field of every layer of a convolutional model.
 
-    A window of k pixels, d apart, at steps of s, with p pixels of padding before the image, makes
-    of a field of `size`, `stride` and `start` one of `size + (k - 1) d stride`, `s stride` and
-    `start - p stride`. Where branches meet, a unit sees the pixels from the first to the last
-    that any of them sees. Statistics of group and layer normalization over all positions are not
-    counted.
+    A window has k pixels at dilation d, strides s and p pixels of padding before the image. It
+    turns a field with `size`, `stride` and `start` into one with `size + (k - 1) d stride`,
+    `s stride` and `start - p stride`. Where branches meet, a unit sees all pixels from the first to
+    the last one of any branch. The statistics of group and layer normalization over all positions
+    are ignored.
 
     Reference:
         Araujo, Norris & Sim, Computing Receptive Fields of Convolutional Neural Networks, 2019,
         eq. 2, 5 and 6. https://distill.pub/2019/computing-receptive-fields
 
     Args:
-        model: A functional or sequential model of images of known height and width, each layer
-            used once. Its layers: convolutions, pooling, padding, branches that are added or
-            concatenated, and what treats each pixel by itself; layers after flattening or global
-            pooling see the whole image.
+        model: A functional or sequential model of images with known height and width, which uses
+            each layer once. Supported are convolutions, pooling, padding, branches that are added
+            or concatenated, and layers that process pixels separately. Layers after flattening or
+            global pooling see the whole image.
 
     Returns:
-        One row a layer, in the order of the computation. Layers of a model inside the model are
-        named `model/layer`.
+        One row per layer, in the order of computation. A layer of a nested model has the name
+        `model/layer`.
     """
     model = keras.Model(model.inputs, model.outputs)
     data_format = _data_format(model)
@@ -123,9 +122,9 @@ def receptive_field(model: keras.Model) -> list[ReceptiveField]:
 
 
 def receptive_field_table(rows: Iterable[ReceptiveField]) -> str:
-    """Formats the rows of `receptive_field` as a text table, one line a layer.
+    """Formats the rows of `receptive_field` as a text table, one line per layer.
 
-    Height and width are told apart only where they differ.
+    Height and width are shown separately only if they differ.
     """
 
     def cell(pair) -> str:
@@ -141,7 +140,7 @@ def receptive_field_table(rows: Iterable[ReceptiveField]) -> str:
 
 
 def _walk(model, spans: dict[int, _Spans], whole: _Spans, data_format: str, prefix: str = ""):
-    """Rows of the model's layers; adds the spans of its tensors to those of its inputs."""
+    """Returns the rows of the layers, and adds the spans of all tensors to `spans`."""
     rows = []
     for operation in model.operations:
         if isinstance(operation, keras.layers.InputLayer):
@@ -155,10 +154,10 @@ def _walk(model, spans: dict[int, _Spans], whole: _Spans, data_format: str, pref
             for outside, inside in zip(outputs, inner.outputs, strict=True):
                 spans[id(outside)] = spans[id(inside)]
             continue
-        found = _after(operation, inputs, outputs, seen, whole, data_format)
-        spans.update((id(tensor), found) for tensor in outputs)
+        after = _after(operation, inputs, outputs, seen, whole, data_format)
+        spans.update((id(tensor), after) for tensor in outputs)
         if isinstance(operation, keras.layers.Layer):
-            rows.append(_row(prefix + operation.name, found))
+            rows.append(_row(prefix + operation.name, after))
     return rows
 
 
@@ -173,7 +172,7 @@ def _row(name: str, spans: _Spans) -> ReceptiveField:
 
 
 def _after(operation, inputs, outputs, seen: list[_Spans], whole: _Spans, data_format) -> _Spans:
-    """What the units after an operation see, given what those before it see."""
+    """Returns the spans after an operation, given those before it."""
     layer = operation.layer if isinstance(operation, keras.layers.Wrapper) else operation
     before = _sides(inputs[0], data_format)
     moves = _sides(outputs[0], data_format) not in [_sides(each, data_format) for each in inputs]
@@ -196,14 +195,14 @@ def _after(operation, inputs, outputs, seen: list[_Spans], whole: _Spans, data_f
     if len(seen) == 1 and (is_function or isinstance(layer, keras.layers.Cropping2D)):
         return _picked(seen[0], inputs[0], outputs[0], data_format)
     raise ValueError(
-        "`model` must consist of layers whose windows are known: "
-        f"{', '.join(kind.__name__ for kind in (*CONVOLUTIONS, *POOLINGS))} and layers that treat "
-        f"each pixel by itself. Received: layer {layer.name!r} of type {type(layer).__name__}"
+        "`model` must consist of layers that process pixels separately and of "
+        f"{', '.join(kind.__name__ for kind in (*CONVOLUTIONS, *POOLINGS))}. "
+        f"Received: layer {layer.name!r} of type {type(layer).__name__}"
     )
 
 
 def _slid(spans: _Spans, sides, windows, layer: Any) -> _Spans:
-    """After a convolution or pooling over images of these sides."""
+    """Returns the spans after a convolution or pooling of images with these sides."""
     dilation = layer.dilation_rate if isinstance(layer, CONVOLUTIONS) else (1, 1)
     after = []
     for axis, span in enumerate(spans):
@@ -221,7 +220,7 @@ def _shifted(span: _Span, pixels: int) -> _Span:
 
 
 def _union(seen: list[_Spans], axis: int, name: str) -> _Span:
-    """What is seen through several branches that meet."""
+    """Returns the span of several branches that meet, along one axis."""
     spans = [each[axis] for each in seen]
     if any(span.stride == 0 for span in spans):
         return next(span for span in spans if span.stride == 0)
@@ -236,19 +235,19 @@ def _union(seen: list[_Spans], axis: int, name: str) -> _Span:
 
 
 def _picked(spans: _Spans, before, after, data_format: str) -> _Spans:
-    """After an operation that only picks pixels, such as a slice with steps.
+    """Returns the spans after an operation that only selects pixels, such as a slice with steps.
 
-    Runs it on images that hold the number of each row, then of each column.
+    Applies it to an image with the index of each row, then to one with the index of each column.
     """
     pick = keras.Model(before, after)
-    found = []
+    picked_spans = []
     for axis, span in enumerate(spans):
-        place = axis + (1 if data_format == "channels_last" else 2)
-        numbers = np.arange(before.shape[place], dtype="float32")
+        image_axis = axis + (1 if data_format == "channels_last" else 2)
+        numbers = np.arange(before.shape[image_axis], dtype="float32")
         shape = [1, 1, 1, 1]
-        shape[place] = -1
+        shape[image_axis] = -1
         image = np.broadcast_to(numbers.reshape(shape), (1, *before.shape[1:]))
-        picked = keras.ops.convert_to_numpy(keras.ops.max(pick(image), axis=_others(place)))
+        picked = keras.ops.convert_to_numpy(keras.ops.max(pick(image), axis=_others(image_axis)))
         step = int(picked[1] - picked[0]) if len(picked) > 1 else 1
         if not np.array_equal(picked, picked[0] + step * np.arange(len(picked))):
             raise ValueError(
@@ -256,12 +255,12 @@ def _picked(spans: _Spans, before, after, data_format: str) -> _Spans:
                 f"evenly spaced slices. Received: an operation that makes {after.name}"
             )
         shifted = _shifted(span, int(picked[0]))
-        found.append(shifted._replace(stride=step * span.stride))
-    return found[0], found[1]
+        picked_spans.append(shifted._replace(stride=step * span.stride))
+    return picked_spans[0], picked_spans[1]
 
 
-def _others(place: int) -> tuple[int, ...]:
-    return tuple(axis for axis in range(4) if axis != place)
+def _others(axis: int) -> tuple[int, ...]:
+    return tuple(other for other in range(4) if other != axis)
 
 
 def _data_format(model: keras.Model) -> str:

@@ -1,4 +1,4 @@
-"""Recurrent networks that classify texts and tag their tokens."""
+"""Recurrent networks that classify texts or tag their tokens."""
 
 from typing import Any
 
@@ -12,15 +12,16 @@ from layers import (
     LayerNormalizationSimpleRNNCell,
 )
 
-# Keras' own layers. On 2 CPU cores (LSTM of 128 units both ways, 32 x 32 tokens, 30 ms of processor
-# time a step) computing the inputs' share of all steps at once took as long, both directions in one
-# loop a quarter longer, and unrolled loops as long after ten times the time to build.
+# These are Keras' own layers, after measurements on 2 CPU cores (bidirectional LSTM of 128 units,
+# 32 x 32 tokens, 30 ms of processor time per step). Projecting the inputs of all steps at once took
+# as long. Both directions in one loop took a quarter longer. Unrolled loops took as long, and ten
+# times as long to build.
 CELLS = {
     "lstm": (keras.layers.LSTM, LayerNormalizationLSTMCell),
     "gru": (keras.layers.GRU, LayerNormalizationGRUCell),
     "rnn": (keras.layers.SimpleRNN, LayerNormalizationSimpleRNNCell),
 }
-"""The layer of each cell, and the cell with normalization inside."""
+"""For each cell, the layer without normalization, and the cell with layer normalization."""
 
 NAMES = tuple(CELLS)
 POOLS = ("attention", "last", "max")
@@ -40,14 +41,14 @@ def recurrent_classifier(
 ) -> keras.Model:
     """Builds a recurrent network that classifies a text or a pair of texts.
 
-    Tokens are embedded, read by recurrent layers, one on another, and the states of the last
-    layer are made one, from which a linear layer tells the class. Padding changes nothing.
+    Tokens are embedded and pass through stacked recurrent layers. The states of the last layer are
+    pooled, and a linear layer classifies the result. Padding has no influence.
 
     Reference:
         lstm: Hochreiter & Schmidhuber, Long Short-Term Memory, 1997.
         https://doi.org/10.1162/neco.1997.9.8.1735
         gru: Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014, equations
-        5 to 8, but the reset gate multiplies behind the recurrent matrix, as cuDNN has it.
+        5 to 8, but the reset gate is applied after the recurrent matrix, as in cuDNN.
         https://arxiv.org/abs/1406.1078
         rnn: Elman, Finding Structure in Time, 1990. https://doi.org/10.1207/s15516709cog1402_1
         bidirectional: Schuster & Paliwal, Bidirectional Recurrent Neural Networks, 1997.
@@ -58,22 +59,22 @@ def recurrent_classifier(
         section 3.2. https://arxiv.org/abs/1705.02364
 
     Args:
-        vocabulary_size: Tokens that the tokenizer knows; at least 1.
-        num_classes: How many classes; at least 1.
+        vocabulary_size: Size of the tokenizer's vocabulary; at least 1.
+        num_classes: Number of classes; at least 1.
         cell: `lstm`, `gru` or `rnn`.
-        units: Features of a state, of each direction; at least 1.
-        layers: Recurrent layers; at least 1.
-        bidirectional: Whether each layer reads from both ends.
+        units: Features of the state, per direction; at least 1.
+        layers: Number of recurrent layers; at least 1.
+        bidirectional: Whether each layer reads in both directions.
         embedding_dim: Features of a token; at least 1.
-        dropout: Share of the embeddings, of the features between layers and of the pooled ones
-            that training drops, in [0, 1).
+        dropout: Dropout rate of the embeddings, of the features between layers and of the pooled
+            features, in [0, 1).
         layer_normalization: Whether to normalize inside the cells.
-        pooling: `attention`, the mean weighted by learned scores; `last`, the state of each
-            direction at its end; or `max`, the largest value of each feature.
+        pooling: `attention`, the mean weighted by learned scores; `last`, the final state of each
+            direction; or `max`, the maximum of each feature.
 
     Returns:
-        A model from `token_ids`, `segment_ids` (0, and 1 in a second text) and `padding_mask`
-        (0 in padding), int32 `(batch, tokens)` each, to logits `(batch, num_classes)`.
+        A model from `token_ids`, `segment_ids` (0, but 1 in a second text) and `padding_mask`
+        (1, but 0 in padding), int32 `(batch, tokens)` each, to logits `(batch, num_classes)`.
     """
     if pooling not in POOLS:
         raise ValueError(f"`pooling` must be one of {', '.join(POOLS)}. Received: {pooling=}")
@@ -91,7 +92,7 @@ def recurrent_classifier(
     if pooling == "attention":
         x, _ = AttentionPooling(units, name="attention")(x, mask=mask, return_attention_scores=True)
     elif pooling == "max":
-        # No state of any cell is below -1.
+        # The states of all cells are at least -1.
         x = ops.max(ops.where(mask[:, :, None], x, -1.0), axis=1)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
@@ -116,13 +117,12 @@ def recurrent_tagger(
         https://arxiv.org/abs/1508.01991
 
     Args:
-        num_tags: How many tags; at least 1.
-        dropout: Share of the embeddings and of each layer's features that training drops, in
-            [0, 1).
-        The others are those of `recurrent_classifier`.
+        num_tags: Number of tags; at least 1.
+        dropout: Dropout rate of the embeddings and of the features of each layer, in [0, 1).
+        Other arguments: As of `recurrent_classifier`.
 
     Returns:
-        A model from what `recurrent_classifier` takes to logits `(batch, tokens, num_tags)`.
+        A model from the inputs of `recurrent_classifier` to logits `(batch, tokens, num_tags)`.
     """
     inputs, _, x = _read(
         vocabulary_size,
@@ -140,33 +140,33 @@ def recurrent_tagger(
 
 
 def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
-    """Computes how much each token counts in the pooled features.
+    """Computes the weight of each token in the pooled features.
 
     Args:
         model: From `recurrent_classifier` with the pooling `attention`, or `elmo_classifier`.
-        inputs: What the model takes, by name, `(batch, tokens)` or `(batch, tokens, characters)`.
+        inputs: Inputs of the model by name, `(batch, tokens)` or `(batch, tokens, characters)`.
 
     Returns:
-        float32 `(batch, tokens)`; each row sums to 1, and padding gets 0.
+        float32 `(batch, tokens)`. Each row sums to 1, and padding has weight 0.
     """
-    found = [layer for layer in model.layers if isinstance(layer, AttentionPooling)]
-    if not found:
+    poolings = [layer for layer in model.layers if isinstance(layer, AttentionPooling)]
+    if not poolings:
         raise ValueError(
             "`model` must pool by attention. "
             f"Received: a model with the layers {', '.join(layer.name for layer in model.layers)}"
         )
-    _, weights = found[0].output
+    _, weights = poolings[0].output
     return keras.Model(model.input, weights)({name: inputs[name] for name in model.input})
 
 
 def without_cudnn(model: keras.Model) -> None:
-    """Makes the layers of a model compute in operations that run on every device and under XLA.
+    """Makes LSTM and GRU layers use operations that run on every device and under XLA.
 
-    On a GPU Keras' LSTM and GRU run in cuDNN, which is faster in training but which neither XLA
-    nor a server without a GPU takes. Call it before the model is exported or compiled by XLA.
+    On a GPU Keras runs them in cuDNN, which is faster in training, but does not work under XLA or
+    on a server without a GPU. Call this before a model is exported or compiled by XLA.
 
     Args:
-        model: Any model; models inside it are changed, too.
+        model: Any model; nested models are changed, too.
     """
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -188,10 +188,9 @@ def _read(
     layer_normalization: bool,
     sequences: bool = True,
 ):
-    """Gives the inputs, which tokens are none, and what the recurrent layers make of the tokens.
+    """Returns the inputs, the mask of tokens, and the output of the recurrent layers.
 
-    That is `(batch, tokens, features)`, or, unless it is to be `sequences`, the features at the
-    end, `(batch, features)`.
+    The output is `(batch, tokens, features)` if `sequences`, else the final `(batch, features)`.
     """
     if cell not in CELLS:
         raise ValueError(f"`cell` must be one of {', '.join(CELLS)}. Received: {cell=}")
@@ -211,7 +210,7 @@ def _read(
 
 
 def _embedded(inputs, vocabulary_size: int, dim: int, dropout: float):
-    """Embeds tokens and which text of a pair they are of: `(batch, tokens, dim)`."""
+    """Adds the embeddings of tokens and of their segments, `(batch, tokens, dim)`."""
     tokens = keras.layers.Embedding(vocabulary_size, dim, name="token_embedding")
     segments = keras.layers.Embedding(2, dim, name="segment_embedding")
     x = tokens(inputs["token_ids"])

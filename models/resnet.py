@@ -34,8 +34,8 @@ def resnet(
 ) -> keras.Model:
     """Builds ResNet-18, 34, 50, 101 or 152.
 
-    A block computes `relu(F(x) + shortcut(x))`; the shortcut is a 1 x 1 convolution where the
-    shape changes (option B), else the identity.
+    A block computes `relu(F(x) + shortcut(x))`. The shortcut is a 1 x 1 convolution if the shape
+    changes (option B), otherwise the identity.
 
     Reference:
         He et al., Deep Residual Learning for Image Recognition, 2016, table 1.
@@ -43,12 +43,12 @@ def resnet(
 
     Args:
         input_shape: Height, width (at least 1 pixel) and channels of an image.
-        num_classes: How many classes; at least 1.
-        depth: Layers with weights: 18, 34, 50, 101 or 152.
+        num_classes: Number of classes; at least 1.
+        depth: Number of layers with weights: 18, 34, 50, 101 or 152.
         norm: `batch`, `group`, `layer` or `none`.
         pool: Pooling after conv1: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`.
-        stride_in: Which convolution of a bottleneck has the stride: the first, `1x1`, in the
-            paper; the second, `3x3`, in most later work, where it is more accurate.
+        stride_in: The convolution of a bottleneck with the stride: the first, `1x1`, as in the
+            paper; or the second, `3x3`, which is more accurate and usual in later work.
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits
@@ -79,7 +79,7 @@ def resnet(
 
 
 class _Builder(NamedTuple):
-    """What all blocks of a network share."""
+    """Settings that all blocks of a network share."""
 
     norm: str
     stride_in: str
@@ -98,7 +98,7 @@ class _Builder(NamedTuple):
         return normalize(x) if normalize else x
 
     def three_by_three(self, x, filters, strides, name):
-        # Padding both sides alike, unlike "same", keeps windows centered when the stride is 2.
+        # Equal padding on both sides, unlike "same", keeps windows centered if the stride is 2.
         if strides == 1:
             return self.convolution(x, filters, 3, 1, name)
         x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x)

@@ -1,4 +1,4 @@
-"""The VGG networks: nothing but 3 x 3 convolutions and pooling."""
+"""The VGG networks: only 3 x 3 convolutions and pooling before the dense layers."""
 
 import keras
 
@@ -32,12 +32,12 @@ def vgg(
 
     Args:
         input_shape: Height, width (at least 32 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
-        depth: Layers with weights: 11, 13, 16 or 19.
+        num_classes: Number of classes; at least 1.
+        depth: Number of layers with weights: 11, 13, 16 or 19.
         units: Units of fc6 and of fc7; at least 1.
         norm: Normalization after each convolution: `batch`, `group`, `layer` or `none`.
         pool: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`.
-        dropout: Share of fc6 and fc7 that training drops, in [0, 1).
+        dropout: Dropout rate of fc6 and fc7, in [0, 1).
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits

@@ -25,7 +25,7 @@ VIT_SIZES = {
 }
 """Dosovitskiy et al. (2021), table 1; tiny and small: Touvron et al. (2021), table 1."""
 
-# Made anew for each layer: one initializer gives the same numbers each time.
+# One per layer, because an initializer draws the same numbers each time.
 _initializer = partial(keras.initializers.TruncatedNormal, stddev=0.02)
 
 
@@ -38,8 +38,8 @@ def vit(
 ) -> keras.Model:
     """Builds a Vision Transformer that classifies by its class token.
 
-    Each block computes `x + attention(norm(x))`, then `x + mlp(norm(x))`. Weights of the blocks
-    begin with a truncated normal distribution of deviation 0.02, as in Touvron et al.
+    Each block computes `x + attention(norm(x))`, then `x + mlp(norm(x))`. The weights of the blocks
+    are initialized by a truncated normal distribution with deviation 0.02, as in Touvron et al.
 
     Reference:
         Dosovitskiy et al., An Image is Worth 16x16 Words, 2021, equations 1 to 4.
@@ -49,11 +49,11 @@ def vit(
 
     Args:
         input_shape: Height, width (multiples of `patch_size`) and channels of an image.
-        num_classes: How many classes; at least 1.
+        num_classes: Number of classes; at least 1.
         size: `tiny`, `small`, `base` or `large`.
         patch_size: Side of a patch in pixels; at least 1.
-        dropout: Share of the tokens' features and of each block's outputs that training drops, in
-            [0, 1); 0.1 on ImageNet in Dosovitskiy et al., table 3.
+        dropout: Dropout rate of the tokens' features and of the outputs of each block, in [0, 1);
+            0.1 on ImageNet in Dosovitskiy et al., table 3.
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits

@@ -1,4 +1,4 @@
-"""ZFNet: AlexNet with the first layers that its visualization asked for."""
+"""ZFNet: AlexNet with finer first layers, chosen by visualizing features."""
 
 import keras
 
@@ -23,10 +23,10 @@ def zfnet(
 
     Args:
         input_shape: Height, width (at least 53 pixels) and channels of an image.
-        num_classes: How many classes; at least 1.
+        num_classes: Number of classes; at least 1.
         units: Units of fc6 and of fc7; at least 1.
         pool: `max`, `average`, `lp`, `mixed`, `stochastic` or `spectral`; windows of 3, stride 2.
-        dropout: Share of fc6 and fc7 that training drops, in [0, 1).
+        dropout: Dropout rate of fc6 and fc7, in [0, 1).
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to logits

@@ -166,7 +166,7 @@ def test_the_smallest_input_learns_one_batch_and_survives_saving(name, tmp_path)
 def test_a_smaller_input_is_refused_with_the_smallest_that_works(name):
     build, side = NETWORKS[name][:2]
     for input_shape in ((side, side - 1, 3), (side - 1, side, 3)):
-        with pytest.raises(ValueError, match=f"works is {side} x {side} pixels"):
+        with pytest.raises(ValueError, match=f"channel and {side} x {side} pixels"):
             build(input_shape=input_shape)
 
 

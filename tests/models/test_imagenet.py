@@ -194,12 +194,12 @@ def test_without_network_the_error_names_file_and_address(name, include_top, mon
     ):
         download(name, include_top)
     [(file, address)] = tried
-    assert f"then at {address}." in str(raised.value)
+    assert f"or at {address}." in str(raised.value)
     assert f"~/.keras/models/{file}" in str(raised.value)
     assert "KERAS_HOME" in str(raised.value)
 
 
-def test_unknown_preset_and_grey_images_are_refused():
+def test_unknown_preset_and_gray_images_are_refused():
     with pytest.raises(ValueError, match=r"`name` must be one of vgg16.*Received: name='lenet5'"):
         pretrained("lenet5")
     with pytest.raises(ValueError, match=r"must be \(height, width, 3\).*Received.*\(32, 32, 1\)"):

@@ -81,7 +81,7 @@ def test_mixed_precision_of_the_model_changes_nothing(name):
     np.testing.assert_array_equal(after, expected)
 
 
-def test_light_mirrors_color_images_and_never_grey_ones():
+def test_light_mirrors_color_images_and_never_gray_ones():
     def mirrored(channels):
         # Bright on the left half only.
         images = np.zeros((64, 20, 20, channels), np.float32)

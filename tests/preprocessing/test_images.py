@@ -70,7 +70,7 @@ def test_color_equals_pillow(image_bytes):
 
 
 @pytest.mark.parametrize("image_bytes", CASES.values(), ids=CASES)
-def test_grey_equals_pillow(image_bytes):
+def test_gray_equals_pillow(image_bytes):
     decoded = decode(tf.constant(image_bytes), (HEIGHT, WIDTH, 1)).numpy()
     assert decoded.shape == (HEIGHT, WIDTH, 1)
     assert np.abs(decoded[..., 0] - pillow_levels(image_bytes, "L")).max() <= 2
