@@ -1,6 +1,7 @@
-"""BERT: an encoder of text, and heads that classify, tag, find answers and pretrain."""
+"""BERT: an encoder of text, and heads for classes, tags, answers and pretraining."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -28,15 +29,15 @@ BERT_SIZES = {
 """base and large: Devlin et al. (2019), section 3; the others: Turc et al. (2019), table 1."""
 
 NAMES = ("bert", *(f"bert_{size}" for size in BERT_SIZES))
-"""`bert` is pretrained, the others begin with random weights."""
+"""`bert` is pretrained; the others have random initial weights."""
 
 FEATURES = ("token_ids", "segment_ids", "padding_mask")
-"""What every model here takes, int32 `(batch, tokens)` each; padding is 0 in `padding_mask`."""
+"""Inputs of every model here, int32 `(batch, tokens)` each; `padding_mask` is 0 in padding."""
 
 POOLS = ("first", "mean")
-"""How the features of tokens become one."""
+"""Ways to pool the features of tokens."""
 
-# Made anew for each layer: one initializer gives the same numbers each time.
+# One per layer, because an initializer draws the same numbers each time.
 _initializer = partial(keras.initializers.TruncatedNormal, stddev=0.02)
 
 
@@ -52,9 +53,9 @@ def bert_backbone(
 
     Args:
         size: `tiny`, `mini`, `small`, `medium`, `base` or `large`.
-        vocabulary_size: Pieces that the tokenizer knows; at least 1.
-        max_length: Most tokens of a row; at least 1.
-        dropout: Share of features and of attention that training drops, in [0, 1).
+        vocabulary_size: Size of the tokenizer's vocabulary; at least 1.
+        max_length: Maximum number of tokens per row; at least 1.
+        dropout: Dropout rate of features and of attention, in [0, 1).
 
     Returns:
         A `keras_hub.models.BertBackbone`, from features to `sequence_output`
@@ -82,25 +83,43 @@ def pretrained_backbone(preset: str, length: int = 1, vocabulary_size: int = 1) 
 
     Args:
         preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
-        length: Tokens of a row that it has to be able to read.
-        vocabulary_size: Tokens that its tokenizer knows.
+        length: Number of tokens per row that it must be able to read.
+        vocabulary_size: Size of its tokenizer's vocabulary.
 
     Returns:
-        A `keras_hub.models.BertBackbone`, as `bert_backbone` does.
+        A `keras_hub.models.BertBackbone`, as from `bert_backbone`.
     """
     import keras_hub
 
     backbone = able_to_read(length, keras_hub.models.BertBackbone.from_preset(str(preset)))
     if vocabulary_size > backbone.vocabulary_size:
         raise ValueError(
-            f"`preset` must know the {vocabulary_size} tokens of its tokenizer. Received: "
-            f"preset={str(preset)!r}, whose network knows {backbone.vocabulary_size}"
+            f"`preset` must have embeddings for the {vocabulary_size} tokens of its tokenizer. "
+            f"Received: preset={str(preset)!r} with {backbone.vocabulary_size} embeddings"
         )
     return backbone
 
 
+def save_bert(backbone: Any, tokenizer: Any, folder: str | Path) -> None:
+    """Writes the preset that `pretrained_backbone` and KerasHub read.
+
+    Args:
+        backbone: From `bert_backbone`.
+        tokenizer: A `keras_hub.models.BertTokenizer`.
+        folder: Of the preset.
+    """
+    import keras_hub
+
+    backbone.save_to_preset(str(folder))
+    # Saves the tokenizer, too, and how many tokens KerasHub's text classifier may read.
+    preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
+        tokenizer, sequence_length=backbone.max_sequence_length
+    )
+    preprocessor.save_to_preset(str(folder))
+
+
 def encoder(vocabulary_size: int, *, size: str, preset: str, length: int, dropout: float) -> Any:
-    """Builds an encoder of a size with random weights, or, with an empty size, loads a preset.
+    """Builds an encoder with random weights; if `size` is empty, loads a preset instead.
 
     The arguments are those of `bert_backbone` and `pretrained_backbone`.
     """
@@ -116,7 +135,7 @@ def bert_classifier(
     pooling: str = "first",
     num_orders: int = 1,
 ) -> keras.Model:
-    """Puts a classifier on what BERT makes of a text.
+    """Builds a classifier of texts on BERT.
 
     Reference:
         Devlin et al., 2019, section 4.1. https://arxiv.org/abs/1810.04805
@@ -126,15 +145,15 @@ def bert_classifier(
 
     Args:
         backbone: From `bert_backbone` or `pretrained_backbone`.
-        num_classes: How many classes; at least 1.
-        dropout: Share of the pooled features that training drops, in [0, 1).
-        pooling: `first`, BERT's own layer on the token `[CLS]`; `mean`, the mean of the tokens,
-            which is what Sentence-BERT and its likes are pretrained with.
-        num_orders: In how many orders each example is given: 2 for pairs without an order, of whose
-            pooled features the mean is taken, else 1.
+        num_classes: Number of classes; at least 1.
+        dropout: Dropout rate of the pooled features, in [0, 1).
+        pooling: `first`, BERT's own layer on the token `[CLS]`; or `mean`, the mean of the tokens,
+            as in the pretraining of Sentence-BERT and similar networks.
+        num_orders: Number of orders in which each example is encoded: 2 for pairs without an order,
+            whose pooled features are averaged, else 1.
 
     Returns:
-        A model from features, `(batch, tokens)` each or `(batch, 2, tokens)` in both orders, to
+        A model from features, `(batch, tokens)` each, or `(batch, 2, tokens)` for both orders, to
         logits `(batch, num_classes)`.
     """
     if pooling not in POOLS:
@@ -160,15 +179,15 @@ def bert_classifier(
 
 
 def bert_tagger(backbone: Any, num_tags: int, dropout: float = 0.1) -> keras.Model:
-    """Puts a classifier on each token; a word is read at its first piece.
+    """Builds a classifier of each token on BERT; the tag of a word is that of its first piece.
 
     Reference:
         Devlin et al., 2019, section 5.3. https://arxiv.org/abs/1810.04805
 
     Args:
         backbone: From `bert_backbone` or `pretrained_backbone`.
-        num_tags: How many tags; at least 1.
-        dropout: Share of the tokens' features that training drops, in [0, 1).
+        num_tags: Number of tags; at least 1.
+        dropout: Dropout rate of the features of the tokens, in [0, 1).
 
     Returns:
         A model from features to logits `(batch, tokens, num_tags)`.
@@ -180,18 +199,18 @@ def bert_tagger(backbone: Any, num_tags: int, dropout: float = 0.1) -> keras.Mod
 
 
 def bert_span(backbone: Any, masked: bool = True) -> keras.Model:
-    """Finds where an answer begins and where it ends.
+    """Builds a network that finds the first and the last token of an answer.
 
     Reference:
         Devlin et al., 2019, section 4.2. https://arxiv.org/abs/1810.04805
 
     Args:
         backbone: From `bert_backbone` or `pretrained_backbone`.
-        masked: Whether `answer_mask` is among the features: 1 where an answer may begin and end,
-            0 where it may not, which gets a logit of -1e9.
+        masked: Whether the features include `answer_mask`: 1 for tokens that may be in an answer, 0
+            for others, whose logits become -1e9.
 
     Returns:
-        A model from features to the logits of each token, `start` and `end`, `(batch, tokens)`.
+        A model from features to two logits of each token, `start` and `end`, `(batch, tokens)`.
     """
     inputs = _inputs()
     tokens = _tokens(backbone)(inputs)
@@ -204,11 +223,11 @@ def bert_span(backbone: Any, masked: bool = True) -> keras.Model:
 
 
 def bert_pretraining(backbone: Any) -> keras.Model:
-    """Puts on BERT what it is pretrained with: masked words and the next sentence.
+    """Builds BERT with its two heads for pretraining: masked words and the next sentence.
 
-    Masked words are told by `gelu(dense)`, layer normalization and the token embedding, transposed,
-    with a bias. The layers are the backbone's own, so training trains it; save the backbone
-    with its `save_to_preset`.
+    Masked words are predicted by a dense layer with GELU, layer normalization, and the transposed
+    token embedding with a bias. The model shares the layers of the backbone, so that training
+    changes the backbone, too. Save that with its `save_to_preset`.
 
     Reference:
         Devlin et al., 2019, section 3.1 and appendix A.2. https://arxiv.org/abs/1810.04805
@@ -222,11 +241,11 @@ def bert_pretraining(backbone: Any) -> keras.Model:
     """
     import keras_hub
 
-    # On the backbone's own graph rather than on a call of it: only so does the embedding remain
-    # shared when the model is saved and loaded.
+    # Uses the graph of the backbone instead of calling it. Otherwise the embedding would no longer
+    # be shared after saving and loading.
     encoded = backbone.output
     positions = keras.Input((None,), dtype="int32", name="mask_positions")
-    # The head casts what this returns to float32 only after it has come out of the product.
+    # Otherwise the head casts to float32 only after the product.
     backbone.token_embedding.reverse_dtype = "float32"
     words = keras_hub.layers.MaskedLMHead(
         token_embedding=backbone.token_embedding,
@@ -249,7 +268,7 @@ def _inputs(shape: tuple[int | None, ...] = (None,)) -> dict[str, Any]:
 
 
 def _tokens(backbone: Any) -> keras.Model:
-    """Returns the encoder of tokens without the pooling, whose weights would get no gradient."""
+    """Returns the encoder without the pooling, whose weights would get no gradient."""
     return keras.Model(backbone.input, backbone.output["sequence_output"], name=backbone.name)
 
 

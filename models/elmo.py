@@ -1,4 +1,4 @@
-"""ELMo: a language model that reads characters from both sides, and heads on all of its layers."""
+"""ELMo: a bidirectional language model of characters, and heads on all of its layers."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from keras import ops
 from layers import AttentionPooling, Highway, ProjectedLSTMCell, ScalarMix
 
 FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
-"""Characters that a filter sees, and how many filters see as many."""
+"""Width of filters in characters, and the number of filters of that width."""
 
 
 class ElmoSize(NamedTuple):
@@ -31,27 +31,27 @@ ELMO_SIZES = {
 28.0 million parameters, https://allenai.org/allennlp/software/elmo; tiny is for small data."""
 
 NAMES = ("elmo", *(f"elmo_{size}" for size in ELMO_SIZES))
-"""`elmo` is pretrained, the others begin with random weights."""
+"""`elmo` is pretrained; the others have random initial weights."""
 
 POOLS = ("attention",)
 LAYERS = 2
 CHARACTER_DIM = 16
 WORD_LENGTH = 50
-"""Characters of a word, those that mark its ends included."""
+"""Characters per word, including its begin and end marks."""
 
 PRESET = "elmo.keras"
-"""File of a preset's folder that holds the backbone."""
+"""File with the backbone in the folder of a preset."""
 
 
 def elmo_backbone(
     size: str = "original", num_characters: int = 262, dropout: float = 0.1
 ) -> keras.Model:
-    """Builds the network of ELMo: words from characters, then an LSTM from each side.
+    """Builds the network of ELMo: words from characters, then LSTMs in both directions.
 
-    A word is the largest answer of each filter over its characters, `relu`, through highway
-    layers and a projection. On it stand two stacks of two LSTMs with projections, one that reads
-    forwards and one that reads backwards, which share nothing else; from the second layer of a
-    stack on, its input is added to its output. What padded words get is 0.
+    The features of a word are the maxima of convolutions over its characters, ReLU, highway layers
+    and a projection. Two stacks of two projected LSTMs follow, one forward and one backward, which
+    share no weights. The input of the second layer of a stack is added to its output. The features
+    of padding are 0.
 
     Reference:
         Peters et al., Deep Contextualized Word Representations, 2018, sections 3.1 and 3.4.
@@ -61,13 +61,14 @@ def elmo_backbone(
 
     Args:
         size: `tiny`, `small`, `medium` or `original`.
-        num_characters: Ids of characters; at least 1. Published: 256 bytes, marks and padding.
-        dropout: Share of each LSTM's input that training drops, in [0, 1).
+        num_characters: Number of character ids, at least 1; 262 in the paper: 256 bytes, marks and
+            padding.
+        dropout: Dropout rate of the inputs of each LSTM, in [0, 1).
 
     Returns:
         A model from characters int32 `(batch, words, 50)`, 0 in padding, to a list of three layers
-        `(batch, words, 2 * projection)`: the words by themselves, twice, and the two LSTM layers,
-        forward features first.
+        `(batch, words, 2 * projection)`: the features of words without context, twice, and the two
+        LSTM layers, forward features first.
     """
     if size not in ELMO_SIZES:
         raise ValueError(f"`size` must be one of {', '.join(ELMO_SIZES)}. Received: {size=}")
@@ -89,7 +90,7 @@ def save_elmo(backbone: keras.Model, folder: str | Path) -> None:
 
     Args:
         backbone: From `elmo_backbone`.
-        folder: Of the preset; made if it is not there.
+        folder: Folder of the preset; created if it does not exist.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     backbone.save(Path(folder) / PRESET)
@@ -99,16 +100,16 @@ def pretrained_elmo(folder: str | Path) -> keras.Model:
     """Loads the network of ELMo.
 
     Args:
-        folder: What `save_elmo` wrote.
+        folder: A folder that `save_elmo` wrote.
 
     Returns:
-        A model as `elmo_backbone` builds it, in the precision of the global policy.
+        A model as from `elmo_backbone`, in the precision of the global policy.
     """
     path = Path(folder) / PRESET
     if not path.is_file():
         raise FileNotFoundError(
-            f"`folder` must hold {PRESET}, as `save_elmo` and the app language_pretraining with an "
-            f"elmo model write it. Received: folder={str(folder)!r}"
+            f"`folder` must hold {PRESET}, as the app elmo_pretraining writes it. "
+            f"Received: folder={str(folder)!r}"
         )
     saved = keras.saving.load_model(path, compile=False)
     backbone = keras.models.clone_model(saved, clone_function=_at_policy)
@@ -117,7 +118,7 @@ def pretrained_elmo(folder: str | Path) -> keras.Model:
 
 
 def _at_policy(part: Any) -> Any:
-    """Makes a layer anew in the precision of the global policy, not in that it was saved in."""
+    """Creates a copy of a layer with the precision of the global policy."""
     policy, config = keras.config.dtype_policy().name, part.get_config()
     if isinstance(part, keras.layers.Layer) and not isinstance(part, keras.layers.InputLayer):
         config["dtype"] = policy
@@ -127,7 +128,7 @@ def _at_policy(part: Any) -> Any:
 
 
 def encoder(*, size: str, preset: str, dropout: float) -> keras.Model:
-    """Builds ELMo of a size with random weights, or, with an empty size, loads a preset.
+    """Builds ELMo with random weights; if `size` is empty, loads a preset instead.
 
     The arguments are those of `elmo_backbone` and `pretrained_elmo`.
     """
@@ -135,22 +136,22 @@ def encoder(*, size: str, preset: str, dropout: float) -> keras.Model:
 
 
 def elmo_language_model(backbone: keras.Model, vocabulary_size: int) -> keras.Model:
-    """Puts on ELMo what it is pretrained with: the word after and the word before each one.
+    """Builds ELMo with its head for pretraining, which predicts the next and the previous word.
 
-    One softmax over the whole vocabulary serves both directions. The layers are the backbone's
-    own, so training trains it.
+    Both directions share one softmax over the whole vocabulary. The model shares the layers of the
+    backbone, so that training changes the backbone, too.
 
     Reference:
         Peters et al., 2018, section 3.1. https://arxiv.org/abs/1802.05365
 
     Args:
         backbone: From `elmo_backbone`.
-        vocabulary_size: Words that may follow; at least 1.
+        vocabulary_size: Number of words to predict; at least 1.
 
     Returns:
-        A model from characters `(batch, words, 50)` to logits `(batch, words, vocabulary_size)`:
-        `forward`, of the next word, from this one and those before it, and `backward`, of the word
-        before, from this one and those after it.
+        A model from characters `(batch, words, 50)` to two logits `(batch, words,
+        vocabulary_size)`: `forward` predicts the next word from this one and those before it,
+        `backward` the previous word from this one and those after it.
     """
     forward, backward = ops.split(backbone.output[-1], 2, axis=-1)
     softmax = keras.layers.Dense(vocabulary_size, dtype="float32", name="softmax")
@@ -165,18 +166,18 @@ def elmo_classifier(
     units: int = 128,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """Puts a classifier on ELMo: a mix of its layers, a bidirectional LSTM and attention.
+    """Builds a classifier on ELMo: a mix of its layers, a bidirectional LSTM and attention.
 
     Reference:
         Peters et al., 2018, sections 3.2 and 3.3. https://arxiv.org/abs/1802.05365
 
     Args:
         backbone: From `elmo_backbone`.
-        num_classes: How many classes; at least 1.
-        trainable: Whether to train the backbone, too; otherwise it is frozen and its dropout is
+        num_classes: Number of classes; at least 1.
+        trainable: Whether to train the backbone, too. If not, it is frozen and its dropout rate is
             set to 0.
-        units: Features of the LSTM's state, of each direction; at least 1.
-        dropout: Share of the mix and of the pooled features that training drops, in [0, 1).
+        units: Features of the LSTM's state, per direction; at least 1.
+        dropout: Dropout rate of the mix and of the pooled features, in [0, 1).
 
     Returns:
         A model from `characters`, int32 `(batch, words, 50)`, to logits `(batch, num_classes)`.
@@ -193,15 +194,15 @@ def elmo_tagger(
     units: int = 128,
     dropout: float = 0.5,
 ) -> keras.Model:
-    """Puts a classifier of each word on ELMo: a mix of its layers and a bidirectional LSTM.
+    """Builds a classifier of each word on ELMo: a mix of its layers and a bidirectional LSTM.
 
     Reference:
         Peters et al., 2018, sections 3.2 and 3.3. https://arxiv.org/abs/1802.05365
 
     Args:
-        num_tags: How many tags; at least 1.
-        dropout: Share of the mix and of the LSTM's features that training drops, in [0, 1).
-        The others are those of `elmo_classifier`.
+        num_tags: Number of tags; at least 1.
+        dropout: Dropout rate of the mix and of the LSTM's features, in [0, 1).
+        Other arguments: As of `elmo_classifier`.
 
     Returns:
         A model from `characters`, int32 `(batch, words, 50)`, to logits `(batch, words, num_tags)`.
@@ -211,31 +212,31 @@ def elmo_tagger(
 
 
 def _words(characters):
-    """Tells which words are no padding, `(batch, words)`."""
+    """Returns which words are not padding, `(batch, words)`."""
     return ops.any(characters > 0, axis=-1)
 
 
 def _word_features(characters, size: ElmoSize, num_characters: int):
-    """Makes features of each word by itself, `(batch, words, projection)`."""
+    """Computes the features of each word without context, `(batch, words, projection)`."""
     embedding = keras.layers.Embedding(num_characters, CHARACTER_DIM, name="character_embedding")
     x = embedding(characters)  # (batch, words, characters, 16)
-    found = []
+    maxima = []
     for width, filters in size.filters:
         convolved = keras.layers.Conv2D(filters, (1, width), name=f"convolution{width}")(x)
-        found.append(ops.relu(ops.max(convolved, axis=2)))  # (batch, words, filters)
-    x = keras.layers.Concatenate(name="word")(found)
+        maxima.append(ops.relu(ops.max(convolved, axis=2)))  # (batch, words, filters)
+    x = keras.layers.Concatenate(name="word")(maxima)
     for number in range(1, size.highways + 1):
         x = Highway(name=f"highway{number}")(x)
     return keras.layers.Dense(size.projection, name="projection")(x)
 
 
 def _stack(x, mask, size: ElmoSize, dropout: float, direction: str) -> list[Any]:
-    """Gives the layers of one direction, the words first, `(batch, words, projection)` each."""
+    """Returns the layers of one direction, words first, `(batch, words, projection)` each."""
     outputs = [x]
     for number in range(1, LAYERS + 1):
         x = keras.layers.Dropout(dropout, name=f"{direction}{number}_dropout")(outputs[-1])
         y = keras.layers.RNN(
-            # Peters et al.'s own code keeps carries and hidden states within 3.
+            # The code of Peters et al. clips carries and hidden states at 3.
             ProjectedLSTMCell(size.units, size.projection, clip=3.0, name=f"{direction}{number}"),
             return_sequences=True,
             go_backwards=direction == "backward",
@@ -249,10 +250,10 @@ def _stack(x, mask, size: ElmoSize, dropout: float, direction: str) -> list[Any]
 
 
 def _read(backbone: keras.Model, trainable: bool, units: int, dropout: float):
-    """Gives the inputs, which words are none, and what a bidirectional LSTM makes of ELMo."""
+    """Returns the inputs, the mask of words, and the output of the bidirectional LSTM."""
     backbone.trainable = trainable
     if not trainable:
-        # A model that is called in training calls all in it so, whatever `training` was given.
+        # In training, a model passes `training=True` to all its layers, whatever they were given.
         for layer in backbone.layers:
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0

@@ -1,4 +1,4 @@
-"""What the Transformers of KerasHub have in common: depth of each variable, attention."""
+"""Functions for the Transformers of KerasHub: attention, and the depth of each variable."""
 
 from typing import Any
 
@@ -9,30 +9,30 @@ BERT_FEATURES = ("token_ids", "segment_ids", "padding_mask")
 
 
 def able_to_read(length: int, backbone: Any) -> Any:
-    """Returns a pretrained backbone, or raises `ValueError` if it has no places for so many tokens.
+    """Returns a pretrained backbone; raises `ValueError` if its rows are shorter than `length`.
 
     Args:
-        length: Tokens of a row.
+        length: Number of tokens per row.
         backbone: A Transformer of KerasHub.
     """
     if length > backbone.max_sequence_length:
         raise ValueError(
-            f"`length` must be at most {backbone.max_sequence_length}, the tokens that the preset "
-            f"can read. Received: length={length}"
+            f"`length` must be at most {backbone.max_sequence_length}, the number of tokens that "
+            f"the preset can read. Received: length={length}"
         )
     return backbone
 
 
 def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
-    """Computes how much each token attends to each other one, `softmax(query key / sqrt(dim))`.
+    """Computes the attention weights between all tokens, `softmax(query key / sqrt(dim))`.
 
     Args:
-        model: A backbone, or a model of this module.
+        model: A BERT backbone, or a model on one.
         inputs: Features `(batch, tokens)`.
 
     Returns:
-        float32 `(layers, batch, heads, tokens, tokens)`: from the token of the fourth axis to that
-        of the fifth; each row sums to 1, and padding gets 0.
+        float32 `(layers, batch, heads, tokens, tokens)`, from each token of the fourth axis to each
+        token of the fifth. Each row sums to 1, and padding has weight 0.
     """
     backbone = _transformer(model)
     inputs = {name: ops.convert_to_tensor(inputs[name]) for name in BERT_FEATURES}
@@ -53,13 +53,13 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
 def attention_of(
     model: keras.Model, inputs: dict[str, Any], layer: int, head: int | None = None
 ) -> Any:
-    """Computes how much each token attends to each other one in one layer.
+    """Computes the attention weights between all tokens in one layer.
 
     Args:
         model: As in `attention_weights`.
         inputs: Features of one text, `(1, tokens)`.
         layer: Index of the layer; -1 is the last.
-        head: Index of the head; None for the mean of all heads.
+        head: Index of the head. None: the mean of all heads.
 
     Returns:
         float32 `(tokens, tokens)`.
@@ -69,7 +69,7 @@ def attention_of(
 
 
 def require_attention(backbone: Any, layer: int, head: int | None) -> None:
-    """Raises `ValueError` unless a Transformer has a layer and a head of these indices."""
+    """Raises `ValueError` unless a Transformer has a layer and a head with these indices."""
     layers, heads = backbone.num_layers, backbone.num_heads
     if not -layers <= layer < layers:
         raise ValueError(
@@ -84,7 +84,7 @@ def require_attention(backbone: Any, layer: int, head: int | None) -> None:
 
 
 def depths(model: keras.Model) -> dict[str, int]:
-    """Tells how deep each trainable variable of a Transformer lies, for learning rates by layer.
+    """Returns the depth of each trainable variable of a Transformer, for learning rates by layer.
 
     Reference:
         Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, 2018,
@@ -95,8 +95,8 @@ def depths(model: keras.Model) -> dict[str, int]:
         model: A backbone of KerasHub, BERT or GPT-2, or a model on one.
 
     Returns:
-        From the path of each variable to its depth: 0 in the embeddings, 1 to the number of layers
-        in these, and one more in all that follows, the pooling and the last normalization included.
+        The depth of each variable by its path: 0 for embeddings, 1 to the number of layers for
+        these, and one more for all that follows, such as pooling and the last normalization.
     """
     backbone = _transformer(model)
     layers = _encoder_layers(backbone)
@@ -110,7 +110,7 @@ def depths(model: keras.Model) -> dict[str, int]:
 
 
 def _transformer(model: keras.Model) -> keras.Model:
-    """Finds the model that holds the encoder's layers: this one or one inside it."""
+    """Finds the model with the encoder's layers: this one or one inside it."""
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     for candidate in (model, *inner):
         if _encoder_layers(candidate):

@@ -8,15 +8,14 @@ from models.bert import (
     BERT_SIZES,
     FEATURES,
     BertSize,
-    attention_weights,
     bert_backbone,
     bert_classifier,
     bert_pretraining,
     bert_span,
     bert_tagger,
-    depths,
     pretrained_backbone,
 )
+from models.transformers import attention_weights, depths
 from tests.models.blueprint import blueprint, count
 
 MODELS = {
@@ -296,9 +295,11 @@ def test_an_unknown_size_is_refused():
 
 def test_a_preset_answers_as_kerashubs_own_backbone(minilm):
     model = bert_classifier(pretrained_backbone(str(minilm), 512), 2, dropout=0.0)
-    with pytest.raises(ValueError, match="`length` must be at most 512, the tokens that the"):
+    with pytest.raises(ValueError, match="`length` must be at most 512, the number of tokens that"):
         pretrained_backbone(str(minilm), 513)
-    with pytest.raises(ValueError, match="`preset` must know the 30523 tokens of its tokenizer"):
+    with pytest.raises(
+        ValueError, match="`preset` must have embeddings for the 30523 tokens of its tokenizer"
+    ):
         pretrained_backbone(str(minilm), 512, 30523)
     reference = keras_hub.models.BertBackbone.from_preset(str(minilm))
     inputs = features(rows=2, vocabulary=30522)

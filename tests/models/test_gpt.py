@@ -116,7 +116,7 @@ def test_a_preset_is_widened_by_tokens_and_else_unchanged(tmp_path):
     new = np.asarray(wider.token_embedding.embeddings)[30:]
     assert new.shape == (2, 16) and not np.allclose(new[0], new[1])
     assert pretrained_gpt(tmp_path, 29).vocabulary_size == 30
-    with pytest.raises(ValueError, match="`length` must be at most 12, the tokens that the preset"):
+    with pytest.raises(ValueError, match="`length` must be at most 12, the number of tokens that"):
         pretrained_gpt(tmp_path, length=13)
 
 
