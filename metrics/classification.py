@@ -9,7 +9,7 @@ import tensorflow as tf
 from sklearn.metrics import precision_recall_fscore_support
 
 MAX_ANSWERS = 5
-"""Classes that an exported classifier names at the most, the likeliest."""
+"""Maximum number of classes that an exported classifier returns."""
 
 
 MEANINGS = {
@@ -26,7 +26,7 @@ HEADING = ("class", "precision", "recall", "F1", "test examples")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the network says of the test examples, in their order.
+    """Labels and predictions for examples, in their order.
 
     Args:
         labels: True class numbers `(n,)`.
@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def worst(self) -> list[int]:
-        """Indices of the twelve wrong answers of the largest losses, worst first."""
+        """Indices of the twelve wrong predictions with the largest losses, largest first."""
         wrong = np.flatnonzero(self.predictions != self.labels)
         order = np.argsort(-self.losses[wrong], kind="stable")[:12]
         return [int(index) for index in wrong[order]]
@@ -88,14 +88,14 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:
-    """Asks a network that returns logits about batches of `(features, one-hot labels)`."""
+    """Evaluates a network that returns logits on batches of `(features, one-hot labels)`."""
     labels = np.concatenate([labels for _, labels in batches.as_numpy_iterator()]).argmax(-1)
     logits = model.predict(batches, verbose=0).astype("float32")
     return Evaluation(labels, keras.ops.convert_to_numpy(keras.ops.softmax(logits)))
 
 
 def best_classes(classes: Sequence[str]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns what makes of logits `(n, classes)` the names and probabilities of the likeliest."""
+    """Returns a function from logits `(n, classes)` to the most probable classes, best first."""
     names, count = tf.constant(classes), min(MAX_ANSWERS, len(classes))
 
     def answer(logits):

@@ -108,7 +108,7 @@ def pretrained_elmo(folder: str | Path) -> keras.Model:
     path = Path(folder) / PRESET
     if not path.is_file():
         raise FileNotFoundError(
-            f"`folder` must hold {PRESET}, as the app elmo_pretraining writes it. "
+            f"`folder` must hold {PRESET}, as written by the app elmo_pretraining. "
             f"Received: folder={str(folder)!r}"
         )
     saved = keras.saving.load_model(path, compile=False)
