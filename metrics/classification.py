@@ -1,4 +1,4 @@
-"""What classifiers have in common, whatever they classify: answers, scores, loss, metric."""
+"""Classifiers of any kind: evaluation, scores, and what their exports return."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -140,12 +140,14 @@ def test_unknown_name_lists_the_built_in_samples():
     assert "tfds:NAME, or a built-in sample (digits)" in faults_of("digitz")
 
 
-def test_truncated_jpeg_is_found(folder, draw):
+def test_truncated_jpeg_and_unsupported_format_are_named(folder, draw):
     draw(folder / "cat" / "photo.jpg", seed=900, size=(64, 64))
     whole = (folder / "cat" / "photo.jpg").read_bytes()
     (folder / "cat" / "photo.jpg").write_bytes(whole[: len(whole) * 3 // 4])
+    (folder / "dog" / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
     message = faults_of(folder)
     assert "Received: a truncated, damaged or unusual JPEG image." in message
+    assert "WebP image. Received: HEIC. Fix: convert it." in message
 
 
 def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
