@@ -43,6 +43,11 @@ class TaggedTexts(Splits):
 
     tags: tuple[str, ...]
 
+    @property
+    def words(self) -> tf.data.Dataset:
+        """The words of each training sentence, without their tags."""
+        return self.train.map(lambda words, tags: words)
+
 
 @dataclass(frozen=True)
 class _Sentence:
@@ -210,13 +215,18 @@ def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
     return TaggedTexts(
         **{
             split: rows.map(
-                lambda row: (row[words], tf.gather(numbers, row[tags])),
+                lambda row: (_no_empty(row[words]), tf.gather(numbers, row[tags])),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
             for split, rows in splits.items()
         },
         tags=tuple(ordered),
     )
+
+
+def _no_empty(words: tf.Tensor) -> tf.Tensor:
+    """Replaces empty words, which elsewhere are padding, by a space."""
+    return tf.where(words == "", " ", words)
 
 
 def _features(builder: Any, tag_column: int | str | None) -> tuple[str, str]:

@@ -6,10 +6,32 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+HEADING = ("question", "correct answer", "predicted", "confidence")
+"""Columns of a table of questions; the last three are those of `Answers.row`."""
+NEVER = -100.0
+"""Exported logit of a token at which no answer may begin or end."""
+MEANINGS = {
+    "question": "the question, in UTF-8",
+    "document": "the text that may contain the answer, in UTF-8, of any length",
+    "answer": 'the answer, a part of the document; "" for no answer',
+    "score": "probability of the most probable answer, even if no answer is given",
+    "no_answer_score": "probability of no answer, if the only other choice is this answer",
+    "start": "offset in characters (code points) at which the answer begins; -1 for no answer",
+    "end": "offset in characters after the answer; -1 for no answer",
+    "start_byte": "offset in bytes at which the answer begins; -1 for no answer",
+    "end_byte": "offset in bytes after the answer; -1 for no answer",
+    "answer_mask": "1 at the tokens of the document and at [CLS], else 0",
+    "start_logits": "log-probability, up to a constant, that the answer begins at each token; at "
+    f"[CLS], that this part of the document has none; {NEVER:.0f} where the mask is 0",
+    "end_logits": "log-probability, up to a constant, that the answer ends at each token; likewise",
+}
+"""Meanings of the inputs and outputs of a network that answers questions."""
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -173,13 +195,44 @@ def best_spans(
     return Spans(row, first, first + index % max_tokens, tf.exp(best), tf.sigmoid(absent - best))
 
 
+def best_offsets(
+    logits: Mapping[str, tf.Tensor],
+    offsets: Mapping[str, tf.Tensor],
+    max_tokens: int,
+    threshold: float,
+) -> dict[str, tf.Tensor]:
+    """Locates the most probable answer to each question in its document.
+
+    Args:
+        logits: `start` and `end` `(rows, tokens)`, as in `best_spans`.
+        offsets: `example` `(rows,)`, the index of the question of each row; `begins` and `ends`,
+            offsets in bytes of each token in the document `(rows, tokens)`, -1 at other tokens.
+        max_tokens: Maximum length of an answer in tokens.
+        threshold: No-answer score above which no answer is given.
+
+    Returns:
+        `score`, `no_answer_score`, `start_byte` and `end_byte` of `MEANINGS`, `(n,)` each.
+    """
+    inside = offsets["begins"] >= 0
+    best = best_spans(logits["start"], logits["end"], offsets["example"], inside, max_tokens)
+    begin = tf.gather_nd(offsets["begins"], tf.stack([best.row, best.first], 1))
+    end = tf.gather_nd(offsets["ends"], tf.stack([best.row, best.last], 1))
+    answered = (begin >= 0) & (best.no_answer_score <= threshold)
+    return {
+        "score": best.score,
+        "no_answer_score": best.no_answer_score,
+        "start_byte": tf.where(answered, begin, -1),
+        "end_byte": tf.where(answered, end, -1),
+    }
+
+
 @dataclass(frozen=True)
 class Answers:
     """The predicted and the correct answers to questions, in their order.
 
     Args:
         predictions: Arrays `(n,)` by name: `answer`, in UTF-8 and empty for no answer; `score` and
-            `no_answer_score`, as in `Spans`; and any others.
+            `no_answer_score`, as in `Spans`; and others of `MEANINGS`.
         right: The correct answers to each question; empty if its document has none.
     """
 
@@ -210,6 +263,34 @@ class Answers:
         order = np.argsort(-self.confidence, kind="stable")
         return [int(index) for index in order if self.f1s[index] == 0][:12]
 
+    def row(self, index: int) -> tuple[str, str, str]:
+        """Returns the correct answers to a question, the predicted one and its confidence."""
+        return (
+            " | ".join(dict.fromkeys(self.right[index])) or "(none)",
+            self.texts[index] or "(none)",
+            f"{self.confidence[index]:.0%}",
+        )
+
+    def spans(self, index: int, answers: Sequence[tuple[str, int]]) -> dict[str, tuple[int, int]]:
+        """Locates answers in a document.
+
+        Args:
+            index: Index of the question.
+            answers: Text and start (in characters of the document) of each correct answer.
+
+        Returns:
+            Begin and end in characters of `correct`, the correct answer that is most similar to the
+            predicted one, and of `predicted`; without those that there are not.
+        """
+        found = {}
+        if answers:
+            text, start = max(answers, key=lambda one: f1(self.texts[index], one[:1]))
+            found["correct"] = (start, start + len(text))
+        begin, end = (int(self.predictions[name][index]) for name in ("start", "end"))
+        if begin >= 0:
+            found["predicted"] = (begin, end)
+        return found
+
     def best_threshold(self) -> float:
         """Chooses the no-answer score above which no answer is given."""
         unanswered = np.array([f1("", right) for right in self.right])
@@ -220,3 +301,27 @@ class Answers:
         kept = self.predictions["no_answer_score"] <= threshold
         answer = np.where(kept, self.predictions["answer"], b"")
         return Answers({**self.predictions, "answer": answer}, self.right)
+
+
+def marked(
+    text: str, spans: Mapping[str, tuple[int, int]], context: int = 400
+) -> list[tuple[str, str]]:
+    """Cuts the part of a text around spans into pieces, with the names of the spans over each.
+
+    Args:
+        text: The text.
+        spans: Begin and end of each span in characters, by name; without any, the text begins.
+        context: Maximum number of characters before the first span and after the last.
+
+    Example:
+        >>> marked("in New York City", {"true": (3, 11), "predicted": (7, 16)})
+        [('in ', ''), ('New ', 'true'), ('York', 'true and predicted'), (' City', 'predicted')]
+    """
+    edges = [offset for span in spans.values() for offset in span]
+    first = max(0, min(edges, default=0) - context)
+    last = min(len(text), max(edges, default=0) + context)
+    pieces = [("…", "")] if first else []
+    for begin, end in pairwise(sorted({first, *edges, last})):
+        names = [name for name, (left, right) in spans.items() if left <= begin and end <= right]
+        pieces.append((text[begin:end], " and ".join(names)))
+    return [*pieces, ("…", "")] if last < len(text) else pieces

@@ -1,4 +1,4 @@
-"""Scores of taggers: accuracy of tags during training, F1 of entities at the end."""
+"""Taggers: the most probable tag of each word, accuracy of tags and F1 of entities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,25 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 from seqeval.metrics import classification_report
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 
 from metrics.classification import Evaluation
+
+IGNORED = -1
+"""Label of a token that has no tag, such as the second piece of a word."""
+MEANINGS = {
+    "tags": "tag of each word: O outside of entities, B-... at the first word of an entity, I-... "
+    'at its other words; "" after the last word',
+    "scores": "probability of the tag of each word; 0 after the last word",
+    "logits": "log-probabilities of all tags at each token up to a constant; the tag of a word is "
+    "predicted at its first token",
+}
+"""Meanings of what `best_tags` and a network return."""
+HEADING = ("type", "precision", "recall", "F1", "test entities")
+"""Columns of `Tagging.by_type`."""
 
 
 @keras.saving.register_keras_serializable(package="hornbook")
@@ -29,6 +43,87 @@ class TagAccuracy(keras.metrics.SparseCategoricalAccuracy):
         """Adds the labels of a batch, int32 `(rows, tokens)`; `sample_weight` is not used."""
         real = ops.convert_to_tensor(y_true) >= 0
         return super().update_state(y_true, y_pred, ops.cast(real, "float32"))
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class EntityF1(keras.metrics.Metric):
+    """F1 of the entities of all types, `2 correct / (true + predicted)`; labels of -1 are ignored.
+
+    Entities are read as in `Tagging`, but in the rows of a batch: an entity whose words lie in
+    several rows counts in each of them. 0 if there is no entity.
+
+    Reference:
+        Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003, section 2.4.
+        https://aclanthology.org/W03-0419
+
+    Args:
+        tags: Name of each tag in the BIO scheme; `O` is the first.
+
+    Example:
+        >>> f1 = EntityF1(["O", "B-city", "I-city"])
+        >>> f1.update_state([[1, -1, 2, 0, 1]], np.eye(3)[[[1, 0, 2, 0, 0]]])
+        >>> round(float(f1.result()), 3)
+        0.667
+    """
+
+    def __init__(self, tags: Sequence[str], name: str = "f1", **kwargs):
+        if not tags or tags[0] != "O":
+            raise ValueError(f"`tags` must begin with O. Received: tags={tags!r}")
+        super().__init__(name=name, **kwargs)
+        self.tags = tuple(tags)
+        types = sorted({tag[2:] for tag in tags})  # The empty one of O is the first.
+        self._type_numbers = [types.index(tag[2:]) for tag in tags]
+        self._is_begin = [tag.startswith("B-") for tag in tags]
+        self.num_true = self.add_weight(shape=(), initializer="zeros", name="num_true")
+        self.num_predicted = self.add_weight(shape=(), initializer="zeros", name="num_predicted")
+        self.num_correct = self.add_weight(shape=(), initializer="zeros", name="num_correct")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds the entities of a batch.
+
+        Args:
+            y_true: Labels `(rows, tokens)`.
+            y_pred: Logits or probabilities `(rows, tokens, tags)`.
+            sample_weight: Not used.
+        """
+        # An O before each row keeps the entities of two rows apart.
+        labels, predictions = (
+            tf.reshape(tf.pad(tags, [[0, 0], [1, 0]]), [-1])
+            for tags in (tf.cast(y_true, tf.int32), tf.argmax(y_pred, -1, tf.int32))
+        )
+        is_word = labels >= 0
+        position = tf.cumsum(tf.cast(is_word, tf.int32)) - 1
+
+        def without_ignored(tags):  # The words move to the front; O fills the rest.
+            tags = tf.where(is_word, tags, 0)
+            return tf.math.unsorted_segment_sum(tags, position, tf.size(tags))
+
+        true = self._entities(without_ignored(labels))
+        predicted = self._entities(without_ignored(predictions))
+        same = [a == b for a, b in zip(true, predicted, strict=True)]
+        correct = true[0] & tf.reduce_all(same, axis=0)
+        for total, found in (
+            (self.num_true, true[0]),
+            (self.num_predicted, predicted[0]),
+            (self.num_correct, correct),
+        ):
+            total.assign_add(tf.reduce_sum(tf.cast(found, total.dtype)))
+
+    def result(self):
+        return ops.divide_no_nan(2 * self.num_correct, self.num_true + self.num_predicted)
+
+    def get_config(self):
+        return {**super().get_config(), "tags": self.tags}
+
+    def _entities(self, tags: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns for each word `(n,)` whether an entity begins there, its type and its length."""
+        types = tf.gather(tf.constant(self._type_numbers), tags)
+        before = tf.pad(types[:-1], [[1, 0]])
+        begins = (types > 0) & (tf.gather(tf.constant(self._is_begin), tags) | (types != before))
+        number = tf.cumsum(tf.cast(begins, tf.int32))
+        inside = tf.cast(types > 0, tf.int32)
+        lengths = tf.math.unsorted_segment_sum(inside, number, tf.size(tags) + 1)
+        return begins, types, tf.gather(lengths, number)
 
 
 @dataclass(frozen=True)
@@ -67,6 +162,12 @@ class Tagging:
         names = np.array(self.tags, dtype=object)[numbers]
         return [list(part) for part in np.split(names, np.cumsum(self.lengths)[:-1])]
 
+    @property
+    def with_entities(self) -> list[int]:
+        """Indices of the sentences with an entity, true or predicted."""
+        both = enumerate(zip(self.true, self.predicted, strict=True))
+        return [index for index, (true, predicted) in both if {*true, *predicted} - {"O"}]
+
     def position(self, word: int) -> tuple[int, int]:
         """Returns the index of the sentence of a word, and its index in that sentence."""
         ends = np.cumsum(self.lengths)
@@ -87,13 +188,12 @@ class Tagging:
 
     @property
     def by_type(self) -> list[tuple[Any, ...]]:
-        """A heading, a row for each type of entities, and the mean over types."""
-        rows: list[tuple[Any, ...]] = [("type", "precision", "recall", "F1", "entities")]
+        """A row of `HEADING` for each type of entities, for all types and for their mean."""
         if not get_entities(self.true) + get_entities(self.predicted):
-            return rows
+            return []
         report = classification_report(self.true, self.predicted, output_dict=True, zero_division=0)
         names = {"micro avg": "all", "macro avg": "mean of the types"}
-        return rows + [
+        return [
             (
                 names.get(name, name),
                 *(f"{scores[key]:.3f}" for key in ("precision", "recall", "f1-score")),
@@ -104,24 +204,57 @@ class Tagging:
         ]
 
 
-def marked(words: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
+def frequencies(batches: tf.data.Dataset, num_tags: int) -> np.ndarray:
+    """Counts how frequent each tag is, one more of each, so that no frequency is 0.
+
+    Args:
+        batches: `(features, labels)`, labels int32 `(rows, tokens)`; -1 is ignored.
+        num_tags: Number of tags.
+
+    Returns:
+        Share of each tag among the labels `(num_tags,)`.
+    """
+    counts = np.ones(num_tags, np.int64)
+    for _, labels in batches.as_numpy_iterator():
+        counts += np.bincount(labels[labels >= 0], minlength=num_tags)
+    return counts / counts.sum()
+
+
+def best_tags(tags: Sequence[str], logits: tf.Tensor, is_word: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns the most probable tag of each word and its probability, for serving.
+
+    Args:
+        tags: Name of each tag.
+        logits: `(n, words, tags)`.
+        is_word: False in padding, bool `(n, words)`.
+    """
+    probabilities = tf.nn.softmax(logits)
+    names = tf.gather(tf.constant(tags), tf.argmax(probabilities, axis=-1))
+    return {
+        "tags": tf.where(is_word, names, ""),
+        "scores": tf.where(is_word, tf.reduce_max(probabilities, axis=-1), 0.0),
+    }
+
+
+def marked(words: Sequence[bytes], tags: Sequence[str]) -> list[tuple[str, str]]:
     """Cuts a sentence into entities with their types, and the text between them with "".
 
     Args:
-        words: The words.
+        words: The words, in UTF-8.
         tags: Their tags in the BIO scheme.
 
     Example:
-        >>> marked(["In", "New", "York", "!"], ["O", "B-city", "I-city", "O"])
+        >>> marked([b"In", b"New", b"York", b"!"], ["O", "B-city", "I-city", "O"])
         [('In ', ''), ('New York', 'city'), (' !', '')]
     """
+    decoded = [word.decode(errors="replace") for word in words]
     pieces: list[tuple[str, str]] = []
     end = 0
     for kind, first, last in get_entities(list(tags)):
         space = " " if end else ""
-        between = "".join(f"{word} " for word in words[end:first])
-        pieces += [(space + between, ""), (" ".join(words[first : last + 1]), kind)]
+        between = "".join(f"{word} " for word in decoded[end:first])
+        pieces += [(space + between, ""), (" ".join(decoded[first : last + 1]), kind)]
         end = last + 1
-    rest = " ".join(words[end:])
+    rest = " ".join(decoded[end:])
     pieces.append((f" {rest}" if end and rest else rest, ""))
     return [piece for piece in pieces if piece[0]]

@@ -1,4 +1,4 @@
-"""How a network reads texts: the way to split them, and the features that it takes."""
+"""How a network reads texts or words: the way to split them, and the features that it takes."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,23 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.tokens import BytePairs, Characters, WordPieces, encode_gpt
+from preprocessing.tokens import (
+    BytePairs,
+    Characters,
+    WordPieces,
+    encode_gpt,
+    labels_of_spans,
+    words_with_offsets,
+)
+
+WORD_MEANINGS = {
+    "words": 'the words, punctuation marks and Chinese characters of the text; "" after the last',
+    "starts": "offset in bytes at which each word begins in the text; -1 after the last word",
+    "ends": "offset in bytes after each word; -1 after the last word",
+}
+"""Meanings of what `WordReader.read_texts` returns besides features."""
+
+ContextOfWords = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -38,14 +54,7 @@ class Reader:
         Returns:
             `inputs`, a spec by name of the feature for any number of rows, and `examples`.
         """
-        features = self.encode(tf.stack(list(table.values()), axis=1), True)
-        return {
-            "inputs": {
-                name: tf.TensorSpec((None, *value.shape[1:]), value.dtype)
-                for name, value in features.items()
-            },
-            "examples": {name: value.numpy() for name, value in features.items()},
-        }
+        return _sample(self.encode(tf.stack(list(table.values()), axis=1), True))
 
     def names(self, features: dict[str, tf.Tensor]) -> list[str]:
         """Returns the tokens of the first text of a batch in words."""
@@ -76,16 +85,206 @@ def text_reader(
     if family == "elmo":
         characters = Characters()
         return Reader(characters, lambda texts, fixed: characters.encode(texts, length, fixed))
-    pieces: WordPieces | BytePairs
-    if preset == "none":
-        pieces = WordPieces.learned(texts, vocabulary_size)
-    else:
-        pieces = (BytePairs if family == "gpt" else WordPieces).from_preset(preset)
+    if family == "gpt" and preset != "none":
+        byte_pairs = BytePairs.from_preset(preset)
+        return Reader(byte_pairs, partial(_encode_gpt, byte_pairs, length, symmetric))
+    pieces = _word_pieces(texts, preset, vocabulary_size)
     if family == "gpt":
         return Reader(pieces, partial(_encode_gpt, pieces, length, symmetric))
     encode = pieces.encode_both_orders if symmetric else pieces.encode
     return Reader(pieces, lambda texts, fixed: encode(texts, length, fixed))
 
 
+def _word_pieces(
+    texts: Iterable[str] | tf.data.Dataset, preset: str, size: int, lowercase: bool = True
+) -> WordPieces:
+    if preset == "none":
+        return WordPieces.learned(texts, size, lowercase)
+    return WordPieces.from_preset(preset)
+
+
+def _sample(features: dict[str, tf.Tensor]) -> dict[str, Any]:
+    return {
+        "inputs": {
+            name: tf.TensorSpec((None, *value.shape[1:]), value.dtype)
+            for name, value in features.items()
+        },
+        "examples": {name: value.numpy() for name, value in features.items()},
+    }
+
+
 def _encode_gpt(pieces, length: int, symmetric: bool, texts: tf.Tensor, fixed: bool):
     return encode_gpt(pieces, texts, length, symmetric, fixed)
+
+
+@dataclass(frozen=True)
+class WordReader:
+    """Reads sentences word by word for one kind of network that predicts the tag of each word.
+
+    Args:
+        tokens: Splits words.
+        encode: From words `(n, (words))`, and whether all rows get the full length, to the features
+            of the network and the positions of the words, as `WordPieces.encode_words`.
+    """
+
+    tokens: WordPieces | Characters
+    encode: Callable[[tf.RaggedTensor, bool], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]]
+
+    @property
+    def signature_name(self) -> str:
+        """Name of the signature that takes features."""
+        return "from_characters" if isinstance(self.tokens, Characters) else "from_tokens"
+
+    @property
+    def inputs(self) -> dict[str, tf.TensorSpec]:
+        """The features of any number of rows of any length, by name."""
+        features, _ = self.encode(tf.ragged.constant([["word"]]), False)
+        return {
+            name: tf.TensorSpec((None, None, *value.shape[2:]), value.dtype)
+            for name, value in features.items()
+        }
+
+    def read_texts(self, texts: tf.Tensor) -> tuple[dict[str, tf.Tensor], ContextOfWords]:
+        """Splits texts `(n,)` into words as `words_with_offsets` does, and encodes them.
+
+        Returns:
+            Features, `first_piece` as in `WordPieces.encode_words`, and the words with their
+            offsets by the names of `WORD_MEANINGS`, `(n, words)` each.
+        """
+        words, starts, ends = words_with_offsets(texts)
+        features, positions = self.encode(words, False)
+        offsets = {
+            "words": words.to_tensor(""),
+            "starts": starts.to_tensor(-1),
+            "ends": ends.to_tensor(-1),
+        }
+        return features, (positions["first_piece"], offsets)
+
+    def read_words(self, words: tf.Tensor) -> tuple[dict[str, tf.Tensor], ContextOfWords]:
+        """Encodes words `(n, words)`, rows padded with ""; a "" before the last word is a word.
+
+        Returns:
+            Features, `first_piece` `(n, words)` as in `WordPieces.encode_words`, and an empty dict.
+        """
+        features, positions = self.encode(tf.RaggedTensor.from_tensor(words, padding=""), False)
+        missing = tf.shape(words)[1] - tf.shape(positions["first_piece"])[1]
+        padding = [[0, 0], [0, missing]]
+        return features, (tf.pad(positions["first_piece"], padding, constant_values=-1), {})
+
+
+def word_reader(
+    family: str,
+    words: tf.data.Dataset,
+    *,
+    preset: str,
+    length: int,
+    vocabulary_size: int,
+    lowercase: bool = False,
+) -> WordReader:
+    """Makes the reader of a network that predicts the tag of each word.
+
+    Args:
+        family: `elmo` reads characters, all others word pieces.
+        words: Words to learn a vocabulary from, if there is no preset.
+        preset: Name or folder of a pretrained network whose tokenizer to use, or `none`.
+        length: Maximum number of tokens of a row.
+        vocabulary_size: Maximum number of word pieces of a vocabulary that is learned.
+        lowercase: Whether a vocabulary that is learned is in lower case.
+    """
+    if family == "elmo":
+        characters = Characters()
+        return WordReader(
+            characters, lambda words, fixed: characters.encode_rows(words, length, fixed=fixed)
+        )
+    pieces = _word_pieces(words, preset, vocabulary_size, lowercase)
+    return WordReader(pieces, lambda words, fixed: pieces.encode_words(words, length, fixed=fixed))
+
+
+@dataclass(frozen=True)
+class QuestionReader:
+    """Reads questions about documents, in as many rows as each document needs.
+
+    Args:
+        tokens: Splits questions and documents.
+        length: Tokens per row, special tokens included.
+        stride: Tokens of the document that consecutive rows share.
+        question_length: Maximum number of tokens of a question; longer ones are truncated.
+    """
+
+    tokens: WordPieces
+    length: int
+    stride: int
+    question_length: int
+
+    def encode(
+        self, question: tf.Tensor, document: tf.Tensor, fixed: bool
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Returns features and offsets as `WordPieces.windows` does."""
+        return self.tokens.windows(
+            question, document, self.length, self.stride, self.question_length, fixed
+        )
+
+    def labeled(
+        self, questions: dict[str, tf.Tensor], seed: int
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Encodes questions with their answers for training.
+
+        Of the rows that miss the answer a question has, the share `answerless_rows` is kept.
+
+        Args:
+            questions: `question` and `document` `(n,)`; `begin` and `end`, bytes of the answer in
+                the document, -1 for no answer; `number`, which differs from question to question;
+                and `answerless_rows`, a share in [0, 1].
+            seed: Decides, with `number`, which rows are kept.
+
+        Returns:
+            Features `(rows, length)`, and labels `start` and `end` int32 `(rows,)`: the first and
+            the last token of the answer, 0 (`[CLS]`) in rows without the whole answer.
+        """
+        features, offsets = self.encode(questions["question"], questions["document"], True)
+        start, end = labels_of_spans(offsets, questions["begin"], questions["end"])
+        has_answer, share = (
+            tf.gather(column, offsets["example"])
+            for column in (questions["begin"] >= 0, questions["answerless_rows"])
+        )
+        drawn = tf.random.stateless_uniform(tf.shape(start), [seed, questions["number"][0]])
+        kept = (start > 0) | ~has_answer | (drawn < share)
+        rows = (features, {"start": start, "end": end})
+        return tf.nest.map_structure(lambda part: tf.boolean_mask(part, kept), rows)
+
+    def sample(self, table: Mapping[str, Any], rows: int = 4) -> dict[str, Any]:
+        """Encodes real questions at full length, for the signature that takes features.
+
+        Args:
+            table: `question` and `document`, texts `(n,)`.
+            rows: Maximum number of rows.
+
+        Returns:
+            `inputs`, a spec by name of the feature for any number of rows, and `examples`.
+        """
+        question, document = tf.constant(table["question"]), tf.constant(table["document"])
+        features, _ = self.encode(question, document, True)
+        return _sample({name: value[:rows] for name, value in features.items()})
+
+
+def question_reader(
+    texts: Iterable[str],
+    *,
+    preset: str,
+    length: int,
+    vocabulary_size: int,
+    stride: int,
+    question_length: int,
+) -> QuestionReader:
+    """Makes the reader of a network that finds answers in documents.
+
+    Args:
+        texts: Texts to learn a vocabulary from, if there is no preset.
+        preset: Name or folder of a pretrained network whose tokenizer to use, or `none`.
+        length: Maximum number of tokens of a row.
+        vocabulary_size: Maximum number of word pieces of a vocabulary that is learned.
+        stride: As in `QuestionReader`.
+        question_length: As in `QuestionReader`.
+    """
+    pieces = _word_pieces(texts, preset, vocabulary_size)
+    return QuestionReader(pieces, length, stride, question_length)

@@ -1,6 +1,6 @@
 """What an export answers: host preprocessing, a dense core, host postprocessing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -131,14 +131,18 @@ def ask(
     model: keras.Model,
     columns: Mapping[str, Sequence[Any] | np.ndarray],
     batch_size: int = 32,
+    watch: Callable[[Iterable[range]], Iterable[range]] = iter,
 ) -> dict[str, np.ndarray]:
     """Queries a trained model as its export will answer.
 
     Args:
         signature: How it is queried.
         model: The network.
-        columns: Examples by name of the input, equally many of each.
+        columns: Examples by name of the input, equally many of each. Where the input has an axis
+            of any size, they may differ in size; each query pads them with 0, False or "".
         batch_size: Examples of a query.
+        watch: Passes on the indices of the examples of each query, one query after the other, and
+            may show progress.
 
     Returns:
         The outputs by name. Where batches are padded to several sizes, the smaller ones are padded
@@ -151,14 +155,23 @@ def ask(
         return signature.answer(compute, batch)
 
     count = len(next(iter(columns.values())))
+    indices = range(count)
     parts = []
-    for begin in range(0, count, batch_size):
+    for query in watch(indices[begin : begin + batch_size] for begin in indices[::batch_size]):
         batch = {
-            name: tf.constant(column[begin : begin + batch_size], signature.inputs[name].dtype)
+            name: _tensor(column[query.start : query.stop], signature.inputs[name])
             for name, column in columns.items()
         }
         parts.append({name: value.numpy() for name, value in answer(batch).items()})
     return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _tensor(rows: Sequence[Any] | np.ndarray, spec: tf.TensorSpec) -> tf.Tensor:
+    """Makes a batch of examples, padded to the largest if the input has an axis of any size."""
+    if None in spec.shape.as_list()[1:] and not isinstance(rows, np.ndarray):
+        dtype = object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype
+        rows = _joined([np.asarray(row, dtype)[None] for row in rows])
+    return tf.constant(rows, spec.dtype)
 
 
 def _joined(batches: Sequence[np.ndarray]) -> np.ndarray:

@@ -212,3 +212,50 @@ def test_tfds_with_other_features_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
     with pytest.raises(BadData, match="expected the features id, question, context and answers"):
         questions.load("tfds:trec")
+
+
+def of_answers(*answers, document="Grüße, snow owl."):
+    return questions.Question("", "Who?", document, answers)
+
+
+def test_the_most_frequent_answer_is_trained_on_in_bytes():
+    one = of_answers(("owl", 12), ("snow owl", 7), ("snow owl", 7))
+    begin, end = one.span
+    assert one.document.encode()[begin:end] == b"snow owl"
+    assert of_answers(("owl", 12), ("snow owl", 7)).span == (14, 17)
+    assert of_answers().span == (-1, -1)
+
+
+def test_a_split_is_given_as_columns_and_as_tensors():
+    train = (of_answers(("owl", 12)), of_answers(), of_answers(("a", 0), document="a"))
+    found = questions.Questions(train=train, validation=train[2:], test=train[1:])
+    assert found.texts == ["Grüße, snow owl.", "a", "Who?", "Who?", "Who?"]
+    assert found.table("test") == {
+        "question": [b"Who?"] * 2,
+        "document": ["Grüße, snow owl.".encode(), b"a"],
+    }
+    assert found.table("train", [2])["document"] == [b"a"]
+    rows = list(found.examples("train", 0.25).as_numpy_iterator())
+    assert [(row["begin"], row["end"], row["number"]) for row in rows] == [
+        (14, 17, 0),
+        (-1, -1, 1),
+        (0, 1, 2),
+    ]
+    assert {float(row["answerless_rows"]) for row in rows} == {0.25}
+    assert next(found.examples("validation").as_numpy_iterator())["answerless_rows"] == 1.0
+
+
+def test_whether_every_question_has_an_answer_is_seen_without_the_test_questions():
+    answered, unanswered = (of_answers(("owl", 12)),), (of_answers(),)
+    split = {"train": answered, "validation": answered, "test": unanswered}
+    assert questions.Questions(**split).all_answered
+    for name in ("train", "validation"):
+        assert not questions.Questions(**{**split, name: unanswered}).all_answered
+
+
+@pytest.mark.parametrize(
+    ("count", "indices"), [(1, [0]), (3, [0, 3, 6]), (10, list(range(10))), (12, list(range(10)))]
+)
+def test_questions_are_picked_evenly_over_a_split(count, indices):
+    found = questions.Questions(train=tuple(of_answers() for _ in range(10)))
+    assert found.spread("train", count) == indices

@@ -179,6 +179,7 @@ def test_tfds_in_the_form_of_conll2003_prefers_names_and_puts_o_first(store):
         "chunks": ["O"] * 3,
         "ner": ["B-per", "I-per", "O"],
     }
+    gap = {**row, "tokens": ["Ann", "", ""]}
     store(
         {
             "tokens": tfds.features.Sequence(tfds.features.Text()),
@@ -187,11 +188,14 @@ def test_tfds_in_the_form_of_conll2003_prefers_names_and_puts_o_first(store):
             "ner": tags("B-per", "O", "I-per"),
         },
         train=[row] * 20,
-        dev=[row],
+        dev=[gap],
     )
     found = tagged_text.load("tfds:tiny")
     assert sizes(found) == [18, 1, 2] and found.tags == ("O", "B-per", "I-per")
     assert contents(found, "test")[0] == (row["tokens"], row["ner"])
+    # An empty word would be padding.
+    assert contents(found, "validation")[0] == (["Ann", " ", " "], row["ner"])
+    assert len(list(found.words)) == 18
     assert tagged_text.load("tfds:tiny", tag_column="chunks").tags == ("O", "B-np")
     with pytest.raises(BadData, match=r"\(here: chunks, ner\)\. Received: .* --tag-column pos"):
         tagged_text.load("tfds:tiny", tag_column="pos")

@@ -125,7 +125,60 @@ def test_a_document_without_tokens_has_no_answer():
     assert found.score.numpy() == [0.0] and found.no_answer_score.numpy() == [1.0]
 
 
-def test_answers_know_how_sure_and_how_wrong_they_are():
+@pytest.mark.parametrize(
+    ("threshold", "begin", "end"), [(1.0, [7, 2], [16, 3]), (0.4, [-1, 2], [-1, 3])]
+)
+def test_the_best_answers_are_located_in_bytes_up_to_a_threshold(threshold, begin, end):
+    logits = {
+        "start": tf.constant([[9.5, 9, 0, 0], [9, 0, 0, 0], [0, 0, 9, 0]]),
+        "end": tf.constant([[9.5, 0, 0, 9], [9, 0, 0, 0], [0, 0, 9, 0]]),
+    }
+    offsets = {
+        "example": tf.constant([0, 0, 1], tf.int64),
+        "begins": tf.constant([[-1, 7, 11, 15], [-1, 11, 15, -1], [-1, -1, 2, 4]], tf.int64),
+        "ends": tf.constant([[-1, 10, 14, 16], [-1, 14, 16, -1], [-1, -1, 3, 6]], tf.int64),
+    }
+    best = spans.best_offsets(logits, offsets, 3, threshold)
+    assert best["start_byte"].numpy().tolist() == begin
+    assert best["end_byte"].numpy().tolist() == end
+    assert best["no_answer_score"].numpy()[0] > 0.4 > best["no_answer_score"].numpy()[1]
+
+
+def test_the_correct_answer_nearest_to_the_predicted_one_is_located():
+    document = "in New York City or Rome"
+
+    def located(start: int, end: int) -> dict[str, tuple[int, int]]:
+        text = document[start:end].encode() if start >= 0 else b""
+        columns = {"answer": np.array([text], object), "start": np.array([start])}
+        answers = spans.Answers(columns | {"end": np.array([end])}, [["New York", "Rome"]])
+        return answers.spans(0, (("New York", 3), ("Rome", 20)))
+
+    assert located(7, 16) == {"correct": (3, 11), "predicted": (7, 16)}
+    assert located(17, 24) == {"correct": (20, 24), "predicted": (17, 24)}
+    assert located(-1, -1) == {"correct": (3, 11)}
+
+
+def test_marked_pieces_are_the_text_around_the_spans():
+    text = "a" * 500 + " in New York City."
+
+    def pieces(**named: tuple[int, int]) -> list[tuple[str, str]]:
+        return spans.marked(text, named)
+
+    assert pieces(correct=(504, 512), predicted=(508, 517)) == [
+        ("…", ""),
+        (text[104:504], ""),
+        ("New ", "correct"),
+        ("York", "correct and predicted"),
+        (" City", "predicted"),
+        (".", ""),
+    ]
+    same = pieces(correct=(504, 512), predicted=(504, 512))
+    assert [piece for piece in same if piece[1]] == [("New York", "correct and predicted")]
+    assert "".join(piece for piece, _ in same) == "…" + text[104:]
+    assert pieces() == [("a" * 400, ""), ("…", "")]
+
+
+def test_answers_know_how_confident_and_how_wrong_they_are():
     found = {
         "answer": np.array([b"Oslo", b"Bergen", b"", b"\xff"], object),
         "score": np.array([0.9, 0.8, 0.1, 0.2]),
@@ -135,6 +188,8 @@ def test_answers_know_how_sure_and_how_wrong_they_are():
     assert answers.texts == ["Oslo", "Bergen", "", "\ufffd"]
     assert answers.confidence.tolist() == [0.9, 0.8, 0.95, 0.2]
     assert answers.worst == [2, 1, 3]
+    assert answers.row(1) == ("(none)", "Bergen", "80%")
+    assert answers.row(2) == ("Rome", "(none)", "95%")
     assert answers.best_threshold() == pytest.approx(0.35)
     assert answers.with_threshold(0.35).texts == ["Oslo", "", "", "\ufffd"]
     assert answers.with_threshold(0.35).scores["f1"] == 0.5
