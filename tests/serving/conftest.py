@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.images import decode_batch
-from serving.export import Signature, export
+from serving.export import export
+from serving.signature import Signature, tensors
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (8, 8, 1)
@@ -57,20 +58,18 @@ def best(logits):
 def image_signatures() -> dict[str, Signature]:
     return {
         "serving_default": Signature(
-            inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
+            inputs={"image_bytes": tf.TensorSpec((None,), tf.string)},
             preprocess=lambda image_bytes: decode_batch(image_bytes, SHAPE),
             postprocess=best,
-            words={
+            meanings={
                 "image_bytes": "PNG or JPEG files",
                 "classes": "names of the two likeliest, best first",
                 "scores": "their probabilities",
             },
         ),
-        "from_pixels": Signature(
-            inputs=(tf.TensorSpec((None, *SHAPE), tf.float32, name="images"),),
-            preprocess=lambda images: images,
-            postprocess=lambda logits: {"logits": logits},
-            words={"images": "pixels in [0, 1]", "logits": "of each class"},
+        "from_pixels": tensors(
+            {"images": tf.TensorSpec((None, *SHAPE), tf.float32)},
+            {"images": "pixels in [0, 1]", "logits": "of each class"},
         ),
     }
 

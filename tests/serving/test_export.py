@@ -15,7 +15,8 @@ import tensorflow as tf
 from serving import export as export_module
 from serving import graph
 from serving.card import plain, write_card
-from serving.export import Prepared, Signature, export
+from serving.export import export
+from serving.signature import Prepared, Signature
 from serving.versions import numbered
 from serving.warmup import read_records
 from tests.serving.conftest import classifier
@@ -25,10 +26,10 @@ ROOT = Path(__file__).parents[2]
 
 def vector_signature(**changes) -> Signature:
     signature = Signature(
-        inputs=(tf.TensorSpec((None, 4), tf.float32, name="row"),),
+        inputs={"row": tf.TensorSpec((None, 4), tf.float32)},
         preprocess=lambda row: row,
         postprocess=lambda outputs: {"value": outputs},
-        words={"row": "four numbers", "value": "two numbers"},
+        meanings={"row": "four numbers", "value": "two numbers"},
     )
     return dataclasses.replace(signature, **changes)
 
@@ -168,15 +169,15 @@ def test_pairs_dicts_and_lookup_tables_pass(tmp_path):
     model = keras.Model({"left": left, "right": right}, {"total": total, "left": left})
     keys, values = tf.constant(["one", "two"]), tf.constant([1.0, 2.0])
     numbers = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), -1.0)
-    words = {"first": "a word", "second": "a word", "total": "sum", "left": "first number"}
+    meanings = {"first": "a word", "second": "a word", "total": "sum", "left": "first number"}
     signature = Signature(
-        inputs=tuple(tf.TensorSpec((None,), tf.string, name=name) for name in ("first", "second")),
+        inputs={name: tf.TensorSpec((None,), tf.string) for name in ("first", "second")},
         preprocess=lambda first, second: {
             "left": numbers.lookup(first),
             "right": numbers.lookup(second),
         },
         postprocess=lambda outputs: outputs,
-        words=words,
+        meanings=meanings,
         resources=(numbers,),
     )
     warmup = {"first": np.array([b"one"], object), "second": np.array([b"two"], object)}
@@ -188,7 +189,7 @@ def test_pairs_dicts_and_lookup_tables_pass(tmp_path):
         assert session.run(definition.outputs["total"].name, feeds).tolist() == [1.0]
 
 
-def test_places_go_past_the_model(tmp_path):
+def test_context_goes_past_the_model(tmp_path):
     def first_words(text):
         words = tf.strings.split(text)
         lengths = tf.cast(words.row_lengths(), tf.float32)
@@ -196,10 +197,10 @@ def test_places_go_past_the_model(tmp_path):
 
     signatures = {
         "serving_default": Signature(
-            inputs=(tf.TensorSpec((None,), tf.string, name="text"),),
+            inputs={"text": tf.TensorSpec((None,), tf.string)},
             preprocess=first_words,
-            postprocess=lambda outputs, places: {"first": places["words"], "scores": outputs},
-            words={"text": "words", "first": "the first word", "scores": "two numbers"},
+            postprocess=lambda outputs, context: {"first": context["words"], "scores": outputs},
+            meanings={"text": "words", "first": "the first word", "scores": "two numbers"},
         ),
         "from_vectors": vector_signature(),
     }
@@ -220,7 +221,7 @@ def test_tuples_in_and_lists_out_pass(tmp_path):
     signature = vector_signature(
         preprocess=lambda row: (row[:, :1], row[:, 1:2]),
         postprocess=lambda outputs: {"sum": outputs[0], "difference": outputs[1]},
-        words={"row": "numbers", "sum": "of two", "difference": "of two"},
+        meanings={"row": "numbers", "sum": "of two", "difference": "of two"},
     )
     version = export(tmp_path, model, {"serving_default": signature}, ROWS, {})
     answer = tf.saved_model.load(str(version)).signatures["serving_default"]
@@ -263,15 +264,15 @@ def test_arguments_are_checked(tmp_path):
         export(tmp_path, dense(), {"other": signature}, ROWS, {})
     with pytest.raises(ValueError, match="equally many examples"):
         export(tmp_path, dense(), {"serving_default": signature}, {"rows": ROWS["row"]}, {})
-    with pytest.raises(ValueError, match="`words` must explain"):
-        words = {"row": "four numbers"}
-        export(tmp_path, dense(), {"serving_default": vector_signature(words=words)}, ROWS, {})
+    with pytest.raises(ValueError, match="`meanings` must explain"):
+        few = vector_signature(meanings={"row": "four numbers"})
+        export(tmp_path, dense(), {"serving_default": few}, ROWS, {})
     with pytest.raises(TypeError, match="`postprocess` must return a dict"):
         bare = vector_signature(postprocess=lambda outputs: outputs)
         export(tmp_path, dense(), {"serving_default": bare}, ROWS, {})
-    for spec in (tf.TensorSpec((None, 4), name=None), tf.TensorSpec((1, 4), name="row")):
-        with pytest.raises(ValueError, match="`inputs` must be named"):
-            dataclasses.replace(signature, inputs=(spec,))
+    for spec in (tf.TensorSpec((1, 4)), tf.TensorSpec(()), tf.TensorSpec(None)):
+        with pytest.raises(ValueError, match="None as their first dimension, the batch"):
+            dataclasses.replace(signature, inputs={"row": spec})
 
 
 def test_a_killed_export_leaves_nothing_that_a_server_sees(tmp_path):
@@ -297,9 +298,9 @@ module.export(Path(sys.argv[1]), dense(), {"serving_default": vector_signature()
 
 def test_warmup_of_a_signature_with_strings_is_given(tmp_path):
     words = vector_signature(
-        inputs=(tf.TensorSpec((None,), tf.string, name="numbers"),),
+        inputs={"numbers": tf.TensorSpec((None,), tf.string)},
         preprocess=lambda numbers: tf.repeat(tf.strings.to_number(numbers)[:, None], 4, axis=1),
-        words={"numbers": "a number in words", "value": "two numbers"},
+        meanings={"numbers": "a number in words", "value": "two numbers"},
         examples={"numbers": np.array([b"1", b"2.5"], object)},
     )
     signatures = {"serving_default": vector_signature(), "from_words": words}
