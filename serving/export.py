@@ -1,7 +1,7 @@
 """The one way from a trained model to a version that TensorFlow Serving loads as it is."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from serving import graph, parity, versions
 from serving.card import write_card
+from serving.saving import write_graph
 from serving.signature import Prepared, Signature
 from serving.warmup import Record, Tensors, batches, write_records
 
@@ -52,7 +53,7 @@ def export(
     records = _ask_live(model, signatures, warmup)
     tolerance = _tolerance(model)
     with versions.workplace(base) as written:
-        _write_graph(written, model, signatures)
+        write_graph(written, model, signatures)
         _require_portable(written, base)
         _require_parity(written, records, tolerance)
         write_records(written, records)
@@ -109,33 +110,6 @@ def _fitting(signature: Signature, features: Any) -> Tensors | None:
         return None
     fits = all(specs[name].is_compatible_with(tensors[name]) for name in specs)
     return {name: tensors[name].numpy() for name in specs} if fits else None
-
-
-def _write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signature]) -> None:
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    # Functions of their own, so that they can be compiled apart from the host parts.
-    cores: dict[Any, Callable] = {}
-    for name, signature in signatures.items():
-        for resource in signature.resources:
-            archive.track(resource)
-        if signature.core not in cores:
-            cores[signature.core] = tf.function(signature.compute(model), autograph=False)
-        specs = [tf.TensorSpec(s.shape, s.dtype, n) for n, s in signature.inputs.items()]
-        archive.add_endpoint(name, _endpoint(signature, cores[signature.core]), specs)
-    # By these names converters for TPUs find the parts that are to run there.
-    aliases = {f"core_{i}" if i else "core": core for i, core in enumerate(cores.values())}
-    options = tf.saved_model.SaveOptions(function_aliases=aliases)
-    archive.write_out(str(folder), options=options, verbose=False)
-
-
-def _endpoint(signature: Signature, core: Callable) -> Callable:
-    names = list(signature.inputs)
-
-    def answer(*tensors):
-        return signature.answer(core, dict(zip(names, tensors, strict=True)))
-
-    return answer
 
 
 def _tolerance(model: keras.Model) -> float:

@@ -215,6 +215,64 @@ def test_context_goes_past_the_model(tmp_path):
     assert "from_vectors" in recorded
 
 
+def wide() -> keras.Model:
+    row = keras.Input((4,), name="row")
+    hidden = keras.layers.Dense(3000, name="hidden")(row)
+    return keras.Model(row, keras.layers.Dense(100, name="last")(hidden))
+
+
+def stored_variables(version: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (version / "variables").iterdir()}
+
+
+def test_each_weight_is_stored_once_and_equal_exports_are_equal(tmp_path):
+    model, signatures = wide(), {"serving_default": vector_signature()}
+    parameters = 4 * model.count_params()
+    first, second = (
+        stored_variables(export(tmp_path, model, signatures, ROWS, {})) for _ in range(2)
+    )
+    size = sum(len(content) for content in first.values())
+    assert parameters < size < 1.01 * parameters + 5000
+    assert first == second
+
+
+@keras.saving.register_keras_serializable(package="hornbook_tests")
+class Coded(keras.layers.Layer):
+    """Holds a lookup table in a list of layers, where TensorFlow alone does not find it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [keras.layers.StringLookup(vocabulary=["one", "two"])]
+
+    def call(self, inputs):
+        return keras.ops.cast(self.parts[0](inputs), "float32")
+
+
+def test_lookup_tables_inside_a_model_are_saved(tmp_path):
+    text = keras.Input((), dtype="string")
+    model = keras.Model(text, Coded()(text))
+    signature = vector_signature(inputs={"row": tf.TensorSpec((None,), tf.string)})
+    warmup = {"row": np.array([b"two", b"three"], object)}
+    version = export(tmp_path, model, {"serving_default": signature}, warmup, {})
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(version))
+        definition = loaded.signature_def["serving_default"]
+        feeds = {definition.inputs["row"].name: ["two", "one", "x"]}
+        assert session.run(definition.outputs["value"].name, feeds).tolist() == [2, 1, 0]
+
+
+def test_a_lookup_table_that_nothing_holds_is_refused(tmp_path):
+    keys, values = tf.constant(["one"]), tf.constant([1.0])
+    numbers = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), -1.0)
+    signature = vector_signature(
+        inputs={"row": tf.TensorSpec((None,), tf.string)},
+        preprocess=lambda row: tf.repeat(numbers.lookup(row)[:, None], 4, axis=1),
+    )
+    warmup = {"row": np.array([b"one"], object)}
+    with pytest.raises(ValueError, match="`resources` must hold every lookup table"):
+        export(tmp_path, dense(), {"serving_default": signature}, warmup, {})
+
+
 def test_tuples_in_and_lists_out_pass(tmp_path):
     a, b = keras.Input((1,)), keras.Input((1,))
     model = keras.Model([a, b], [keras.layers.Add()([a, b]), keras.layers.Subtract()([a, b])])
