@@ -9,9 +9,9 @@ import keras
 import tensorflow as tf
 
 from serving import graph, parity, versions
-from serving.card import write_card
+from serving.card import Description, write_card
 from serving.saving import write_graph
-from serving.signature import Prepared, Signature
+from serving.signature import Signature
 from serving.warmup import Record, Tensors, batches, write_records
 
 # Largest difference between the live model's answer and the exported one's, by compute dtype: they
@@ -39,8 +39,8 @@ def export(
     Args:
         base: Folder of the versions 1, 2, ...; made if it is not there.
         model: A built model.
-        signatures: `serving_default`, which takes what a client has, and others: at least one
-            without strings, for clients that preprocess and for XLA.
+        signatures: `serving_default`, which takes what a client has, and others, such as one that
+            takes ready tensors, for clients that preprocess.
         warmup: Real examples for `serving_default`, arrays by input name, at least one example;
             eight or so warm up enough.
         card: Task, data, scores, config and the like, for `assets.extra/model_card.json`.
@@ -57,8 +57,11 @@ def export(
         _require_portable(written, base)
         _require_parity(written, records, tolerance)
         write_records(written, records)
-        meanings = {name: signature.meanings for name, signature in signatures.items()}
-        write_card(written, card, meanings, tolerance)
+        described = {
+            name: Description(signature.meanings, signature.no_xla)
+            for name, signature in signatures.items()
+        }
+        write_card(written, card, described, tolerance)
         return versions.publish(written, base)
 
 
@@ -84,9 +87,7 @@ def _ask_live(
     requests = [("serving_default", batch) for batch in batches(warmup)]
     default = signatures["serving_default"]
     few = {name: tf.constant(values[:NUM_FEATURES]) for name, values in warmup.items()}
-    features = default.preprocess(**few)
-    if isinstance(features, Prepared):
-        features = features.features
+    features = default.prepared(few).features
     for name, signature in signatures.items():
         batch = signature.examples or _fitting(signature, features)
         if name != "serving_default" and batch:

@@ -1,8 +1,8 @@
 """Writes the graph and the weights of an export, each weight once."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -10,8 +10,19 @@ import tensorflow as tf
 from serving.signature import Signature
 
 
+class Parts(NamedTuple):
+    """The graphs of a signature's three parts, each a concrete function."""
+
+    preprocess: Any
+    core: Any
+    postprocess: Any
+
+
 def write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signature]) -> None:
     """Writes `saved_model.pb`, `variables/` and `assets/`.
+
+    The version answers `signatures`. Loaded in Python it also has the parts of each, in the dicts
+    `preprocess`, `core` and `postprocess` by name of the signature.
 
     What is saved are the variables that the signatures use, as TensorFlow's own. Tracking the model
     or its Keras variables as well, as `keras.export.ExportArchive` does, stores every weight twice.
@@ -19,34 +30,71 @@ def write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signa
     Raises:
         ValueError: The signatures use a lookup table that neither the model nor `resources` holds.
     """
-    # One function for the signatures that share a core, so that it can be compiled apart from the
-    # host parts.
-    cores: dict[Any, Callable] = {}
-    endpoints = {}
+    cores: dict[Any, Any] = {}
+    parts: dict[str, Parts] = {}
     for name, signature in signatures.items():
+        # Signatures that share a core share its function.
         if signature.core not in cores:
             cores[signature.core] = tf.function(signature.compute(model), autograph=False)
-        endpoints[name] = _endpoint(signature, cores[signature.core])
-    owners = [owner for signature in signatures.values() for owner in signature.resources]
+        parts[name] = _parts(signature, cores[signature.core])
+    endpoints = {name: _endpoint(signature, parts[name]) for name, signature in signatures.items()}
     functions = list(endpoints.values())
+    owners = [owner for signature in signatures.values() for owner in signature.resources]
     root = tf.Module()
     root.weights = _variables(functions)
     root.resources = _resources(functions, root.weights, [*owners, model])
+    root.preprocess = {name: parts[name].preprocess for name in parts}
+    root.core = {name: parts[name].core for name in parts}
+    root.postprocess = {name: parts[name].postprocess for name in parts}
     # By these names converters for TPUs find the parts that are to run there.
-    aliases = {f"core_{i}" if i else "core": core for i, core in enumerate(cores.values())}
+    aliases = {
+        f"core_{number}" if number else "core": [
+            parts[name].core for name, signature in signatures.items() if signature.core == core
+        ]
+        for number, core in enumerate(cores)
+    }
     options = tf.saved_model.SaveOptions(function_aliases=aliases)
     tf.saved_model.save(root, str(folder), signatures=endpoints, options=options)
 
 
-def _endpoint(signature: Signature, core: Callable):
-    names = list(signature.inputs)
-    specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in signature.inputs.items()]
+def _parts(signature: Signature, core: Any) -> Parts:
+    preprocess = tf.function(signature.prepared, autograph=False).get_concrete_function(
+        {spec.name: spec for spec in _named(signature.inputs)}
+    )
+    features, context = _specs(preprocess.structured_outputs)
+    core = core.get_concrete_function(features)
+    postprocess = tf.function(signature.finished, autograph=False).get_concrete_function(
+        _specs(core.structured_outputs), context
+    )
+    return Parts(preprocess, core, postprocess)
+
+
+def _endpoint(signature: Signature, parts: Parts) -> Any:
+    specs = _named(signature.inputs)
 
     @tf.function(input_signature=specs, autograph=False)
     def answer(*tensors):
-        return signature.answer(core, dict(zip(names, tensors, strict=True)))
+        inputs = {spec.name: tensor for spec, tensor in zip(specs, tensors, strict=True)}
+        features, context = parts.preprocess(inputs)
+        return parts.postprocess(parts.core(features), context)
 
     return answer.get_concrete_function()
+
+
+def _named(inputs: Mapping[str, tf.TensorSpec]) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()]
+
+
+def _specs(values: Any) -> Any:
+    """Returns the specs of a nest of tensors, without the names that they have in their graph."""
+    return tf.nest.map_structure(
+        lambda value: (
+            tf.TensorSpec(value.shape, value.dtype)
+            if isinstance(value, tf.Tensor)
+            else tf.type_spec_from_value(value)
+        ),
+        values,
+    )
 
 
 def _variables(endpoints: Iterable[Any]) -> list[tf.Variable]:

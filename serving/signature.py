@@ -17,7 +17,7 @@ class Prepared(NamedTuple):
     Args:
         features: What the core takes.
         context: Handed to `postprocess` as its second argument: a nest of tensors, such as the
-            offsets of the tokens in the text.
+            offsets of the tokens in the text. None: `postprocess` has no second argument.
     """
 
     features: Any
@@ -44,6 +44,8 @@ class Signature:
             networks belong here.
         ties: By name of an output, the output with the scores that rank its rows, or with the
             log-probability of a generated text: see `serving.parity`.
+        no_xla: Why the core does not compile with XLA, such as the operation without a kernel. The
+            model card repeats it. None: it compiles, which `serving.verify` checks.
     """
 
     inputs: Mapping[str, tf.TensorSpec]
@@ -54,6 +56,7 @@ class Signature:
     examples: Tensors | None = None
     core: Callable[[Callable, Any], Any] | None = None
     ties: Mapping[str, str] | None = None
+    no_xla: str | None = None
 
     def __post_init__(self):
         for name, spec in self.inputs.items():
@@ -78,21 +81,27 @@ class Signature:
 
         return answer
 
+    def prepared(self, tensors: Mapping[str, tf.Tensor]) -> Prepared:
+        """Runs the preprocessing on the inputs by name."""
+        prepared = self.preprocess(**tensors)
+        return prepared if isinstance(prepared, Prepared) else Prepared(prepared, None)
+
+    def finished(self, outputs: Any, context: Any) -> dict[str, tf.Tensor]:
+        """Runs the postprocessing on what `compute` and `prepared` returned."""
+        named = self.postprocess(outputs) if context is None else self.postprocess(outputs, context)
+        if not isinstance(named, dict) or not named:
+            raise TypeError(f"`postprocess` must return a dict of tensors. Received: {named!r}")
+        return {name: _as_float32(tf.convert_to_tensor(named[name])) for name in named}
+
     def answer(self, compute: Callable, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Runs the three parts.
 
         Args:
-            compute: What `compute` returned, or a graph of it.
+            compute: What `compute` returned.
             tensors: The inputs by name.
         """
-        prepared = self.preprocess(**tensors)
-        if isinstance(prepared, Prepared):
-            outputs = self.postprocess(compute(prepared.features), prepared.context)
-        else:
-            outputs = self.postprocess(compute(prepared))
-        if not isinstance(outputs, dict) or not outputs:
-            raise TypeError(f"`postprocess` must return a dict of tensors. Received: {outputs!r}")
-        return {name: _as_float32(tf.convert_to_tensor(outputs[name])) for name in outputs}
+        features, context = self.prepared(tensors)
+        return self.finished(compute(features), context)
 
 
 def tensors(

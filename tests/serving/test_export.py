@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from serving import export as export_module
 from serving import graph
-from serving.card import plain, write_card
+from serving.card import Description, plain, write_card
 from serving.export import export
 from serving.signature import Prepared, Signature
 from serving.versions import numbered
@@ -111,21 +111,38 @@ def test_the_card_says_what_goes_in_and_out(exported):
 def test_a_card_is_written_into_any_version(tmp_path, exported):
     (tmp_path / "saved_model.pb").write_bytes((exported / "1" / "saved_model.pb").read_bytes())
     with pytest.raises(ValueError, match=r"none for \['images', 'logits'\]"):
-        write_card(tmp_path, {}, {"from_pixels": {}}, 1e-5)
-    write_card(tmp_path, {}, {"from_pixels": {"images": "pixels", "logits": "scores"}}, 1e-5)
+        write_card(tmp_path, {}, {"from_pixels": Description({})}, 1e-5)
+    described = Description({"images": "pixels", "logits": "scores"})
+    write_card(tmp_path, {}, {"from_pixels": described}, 1e-5)
     card = json.loads((tmp_path / "assets.extra" / "model_card.json").read_text())
     assert list(card["signatures"]) == ["from_pixels"]
 
 
-def test_the_core_has_a_name_by_which_converters_find_it(tmp_path, model, signatures, warmup):
-    meta_graph = graph.read(export(tmp_path, model, signatures, warmup, {}))
-    aliases = meta_graph.meta_info_def.function_aliases
-    assert set(aliases.values()) == {"core"}
-    definitions = {f.signature.name: f for f in meta_graph.graph_def.library.function}
-    # A trace that the export did not keep may be named too; the one kept serves both signatures.
-    (core,) = (definitions[name] for name in aliases if name in definitions)
-    operations = {node.op for node in core.node_def}
+def test_the_core_has_a_name_by_which_converters_find_it(exported):
+    meta_graph = graph.read(exported / "1")
+    (name,) = [name for name, a in meta_graph.meta_info_def.function_aliases.items() if a == "core"]
+    functions = {f.signature.name: f for f in meta_graph.graph_def.library.function}
+    operations = {node.op for node in functions[name].node_def}
     assert "Conv2D" in operations and "DecodeJpeg" not in operations
+    # Both signatures call it.
+    assert len([f for f in functions.values() if name in called(f)]) == 2
+
+
+def called(function) -> set[str]:
+    return {attribute.func.name for node in function.node_def for attribute in node.attr.values()}
+
+
+def test_the_parts_of_a_signature_are_functions_of_the_loaded_version(exported):
+    loaded = tf.saved_model.load(str(exported / "1"))
+    (record, *_) = read_records(exported / "1")
+    features, context = loaded.preprocess["serving_default"](
+        {name: tf.constant(values) for name, values in record.inputs.items()}
+    )
+    outputs = loaded.postprocess["serving_default"](
+        loaded.core["serving_default"](features), context
+    )
+    np.testing.assert_array_equal(outputs["classes"], record.outputs["classes"])
+    np.testing.assert_allclose(outputs["scores"], record.outputs["scores"], atol=1e-5)
 
 
 def test_plain_keeps_no_absolute_path():
