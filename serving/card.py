@@ -20,6 +20,7 @@ class Description:
     """What people and tools must know of a signature beyond its graph; see `Signature`."""
 
     meanings: Mapping[str, str]
+    ties: Mapping[str, str] | None = None
     no_xla: str | None = None
 
 
@@ -101,6 +102,8 @@ def _described(signature_def, description: Description) -> dict[str, object]:
         ]
         for side, infos in (("inputs", signature_def.inputs), ("outputs", signature_def.outputs))
     }
+    if description.ties:
+        described["ties"] = dict(description.ties)
     if description.no_xla:
         described["no_xla"] = description.no_xla
     return described

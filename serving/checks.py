@@ -66,6 +66,19 @@ class Subject:
         answer = self.loaded.signatures[signature](**tensors)
         return {name: answer[name].numpy() for name in answer}
 
+    def difference(
+        self, signature: str, answers: list[tuple[Tensors, Tensors]], least: float = 0.0
+    ) -> float:
+        """Returns the largest difference of answers, if it is within the card's tolerance.
+
+        Args:
+            signature: Name of the signature.
+            answers: Expected and received outputs.
+            least: Tolerance where the card's is less.
+        """
+        tolerance, ties = self.card["tolerance"], self.described(signature).get("ties")
+        return parity.largest_difference(answers, max(least, tolerance), ties)
+
     def examples(self, signature: str, count: int) -> Tensors:
         """Returns `count` examples: the warmup requests, over and over, or made up ones."""
         batches = [record.inputs for record in self.records if record.signature == signature]
@@ -129,7 +142,8 @@ def paths_are_relative(subject: Subject) -> str:
 
 def warmup_replays_in_a_session(subject: Subject) -> str:
     """As TensorFlow Serving does it, and the answers are those of the exported model."""
-    records, tolerance, largest = subject.records, subject.card["tolerance"], 0.0
+    records = subject.records
+    answers: dict[str, list[tuple[Tensors, Tensors]]] = {}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.compat.v1.saved_model.load(session, ["serve"], str(subject.version))
         for record in records:
@@ -138,24 +152,27 @@ def warmup_replays_in_a_session(subject: Subject) -> str:
                 {name: info.name for name, info in definition.outputs.items()},
                 {definition.inputs[name].name: values for name, values in record.inputs.items()},
             )
-            largest = max(largest, parity.difference(record.outputs, received, tolerance))
+            answers.setdefault(record.signature, []).append((record.outputs, received))
+    largest = max(subject.difference(name, pairs) for name, pairs in answers.items())
     alike = ", all answers alike, which proves little" if _alike(records) else ""
     return f"{len(records)} requests, at most {largest:.1e} from the recorded answers{alike}"
 
 
 def batch_size_does_not_matter(subject: Subject) -> str:
-    largest, tolerance = 0.0, subject.card["tolerance"]
+    largest = 0.0
     for signature in subject.signatures:
         examples = subject.examples(signature, max(BATCH_SIZES))
         singles = [
             subject.ask(signature, {name: values[i : i + 1] for name, values in examples.items()})
             for i in range(max(BATCH_SIZES))
         ]
+        answers: list[tuple[Tensors, Tensors]] = []
         for size in BATCH_SIZES:
             batch = {name: values[:size] for name, values in examples.items()}
             answer = subject.ask(signature, batch)
             expected = {name: _joined(name, singles[:size], answer[name]) for name in answer}
-            largest = max(largest, parity.difference(expected, answer, tolerance))
+            answers.append((expected, answer))
+        largest = max(largest, subject.difference(signature, answers))
     sizes = ", ".join(map(str, BATCH_SIZES))
     return f"{sizes} at once: at most {largest:.1e} from one by one"
 
@@ -163,18 +180,18 @@ def batch_size_does_not_matter(subject: Subject) -> str:
 def cores_compile_with_xla(subject: Subject) -> str:
     """Each core apart from what runs on the host, with the features of a signature that has it."""
     compiled, excused, largest = [], [], 0.0
-    tolerance = max(XLA_TOLERANCE, subject.card["tolerance"])
     for signature, answer in _compiled(subject).items():
         if reason := subject.described(signature).get("no_xla"):
             excused.append(f"{signature} is not compiled: {reason}")
             continue
         compiled.append(signature)
+        answers: list[tuple[Tensors, Tensors]] = []
         for size in XLA_BATCH_SIZES:
             examples = subject.examples(signature, size)
             answered = answer({name: tf.constant(values) for name, values in examples.items()})
             received = {name: answered[name].numpy() for name in answered}
-            expected = subject.ask(signature, examples)
-            largest = max(largest, parity.difference(expected, received, tolerance))
+            answers.append((subject.ask(signature, examples), received))
+        largest = max(largest, subject.difference(signature, answers, XLA_TOLERANCE))
     sizes = ", ".join(map(str, XLA_BATCH_SIZES))
     found = f"{', '.join(compiled)} at {sizes}: at most {largest:.1e} from uncompiled"
     return "; ".join([found] * bool(compiled) + excused)

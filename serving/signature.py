@@ -43,7 +43,8 @@ class Signature:
             `postprocess` reads. None calls the model once. Generation loops, searches and several
             networks belong here.
         ties: By name of an output, the output with the scores that rank its rows, or with the
-            log-probability of a generated text: see `serving.parity`.
+            log-probability of a generated text. `serving.parity` says what it allows where scores
+            are equal. None allows nothing.
         no_xla: Why the core does not compile with XLA, such as the operation without a kernel. The
             model card repeats it. None: it compiles, which `serving.verify` checks.
     """
@@ -65,6 +66,13 @@ class Signature:
                     "`inputs` must have None as their first dimension, the batch. "
                     f"Received: {name}: {spec}"
                 )
+        ties = self.ties or {}
+        outputs = self.meanings.keys() - self.inputs.keys()
+        if unknown := {*ties, *ties.values()} - outputs:
+            raise ValueError(
+                f"`ties` must name outputs that `meanings` explains: {sorted(outputs)}. "
+                f"Received: {sorted(unknown)}"
+            )
 
     def compute(self, model: Callable) -> Callable[[Any], Any]:
         """Returns the dense part: the core at inference, its floating outputs as float32."""

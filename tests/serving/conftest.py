@@ -66,6 +66,7 @@ def image_signatures() -> dict[str, Signature]:
                 "classes": "names of the two likeliest, best first",
                 "scores": "their probabilities",
             },
+            ties={"classes": "scores"},
         ),
         "from_pixels": tensors(
             {"images": tf.TensorSpec((None, *SHAPE), tf.float32)},

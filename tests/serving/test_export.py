@@ -102,6 +102,7 @@ def test_the_card_says_what_goes_in_and_out(exported):
                 "meaning": "their probabilities",
             },
         ],
+        "ties": {"classes": "scores"},
     }
     assert "Conv2D" in card["operations"]
     assert card["versions"]["tensorflow"] == tf.__version__
@@ -348,6 +349,9 @@ def test_arguments_are_checked(tmp_path):
     for spec in (tf.TensorSpec((1, 4)), tf.TensorSpec(()), tf.TensorSpec(None)):
         with pytest.raises(ValueError, match="None as their first dimension, the batch"):
             dataclasses.replace(signature, inputs={"row": spec})
+    for ties in ({"values": "value"}, {"value": "row"}):
+        with pytest.raises(ValueError, match=r"`ties` must name outputs .* \['value'\]"):
+            dataclasses.replace(signature, ties=ties)
 
 
 def test_a_killed_export_leaves_nothing_that_a_server_sees(tmp_path):

@@ -26,7 +26,7 @@ def saved(folder, function, spec, write_warmup=True):
     module.serve = tf.function(function, input_signature=[spec])
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
     inputs = {"x": np.ones((2, 3), "float32")}
-    meanings = dict.fromkeys(("x", "y", "output_0"), "numbers")
+    meanings = dict.fromkeys(("x", "y", "scores", "output_0"), "numbers")
     write_card(folder, {}, {"serving_default": Description(meanings)}, 1e-5)
     if write_warmup:
         outputs = {"y": 2 * inputs["x"]}
@@ -102,6 +102,20 @@ def test_a_fault_fails_its_check(tmp_path, function, spec, check, detail):
     found = results(saved(tmp_path, function, spec))
     assert not found[check].passed
     assert detail in found[check].detail
+
+
+@pytest.mark.parametrize("ties", [{"y": "scores"}, None], ids=["ties", "no ties"])
+def test_tied_rows_change_places_only_if_the_card_says_so(tmp_path, ties):
+    def ranked(x):
+        return {"y": tf.stack([x[:, 0], x[:, 1]], 1), "scores": 0.0 * x[:, :2]}
+
+    version = saved(tmp_path, ranked, OPEN, write_warmup=False)
+    inputs = {"x": np.float32([[1, 2, 3]])}
+    swapped = {"y": np.float32([[2, 1]]), "scores": np.float32([[0, 0]])}
+    write_records(version, [Record("serving_default", inputs, swapped)])
+    meanings = dict.fromkeys(("x", "y", "scores"), "numbers")
+    write_card(version, {}, {"serving_default": Description(meanings, ties=ties)}, 1e-5)
+    assert results(version)["warmup"].passed == bool(ties)
 
 
 def export_texts(base, core, **options):
