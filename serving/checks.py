@@ -77,7 +77,7 @@ class Subject:
             least: Tolerance where the card's is less.
         """
         tolerance, ties = self.card["tolerance"], self.described(signature).get("ties")
-        return parity.largest_difference(answers, max(least, tolerance), ties)
+        return parity.difference(answers, max(least, tolerance), ties)
 
     def examples(self, signature: str, count: int) -> Tensors:
         """Returns `count` examples: the warmup requests, over and over, or made up ones."""

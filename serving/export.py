@@ -148,7 +148,7 @@ def _require_parity(
                 answer = loaded.signatures[name](**inputs)
                 answers.append((record.outputs, {key: answer[key].numpy() for key in answer}))
         try:
-            parity.largest_difference(answers, tolerance, signature.ties)
+            parity.difference(answers, tolerance, signature.ties)
         except ValueError as error:
             raise ValueError(
                 f"The exported `{name}` does not answer the warmup examples as the live model "

@@ -10,13 +10,6 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 def difference(
-    expected: Tensors, received: Tensors, tolerance: float, ties: Ties | None = None
-) -> float:
-    """Returns the largest difference of two answers, if they agree; see `largest_difference`."""
-    return largest_difference([(expected, received)], tolerance, ties)
-
-
-def largest_difference(
     answers: Iterable[tuple[Tensors, Tensors]], tolerance: float, ties: Ties | None = None
 ) -> float:
     """Returns the largest difference of expected and received answers, if they agree.
