@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from serving import graph, parity
 from serving.errors import reason
+from serving.names import RESERVED
 from serving.verify import XLA_BATCH_SIZES, Check
 from serving.warmup import Record, Tensors, read_records
 
@@ -107,7 +108,7 @@ def signatures_are_named_float32_and_dynamic(subject: Subject) -> str:
             dtype = tf.as_dtype(info.dtype)
             if dtype.is_floating and dtype != tf.float32:
                 raise ValueError(f"{where} is {dtype.name}, not float32")
-            if name.startswith(("output_", "args_", "unknown")):
+            if RESERVED.fullmatch(name):
                 raise ValueError(f"{where} has no name of its own")
             dimensions = info.tensor_shape.dim
             if not info.tensor_shape.unknown_rank and (not dimensions or dimensions[0].size != -1):

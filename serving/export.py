@@ -58,7 +58,12 @@ def export(
         _require_parity(written, signatures, records, tolerance)
         write_records(written, records)
         described = {
-            name: Description(signature.meanings, signature.ties, signature.no_xla)
+            name: Description(
+                signature.meanings,
+                {served: title for title, served in signature.served.items()},
+                signature.ties,
+                signature.no_xla,
+            )
             for name, signature in signatures.items()
         }
         write_card(written, card, described, tolerance)
@@ -96,7 +101,8 @@ def _ask_live(
     for name, batch in requests:
         tensors = {key: tf.constant(values) for key, values in batch.items()}
         answer = signatures[name].answer(signatures[name].compute(model), tensors)
-        records.append(Record(name, batch, {key: answer[key].numpy() for key in answer}))
+        served = {signatures[name].served[key]: values for key, values in batch.items()}
+        records.append(Record(name, served, {key: answer[key].numpy() for key in answer}))
     return records
 
 

@@ -23,10 +23,13 @@ def difference(
     `ties` allows more, for the outputs that it names:
 
     - Scores of several axes rank rows along their last axis: classes, words, boxes. Rows may change
-      places if their scores lie within the tolerance of each other. All outputs that the same
-      scores rank must change places together.
-    - Scores of one axis, the batch, are log-probabilities of generated texts. They must agree, but
-      the texts may differ, in at most half of all examples.
+      places if their scores lie within the tolerance of each other; all outputs that the same
+      scores rank change places together. Where a list ends among such scores, rows that are not in
+      it may take the place of those that are, in at most half of all rows.
+    - Scores of one axis, the batch, are log-probabilities of generated texts. The texts may differ
+      in at most half of all examples, if their log-probabilities lie within the tolerance.
+
+    The scores themselves must agree.
 
     Args:
         answers: Pairs of the expected and the received answer, arrays by output name.
@@ -37,26 +40,25 @@ def difference(
         ValueError: They do not agree; says which output, where and how.
     """
     largest = 0.0
-    unequal, count = dict.fromkeys(ties or (), 0), dict.fromkeys(ties or (), 0)
+    excused, count = dict.fromkeys(ties or (), 0), dict.fromkeys(ties or (), 0)
     for expected, answered in answers:
         _require_same_form(expected, answered)
         received = dict(answered)
         for scores, names in _by_scores(expected, ties or {}).items():
             if expected[scores].ndim > 1:
-                received |= _in_order(expected, received, scores, names, tolerance)
-                continue
-            for name in names:
-                same = _agree(_scaled(expected[name], received[name]), tolerance)
-                differs = ~np.all(same, axis=tuple(range(1, same.ndim)))
-                received[name] = np.array(received[name])
-                received[name][differs] = expected[name][differs]
-                unequal[name] += int(np.count_nonzero(differs))
-                count[name] += len(same)
+                found = _in_order(expected, received, scores, names, tolerance)
+            else:
+                found = _unequal(expected, received, names, tolerance)
+            for name, (values, rows) in found.items():
+                received[name] = values.copy()
+                received[name][rows] = expected[name][rows]
+                excused[name] += int(np.count_nonzero(rows))
+                count[name] += rows.size
         largest = max(largest, _compared(expected, received, tolerance))
-    for name in unequal:
-        if 2 * unequal[name] > count[name]:
+    for name in excused:
+        if 2 * excused[name] > count[name]:
             raise ValueError(
-                f"`{name}` differs in {unequal[name]} of {count[name]} examples, at most half may"
+                f"`{name}` differs in {excused[name]} of {count[name]} rows, at most half may"
             )
     return largest
 
@@ -87,10 +89,24 @@ def _by_scores(expected: Tensors, ties: Ties) -> dict[str, list[str]]:
     return found
 
 
+def _unequal(
+    expected: Tensors, received: Tensors, names: Sequence[str], tolerance: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns by name the received texts, and which of them are not the expected ones."""
+    found = {}
+    for name in names:
+        same = _agree(_scaled(expected[name], received[name]), tolerance)
+        found[name] = received[name], ~np.all(same, axis=tuple(range(1, same.ndim)))
+    return found
+
+
 def _in_order(
     expected: Tensors, received: Tensors, scores: str, names: Sequence[str], tolerance: float
-) -> dict[str, np.ndarray]:
-    """Returns the received rows in the expected order, as far as their scores allow it."""
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns by name the received rows in the expected order, as far as their scores allow it.
+
+    Beside the rows stands which of them may be others, since the list ends among equal scores.
+    """
     shape = expected[scores].shape
     count, length = int(np.prod(shape[:-1])), shape[-1]
     pairs = [
@@ -100,8 +116,8 @@ def _in_order(
         for name in (scores, *names)
         if expected[name].size > 0
     ]
+    order, free = np.tile(np.arange(length), (count, 1)), np.zeros((count, length), bool)
     same = [_agree(pair, tolerance).all(axis=-1) for pair in pairs]
-    order = np.tile(np.arange(length), (count, 1))
     for number in np.flatnonzero(~np.all(same, axis=(0, -1)) if same else []):
         fits = np.ones((length, length), bool)
         for wanted, found in pairs:
@@ -110,9 +126,15 @@ def _in_order(
             pair = wanted[number, rows], found[number, columns]
             fits[rows, columns] = _agree(pair, tolerance).all(axis=-1)
         order[number] = _assigned(fits)
+        wanted, found = (values[number, :, 0] for values in pairs[0])
+        last = np.abs([wanted, found[order[number]]] - wanted.min()) <= tolerance
+        free[number] = last.all(axis=0) & ~fits[np.arange(length), order[number]]
     which = np.arange(count)[:, None], order
     return {
-        name: values.reshape(count, *values.shape[len(shape) - 1 :])[which].reshape(values.shape)
+        name: (
+            values.reshape(count, *values.shape[len(shape) - 1 :])[which].reshape(values.shape),
+            free.reshape(shape),
+        )
         for name, values in ((name, received[name]) for name in names)
     }
 

@@ -58,8 +58,11 @@ def write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signa
 
 
 def _parts(signature: Signature, core: Any) -> Parts:
-    preprocess = tf.function(signature.prepared, autograph=False).get_concrete_function(
-        {spec.name: spec for spec in _named(signature.inputs)}
+    def prepared(inputs):
+        return signature.prepared({name: inputs[key] for name, key in signature.served.items()})
+
+    preprocess = tf.function(prepared, autograph=False).get_concrete_function(
+        {spec.name: spec for spec in _served(signature)}
     )
     features, context = _specs(preprocess.structured_outputs)
     core = core.get_concrete_function(features)
@@ -70,7 +73,7 @@ def _parts(signature: Signature, core: Any) -> Parts:
 
 
 def _endpoint(signature: Signature, parts: Parts) -> Any:
-    specs = _named(signature.inputs)
+    specs = _served(signature)
 
     @tf.function(input_signature=specs, autograph=False)
     def answer(*tensors):
@@ -81,8 +84,11 @@ def _endpoint(signature: Signature, parts: Parts) -> Any:
     return answer.get_concrete_function()
 
 
-def _named(inputs: Mapping[str, tf.TensorSpec]) -> list[tf.TensorSpec]:
-    return [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()]
+def _served(signature: Signature) -> list[tf.TensorSpec]:
+    return [
+        tf.TensorSpec(spec.shape, spec.dtype, signature.served[name])
+        for name, spec in signature.inputs.items()
+    ]
 
 
 def _specs(values: Any) -> Any:

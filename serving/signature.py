@@ -1,5 +1,6 @@
 """What an export answers: host preprocessing, a dense core, host postprocessing."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from serving import names
 from serving.warmup import Tensors
 
 
@@ -29,7 +31,8 @@ class Signature:
     """One way to query a model: host preprocessing, then the core, then host postprocessing.
 
     Args:
-        inputs: A `tf.TensorSpec` by name of each input, first dimension None (the batch).
+        inputs: A `tf.TensorSpec` by name of each input, first dimension None (the batch). Any text
+            may be a name, such as that of a table's column; `served` are the names in the graph.
         preprocess: From the inputs, as keyword arguments, to what the core takes: a tensor, or a
             tuple, list or dict of tensors; or `Prepared`. TensorFlow operations only.
         postprocess: From what the core returns, floating tensors as float32, and from the context
@@ -66,6 +69,7 @@ class Signature:
                     "`inputs` must have None as their first dimension, the batch. "
                     f"Received: {name}: {spec}"
                 )
+        names.served(self.inputs)
         ties = self.ties or {}
         outputs = self.meanings.keys() - self.inputs.keys()
         if unknown := {*ties, *ties.values()} - outputs:
@@ -73,6 +77,11 @@ class Signature:
                 f"`ties` must name outputs that `meanings` explains: {sorted(outputs)}. "
                 f"Received: {sorted(unknown)}"
             )
+
+    @functools.cached_property
+    def served(self) -> dict[str, str]:
+        """For each name of an input, the one under which it is served."""
+        return names.served(self.inputs)
 
     def compute(self, model: Callable) -> Callable[[Any], Any]:
         """Returns the dense part: the core at inference, its floating outputs as float32."""

@@ -83,6 +83,7 @@ def test_the_card_says_what_goes_in_and_out(exported):
         "inputs": [
             {
                 "name": "image_bytes",
+                "title": "image_bytes",
                 "dtype": "string",
                 "shape": [None],
                 "meaning": "PNG or JPEG files",
