@@ -35,7 +35,8 @@ from tensorflow_serving.apis import predict_pb2
 from apps import image_classification as app
 from models.resnet import resnet
 from preprocessing.images import decode_batch
-from serving.export import Signature, export
+from serving.export import export
+from serving.signature import Signature
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 BATCHING = """
@@ -86,10 +87,10 @@ def export_resnet18(base: Path) -> bytes:
 
     signatures = {
         "serving_default": Signature(
-            inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
+            inputs={"image_bytes": tf.TensorSpec((None,), tf.string)},
             preprocess=lambda image_bytes: decode_batch(image_bytes, shape),
             postprocess=best,
-            words={"image_bytes": "images", "classes": "best first", "scores": "of the classes"},
+            meanings={"image_bytes": "images", "classes": "best first", "scores": "of the classes"},
         )
     }
     photographs = [tf.io.encode_jpeg(picture).numpy() for picture in load_sample_images().images]

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,38 @@ import tensorflow as tf
 
 from serving import graph
 
-Meanings = Mapping[str, str]
+
+@dataclass(frozen=True)
+class Description:
+    """What people and tools must know of a signature beyond its graph; see `Signature`."""
+
+    meanings: Mapping[str, str]
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """By served name of an input, the user's, which `meanings` has; the same where left out."""
+    ties: Mapping[str, str] | None = None
+    no_xla: str | None = None
 
 
 def write_card(
-    version: Path, card: Mapping[str, object], meanings: Mapping[str, Meanings], tolerance: float
+    version: Path,
+    card: Mapping[str, object],
+    signatures: Mapping[str, Description],
+    tolerance: float,
 ) -> None:
     """Writes `assets.extra/model_card.json`.
 
     Args:
         version: Folder that holds the SavedModel already.
         card: What the maker says: task, data, scores, config.
-        meanings: By signature, what each input and output means.
+        signatures: Description by name of the signature.
         tolerance: Largest difference from the recorded answers, for `serving.verify`.
     """
     meta_graph = graph.read(version)
     content = {
         **plain(card),
         "signatures": {
-            name: _described(meta_graph.signature_def[name], meanings[name]) for name in meanings
+            name: _described(meta_graph.signature_def[name], signatures[name])
+            for name in signatures
         },
         "tolerance": tolerance,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -68,24 +82,37 @@ def plain(value: Any, names_files: bool = False) -> Any:
     return value
 
 
-def _described(signature_def, meanings: Meanings) -> dict[str, list[dict[str, object]]]:
-    unexplained = {*signature_def.inputs, *signature_def.outputs} - meanings.keys()
+def _described(signature_def, description: Description) -> dict[str, object]:
+    meanings = description.meanings
+    titles = {name: description.titles.get(name, name) for name in signature_def.inputs}
+    unexplained = {*titles.values(), *signature_def.outputs} - meanings.keys()
     if unexplained:
         raise ValueError(
             "`meanings` must explain every input and output of a signature. "
             f"Received: meanings for {sorted(meanings)}, none for {sorted(unexplained)}"
         )
-    return {
-        side: [
+    described: dict[str, object] = {
+        "inputs": [
             {
                 "name": name,
-                "dtype": tf.as_dtype(infos[name].dtype).name,
-                "shape": [
-                    dim.size if dim.size >= 0 else None for dim in infos[name].tensor_shape.dim
-                ],
-                "meaning": meanings[name],
+                "title": titles[name],
+                **_tensor(info),
+                "meaning": meanings[titles[name]],
             }
-            for name in sorted(infos)
-        ]
-        for side, infos in (("inputs", signature_def.inputs), ("outputs", signature_def.outputs))
+            for name, info in sorted(signature_def.inputs.items())
+        ],
+        "outputs": [
+            {"name": name, **_tensor(info), "meaning": meanings[name]}
+            for name, info in sorted(signature_def.outputs.items())
+        ],
     }
+    if description.ties:
+        described["ties"] = dict(description.ties)
+    if description.no_xla:
+        described["no_xla"] = description.no_xla
+    return described
+
+
+def _tensor(info) -> dict[str, object]:
+    shape = [dim.size if dim.size >= 0 else None for dim in info.tensor_shape.dim]
+    return {"dtype": tf.as_dtype(info.dtype).name, "shape": shape}

@@ -27,8 +27,8 @@ def read_examples(
     """Reads files as the inputs of a signature ask for.
 
     A single string input named *_bytes takes each file as it is. Others take the rows of .csv
-    files, whose columns are named after the inputs, and a single string input the lines of all
-    other files. `-` is standard input.
+    files, whose columns have the user's names of the inputs or the served ones, and a single
+    string input the lines of all other files. `-` is standard input.
 
     Returns:
         The examples, and by file or line the reason why it is none.
@@ -68,7 +68,7 @@ def _examples(
         for number, line in enumerate(lines, start=1):
             yield Example(f"{file}:{number}", {single: line.rstrip("\n")})
     else:
-        taken = ", ".join(f"{name} ({spec.dtype})" for name, spec in inputs.items())
+        taken = ", ".join(f"{signature.title(name)} ({inputs[name].dtype})" for name in inputs)
         raise ValueError(f"no .csv file, and asked is a signature which takes {taken}")
 
 
@@ -84,17 +84,18 @@ def _rows(file: Path, text: str, signature: Signature) -> Iterator[Example | tup
     csv.field_size_limit(sys.maxsize)  # Of its own accord it takes no longer text than 131,072.
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = set(reader.fieldnames or ())
-    if missing := sorted(signature.inputs.keys() - signature.optional - columns):
-        raise ValueError(f"no column {', '.join(missing)}, only {', '.join(sorted(columns))}")
+    names = signature.meant(columns)
+    if missing := sorted(signature.inputs.keys() - signature.optional - names.keys()):
+        titles = ", ".join(map(signature.title, missing))
+        raise ValueError(f"no column {titles}, only {', '.join(sorted(columns))}")
     for row in reader:
         name = f"{file}:{reader.line_num}"
         try:
             yield Example(
                 name,
                 {
-                    column: _cell(column, row[column], spec)
-                    for column, spec in signature.inputs.items()
-                    if column in columns
+                    input_name: _cell(column, row[column], signature.inputs[input_name])
+                    for input_name, column in names.items()
                 },
             )
         except ValueError as error:

@@ -1,7 +1,7 @@
 """The one way from a trained model to a version that TensorFlow Serving loads as it is."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import keras
 import tensorflow as tf
 
 from serving import graph, parity, versions
-from serving.card import write_card
-from serving.signature import Prepared, Signature
+from serving.card import Description, write_card
+from serving.saving import write_graph
+from serving.signature import Signature
 from serving.warmup import Record, Tensors, batches, write_records
 
 # Largest difference between the live model's answer and the exported one's, by compute dtype: they
@@ -38,8 +39,8 @@ def export(
     Args:
         base: Folder of the versions 1, 2, ...; made if it is not there.
         model: A built model.
-        signatures: `serving_default`, which takes what a client has, and others: at least one
-            without strings, for clients that preprocess and for XLA.
+        signatures: `serving_default`, which takes what a client has, and others, such as one that
+            takes ready tensors, for clients that preprocess.
         warmup: Real examples for `serving_default`, arrays by input name, at least one example;
             eight or so warm up enough.
         card: Task, data, scores, config and the like, for `assets.extra/model_card.json`.
@@ -52,12 +53,20 @@ def export(
     records = _ask_live(model, signatures, warmup)
     tolerance = _tolerance(model)
     with versions.workplace(base) as written:
-        _write_graph(written, model, signatures)
+        write_graph(written, model, signatures)
         _require_portable(written, base)
-        _require_parity(written, records, tolerance)
+        _require_parity(written, signatures, records, tolerance)
         write_records(written, records)
-        meanings = {name: signature.meanings for name, signature in signatures.items()}
-        write_card(written, card, meanings, tolerance)
+        described = {
+            name: Description(
+                signature.meanings,
+                {served: title for title, served in signature.served.items()},
+                signature.ties,
+                signature.no_xla,
+            )
+            for name, signature in signatures.items()
+        }
+        write_card(written, card, described, tolerance)
         return versions.publish(written, base)
 
 
@@ -83,9 +92,7 @@ def _ask_live(
     requests = [("serving_default", batch) for batch in batches(warmup)]
     default = signatures["serving_default"]
     few = {name: tf.constant(values[:NUM_FEATURES]) for name, values in warmup.items()}
-    features = default.preprocess(**few)
-    if isinstance(features, Prepared):
-        features = features.features
+    features = default.prepared(few).features
     for name, signature in signatures.items():
         batch = signature.examples or _fitting(signature, features)
         if name != "serving_default" and batch:
@@ -94,7 +101,8 @@ def _ask_live(
     for name, batch in requests:
         tensors = {key: tf.constant(values) for key, values in batch.items()}
         answer = signatures[name].answer(signatures[name].compute(model), tensors)
-        records.append(Record(name, batch, {key: answer[key].numpy() for key in answer}))
+        served = {signatures[name].served[key]: values for key, values in batch.items()}
+        records.append(Record(name, served, {key: answer[key].numpy() for key in answer}))
     return records
 
 
@@ -109,33 +117,6 @@ def _fitting(signature: Signature, features: Any) -> Tensors | None:
         return None
     fits = all(specs[name].is_compatible_with(tensors[name]) for name in specs)
     return {name: tensors[name].numpy() for name in specs} if fits else None
-
-
-def _write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signature]) -> None:
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    # Functions of their own, so that they can be compiled apart from the host parts.
-    cores: dict[Any, Callable] = {}
-    for name, signature in signatures.items():
-        for resource in signature.resources:
-            archive.track(resource)
-        if signature.core not in cores:
-            cores[signature.core] = tf.function(signature.compute(model), autograph=False)
-        specs = [tf.TensorSpec(s.shape, s.dtype, n) for n, s in signature.inputs.items()]
-        archive.add_endpoint(name, _endpoint(signature, cores[signature.core]), specs)
-    # By these names converters for TPUs find the parts that are to run there.
-    aliases = {f"core_{i}" if i else "core": core for i, core in enumerate(cores.values())}
-    options = tf.saved_model.SaveOptions(function_aliases=aliases)
-    archive.write_out(str(folder), options=options, verbose=False)
-
-
-def _endpoint(signature: Signature, core: Callable) -> Callable:
-    names = list(signature.inputs)
-
-    def answer(*tensors):
-        return signature.answer(core, dict(zip(names, tensors, strict=True)))
-
-    return answer
 
 
 def _tolerance(model: keras.Model) -> float:
@@ -160,17 +141,22 @@ def _require_portable(folder: Path, base: Path) -> None:
         raise ValueError(f"`signatures` must name no absolute path. Received: {paths}")
 
 
-def _require_parity(folder: Path, records: list[Record], tolerance: float) -> None:
-    """Loads the version again and asks it what the live model was asked."""
+def _require_parity(
+    folder: Path, signatures: Mapping[str, Signature], records: list[Record], tolerance: float
+) -> None:
+    """Loads the version again and compares its answers with those of the live model."""
     loaded = graph.load(folder)
-    for record in records:
-        tensors = {name: tf.constant(values) for name, values in record.inputs.items()}
-        answer = loaded.signatures[record.signature](**tensors)
-        received = {name: answer[name].numpy() for name in answer}
+    for name, signature in signatures.items():
+        answers = []
+        for record in records:
+            if record.signature == name:
+                inputs = {key: tf.constant(values) for key, values in record.inputs.items()}
+                answer = loaded.signatures[name](**inputs)
+                answers.append((record.outputs, {key: answer[key].numpy() for key in answer}))
         try:
-            parity.difference(record.outputs, received, tolerance)
+            parity.difference(answers, tolerance, signature.ties)
         except ValueError as error:
             raise ValueError(
-                f"The exported `{record.signature}` does not answer the warmup examples as the "
-                f"live model does, so nothing was written: {error}"
+                f"The exported `{name}` does not answer the warmup examples as the live model "
+                f"does, so nothing was written: {error}"
             ) from error

@@ -1,5 +1,6 @@
 """What an export answers: host preprocessing, a dense core, host postprocessing."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from serving import names
 from serving.warmup import Tensors
 
 
@@ -17,7 +19,7 @@ class Prepared(NamedTuple):
     Args:
         features: What the core takes.
         context: Handed to `postprocess` as its second argument: a nest of tensors, such as the
-            offsets of the tokens in the text.
+            offsets of the tokens in the text. None: `postprocess` has no second argument.
     """
 
     features: Any
@@ -29,7 +31,8 @@ class Signature:
     """One way to query a model: host preprocessing, then the core, then host postprocessing.
 
     Args:
-        inputs: A `tf.TensorSpec` by name of each input, first dimension None (the batch).
+        inputs: A `tf.TensorSpec` by name of each input, first dimension None (the batch). Any text
+            may be a name, such as that of a table's column; `served` are the names in the graph.
         preprocess: From the inputs, as keyword arguments, to what the core takes: a tensor, or a
             tuple, list or dict of tensors; or `Prepared`. TensorFlow operations only.
         postprocess: From what the core returns, floating tensors as float32, and from the context
@@ -43,7 +46,10 @@ class Signature:
             `postprocess` reads. None calls the model once. Generation loops, searches and several
             networks belong here.
         ties: By name of an output, the output with the scores that rank its rows, or with the
-            log-probability of a generated text: see `serving.parity`.
+            log-probability of a generated text. `serving.parity` says what it allows where scores
+            are equal. None allows nothing.
+        no_xla: Why the core does not compile with XLA, such as the operation without a kernel. The
+            model card repeats it. None: it compiles, which `serving.verify` checks.
     """
 
     inputs: Mapping[str, tf.TensorSpec]
@@ -54,6 +60,7 @@ class Signature:
     examples: Tensors | None = None
     core: Callable[[Callable, Any], Any] | None = None
     ties: Mapping[str, str] | None = None
+    no_xla: str | None = None
 
     def __post_init__(self):
         for name, spec in self.inputs.items():
@@ -62,6 +69,19 @@ class Signature:
                     "`inputs` must have None as their first dimension, the batch. "
                     f"Received: {name}: {spec}"
                 )
+        names.served(self.inputs)
+        ties = self.ties or {}
+        outputs = self.meanings.keys() - self.inputs.keys()
+        if unknown := {*ties, *ties.values()} - outputs:
+            raise ValueError(
+                f"`ties` must name outputs that `meanings` explains: {sorted(outputs)}. "
+                f"Received: {sorted(unknown)}"
+            )
+
+    @functools.cached_property
+    def served(self) -> dict[str, str]:
+        """For each name of an input, the one under which it is served."""
+        return names.served(self.inputs)
 
     def compute(self, model: Callable) -> Callable[[Any], Any]:
         """Returns the dense part: the core at inference, its floating outputs as float32."""
@@ -78,21 +98,27 @@ class Signature:
 
         return answer
 
+    def prepared(self, tensors: Mapping[str, tf.Tensor]) -> Prepared:
+        """Runs the preprocessing on the inputs by name."""
+        prepared = self.preprocess(**tensors)
+        return prepared if isinstance(prepared, Prepared) else Prepared(prepared, None)
+
+    def finished(self, outputs: Any, context: Any) -> dict[str, tf.Tensor]:
+        """Runs the postprocessing on what `compute` and `prepared` returned."""
+        named = self.postprocess(outputs) if context is None else self.postprocess(outputs, context)
+        if not isinstance(named, dict) or not named:
+            raise TypeError(f"`postprocess` must return a dict of tensors. Received: {named!r}")
+        return {name: _as_float32(tf.convert_to_tensor(named[name])) for name in named}
+
     def answer(self, compute: Callable, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Runs the three parts.
 
         Args:
-            compute: What `compute` returned, or a graph of it.
+            compute: What `compute` returned.
             tensors: The inputs by name.
         """
-        prepared = self.preprocess(**tensors)
-        if isinstance(prepared, Prepared):
-            outputs = self.postprocess(compute(prepared.features), prepared.context)
-        else:
-            outputs = self.postprocess(compute(prepared))
-        if not isinstance(outputs, dict) or not outputs:
-            raise TypeError(f"`postprocess` must return a dict of tensors. Received: {outputs!r}")
-        return {name: _as_float32(tf.convert_to_tensor(outputs[name])) for name in outputs}
+        features, context = self.prepared(tensors)
+        return self.finished(compute(features), context)
 
 
 def tensors(

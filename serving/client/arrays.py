@@ -12,19 +12,23 @@ Arrays = dict[str, np.ndarray]
 
 
 def as_inputs(values: Mapping[str, Any], signature: Signature) -> Arrays:
-    """Returns an array for each value, of its input's type.
+    """Returns an array for each value, of its input's type, by served name.
 
     Raises:
         ValueError: Inputs are missing or unknown, or a number does not fit its input's type.
         TypeError: A value has another kind than its input, such as text for numbers.
     """
+    names = signature.meant(values)
     required = signature.inputs.keys() - signature.optional
-    if not required <= values.keys() <= signature.inputs.keys():
+    if not required <= names.keys() or len(names) < len(values):
         raise ValueError(
-            f"The signature takes the inputs {', '.join(signature.inputs)}. "
+            f"The signature takes the inputs {', '.join(map(signature.title, signature.inputs))}. "
             f"Received: {', '.join(sorted(values)) or 'none'}"
         )
-    return {name: as_array(name, values[name], signature.inputs[name].dtype) for name in values}
+    return {
+        name: as_array(given, values[given], signature.inputs[name].dtype)
+        for name, given in names.items()
+    }
 
 
 def as_array(name: str, value: Any, dtype: str) -> np.ndarray:

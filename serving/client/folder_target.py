@@ -78,7 +78,10 @@ class FolderTarget:
             path = versions[number]
             if path not in self._loaded:
                 servable = _load(which.model, number, path)
-                self._loaded[path] = servable, read_signatures(servable.signatures)
+                self._loaded[path] = (
+                    servable,
+                    read_signatures(servable.signatures, servable.card()),
+                )
             return self._loaded[path]
 
     def _versions(self, which: Which) -> dict[int, Path]:

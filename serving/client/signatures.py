@@ -1,10 +1,11 @@
 """What a model takes and returns, and what state its versions are in."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from serving.client import wire
+from serving.names import meant
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,28 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs and outputs by name; `optional` are the inputs that have a default."""
+    """What a signature takes and returns.
+
+    Args:
+        inputs: By name under which they are served.
+        outputs: By name.
+        optional: The inputs that have a default.
+        titles: By served name of an input, the user's name for it. Only a version's model card
+            has it, which servers do not send.
+    """
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     optional: frozenset[str] = frozenset()
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def title(self, name: str) -> str:
+        """The user's name for an input, or the served one where that is all that is known."""
+        return self.titles.get(name, name)
+
+    def meant(self, names: Collection[str]) -> dict[str, str]:
+        """For each input the one of some names that means it; see `serving.names.meant`."""
+        return meant(names, {name: self.titles.get(name) for name in self.inputs})
 
 
 @dataclass(frozen=True)
@@ -61,13 +79,19 @@ class VersionStatus:
     message: str = ""
 
 
-def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
-    """Reads SignatureDef messages, without the initialisers that TensorFlow adds to models."""
+def read_signatures(definitions: Mapping[str, Any], card: Any = None) -> dict[str, Signature]:
+    """Reads SignatureDef messages, without the initialisers that TensorFlow adds to models.
+
+    Args:
+        definitions: Messages by name of the signature.
+        card: The model card of the version, which may be anything.
+    """
     return {
         name: Signature(
             _specs(definitions[name].inputs),
             _specs(definitions[name].outputs),
             frozenset(definitions[name].defaults),
+            _titles(card, name),
         )
         for name in sorted(definitions)
         if not name.startswith("__")
@@ -86,6 +110,14 @@ def read_states(response: Any) -> list[VersionStatus]:
         for status in response.model_version_status
     ]
     return sorted(states, key=lambda status: -status.version)
+
+
+def _titles(card: Any, signature: str) -> dict[str, str]:
+    try:
+        inputs = card["signatures"][signature]["inputs"]
+        return {str(entry["name"]): str(entry["title"]) for entry in inputs}
+    except (KeyError, TypeError):
+        return {}
 
 
 def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:

@@ -302,7 +302,7 @@ class RestApi:
                     for key, definition in servable.signatures.items()
                     if not key.startswith("__")
                 }
-                return {"signatures": signatures, "card": _card(servable)}
+                return {"signatures": signatures, "card": servable.card()}
         except Failure:
             return {"signatures": {}, "card": None}
 
@@ -325,14 +325,6 @@ def _metadata_as_json(response: get_model_metadata_pb2.GetModelMetadataResponse)
         + _as_json(signatures)
         + b"}\n}\n"
     )
-
-
-def _card(servable: Servable) -> Any:
-    path = servable.path / "assets.extra" / "model_card.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _with_examples(request: Any, body: bytes) -> Any:

@@ -1,6 +1,7 @@
 """A SavedModel, loaded and run by a session as TensorFlow Serving does."""
 
 import importlib
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,14 @@ class Servable:
         self.batchers: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._callables: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Callable] = {}
         self._lock = threading.Lock()
+
+    def card(self) -> Any:
+        """The model card of the version; None where there is none."""
+        path = self.path / "assets.extra" / "model_card.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef:
         name = name or "serving_default"

@@ -13,7 +13,9 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.images import decode_batch
-from serving.export import Signature, export
+from serving.export import export
+from serving.signature import Signature, tensors
+from tests.serving.toys import TOYS, Toy
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (8, 8, 1)
@@ -57,20 +59,19 @@ def best(logits):
 def image_signatures() -> dict[str, Signature]:
     return {
         "serving_default": Signature(
-            inputs=(tf.TensorSpec((None,), tf.string, name="image_bytes"),),
+            inputs={"image_bytes": tf.TensorSpec((None,), tf.string)},
             preprocess=lambda image_bytes: decode_batch(image_bytes, SHAPE),
             postprocess=best,
-            words={
+            meanings={
                 "image_bytes": "PNG or JPEG files",
                 "classes": "names of the two likeliest, best first",
                 "scores": "their probabilities",
             },
+            ties={"classes": "scores"},
         ),
-        "from_pixels": Signature(
-            inputs=(tf.TensorSpec((None, *SHAPE), tf.float32, name="images"),),
-            preprocess=lambda images: images,
-            postprocess=lambda logits: {"logits": logits},
-            words={"images": "pixels in [0, 1]", "logits": "of each class"},
+        "from_pixels": tensors(
+            {"images": tf.TensorSpec((None, *SHAPE), tf.float32)},
+            {"images": "pixels in [0, 1]", "logits": "of each class"},
         ),
     }
 
@@ -102,6 +103,21 @@ def exported(tmp_path_factory) -> Path:
     keras.utils.set_random_seed(0)
     export(base, classifier(), image_signatures(), {"image_bytes": encoded(10)}, {"task": "test"})
     return base
+
+
+@pytest.fixture(scope="session")
+def toys() -> dict[str, Toy]:
+    keras.utils.set_random_seed(0)
+    return {name: make() for name, make in TOYS.items()}
+
+
+@pytest.fixture(scope="session")
+def exported_toys(toys, tmp_path_factory) -> Path:
+    """A folder with a folder of versions for each toy model; not to be written to."""
+    folder = tmp_path_factory.mktemp("toys")
+    for name, toy in toys.items():
+        toy.export(folder / name)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -183,10 +199,12 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def server(exported, tmp_path_factory) -> Iterator[Server]:
-    """The embedded server with two models: `tiny`, and `echo`, which returns what it is given."""
+def server(exported, exported_toys, tmp_path_factory) -> Iterator[Server]:
+    """The embedded server with `tiny`, `echo`, which returns what it is given, and the toys."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "tiny").symlink_to(exported)
+    for toy in exported_toys.iterdir():
+        (folder / toy.name).symlink_to(toy)
     save_echo(folder / "echo" / "1")
     port, rest_port = free_ports(2)
     command = [sys.executable, "-m", "serving", "serve", str(folder)]

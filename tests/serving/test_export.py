@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from serving import export as export_module
 from serving import graph
-from serving.card import plain, write_card
-from serving.export import Prepared, Signature, export
+from serving.card import Description, plain, write_card
+from serving.export import export
+from serving.signature import Prepared, Signature
 from serving.versions import numbered
 from serving.warmup import read_records
 from tests.serving.conftest import classifier
@@ -25,10 +26,10 @@ ROOT = Path(__file__).parents[2]
 
 def vector_signature(**changes) -> Signature:
     signature = Signature(
-        inputs=(tf.TensorSpec((None, 4), tf.float32, name="row"),),
+        inputs={"row": tf.TensorSpec((None, 4), tf.float32)},
         preprocess=lambda row: row,
         postprocess=lambda outputs: {"value": outputs},
-        words={"row": "four numbers", "value": "two numbers"},
+        meanings={"row": "four numbers", "value": "two numbers"},
     )
     return dataclasses.replace(signature, **changes)
 
@@ -82,6 +83,7 @@ def test_the_card_says_what_goes_in_and_out(exported):
         "inputs": [
             {
                 "name": "image_bytes",
+                "title": "image_bytes",
                 "dtype": "string",
                 "shape": [None],
                 "meaning": "PNG or JPEG files",
@@ -101,6 +103,7 @@ def test_the_card_says_what_goes_in_and_out(exported):
                 "meaning": "their probabilities",
             },
         ],
+        "ties": {"classes": "scores"},
     }
     assert "Conv2D" in card["operations"]
     assert card["versions"]["tensorflow"] == tf.__version__
@@ -110,21 +113,38 @@ def test_the_card_says_what_goes_in_and_out(exported):
 def test_a_card_is_written_into_any_version(tmp_path, exported):
     (tmp_path / "saved_model.pb").write_bytes((exported / "1" / "saved_model.pb").read_bytes())
     with pytest.raises(ValueError, match=r"none for \['images', 'logits'\]"):
-        write_card(tmp_path, {}, {"from_pixels": {}}, 1e-5)
-    write_card(tmp_path, {}, {"from_pixels": {"images": "pixels", "logits": "scores"}}, 1e-5)
+        write_card(tmp_path, {}, {"from_pixels": Description({})}, 1e-5)
+    described = Description({"images": "pixels", "logits": "scores"})
+    write_card(tmp_path, {}, {"from_pixels": described}, 1e-5)
     card = json.loads((tmp_path / "assets.extra" / "model_card.json").read_text())
     assert list(card["signatures"]) == ["from_pixels"]
 
 
-def test_the_core_has_a_name_by_which_converters_find_it(tmp_path, model, signatures, warmup):
-    meta_graph = graph.read(export(tmp_path, model, signatures, warmup, {}))
-    aliases = meta_graph.meta_info_def.function_aliases
-    assert set(aliases.values()) == {"core"}
-    definitions = {f.signature.name: f for f in meta_graph.graph_def.library.function}
-    # A trace that the export did not keep may be named too; the one kept serves both signatures.
-    (core,) = (definitions[name] for name in aliases if name in definitions)
-    operations = {node.op for node in core.node_def}
+def test_the_core_has_a_name_by_which_converters_find_it(exported):
+    meta_graph = graph.read(exported / "1")
+    (name,) = [name for name, a in meta_graph.meta_info_def.function_aliases.items() if a == "core"]
+    functions = {f.signature.name: f for f in meta_graph.graph_def.library.function}
+    operations = {node.op for node in functions[name].node_def}
     assert "Conv2D" in operations and "DecodeJpeg" not in operations
+    # Both signatures call it.
+    assert len([f for f in functions.values() if name in called(f)]) == 2
+
+
+def called(function) -> set[str]:
+    return {attribute.func.name for node in function.node_def for attribute in node.attr.values()}
+
+
+def test_the_parts_of_a_signature_are_functions_of_the_loaded_version(exported):
+    loaded = tf.saved_model.load(str(exported / "1"))
+    (record, *_) = read_records(exported / "1")
+    features, context = loaded.preprocess["serving_default"](
+        {name: tf.constant(values) for name, values in record.inputs.items()}
+    )
+    outputs = loaded.postprocess["serving_default"](
+        loaded.core["serving_default"](features), context
+    )
+    np.testing.assert_array_equal(outputs["classes"], record.outputs["classes"])
+    np.testing.assert_allclose(outputs["scores"], record.outputs["scores"], atol=1e-5)
 
 
 def test_plain_keeps_no_absolute_path():
@@ -168,15 +188,15 @@ def test_pairs_dicts_and_lookup_tables_pass(tmp_path):
     model = keras.Model({"left": left, "right": right}, {"total": total, "left": left})
     keys, values = tf.constant(["one", "two"]), tf.constant([1.0, 2.0])
     numbers = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), -1.0)
-    words = {"first": "a word", "second": "a word", "total": "sum", "left": "first number"}
+    meanings = {"first": "a word", "second": "a word", "total": "sum", "left": "first number"}
     signature = Signature(
-        inputs=tuple(tf.TensorSpec((None,), tf.string, name=name) for name in ("first", "second")),
+        inputs={name: tf.TensorSpec((None,), tf.string) for name in ("first", "second")},
         preprocess=lambda first, second: {
             "left": numbers.lookup(first),
             "right": numbers.lookup(second),
         },
         postprocess=lambda outputs: outputs,
-        words=words,
+        meanings=meanings,
         resources=(numbers,),
     )
     warmup = {"first": np.array([b"one"], object), "second": np.array([b"two"], object)}
@@ -188,7 +208,7 @@ def test_pairs_dicts_and_lookup_tables_pass(tmp_path):
         assert session.run(definition.outputs["total"].name, feeds).tolist() == [1.0]
 
 
-def test_places_go_past_the_model(tmp_path):
+def test_context_goes_past_the_model(tmp_path):
     def first_words(text):
         words = tf.strings.split(text)
         lengths = tf.cast(words.row_lengths(), tf.float32)
@@ -196,10 +216,10 @@ def test_places_go_past_the_model(tmp_path):
 
     signatures = {
         "serving_default": Signature(
-            inputs=(tf.TensorSpec((None,), tf.string, name="text"),),
+            inputs={"text": tf.TensorSpec((None,), tf.string)},
             preprocess=first_words,
-            postprocess=lambda outputs, places: {"first": places["words"], "scores": outputs},
-            words={"text": "words", "first": "the first word", "scores": "two numbers"},
+            postprocess=lambda outputs, context: {"first": context["words"], "scores": outputs},
+            meanings={"text": "words", "first": "the first word", "scores": "two numbers"},
         ),
         "from_vectors": vector_signature(),
     }
@@ -214,13 +234,71 @@ def test_places_go_past_the_model(tmp_path):
     assert "from_vectors" in recorded
 
 
+def wide() -> keras.Model:
+    row = keras.Input((4,), name="row")
+    hidden = keras.layers.Dense(3000, name="hidden")(row)
+    return keras.Model(row, keras.layers.Dense(100, name="last")(hidden))
+
+
+def stored_variables(version: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (version / "variables").iterdir()}
+
+
+def test_each_weight_is_stored_once_and_equal_exports_are_equal(tmp_path):
+    model, signatures = wide(), {"serving_default": vector_signature()}
+    parameters = 4 * model.count_params()
+    first, second = (
+        stored_variables(export(tmp_path, model, signatures, ROWS, {})) for _ in range(2)
+    )
+    size = sum(len(content) for content in first.values())
+    assert parameters < size < 1.01 * parameters + 5000
+    assert first == second
+
+
+@keras.saving.register_keras_serializable(package="hornbook_tests")
+class Coded(keras.layers.Layer):
+    """Holds a lookup table in a list of layers, where TensorFlow alone does not find it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.parts = [keras.layers.StringLookup(vocabulary=["one", "two"])]
+
+    def call(self, inputs):
+        return keras.ops.cast(self.parts[0](inputs), "float32")
+
+
+def test_lookup_tables_inside_a_model_are_saved(tmp_path):
+    text = keras.Input((), dtype="string")
+    model = keras.Model(text, Coded()(text))
+    signature = vector_signature(inputs={"row": tf.TensorSpec((None,), tf.string)})
+    warmup = {"row": np.array([b"two", b"three"], object)}
+    version = export(tmp_path, model, {"serving_default": signature}, warmup, {})
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(version))
+        definition = loaded.signature_def["serving_default"]
+        feeds = {definition.inputs["row"].name: ["two", "one", "x"]}
+        assert session.run(definition.outputs["value"].name, feeds).tolist() == [2, 1, 0]
+
+
+def test_a_lookup_table_that_nothing_holds_is_refused(tmp_path):
+    keys, values = tf.constant(["one"]), tf.constant([1.0])
+    numbers = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), -1.0)
+    signature = vector_signature(
+        inputs={"row": tf.TensorSpec((None,), tf.string)},
+        preprocess=lambda row: tf.repeat(numbers.lookup(row)[:, None], 4, axis=1),
+    )
+    warmup = {"row": np.array([b"one"], object)}
+    with pytest.raises(ValueError, match="`resources` must hold every lookup table"):
+        export(tmp_path, dense(), {"serving_default": signature}, warmup, {})
+
+
 def test_tuples_in_and_lists_out_pass(tmp_path):
     a, b = keras.Input((1,)), keras.Input((1,))
     model = keras.Model([a, b], [keras.layers.Add()([a, b]), keras.layers.Subtract()([a, b])])
     signature = vector_signature(
         preprocess=lambda row: (row[:, :1], row[:, 1:2]),
         postprocess=lambda outputs: {"sum": outputs[0], "difference": outputs[1]},
-        words={"row": "numbers", "sum": "of two", "difference": "of two"},
+        meanings={"row": "numbers", "sum": "of two", "difference": "of two"},
     )
     version = export(tmp_path, model, {"serving_default": signature}, ROWS, {})
     answer = tf.saved_model.load(str(version)).signatures["serving_default"]
@@ -263,15 +341,18 @@ def test_arguments_are_checked(tmp_path):
         export(tmp_path, dense(), {"other": signature}, ROWS, {})
     with pytest.raises(ValueError, match="equally many examples"):
         export(tmp_path, dense(), {"serving_default": signature}, {"rows": ROWS["row"]}, {})
-    with pytest.raises(ValueError, match="`words` must explain"):
-        words = {"row": "four numbers"}
-        export(tmp_path, dense(), {"serving_default": vector_signature(words=words)}, ROWS, {})
+    with pytest.raises(ValueError, match="`meanings` must explain"):
+        few = vector_signature(meanings={"row": "four numbers"})
+        export(tmp_path, dense(), {"serving_default": few}, ROWS, {})
     with pytest.raises(TypeError, match="`postprocess` must return a dict"):
         bare = vector_signature(postprocess=lambda outputs: outputs)
         export(tmp_path, dense(), {"serving_default": bare}, ROWS, {})
-    for spec in (tf.TensorSpec((None, 4), name=None), tf.TensorSpec((1, 4), name="row")):
-        with pytest.raises(ValueError, match="`inputs` must be named"):
-            dataclasses.replace(signature, inputs=(spec,))
+    for spec in (tf.TensorSpec((1, 4)), tf.TensorSpec(()), tf.TensorSpec(None)):
+        with pytest.raises(ValueError, match="None as their first dimension, the batch"):
+            dataclasses.replace(signature, inputs={"row": spec})
+    for ties in ({"values": "value"}, {"value": "row"}):
+        with pytest.raises(ValueError, match=r"`ties` must name outputs .* \['value'\]"):
+            dataclasses.replace(signature, ties=ties)
 
 
 def test_a_killed_export_leaves_nothing_that_a_server_sees(tmp_path):
@@ -297,9 +378,9 @@ module.export(Path(sys.argv[1]), dense(), {"serving_default": vector_signature()
 
 def test_warmup_of_a_signature_with_strings_is_given(tmp_path):
     words = vector_signature(
-        inputs=(tf.TensorSpec((None,), tf.string, name="numbers"),),
+        inputs={"numbers": tf.TensorSpec((None,), tf.string)},
         preprocess=lambda numbers: tf.repeat(tf.strings.to_number(numbers)[:, None], 4, axis=1),
-        words={"numbers": "a number in words", "value": "two numbers"},
+        meanings={"numbers": "a number in words", "value": "two numbers"},
         examples={"numbers": np.array([b"1", b"2.5"], object)},
     )
     signatures = {"serving_default": vector_signature(), "from_words": words}

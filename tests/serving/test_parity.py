@@ -1,9 +1,14 @@
-"""Two answers are the same within a tolerance, and up to the order of ties."""
+"""Two answers are the same within a tolerance, and up to the ties that are allowed."""
 
 import numpy as np
 import pytest
 
-from serving.parity import difference
+from serving import parity
+
+
+def difference(expected, received, tolerance, ties=None):
+    return parity.difference([(expected, received)], tolerance, ties)
+
 
 SCORES = np.array([[0.5, 0.3, 0.2]], "float32")
 CLASSES = np.array([[b"a", b"b", b"c"]], object)
@@ -25,24 +30,126 @@ def test_infinity_equals_itself_and_nan_nothing():
         difference({"x": np.array([np.nan])}, {"x": np.array([np.nan])}, 1)
 
 
-def test_order_among_ties_is_free():
-    scores = np.array([[0.5, 0.25, 0.25]], "float32")
-    swapped = np.array([[b"a", b"c", b"b"]], object)
-    expected, received = {"k": CLASSES, "s": scores}, {"k": swapped, "s": scores}
-    assert difference(expected, received, 1e-5) == 0
+TIED = np.array([[0.5, 0.25, 0.25]], "float32")
+SWAPPED = np.array([[b"a", b"c", b"b"]], object)
+
+
+def test_rows_of_tied_scores_may_change_places_only_where_ties_says_so():
+    expected, received = {"k": CLASSES, "s": TIED}, {"k": SWAPPED, "s": TIED}
+    assert difference(expected, received, 1e-5, {"k": "s"}) == 0
     with pytest.raises(ValueError, match=r"`k` at \(0, 1\) is b'c', expected b'b'"):
-        difference(expected | {"s": SCORES}, received | {"s": SCORES}, 1e-5)
-
-
-def test_scores_that_rank_nothing_excuse_no_other_answer():
-    scores = np.array([0.5, 0.5], "float32")
-    expected = {"answer": np.array([b"a", b"b"], object), "score": scores}
-    received = {"answer": np.array([b"b", b"a"], object), "score": scores}
-    with pytest.raises(ValueError, match=r"`answer` at \(0,\) is b'b', expected b'a'"):
         difference(expected, received, 1e-5)
-    words = {"tags": np.array([[1, 2, 3]]), "score": np.array([[0.9, 0.90001, 0.5]])}
-    with pytest.raises(ValueError, match=r"`tags` at \(0, 0\)"):
-        difference(words, words | {"tags": np.array([[2, 2, 3]])}, 1e-4)
+    with pytest.raises(ValueError, match=r"`k` at \(0, 1\) is b'c', expected b'b'"):
+        difference(expected | {"s": SCORES}, received | {"s": SCORES}, 1e-5, {"k": "s"})
+    with pytest.raises(ValueError, match=r"`k` at \(0, 0\) is b'x', expected b'a'"):
+        other = np.array([[b"x", b"c", b"b"]], object)
+        difference(expected, received | {"k": other}, 1e-5, {"k": "s"})
+
+
+def test_a_list_that_ends_among_ties_may_end_with_others():
+    expected = {"k": CLASSES, "s": TIED}
+    other = np.array([[b"a", b"x", b"b"]], object)
+    assert difference(expected, {"k": other, "s": TIED}, 1e-5, {"k": "s"}) == 0
+    with pytest.raises(ValueError, match="`k` differs in 2 of 3 rows, at most half may"):
+        other = np.array([[b"a", b"x", b"y"]], object)
+        difference(expected, {"k": other, "s": TIED}, 1e-5, {"k": "s"})
+    with pytest.raises(ValueError, match=r"`k` at \(0, 1\) is b'x', expected b'b'"):
+        other = np.array([[b"a", b"x", b"c"]], object)
+        difference(expected | {"s": SCORES}, {"k": other, "s": SCORES}, 1e-5, {"k": "s"})
+
+
+def boxes(*lefts: float) -> np.ndarray:
+    return np.array([[[left, 0, left + 10, 10] for left in lefts]], "float32")
+
+
+def test_all_that_the_same_scores_rank_changes_places_together():
+    ties = {"boxes": "scores", "classes": "scores"}
+    expected = {"boxes": boxes(1, 2, 3), "classes": CLASSES, "scores": TIED}
+    received = {"boxes": boxes(1, 3.00001, 2), "classes": SWAPPED, "scores": TIED}
+    assert 0 < difference(expected, received, 1e-5, ties) < 1e-5
+    for change in ({"classes": CLASSES}, {"boxes": boxes(1, 3.1, 2.1)}):
+        with pytest.raises(ValueError, match="`boxes` differs in 2 of 3 rows"):
+            difference(expected, received | change, 1e-5, ties)
+
+
+def test_a_row_moves_no_further_than_its_score_allows():
+    # Each is tied with its neighbours, but the first is not tied with the last.
+    scores = 0.5 + 0.008 * np.array([[2, 1, 0]])
+    expected, received = {"k": CLASSES, "s": scores}, {"k": CLASSES[:, ::-1], "s": scores}
+    with pytest.raises(ValueError, match="`k`"):
+        difference(expected, received, 0.009, {"k": "s"})
+    swapped = np.array([[b"b", b"a", b"c"]], object)
+    assert difference(expected, received | {"k": swapped}, 0.009, {"k": "s"}) == 0
+
+
+def test_nearly_equal_rows_each_find_their_own():
+    # The first may stand in either place, and the second in the first's alone.
+    expected = {"boxes": np.array([[0.0, 0.9]]), "scores": np.array([[0.5, 0.5]])}
+    received = {"boxes": np.array([[0.9, -0.05]]), "scores": np.array([[0.5, 0.5]])}
+    assert difference(expected, received, 0.5, {"boxes": "scores"}) == pytest.approx(0.05)
+
+
+def test_words_are_ranked_for_each_gap_along_the_last_axis():
+    words = np.array([[[b"a", b"b"], [b"c", b"d"]]], object)
+    scores = np.array([[[0.5, 0.5], [0.7, 0.2]]])
+    received = np.array([[[b"b", b"a"], [b"c", b"d"]]], object)
+    ties = {"words": "scores"}
+    assert (
+        difference(
+            {"words": words, "scores": scores}, {"words": received, "scores": scores}, 1e-5, ties
+        )
+        == 0
+    )
+    with pytest.raises(ValueError, match="`words`"):
+        gaps = received[:, ::-1]
+        difference({"words": words, "scores": scores}, {"words": gaps, "scores": scores}, 1, ties)
+
+
+def test_half_of_the_texts_may_differ_where_their_log_probability_agrees():
+    scores = np.array([-30.0, -20.0, -10.0])
+    text = np.array([b"a", b"b", b"c"], object)
+    ties = {"text": "log_probability", "length": "log_probability"}
+    expected = {"text": text, "length": np.array([1, 1, 1]), "log_probability": scores}
+
+    def answer(*texts, by=scores):
+        texts = np.array(texts, object)
+        return {"text": texts, "length": np.array([*map(len, texts)]), "log_probability": by}
+
+    received = answer(b"xx", b"b", b"c", by=scores + 1e-5)
+    assert difference(expected, received, 1e-5, ties) < 1e-5
+    with pytest.raises(ValueError, match="`length` at"):
+        difference(expected, received, 1e-5)
+    with pytest.raises(ValueError, match="`text` differs in 2 of 3 rows, at most half may"):
+        difference(expected, answer(b"xx", b"y", b"c"), 1e-5, ties)
+    with pytest.raises(ValueError, match="`log_probability` at"):
+        difference(expected, answer(b"xx", b"b", b"c", by=scores - [1, 0, 0]), 1e-5, ties)
+    # The examples of all answers count together.
+    single = {name: values[:1] for name, values in expected.items()}
+    other = {name: values[:1] for name, values in received.items()}
+    assert parity.difference([(single, other), (expected, expected)], 1e-5, ties) < 1e-5
+    with pytest.raises(ValueError, match="1 of 1"):
+        parity.difference([(single, other)], 1e-5, ties)
+
+
+@pytest.mark.parametrize(
+    ("ties", "message"),
+    [
+        ({"k": "x"}, "must name outputs. Received: k and x"),
+        ({"s": "k"}, "must name floating scores"),
+        ({"k": "few"}, r"k of shape \(1, 3\) and few of shape \(1, 2\)"),
+    ],
+)
+def test_ties_that_do_not_fit_are_refused(ties, message):
+    answer = {"k": CLASSES, "s": SCORES, "few": SCORES[:, :2]}
+    with pytest.raises(ValueError, match=message):
+        difference(answer, answer, 1e-5, ties)
+
+
+def test_outputs_without_rows_agree():
+    empty = {"k": CLASSES[:, :0], "boxes": np.zeros((1, 0, 4)), "s": SCORES[:, :0]}
+    assert difference(empty, empty, 1e-5, {"k": "s", "boxes": "s"}) == 0
+    none = {"text": np.array([], object), "by": np.array([], "float32")}
+    assert difference(none, none, 1e-5, {"text": "by"}) == 0
 
 
 def test_in_16_bits_one_or_a_tenth_of_the_choices_may_fall_otherwise():

@@ -180,7 +180,11 @@ def save_models(base: Path) -> None:
         tf.TensorSpec((), tf.float32, name="factor"),
         tf.TensorSpec((), tf.int64, name="exact"),
     ]
-    save(base / "scaler" / "1", {"scale": (scale, numbers), "tag": (tag, texts("text"))})
+    save(
+        base / "scaler" / "1",
+        {"scale": (scale, numbers), "tag": (tag, texts("text"))},
+        {"signatures": {"scale": {"inputs": [{"name": "factor", "title": "Größe (cm)"}]}}},
+    )
 
 
 # The server and the browser.
@@ -266,7 +270,7 @@ class Page:
     def field(self, name: str) -> WebElement:
         """What is filled in for an input of the signature that is open."""
         labels = self.all(".signature[open] label")
-        label = next(one for one in labels if one.text.split()[0] == name)
+        label = next(one for one in labels if words(one, "code") == [name])
         return self.browser.find_element("id", str(label.get_attribute("for")))
 
     def fill(self, **values: str | Path) -> None:
@@ -459,6 +463,14 @@ def test_columnar_request_keeps_large_integers_and_shows_what_is_no_number(page)
     assert '"inputs": {"exact": 9007199254740993, "factor": 2' in page.one(".curl").text
 
 
+def test_the_user_s_names_are_shown_and_the_served_ones_sent(page):
+    page.open("scaler")
+    assert page.one(".signature[open] summary small").text.startswith("exact, Größe (cm), rows →")
+    labels = [one.text for one in page.all(".signature[open] label")]
+    assert labels == ["exact int64", "Größe (cm) factor float", "rows float [3]"]
+    assert '"factor": 0' in page.one(".curl").text and "Größe" not in page.one(".curl").text
+
+
 def test_bytes_of_a_picture_are_shown_as_one(page):
     page.open("painter")
     answer = page.ask(text="anything")
@@ -585,7 +597,7 @@ def test_missing_file_is_told_without_a_request(page):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"factor": "two"}, "factor must be a number, not “two”."),
+        ({"factor": "two"}, "Größe (cm) must be a number, not “two”."),
         ({"exact": "1.5"}, "exact must be a whole number, not “1.5”."),
         ({"rows": "[[1, 2"}, "rows is not valid JSON"),
         ({"rows": '["one"]'}, "The server did not accept this request."),

@@ -174,7 +174,7 @@ def test_no_file_no_version_and_other_inputs_are_refused(exported, server, files
 
     assert "at least one file" in said(exported)
     assert "which is not there" in said(tmp_path / "nowhere", files[0])
-    assert "`--model` must name one of the models echo, tiny" in said(server.folder, files[0])
+    assert "`--model` must name one of the models detector, echo," in said(server.folder, files[0])
     assert "`--model` must name a model of the server" in said(server.grpc, files[0])
     assert "one of from_pixels, serving_default" in said(exported, files[0], signature="s")
     assert "which takes images (float32)" in said(exported, files[0], signature="from_pixels")

@@ -3,12 +3,15 @@
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from serving import checks, verify
-from serving.card import write_card
+from serving.card import Description, write_card
+from serving.export import export
+from serving.signature import Signature
 from serving.warmup import Record, write_records
 
 
@@ -23,8 +26,8 @@ def saved(folder, function, spec, write_warmup=True):
     module.serve = tf.function(function, input_signature=[spec])
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
     inputs = {"x": np.ones((2, 3), "float32")}
-    words = {"x": "numbers", "y": "numbers", "output_0": "numbers"}
-    write_card(folder, {}, {"serving_default": words}, 1e-5)
+    meanings = dict.fromkeys(("x", "y", "scores", "output_0"), "numbers")
+    write_card(folder, {}, {"serving_default": Description(meanings)}, 1e-5)
     if write_warmup:
         outputs = {"y": 2 * inputs["x"]}
         write_records(folder, [Record("serving_default", inputs, outputs)])
@@ -99,6 +102,69 @@ def test_a_fault_fails_its_check(tmp_path, function, spec, check, detail):
     found = results(saved(tmp_path, function, spec))
     assert not found[check].passed
     assert detail in found[check].detail
+
+
+@pytest.mark.parametrize("ties", [{"y": "scores"}, None], ids=["ties", "no ties"])
+def test_tied_rows_change_places_only_if_the_card_says_so(tmp_path, ties):
+    def ranked(x):
+        return {"y": tf.stack([x[:, 0], x[:, 1]], 1), "scores": 0.0 * x[:, :2]}
+
+    version = saved(tmp_path, ranked, OPEN, write_warmup=False)
+    inputs = {"x": np.float32([[1, 2, 3]])}
+    swapped = {"y": np.float32([[2, 1]]), "scores": np.float32([[0, 0]])}
+    write_records(version, [Record("serving_default", inputs, swapped)])
+    meanings = dict.fromkeys(("x", "y", "scores"), "numbers")
+    write_card(version, {}, {"serving_default": Description(meanings, ties=ties)}, 1e-5)
+    assert results(version)["warmup"].passed == bool(ties)
+
+
+def export_texts(base, core, **options):
+    """Exports a network whose signature takes texts; `core` is where XLA matters."""
+    rows = keras.Input((2,), name="rows")
+    signature = Signature(
+        inputs={"text": tf.TensorSpec((None,), tf.string)},
+        preprocess=lambda text: tf.repeat(tf.strings.to_number(text)[:, None], 2, axis=1),
+        postprocess=lambda outputs: {"text": tf.strings.as_string(outputs)},
+        meanings={"text": "numbers"},
+        core=core,
+        **options,
+    )
+    model = keras.Model(rows, keras.layers.Dense(1, kernel_initializer="ones")(rows))
+    warmup = {"text": np.array([b"1", b"2", b"3"], object)}
+    return export(base, model, {"serving_default": signature}, warmup, {})
+
+
+def by_strings(model, features):
+    return tf.strings.to_number(tf.strings.as_string(model(features)))
+
+
+def test_the_core_of_a_signature_with_strings_compiles_apart(tmp_path):
+    def doubled(model, features):
+        def is_small(x):
+            return x < 9.0
+
+        (grown,) = tf.while_loop(
+            lambda x: tf.reduce_any(is_small(x)),
+            lambda x: [tf.where(is_small(x), 2.0 * x, x)],
+            [features],
+        )
+        return model(grown)
+
+    found = results(export_texts(tmp_path / "loop", doubled))
+    assert not [check for check in found.values() if not check.passed]
+    assert found["XLA"].detail.startswith("serving_default at 1, 8, 32: at most")
+    assert not results(export_texts(tmp_path / "strings", by_strings))["XLA"].passed
+
+
+def test_a_core_that_says_why_it_does_not_compile_is_left_alone(tmp_path):
+    version = export_texts(tmp_path, by_strings, no_xla="strings have no kernel")
+    check = results(version)["XLA"]
+    assert check.passed
+    assert check.detail == "serving_default is not compiled: strings have no kernel"
+
+
+def test_a_core_of_several_signatures_is_compiled_once(exported):
+    assert results(exported / "1")["XLA"].detail.startswith("serving_default at 1, 8, 32:")
 
 
 def test_a_network_that_answers_all_alike_is_told(tmp_path, exported):

@@ -1,0 +1,98 @@
+"""Names in the graph for the names that users give, such as columns of a table."""
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+
+# TensorFlow makes up the others, and `serving.verify` refuses them.
+RESERVED = re.compile(r"self|(args|output)_\d+|unknown(_\d+)?")
+_VALID = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+def served(names: Iterable[str]) -> dict[str, str]:
+    """Returns for each name of an input the one under which it is served.
+
+    Names of ASCII letters, digits and underscores that begin with a letter stay as they are. In
+    others letters lose their accents, everything else becomes an underscore, and "x_" is put before
+    what does not begin with a letter. Where names would be equal but for case, which TensorFlow
+    does not tell apart, all but one get a checksum of the user's name as well.
+
+    Raises:
+        ValueError: Two names are the same text in different encodings.
+
+    Example:
+        >>> served(["age", "Größe (cm)"])
+        {'age': 'age', 'Größe (cm)': 'Grosse_cm'}
+        >>> served(["age?", "age"])
+        {'age?': 'age_41aa2000', 'age': 'age'}
+    """
+    names = list(names)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_plain(name).lower(), []).append(name)
+    found = {}
+    for group in groups.values():
+        first, *others = sorted(group, key=lambda name: (_plain(name) != name, name))
+        found[first] = _plain(first)
+        found.update((name, _checked(name)) for name in others)
+    if len({_composed(name) for name in names}) < len(names):
+        raise ValueError(f"Inputs must have names that look different. Received: {names}")
+    return {name: found[name] for name in names}
+
+
+def meant(names: Collection[str], inputs: Mapping[str, str | None]) -> dict[str, str]:
+    """Returns for each input the one of some names that means it: the user's, or the served one.
+
+    Args:
+        names: What a client or the header of a table has; others are left out.
+        inputs: By served name the user's, or None if it is not known: then every name counts that
+            `served` might have turned into the served one.
+
+    Raises:
+        ValueError: Two names mean the same input.
+    """
+    if set(names) <= inputs.keys():
+        return {name: name for name in names}
+    turned = {name: _checked(name) if _checked(name) in inputs else _plain(name) for name in names}
+    found: dict[str, str] = {}
+    for name, title in inputs.items():
+        if title is None:
+            fitting = [given for given in names if given == name or turned[given] == name]
+        else:
+            fitting = [given for given in names if _composed(given) == _composed(title)]
+            fitting = fitting or [given for given in names if given == name]
+        if len(fitting) > 1:
+            raise ValueError(
+                f"One name must mean the input `{name}`. Received: {', '.join(map(repr, fitting))}"
+            )
+        found.update((name, given) for given in fitting)
+    return found
+
+
+def _plain(name: str) -> str:
+    if _is_free(name):
+        return name
+    letters = "".join(map(_ascii, unicodedata.normalize("NFKD", name)))
+    plain = re.sub("[^A-Za-z0-9]+", "_", letters).strip("_")
+    return plain if _is_free(plain) else f"x_{plain}".rstrip("_")
+
+
+def _is_free(name: str) -> bool:
+    return bool(_VALID.fullmatch(name)) and not RESERVED.fullmatch(name)
+
+
+def _ascii(letter: str) -> str:
+    if unicodedata.combining(letter):
+        return ""
+    folded = letter.casefold()
+    return letter if letter.isascii() else folded if folded.isascii() else "_"
+
+
+def _checked(name: str) -> str:
+    return f"{_plain(name)}_{zlib.crc32(_composed(name).encode()):08x}"
+
+
+def _composed(name: str) -> str:
+    """The same characters whichever way they are encoded."""
+    return unicodedata.normalize("NFC", name)
