@@ -17,7 +17,8 @@ from preprocessing.tokens import (
     words_with_offsets,
 )
 from serving import graph
-from serving.export import Signature, export
+from serving.export import export
+from serving.signature import Signature
 from tests.preprocessing.hard_texts import HARD, TEXTS
 
 
@@ -75,10 +76,10 @@ def test_an_exported_graph_encodes_texts_as_here(uncased, tmp_path, fixed):
         return uncased.encode(tf.stack([text, other], 1), 24, fixed)
 
     signature = Signature(
-        inputs=tuple(tf.TensorSpec((None,), tf.string, name=name) for name in ("text", "other")),
+        inputs=dict.fromkeys(("text", "other"), tf.TensorSpec((None,), tf.string)),
         preprocess=preprocess,
         postprocess=lambda sums: {"sums": sums},
-        words={"text": "any", "other": "any", "sums": "of embeddings"},
+        meanings={"text": "any", "other": "any", "sums": "of embeddings"},
         resources=(uncased.tokenizer,),
     )
     texts = np.array([*TEXTS, *HARD], dtype=object)
