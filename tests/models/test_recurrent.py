@@ -150,8 +150,8 @@ def test_the_features_are_those_of_bert():
     ("build", "cell", "normalized"),
     [
         (recurrent_classifier, "lstm", False),
-        (recurrent_classifier, "lstm", True),
-        (recurrent_classifier, "gru", True),
+        pytest.param(recurrent_classifier, "lstm", True, marks=pytest.mark.slow),
+        pytest.param(recurrent_classifier, "gru", True, marks=pytest.mark.slow),
         (recurrent_classifier, "rnn", True),
         (recurrent_tagger, "gru", False),
     ],
@@ -196,8 +196,8 @@ def test_mixed_precision_gives_logits_in_float32(cell, pooling):
     ("build", "cell", "normalized"),
     [
         (recurrent_classifier, "lstm", False),
-        (recurrent_classifier, "lstm", True),
-        (recurrent_classifier, "gru", True),
+        pytest.param(recurrent_classifier, "lstm", True, marks=pytest.mark.slow),
+        pytest.param(recurrent_classifier, "gru", True, marks=pytest.mark.slow),
         (recurrent_classifier, "rnn", True),
         (recurrent_tagger, "gru", False),
     ],
