@@ -2,13 +2,16 @@ PYTHON ?= python3
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 DATA ?= ../shared/data/sst2
 
-.PHONY: run test test-backends lint bench
+.PHONY: run test test-slow test-backends lint bench
 
 run: .venv/installed
 	.venv/bin/python -m apps.image_classification
 
-test: lint .venv/presets
-	.venv/bin/python -m pytest -q -n 2
+test: lint
+	.venv/bin/python -m pytest -q -m "not slow" -n 2 --dist loadgroup
+
+test-slow: .venv/presets
+	.venv/bin/python -m pytest -q -m slow
 
 lint: .venv/installed
 	.venv/bin/ruff check .

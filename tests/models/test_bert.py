@@ -16,7 +16,7 @@ from models.bert import (
     pretrained_backbone,
 )
 from models.transformers import attention_weights, depths
-from tests.models.blueprint import blueprint, count
+from tests.models.blueprint import blueprint, count, with_slow
 
 MODELS = {
     "classifier": lambda backbone: bert_classifier(backbone, 3),
@@ -61,7 +61,10 @@ def fitting(model: keras.Model) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize(("size", "published"), [("base", 109_482_240), ("large", 335_141_888)])
+@pytest.mark.parametrize(
+    ("size", "published"),
+    [("base", 109_482_240), pytest.param("large", 335_141_888, marks=pytest.mark.slow)],
+)
 def test_parameters_of_the_encoder_are_the_published_number(size, published):
     assert count(blueprint(bert_backbone, size).trainable_weights) == published
 
@@ -186,7 +189,7 @@ def test_padding_changes_no_answer():
     np.testing.assert_allclose(model(short), model(long), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", with_slow(MODELS, ("classifier of the mean", "span without mask")))
 def test_every_model_survives_saving_and_compiles(name, tmp_path):
     model = MODELS[name](quick_backbone(0.1))
     inputs = fitting(model)
@@ -216,7 +219,7 @@ def test_every_model_answers_in_float32_under_mixed_precision(name):
 def test_the_loss_falls_on_one_batch():
     model = bert_classifier(quick_backbone(), 3, dropout=0.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-2), loss)
+    model.compile(keras.optimizers.Adam(1e-2), loss, run_eagerly=True)
     labels = np.array([0, 1, 2])
     losses = []
     for _ in range(8):
@@ -293,22 +296,31 @@ def test_an_unknown_size_is_refused():
         bert_backbone("huge")
 
 
-def test_a_preset_answers_as_kerashubs_own_backbone(minilm):
-    model = bert_classifier(pretrained_backbone(str(minilm), 512), 2, dropout=0.0)
-    with pytest.raises(ValueError, match="`length` must be at most 512, the number of tokens that"):
-        pretrained_backbone(str(minilm), 513)
+def test_a_preset_answers_as_kerashubs_own_backbone(tmp_path):
+    saved = quick_backbone()
+    saved.save_to_preset(tmp_path)
+    inputs = features()
+    loaded = pretrained_backbone(str(tmp_path), 12, 30)
+    tf.nest.map_structure(np.testing.assert_array_equal, loaded(inputs), saved(inputs))
+    with pytest.raises(ValueError, match="`length` must be at most 12, the number of tokens that"):
+        pretrained_backbone(str(tmp_path), 13)
     with pytest.raises(
-        ValueError, match="`preset` must have embeddings for the 30523 tokens of its tokenizer"
+        ValueError, match="`preset` must have embeddings for the 31 tokens of its tokenizer"
     ):
-        pretrained_backbone(str(minilm), 512, 30523)
-    reference = keras_hub.models.BertBackbone.from_preset(str(minilm))
+        pretrained_backbone(str(tmp_path), 12, 31)
+
+
+@pytest.mark.slow
+def test_a_published_preset_answers_as_bert_written_out(minilm):
+    backbone = pretrained_backbone(str(minilm), 512)
+    model = bert_classifier(backbone, 2, dropout=0.0)
     inputs = features(rows=2, vocabulary=30522)
-    pooled = np.asarray(reference(inputs)["pooled_output"])
+    pooled = np.asarray(backbone(inputs)["pooled_output"])
     kernel, bias = model.get_layer("logits").get_weights()
     np.testing.assert_allclose(model(inputs), pooled @ kernel + bias, atol=1e-4)
-    x, attention = numpy_bert(reference, inputs)
+    x, attention = numpy_bert(backbone, inputs)
     real = inputs["padding_mask"] > 0
-    sequence = np.asarray(reference(inputs)["sequence_output"])
+    sequence = np.asarray(backbone(inputs)["sequence_output"])
     np.testing.assert_allclose(sequence[real], x[real], atol=1e-3)
     np.testing.assert_allclose(attention_weights(model, inputs), attention, atol=1e-4)
     assert set(FEATURES) == set(model.input)

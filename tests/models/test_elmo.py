@@ -14,7 +14,7 @@ from models.elmo import (
     pretrained_elmo,
     save_elmo,
 )
-from tests.models.blueprint import count
+from tests.models.blueprint import count, with_slow
 
 PUBLISHED = {"small": 13.6, "medium": 28.0, "original": 93.6}
 """Millions of parameters of the backbone, that is without the softmax."""
@@ -163,7 +163,7 @@ def test_one_softmax_serves_both_directions():
     np.testing.assert_allclose(answer["backward"], top[..., 4:] @ kernel + bias, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", with_slow(MODELS, ("frozen classifier",)))
 def test_every_model_survives_saving_and_compiles(name, tmp_path):
     model = MODELS[name](quick_backbone(0.1))
     features = given(name, text())

@@ -24,7 +24,7 @@ from models.resnet import resnet
 from models.vgg import vgg
 from models.vit import VIT_SIZES, ViTSize, vit
 from models.zfnet import zfnet
-from tests.models.blueprint import blueprint, count
+from tests.models.blueprint import blueprint, count, with_slow
 
 NOT_FOR_IMAGES = {
     *("imagenet", "inception_module", "parts", "receptive_field"),
@@ -72,6 +72,13 @@ IN_MILLIONS = {
 """Trainable parameters where the paper rounds: to the digits given here."""
 
 
+LARGE = {
+    *("resnet101", "resnet152", "cifar_resnet110", "vit_large"),
+    *("inception_v4", "inception_resnet_v2"),
+}
+"""Networks of so many layers that to build one takes a second or more."""
+
+
 class Network(NamedTuple):
     """A small size of a network, the least side it takes in pixels, and which choices it has."""
 
@@ -104,17 +111,17 @@ def random_images(side: int, channels: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(size=shape).astype("float32")
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", with_slow(TRAINABLE, LARGE))
 def test_trainable_parameters_are_the_published_number(name):
     assert count(blueprint(MODELS[name]).trainable_weights) == TRAINABLE[name]
 
 
-@pytest.mark.parametrize("name", WITH_MOVING_STATISTICS)
+@pytest.mark.parametrize("name", with_slow(WITH_MOVING_STATISTICS, LARGE))
 def test_parameters_with_moving_statistics_are_the_published_number(name):
     assert count(blueprint(MODELS[name]).weights) == WITH_MOVING_STATISTICS[name]
 
 
-@pytest.mark.parametrize("name", IN_MILLIONS)
+@pytest.mark.parametrize("name", with_slow(IN_MILLIONS, LARGE))
 def test_parameters_round_to_the_published_number(name):
     choices = {"auxiliary": False} if name == "googlenet" else {}
     trainable = count(blueprint(MODELS[name], **choices).trainable_weights)

@@ -32,9 +32,9 @@ def features(orders: int) -> dict[str, np.ndarray]:
     ("size", "published"),
     [
         ("gpt2", 124_439_808),
-        ("gpt2_medium", 354_823_168),
-        ("gpt2_large", 774_030_080),
-        ("gpt2_xl", 1_557_611_200),
+        pytest.param("gpt2_medium", 354_823_168, marks=pytest.mark.slow),
+        pytest.param("gpt2_large", 774_030_080, marks=pytest.mark.slow),
+        pytest.param("gpt2_xl", 1_557_611_200, marks=pytest.mark.slow),
     ],
 )
 def test_parameters_of_gpt2_are_the_published_number(size, published):
@@ -92,7 +92,7 @@ def test_the_model_survives_saving_and_compiles(orders, tmp_path):
 def test_the_loss_falls_on_one_batch():
     model = gpt_classifier(quick_backbone(), 3, 2, dropout=0.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-2), loss)
+    model.compile(keras.optimizers.Adam(1e-2), loss, run_eagerly=True)
     losses = []
     for _ in range(8):
         model.reset_metrics()

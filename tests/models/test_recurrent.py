@@ -150,8 +150,8 @@ def test_the_features_are_those_of_bert():
     ("build", "cell", "normalized"),
     [
         (recurrent_classifier, "lstm", False),
-        (recurrent_classifier, "lstm", True),
-        (recurrent_classifier, "gru", True),
+        pytest.param(recurrent_classifier, "lstm", True, marks=pytest.mark.slow),
+        pytest.param(recurrent_classifier, "gru", True, marks=pytest.mark.slow),
         (recurrent_classifier, "rnn", True),
         (recurrent_tagger, "gru", False),
     ],
@@ -196,8 +196,8 @@ def test_mixed_precision_gives_logits_in_float32(cell, pooling):
     ("build", "cell", "normalized"),
     [
         (recurrent_classifier, "lstm", False),
-        (recurrent_classifier, "lstm", True),
-        (recurrent_classifier, "gru", True),
+        pytest.param(recurrent_classifier, "lstm", True, marks=pytest.mark.slow),
+        pytest.param(recurrent_classifier, "gru", True, marks=pytest.mark.slow),
         (recurrent_classifier, "rnn", True),
         (recurrent_tagger, "gru", False),
     ],
@@ -208,7 +208,7 @@ def test_the_loss_falls_on_one_batch(build, cell, normalized):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.05), loss, run_eagerly=True)
     losses = []
-    for _ in range(6):
+    for _ in range(4):
         model.reset_metrics()
         losses.append(float(model.train_on_batch(features(), labels)))
     assert losses[-1] < 0.9 * losses[0]

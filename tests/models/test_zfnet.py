@@ -2,6 +2,12 @@ import keras
 import pytest
 
 from models.zfnet import zfnet
+from tests.models.blueprint import blueprint
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    return blueprint(zfnet)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +23,5 @@ from models.zfnet import zfnet
         ("fc6", (4096,)),
     ],
 )
-def test_features_have_the_sizes_of_figure_3(name, shape):
-    with keras.StatelessScope(initialize_variables=False):
-        assert zfnet().get_layer(name).output.shape[1:] == shape
+def test_features_have_the_sizes_of_figure_3(network, name, shape):
+    assert network.get_layer(name).output.shape[1:] == shape

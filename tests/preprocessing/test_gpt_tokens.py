@@ -18,26 +18,37 @@ def test_gpt_takes_texts_and_pairs_in_one_or_both_orders(tiny):
         encode_gpt(tiny, tf.constant([["a"]]), 10, symmetric=True)
 
 
-def test_byte_pairs_are_kerashubs():
-    texts = tf.constant(["", "a qu quq", "<|endoftext|> qua<|endoftext|>", "uqa  a", "a a qu"])
-    tokens = BytePairs(gpt2_tokenizer())
-    reference = tf.function(gpt2_tokenizer().tokenize)
-    for some in (texts, texts[:1], texts[2:], texts):
-        assert tokens.ids(some).to_list() == reference(some).to_list()
-
-
 def gpt2_tokenizer():
     known = {"<|endoftext|>": 0, "a": 1, "Ġ": 2, "q": 3, "u": 4, "Ġq": 5, "Ġqu": 6}
     return keras_hub.models.GPT2Tokenizer(vocabulary=known, merges=["Ġ q", "Ġq u"])
 
 
-def test_gpt2_gets_two_tokens_more_and_is_saved_in_graphs(tmp_path):
-    tokens = BytePairs(gpt2_tokenizer())
-    assert tokens.vocabulary_size == 9
+@pytest.fixture(scope="module")
+def pairs() -> BytePairs:
+    return BytePairs(gpt2_tokenizer())
+
+
+def test_byte_pairs_are_kerashubs(pairs):
+    texts = tf.constant(["", "a qu quq", "<|endoftext|> qua<|endoftext|>", "uqa  a", "a a qu"])
+    strings = tf.TensorSpec((None,), tf.string)
+    reference = tf.function(gpt2_tokenizer().tokenize, input_signature=[strings], autograph=False)
+    for some in (texts, texts[:1], texts[2:], texts):
+        assert pairs.ids(some).to_list() == reference(some).to_list()
+
+
+def test_gpt2_gets_two_tokens_more(pairs):
+    assert pairs.vocabulary_size == 9
+    features = encode_gpt(pairs, tf.constant([["a qu", "a"]]), 8)
+    assert features["token_ids"].numpy().tolist() == [[[0, 1, 6, 7, 1, 8, 0, 0]]]
+    assert features["extract"].numpy().tolist() == [[5]]
+
+
+@pytest.mark.slow
+def test_byte_pairs_are_saved_in_graphs(pairs, tmp_path):
     module = tf.Module()
-    module.tokenizer = tokens.tokenizer
+    module.tokenizer = pairs.tokenizer
     module.encode = tf.function(
-        lambda texts: encode_gpt(tokens, texts, 8),
+        lambda texts: encode_gpt(pairs, texts, 8),
         input_signature=[tf.TensorSpec((None, 2), tf.string)],
         autograph=False,
     )

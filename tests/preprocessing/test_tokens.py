@@ -76,7 +76,7 @@ def test_an_exported_graph_encodes_texts_as_here(uncased, tmp_path, fixed):
         return uncased.encode(tf.stack([text, other], 1), 24, fixed)
 
     signature = Signature(
-        inputs={name: tf.TensorSpec((None,), tf.string) for name in ("text", "other")},
+        inputs=dict.fromkeys(("text", "other"), tf.TensorSpec((None,), tf.string)),
         preprocess=preprocess,
         postprocess=lambda sums: {"sums": sums},
         meanings={"text": "any", "other": "any", "sums": "of embeddings"},

@@ -23,6 +23,7 @@ def test_pieces_of_words_are_those_of_kerashub(lowercase, strip_accents):
     assert pieces.ids(tf.constant(TEXTS)).to_list() == [list(ids) for ids in expected]
 
 
+@pytest.mark.slow
 def test_a_hugging_face_preset_reads_as_tensorflow_text_does(minilm):
     pieces = WordPieces.from_preset(minilm)
     assert pieces.vocabulary_size == 30522

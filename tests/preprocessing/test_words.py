@@ -18,23 +18,21 @@ def test_cleaning_mends_bytes_and_keeps_the_length_of_valid_texts():
 
 def test_offsets_are_those_of_the_words_in_the_original_text():
     texts = [*TEXTS, *HARD]
-    words, begins, ends = words_with_offsets(tf.constant(texts))
-    for row, text in enumerate(texts):
+    found = [part.to_list() for part in words_with_offsets(tf.constant(texts))]
+    for text, *rows in zip(texts, *found, strict=True):
         raw = text if isinstance(text, bytes) else text.encode()
-        for word, begin, end in zip(words[row], begins[row], ends[row], strict=True):
-            assert raw[begin:end].decode("utf-8", "replace") == word.numpy().decode()
-    invalid = len(TEXTS) + 4
-    assert words[invalid][0].numpy() == b"bad"
-    assert begins[invalid].numpy()[2] == HARD[4].index(b"bytes")
+        for word, begin, end in zip(*rows, strict=True):
+            assert raw[begin:end].decode("utf-8", "replace") == word.decode()
+    words, begins, _ = (rows[len(TEXTS) + 4] for rows in found)
+    assert words[0] == b"bad" and begins[2] == HARD[4].index(b"bytes")
 
 
 def test_offsets_in_characters_are_pythons():
     texts = [*TEXTS, b"bad \xff\xe4\xbd bytes"]
-    words, begins, ends = words_with_offsets(tf.constant(texts))
-    begins = character_offsets(tf.constant(texts), begins)
-    ends = character_offsets(tf.constant(texts), ends)
-    for row, text in enumerate(texts):
-        for word, begin, end in zip(words[row], begins[row], ends[row], strict=True):
-            assert decoded(text)[begin.numpy() : end.numpy()] == word.numpy().decode()
+    words, *offsets = words_with_offsets(tf.constant(texts))
+    begins, ends = (character_offsets(tf.constant(texts), offset).to_list() for offset in offsets)
+    for text, *rows in zip(texts, words.to_list(), begins, ends, strict=True):
+        for word, begin, end in zip(*rows, strict=True):
+            assert decoded(text)[begin:end] == word.decode()
     dense = character_offsets(tf.constant(["è!", "ab"]), tf.constant([3, 1]))
     assert dense.numpy().tolist() == [2, 1]

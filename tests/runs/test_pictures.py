@@ -1,0 +1,59 @@
+import io
+
+import numpy as np
+import pytest
+
+from runs.pictures import confusion_matrix, heat_map, image_grid, learning_curves
+
+
+def test_heat_map_names_rows_and_columns():
+    figure = heat_map(np.array([[0.2, 0.8]]), ["lstm"], ["$5", "\U0001f600"])
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [r"\$5", "\U0001f600"]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[0.2, 0.8]])
+
+
+def test_dollars_in_names_begin_no_formula():
+    prices = ["$10_$20", "$5%-$10%", "$"]
+    drawn = [
+        confusion_matrix(np.array([0, 1, 2]), np.array([1, 1, 0]), prices),
+        image_grid([np.zeros((2, 2, 1), np.uint8)] * 3, prices),
+        heat_map(np.eye(3), prices, prices),
+    ]
+    for figure in drawn:
+        figure.savefig(io.BytesIO())
+    for axes in (drawn[0].axes[0], drawn[2].axes[0]):
+        assert axes.get_xticklabels()[0].get_text() == r"\$10_\$20"
+
+
+def test_heat_map_of_a_long_text_shows_its_beginning():
+    words = [f"w{number}" for number in range(500)]
+    figure = heat_map(np.eye(500), words, words)
+    assert len(figure.axes[0].get_xticks()) == len(figure.axes[0].get_yticks()) == 64
+    assert max(figure.get_size_inches()) < 25
+
+
+def test_learning_curves_pair_training_with_validation():
+    history = {"loss": [1.0, 0.5], "val_loss": [1.1, 0.7], "examples_per_second": [90.0, 100.0]}
+    axes = learning_curves(history).axes
+    assert [panel.get_title() for panel in axes] == ["loss"]
+    assert [list(line.get_ydata()) for line in axes[0].lines] == [[1.0, 0.5], [1.1, 0.7]]
+
+
+def test_confusion_matrix_counts_and_keeps_the_worst_classes():
+    labels, predictions = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 2])
+    axes = confusion_matrix(labels, predictions, ("a", "b", "c")).axes[0]
+    cells = {(text.get_position(), text.get_text()) for text in axes.texts}
+    assert cells == {((0, 0), "1"), ((1, 0), "1"), ((1, 1), "1"), ((2, 2), "2")}
+    axes = confusion_matrix(labels, predictions, ("a", "b", "c"), most=2).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b"]
+    # Of the five of class a, four were taken for classes that are not drawn.
+    labels, predictions = np.array([0, 0, 0, 0, 0, 1, 1, 1]), np.array([0, 2, 3, 2, 3, 0, 0, 0])
+    axes = confusion_matrix(labels, predictions, tuple("abcd"), most=2).axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.2, 0], [1, 0]])
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_image_grid_shows_each_picture_once(count):
+    figure = image_grid([np.zeros((4, 4, 1), "uint8")] * count, ["x"] * count)
+    assert sum(len(axes.images) for axes in figure.axes) == count
