@@ -41,8 +41,11 @@ from torch import nn
 from apps import text_classification as app
 from benchmarks.training_speed import rate
 from data import text
+from data.feed import PREPARED_TOGETHER
 from models.bert import bert_classifier
 from preprocessing import tokens
+from preprocessing.readers import Reader, text_reader
+from serving.export import export
 from training.optimizers import optimizer
 from training.setup import POLICIES, prepare
 
@@ -152,7 +155,7 @@ class Setting:
 
     config: app.Config
     data: text.Texts
-    reader: app.Reader
+    reader: Reader
 
     def classifier(self, dropout: float | None = None) -> keras.Model:
         """Builds the app's network, or the same with another dropout, with a head of our own.
@@ -180,7 +183,7 @@ def setting(config: Config, out: Path) -> Setting:
         out=out,
     )
     data = app.load(chosen)
-    return Setting(chosen, data, app.make_reader(chosen, data))
+    return Setting(chosen, data, text_reader(chosen.family, data.texts, **chosen.reading))
 
 
 def their_classifier(ours: keras.Model, **options: Any) -> nn.Module:
@@ -351,8 +354,9 @@ def counted(run: Callable[[], object], amount: int) -> int:
 
 def serving(config: Config, given: Setting) -> None:
     ours = given.classifier()
-    version = app.export_model(given.config, given.data, given.reader, ours, {})
-    signatures = tf.saved_model.load(str(version)).signatures
+    signatures = app.signatures(given.data, given.reader)
+    version = export(given.config.out, ours, signatures, given.data.table("validation", 8), {})
+    served = tf.saved_model.load(str(version)).signatures
     theirs = {
         "PyTorch": their_classifier(ours).eval(),
         "PyTorch, eager attention": their_classifier(ours, attn_implementation="eager").eval(),
@@ -366,8 +370,8 @@ def serving(config: Config, given: Setting) -> None:
         encoded = [given.reader.encode(tf.constant(batch)[:, None], True) for batch in batches]
         features = [{name: rows[name].numpy() for name in rows} for rows in encoded]
         amount = sum(int(rows["padding_mask"].sum()) for rows in features)
-        serve("texts", batches, amount, from_texts(config, given, signatures, theirs), config)
-        serve("tokens", features, amount, from_tokens(signatures, theirs), config)
+        serve("texts", batches, amount, from_texts(config, given, served, theirs), config)
+        serve("tokens", features, amount, from_tokens(served, theirs), config)
 
 
 def serve(
@@ -440,7 +444,9 @@ def tokenizing(config: Config, given: Setting) -> None:
     lines = [texts[0].decode() for texts, _ in examples.as_numpy_iterator()]
     chunks = [lines[begin : begin + CHUNK] for begin in range(0, len(lines), CHUNK)]
     pieces = tokens.WordPieces.from_preset(PRESET)
-    prepared = app.encoded(given.reader, examples)
+    prepared = examples.batch(PREPARED_TOGETHER).map(
+        lambda texts, label: given.reader.encode(texts, True), num_parallel_calls=tf.data.AUTOTUNE
+    )
     theirs = Tokenizer.from_file(str(PRESET / "tokenizer.json"))
     theirs.enable_truncation(config.length)
     theirs.enable_padding(length=config.length)
@@ -454,9 +460,9 @@ def tokenizing(config: Config, given: Setting) -> None:
         columns.append([row.attention_mask for row in rows])
         return np.array(columns, np.int32)[0]
 
-    tell_differing("encoded", encode, their_encode, chunks)
+    name_differing("encoded", encode, their_encode, chunks)
     runs = {
-        "Hornbook, tf.data": lambda: list(prepared.batch(CHUNK)),
+        "Hornbook, tf.data": lambda: list(prepared),
         "Hornbook": lambda: [encode(chunk) for chunk in chunks],
         **with_and_without_threads("tokenizers", lambda: [their_encode(c) for c in chunks]),
         **with_and_without_threads(
@@ -475,7 +481,7 @@ def tokenizing(config: Config, given: Setting) -> None:
     def their_ids(chunk: list[str]) -> list[list[int]]:
         return [row.ids for row in bare.encode_batch_fast(chunk, add_special_tokens=False)]
 
-    tell_differing("ids", lambda chunk: ids(chunk).to_list(), their_ids, chunks)
+    name_differing("ids", lambda chunk: ids(chunk).to_list(), their_ids, chunks)
     runs = {
         "Hornbook": lambda: [ids(chunk) for chunk in chunks],
         **with_and_without_threads("tokenizers", lambda: [their_ids(chunk) for chunk in chunks]),
@@ -483,7 +489,7 @@ def tokenizing(config: Config, given: Setting) -> None:
     compare_lines("ids", runs, len(lines), config)
 
 
-def tell_differing(what: str, ours: Callable, theirs: Callable, chunks: list) -> None:
+def name_differing(what: str, ours: Callable, theirs: Callable, chunks: list) -> None:
     pairs = [
         (list(mine), list(their))
         for chunk in chunks

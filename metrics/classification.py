@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -62,7 +63,7 @@ class Evaluation:
             scores["top_5_accuracy"] = float(hits[:, :5].any(axis=1).mean())
         return scores
 
-    def by_class(self, classes: Sequence[str]) -> list[tuple[str, str, str, str, int]]:
+    def by_class(self, classes: Sequence[str]) -> list[tuple[Any, ...]]:
         """Returns a row of `HEADING` for each class; what nothing is divided by is 0."""
         precision, recall, f1, count = precision_recall_fscore_support(
             self.labels, self.predictions, labels=range(len(classes)), zero_division=0

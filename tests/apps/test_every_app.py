@@ -46,7 +46,6 @@ class Finished:
     model: Any
     signatures: dict[str, Any]
     warmup: dict[str, np.ndarray]
-    output: str
 
     @property
     def version(self) -> Path:
@@ -70,7 +69,8 @@ def finished(request, tmp_path_factory) -> Finished:
 
 
 def _run(name: str, folder: Path) -> Finished:
-    app, wanted, exported = app_of(name), small(name), {}
+    app, wanted = app_of(name), small(name)
+    exported: dict[str, Any] = {}
     (folder / "data").mkdir()
     config = app.Config(
         **{**wanted.settings, "data": wanted.write(folder / "data"), "out": folder / "out"}
@@ -90,7 +90,7 @@ def _run(name: str, folder: Path) -> Finished:
         patch.setattr(run_module, "export", export)
         patch.setattr(run_module.subprocess, "run", query)
         scores = app.main(config)
-    return Finished(folder / "out", config, scores, output="", **exported)
+    return Finished(folder / "out", config, scores, **exported)
 
 
 def each_app():

@@ -1,9 +1,14 @@
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from runs.pictures import confusion_matrix, heat_map, image_grid, learning_curves
+
+
+def evaluation(labels: list[int], predictions: list[int]) -> SimpleNamespace:
+    return SimpleNamespace(labels=np.array(labels), predictions=np.array(predictions))
 
 
 def test_heat_map_names_rows_and_columns():
@@ -16,7 +21,7 @@ def test_heat_map_names_rows_and_columns():
 def test_dollars_in_names_begin_no_formula():
     prices = ["$10_$20", "$5%-$10%", "$"]
     drawn = [
-        confusion_matrix(np.array([0, 1, 2]), np.array([1, 1, 0]), prices),
+        confusion_matrix(evaluation([0, 1, 2], [1, 1, 0]), prices),
         image_grid([np.zeros((2, 2, 1), np.uint8)] * 3, prices),
         heat_map(np.eye(3), prices, prices),
     ]
@@ -41,15 +46,15 @@ def test_learning_curves_pair_training_with_validation():
 
 
 def test_confusion_matrix_counts_and_keeps_the_worst_classes():
-    labels, predictions = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 2])
-    axes = confusion_matrix(labels, predictions, ("a", "b", "c")).axes[0]
+    found = evaluation([0, 0, 1, 2, 2], [0, 1, 1, 2, 2])
+    axes = confusion_matrix(found, ("a", "b", "c")).axes[0]
     cells = {(text.get_position(), text.get_text()) for text in axes.texts}
     assert cells == {((0, 0), "1"), ((1, 0), "1"), ((1, 1), "1"), ((2, 2), "2")}
-    axes = confusion_matrix(labels, predictions, ("a", "b", "c"), most=2).axes[0]
+    axes = confusion_matrix(found, ("a", "b", "c"), most=2).axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b"]
-    # Of the five of class a, four were taken for classes that are not drawn.
-    labels, predictions = np.array([0, 0, 0, 0, 0, 1, 1, 1]), np.array([0, 2, 3, 2, 3, 0, 0, 0])
-    axes = confusion_matrix(labels, predictions, tuple("abcd"), most=2).axes[0]
+    # Of the five of class a, four are predicted as classes that are not drawn.
+    found = evaluation([0, 0, 0, 0, 0, 1, 1, 1], [0, 2, 3, 2, 3, 0, 0, 0])
+    axes = confusion_matrix(found, tuple("abcd"), most=2).axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.2, 0], [1, 0]])
 
 

@@ -5,29 +5,29 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from runs.pictures import heat_map
-from runs.report import Run, machine, write_run, write_text
+from runs.report import Marked, Picture, Report, Table, machine, write_report, write_text
 
 HISTORY = {"loss": [1.0, 0.5], "val_loss": [1.1, 0.7], "examples_per_second": [90.0, 100.0]}
 
 
-def run(**changes) -> Run:
+def report(**changes) -> Report:
     made = {
         "title": "Cats & dogs",
-        "summary": "Two classes.",
         "config": {"seed": 0, "optim": {"rate": 3e-4}},
         "scores": {"accuracy": 0.98765},
-        "num_test": 270,
-        "history": HISTORY,
+        "measured": "270 test images",
+        "histories": {"": HISTORY},
         "facts": {"wall time": "9 s"},
-        "figures": [("Confusion matrix", Figure())],
-        "tables": [("Mistakes", [("image", "taken for"), ("<a.png>", "dog")])],
+        "sections": [
+            Table("Mistakes", ("image", "predicted"), [("<a.png>", "dog")]),
+            Picture("Confusion matrix", Figure()),
+        ],
     }
-    return Run(**{**made, **changes})
+    return Report(**{**made, **changes})
 
 
 def test_files_hold_config_scores_and_history(tmp_path):
-    report = write_run(tmp_path / "run", run())
-    folder = report.parent
+    folder = write_report(tmp_path / "run", report()).parent
     assert json.loads((folder / "config.json").read_text()) == {"seed": 0, "optim": {"rate": 3e-4}}
     assert json.loads((folder / "scores.json").read_text()) == {"accuracy": 0.98765}
     rows = list(csv.reader((folder / "history.csv").read_text().splitlines()))
@@ -42,10 +42,10 @@ def test_files_hold_config_scores_and_history(tmp_path):
 
 
 def test_report_is_one_file_that_names_everything(tmp_path):
-    text = write_run(tmp_path, run()).read_text()
+    text = write_report(tmp_path, report()).read_text()
     for part in (
         "Cats &amp; dogs",
-        "Scores on 270 test examples",
+        "Scores on 270 test images",
         "0.9877",
         "&lt;a.png&gt;",
         "optim.rate",
@@ -57,21 +57,41 @@ def test_report_is_one_file_that_names_everything(tmp_path):
     assert 'src="http' not in text and "<script" not in text
 
 
+def test_sections_come_in_the_order_of_the_app(tmp_path):
+    text = write_report(tmp_path, report()).read_text()
+    titles = ["Scores on", "Learning curves", "Mistakes", "Confusion matrix", "The run", "Settings"]
+    positions = [text.index(f"<h2>{title}") for title in titles]
+    assert positions == sorted(positions)
+
+
+def test_each_stage_has_its_curves_and_its_rows(tmp_path):
+    histories = {"reward": {"loss": [2.0]}, "policy": {"reward": [0.1, 0.2]}}
+    text = write_report(tmp_path, report(histories=histories)).read_text()
+    assert "Learning curves: reward" in text and "Learning curves: policy" in text
+    assert (tmp_path / "history.csv").read_text().splitlines() == [
+        "stage,epoch,loss,reward",
+        "reward,1,2.0,",
+        "policy,1,,0.1",
+        "policy,2,,0.2",
+    ]
+
+
 def test_texts_are_highlighted_where_they_have_a_label(tmp_path):
     texts = [[("Mr ", ""), ("<Kant>", "person"), (" of ", ""), ("Königsberg", "place")]]
-    text = write_run(tmp_path, run(texts=[("Names", texts)])).read_text()
+    text = write_report(tmp_path, report(sections=[Marked("Names", texts)])).read_text()
     assert "Mr <mark" in text and "</mark> of <mark" in text
     assert "&lt;Kant&gt; <small>person</small>" in text
     assert text.count("hsl(0 ") == text.count("hsl(180 ") == 1
 
 
-def test_figures_may_hold_words_that_the_font_lacks(tmp_path):
+def test_a_picture_with_letters_that_no_font_has_is_drawn(tmp_path):
     figure = heat_map(np.array([[0.2, 0.8]]), ["lstm"], ["$5", "\U0001f600"])
-    assert write_run(tmp_path, run(figures=[("Attention", figure)])).stat().st_size > 1000
+    section = Picture("Attention", figure)
+    assert write_report(tmp_path, report(sections=[section])).stat().st_size > 1000
 
 
 def test_report_of_a_run_without_epochs_has_no_curves(tmp_path):
-    assert "Learning curves" not in write_run(tmp_path, run(history={})).read_text()
+    assert "Learning curves" not in write_report(tmp_path, report(histories={"": {}})).read_text()
 
 
 def test_write_text_replaces_and_leaves_no_other_file(tmp_path):
