@@ -33,8 +33,10 @@ BAD: dict[str, Any] = {
 }
 """A bad value of each setting that several apps have."""
 
-ANY = ("data", "out", "skip_bad", "monitor", "jit_compile", "resume", "preset", "lowercase")
-ANY += ("bidirectional", "layer_normalization", "freeze")
+ANY: tuple[str, ...] = (
+    *("data", "out", "skip_bad", "monitor", "jit_compile", "resume", "preset", "lowercase"),
+    *("bidirectional", "layer_normalization", "freeze"),
+)
 """Settings of several apps that are free, such as flags and names; the network may ignore them."""
 
 
