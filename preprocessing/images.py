@@ -85,12 +85,12 @@ def _with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
         return _rounded(tf.cast(pixels[..., :-1], tf.float32) * alpha + 255.0 * (1.0 - alpha))
 
     opaque = tf.cond(tf.shape(pixels)[-1] % 2 == 0, on_white, lambda: pixels)
-    is_grey = tf.shape(opaque)[-1] == 1
+    is_gray = tf.shape(opaque)[-1] == 1
     if channels == 3:
-        return tf.cond(is_grey, lambda: tf.repeat(opaque, 3, axis=-1), lambda: opaque)
+        return tf.cond(is_gray, lambda: tf.repeat(opaque, 3, axis=-1), lambda: opaque)
     luma = tf.constant([[0.299], [0.587], [0.114]])
     return tf.cond(
-        is_grey,
+        is_gray,
         lambda: opaque,
         lambda: _rounded(tf.tensordot(tf.cast(opaque, tf.float32), luma, 1)),
     )

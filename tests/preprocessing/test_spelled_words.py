@@ -3,13 +3,13 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.characters import Characters
-from preprocessing.spelled_words import SpelledWords, encode_lines, labelled, word_numbers
+from preprocessing.spelled_words import SpelledWords, encode_lines, labeled, word_numbers
 
 NAMES = (b"be", b"to", b"or", b"new", b"!")
 """Words 3 to 7; the last two are not in the vocabulary."""
 
 ROWS = np.array([[0, 1, 4, 3, 5], [3, 5, 3, 6, 2], [6, 2, 1, 3, 2], [3, 2, 0, 0, 0]], "int32")
-"""The lines "to be or be new" and "be", in rows of three with a neighbour on each side."""
+"""The lines "to be or be new" and "be", in rows of three with a neighbor on each side."""
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_vocabulary_names_the_marks_and_the_words_that_are_known(words):
     assert words.known(np.arange(8)).numpy().tolist() == [0, 1, 2, 3, 4, 5, 0, 0]
 
 
-def test_targets_are_the_neighbours_in_both_directions(words):
+def test_targets_are_the_neighbors_in_both_directions(words):
     targets = words.targets(ROWS)
     assert list(targets) == ["forward", "backward"]
     (next_words, counted), (last_words, counted_too) = targets.values()
@@ -37,11 +37,11 @@ def test_targets_are_the_neighbours_in_both_directions(words):
 
 def test_labelled_rows_are_cut_to_the_longest_of_them(words):
     short = np.array([[0, 1, 2, 0, 0, 0], [0, 1, 3, 2, 0, 0]], "int32")
-    characters, labels, weights = labelled(words, tf.constant(short))
+    characters, labels, weights = labeled(words, tf.constant(short))
     np.testing.assert_array_equal(characters, words.spell(short[:, 1:4]))
     assert labels["forward"].numpy().tolist() == [[2, 0, 0], [3, 2, 0]]
     assert weights["backward"].numpy().tolist() == [[0, 1, 0], [0, 1, 1]]
-    characters, labels, _ = labelled(words, tf.constant(short), fixed=True)
+    characters, labels, _ = labeled(words, tf.constant(short), fixed=True)
     assert characters.shape == (2, 4, 50) and labels["forward"].shape == (2, 4)
 
 
