@@ -26,8 +26,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tyro
 
+from apps import bert_pretraining as bert
+from apps import elmo_pretraining as elmo
 from apps import image_classification as images
-from apps import language_pretraining as pretraining
 from apps import question_answering as questions
 from apps import text_classification as texts
 from apps import token_classification as tags
@@ -47,13 +48,6 @@ MINILM = texts.Config(
     precision="bfloat16",
 )
 GRU = texts.Config(model="gru", epochs=10, length=64, learning_rate=3e-3, dropout=0.5)
-WIKITEXT2 = pretraining.Config(
-    data="WIKITEXT2",
-    batch_size=16,
-    learning_rate=5e-4,
-    warmup_epochs=0.2,
-    precision="bfloat16",
-)
 
 EXPERIMENTS: dict[str, Settings] = {
     "digits_lenet5": images.Config(),
@@ -104,8 +98,24 @@ EXPERIMENTS: dict[str, Settings] = {
         warmup_epochs=0.2,
         precision="bfloat16",
     ),
-    "wikitext2_bert": replace(WIKITEXT2, model="bert_mini", epochs=16, warmup_epochs=1.0),
-    "wikitext2_elmo": replace(WIKITEXT2, model="elmo_small", epochs=4, learning_rate=1e-3),
+    "wikitext2_bert": bert.Config(
+        data="WIKITEXT2",
+        model="bert_mini",
+        epochs=16,
+        batch_size=16,
+        learning_rate=5e-4,
+        warmup_epochs=1.0,
+        precision="bfloat16",
+    ),
+    "wikitext2_elmo": elmo.Config(
+        data="WIKITEXT2",
+        model="elmo_small",
+        epochs=4,
+        batch_size=16,
+        learning_rate=1e-3,
+        warmup_epochs=0.2,
+        precision="bfloat16",
+    ),
 }
 """What the documentation claims. DATA and MINILM stand for the folders that the options name,
 SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test, and WIKITEXT2
@@ -124,7 +134,8 @@ APPS = {
     texts.Config: texts,
     tags.Config: tags,
     questions.Config: questions,
-    pretraining.Config: pretraining,
+    bert.Config: bert,
+    elmo.Config: elmo,
 }
 
 

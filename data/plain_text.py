@@ -108,14 +108,14 @@ def sample_lines(documents: Sequence[Document], count: int = 12) -> list[str]:
 
 
 def shortened(text: str, count: int = 40) -> str:
-    """Returns the first words of a text, with "..." if there are more.
+    """Returns the first words of a text, with "…" if there are more.
 
     Example:
         >>> shortened("to be or not", 2)
-        'to be ...'
+        'to be …'
     """
     words = text.split(" ")
-    return " ".join(words[:count]) + (" ..." if len(words) > count else "")
+    return " ".join(words[:count]) + (" …" if len(words) > count else "")
 
 
 def chunks(documents: Sequence[Document], size: int = 1024) -> Iterator[list[str]]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data.plain_text import Document, chunks
-from data.sources import BadData, Fault, watched
-from preprocessing.hidden_words import MASK
+from data.plain_text import Document, PlainTexts, chunks, sample_lines
+from data.sources import SPLITS, BadData, Fault, watched
+from data.splits import Splits
+from preprocessing.hidden_words import MASK, hidden_once
 from preprocessing.tokens import SPECIAL_TOKENS, WordPieces, words_with_offsets
 
 SHORT_ROWS = 0.1
@@ -34,6 +36,48 @@ class PieceDocument(NamedTuple):
 
     ids: np.ndarray
     ends: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentencePairs(Splits):
+    """Rows for BERT's pretraining.
+
+    A row of `train` is features and whether the second segment continues the first one. In
+    `validation` and `test` words are hidden already, always the same ones, so that scores can be
+    compared: a row is features, labels by output, and weights by output.
+
+    Args:
+        pieces: The tokenizer.
+        documents: The pieces of the training documents, int32 `(pieces,)` each.
+    """
+
+    pieces: WordPieces
+    documents: Sequence[np.ndarray]
+
+
+def arrange(texts: PlainTexts, pieces: WordPieces, length: int, seed: int) -> SentencePairs:
+    """Arranges all splits as rows of two segments.
+
+    Args:
+        texts: The documents.
+        pieces: The tokenizer.
+        length: Tokens per row, special tokens included; at least 5.
+        seed: Seed of the choice of segments in the training split.
+    """
+    documents = {split: piece_documents(pieces, texts.split(split)) for split in SPLITS}
+    rows = {}
+    for number, split in enumerate(SPLITS):
+        chosen = seed if split == "train" else number
+        features, goes_on = sentence_pairs(documents[split], pieces, length, chosen)
+        if not len(goes_on):
+            raise ValueError(
+                f"The {split} split must have a document of at least two words. Received: none."
+            )
+        rows[split] = tf.data.Dataset.from_tensor_slices((features, goes_on))
+    for split in ("validation", "test"):
+        rows[split] = hidden_once(pieces, rows[split], seed=0)
+    training = [document.ids for document in documents["train"]]
+    return SentencePairs(**rows, pieces=pieces, documents=training)
 
 
 def read_vocabulary(path: str | Path) -> list[str]:
@@ -212,6 +256,25 @@ def _packed(
         segment_ids[row, len(first) + 2 : len(line)] = 1
         padding_mask[row, : len(line)] = 1
     return {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": padding_mask}
+
+
+def with_gaps(
+    pieces: WordPieces, documents: Sequence[Document], length: int, seed: int
+) -> list[tuple[str, str]]:
+    """Replaces a random word by `[MASK]` in some lines of documents; returns texts and words.
+
+    Lines without a word that is a single piece are left out. If all are, `[MASK]` alone remains,
+    with "" as its word.
+
+    Args:
+        pieces: The tokenizer.
+        documents: Where the lines come from.
+        length: Maximum number of tokens of a text, special tokens included.
+        seed: Seed of the choice of words.
+    """
+    random = np.random.default_rng(seed)
+    gaps = [with_gap(pieces, line, length, random) for line in sample_lines(documents)]
+    return [gap for gap in gaps if gap] or [(MASK, "")]
 
 
 def with_gap(

@@ -1,14 +1,59 @@
 """The examples of ELMo's pretraining: documents as word numbers, cut into rows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from data.plain_text import Document, chunks
+from data.plain_text import Document, PlainTexts, chunks
+from data.sources import SPLITS
+from data.splits import Splits
 from preprocessing.characters import Characters
 from preprocessing.spelled_words import BEGIN, END, NUM_MARKS, SpelledWords
 from preprocessing.words import words_with_offsets
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordRows(Splits):
+    """Rows for ELMo's pretraining: each split is a dataset of tuples of one row, from `word_rows`.
+
+    Args:
+        words: The numbers of words, and the characters of each.
+    """
+
+    words: SpelledWords
+
+    def contexts_and_targets(self, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Returns, for both directions, the words to predict and their neighbors.
+
+        Returns:
+            For `forward` and `backward`, contexts and targets, integers `(predictions,)`. The
+            context of a forward target is the word before it, that of a backward target the word
+            after it.
+        """
+        rows = np.concatenate([rows for (rows,) in self.split(split).batch(1024)])
+        contexts = np.asarray(self.words.known(rows[:, 1:-1]))
+        pairs = {}
+        for name, (labels, weights) in self.words.targets(rows).items():
+            real = np.asarray(weights) > 0
+            pairs[name] = (contexts[real], np.asarray(labels)[real])
+        return pairs
+
+
+def arrange(texts: PlainTexts, vocabulary_size: int, length: int) -> WordRows:
+    """Cuts all splits into rows of words.
+
+    Args:
+        texts: The documents.
+        vocabulary_size: Maximum size of the vocabulary that ELMo predicts, marks included.
+        length: Words per row, begins and ends of lines included; at least 1.
+    """
+    splits = {split: texts.split(split) for split in SPLITS}
+    words, documents = spelled_documents(splits, vocabulary_size)
+    rows = {split: word_rows(some, length) for split, some in documents.items()}
+    datasets = {split: tf.data.Dataset.from_tensor_slices((some,)) for split, some in rows.items()}
+    return WordRows(**datasets, words=words)
 
 
 def spelled_documents(
@@ -83,24 +128,3 @@ def word_rows(documents: Sequence[np.ndarray], length: int) -> np.ndarray:
         windows = np.lib.stride_tricks.sliding_window_view(padded, length + 2)
         rows.append(windows[::length])
     return np.concatenate(rows)
-
-
-def contexts_and_targets(
-    words: SpelledWords, rows: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns, for both directions, the predicted words and the word that each is predicted from.
-
-    Args:
-        words: From `spelled_documents`.
-        rows: From `word_rows`.
-
-    Returns:
-        For `forward` and `backward`, contexts and targets, integers `(predictions,)`. The context
-        of a forward target is the word before it, that of a backward target the word after it.
-    """
-    contexts = np.asarray(words.known(rows[:, 1:-1]))
-    pairs = {}
-    for name, (labels, weights) in words.targets(rows).items():
-        real = np.asarray(weights) > 0
-        pairs[name] = (contexts[real], np.asarray(labels)[real])
-    return pairs

@@ -1,16 +1,43 @@
 """Language models: loss, evaluation, and what their exports return."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from metrics.ngrams import Guesses
+from metrics.ngrams import NO_CONTEXT, Guesses
+
+DIRECTIONS = ("forward", "backward")
+"""Outputs of ELMo: predictions of the next word, and of the previous one."""
 
 MAX_WORDS = 5
 """Maximum number of words that `fill_gaps` returns for a gap."""
+
+GAP_MEANINGS = {
+    "words": "the most probable word pieces for each gap, best first",
+    "scores": 'their probabilities; 0, and "" in `words`, where a text has fewer gaps',
+}
+"""Meanings of what `fill_gaps` returns."""
+
+WORD_MEANINGS = {
+    "perplexity": "e to the mean cross-entropy, in nats, of each word and the end of the text, "
+    "predicted from the words before it and from those after it",
+    "words": 'the words that are read; "" after the end of the text',
+    "log_probabilities": "the log-probability of each word, in nats: the mean of the prediction "
+    "from the words before it and of that from the words after it",
+}
+"""Meanings of what `measure_words` returns."""
+
+LOGITS = {
+    "masked_words": "log-probabilities of all word pieces for each hidden token, up to a constant",
+    "next_sentence": "log-probabilities, up to a constant, that the second segment comes from "
+    "elsewhere, and that it continues the first one",
+    "forward": "log-probabilities of all words to follow each word, up to a constant",
+    "backward": "log-probabilities of all words to precede each word, up to a constant",
+}
+"""Meanings of what BERT and ELMo return in pretraining."""
 
 
 def cross_entropy() -> keras.losses.Loss:
@@ -64,24 +91,61 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]
     return {name: Guesses(*arrays) for name, arrays in joined.items()}
 
 
-def fill_gaps(names: tf.Tensor, logits: dict[str, tf.Tensor], is_gap: tf.Tensor):
-    """Returns the most probable pieces for each gap.
+def both_ways(guesses: Mapping[str, Guesses], prefix: str = "") -> dict[str, float]:
+    """Scores the predictions of `forward` and `backward` together, and the perplexity of each.
 
     Args:
-        names: All pieces, strings `(vocabulary,)`.
-        logits: `masked_words` `(n, gaps, vocabulary)`.
-        is_gap: True for gaps, False for padding, bool `(n, gaps)`.
+        guesses: By direction.
+        prefix: Put before each name.
+    """
+    scores = guesses["forward"].joined(guesses["backward"]).named(prefix)
+    for direction in DIRECTIONS:
+        scores[f"{prefix}{direction}_perplexity"] = guesses[direction].scores["perplexity"]
+    return scores
+
+
+def masked_contexts(batches: tf.data.Dataset, mask_id: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the piece before each hidden piece, as BERT sees it, and the hidden piece.
+
+    Args:
+        batches: Features, labels and weights, as from `preprocessing.hidden_words.labeled`.
+        mask_id: Id of `[MASK]`.
 
     Returns:
-        `words` and their probabilities `scores`, `(n, gaps, 5)`; "" and 0 in padding.
+        Two int32 arrays `(hidden pieces,)`. The piece before is -1 if it is `[MASK]`.
     """
-    count = min(MAX_WORDS, names.shape[0])
-    scores, ids = tf.math.top_k(tf.nn.softmax(logits["masked_words"]), count)
-    real = is_gap[:, :, None]
-    return {
-        "words": tf.where(real, tf.gather(names, ids), ""),
-        "scores": tf.where(real, scores, 0.0),
-    }
+    contexts, hidden = [], []
+    for features, labels, weights in batches:
+        positions = tf.maximum(features["mask_positions"] - 1, 0)
+        before = tf.gather(features["token_ids"], positions, batch_dims=1)
+        before = tf.where(before == mask_id, NO_CONTEXT, before)
+        real = weights["masked_words"] > 0
+        contexts.append(before[real])
+        hidden.append(labels["masked_words"][real])
+    return np.concatenate(contexts), np.concatenate(hidden)
+
+
+def fill_gaps(pieces: Sequence[str]) -> Callable[..., dict[str, tf.Tensor]]:
+    """Returns the function that names the most probable word pieces for each gap.
+
+    It maps a dict with the logits `masked_words` `(n, gaps, vocabulary)`, and bool `(n, gaps)`,
+    False in padding, to `words` and their probabilities `scores`, `(n, gaps, 5)`; "" and 0 in
+    padding.
+
+    Args:
+        pieces: The vocabulary.
+    """
+    names, count = tf.constant(pieces), min(MAX_WORDS, len(pieces))
+
+    def answer(logits, is_gap):
+        scores, ids = tf.math.top_k(tf.nn.softmax(logits["masked_words"]), count)
+        real = is_gap[:, :, None]
+        return {
+            "words": tf.where(real, tf.gather(names, ids), ""),
+            "scores": tf.where(real, scores, 0.0),
+        }
+
+    return answer
 
 
 def measure_words(logits: dict[str, tf.Tensor], context: dict[str, tf.Tensor]):
@@ -114,6 +178,38 @@ def measure_words(logits: dict[str, tf.Tensor], context: dict[str, tf.Tensor]):
         "words": context["words"],
         "log_probabilities": tf.where(is_word, each, 0.0),
     }
+
+
+def comparison(
+    scores: Mapping[str, float], predictors: Mapping[str, str], kinds: Sequence[str]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns heading and rows of a table of scores, a row for each predictor.
+
+    Args:
+        scores: Scores by name.
+        predictors: By description, what the names of the scores of this predictor begin with.
+        kinds: What the names end with, such as `perplexity`; a column for each.
+
+    Example:
+        >>> scores = {"accuracy": 0.5, "unigram_accuracy": 0.0712345}
+        >>> comparison(scores, {"BERT": "", "frequencies": "unigram_"}, ["accuracy"])
+        (('predicted by', 'accuracy'), [('BERT', '0.5'), ('frequencies', '0.07123')])
+    """
+    rows = [
+        (description, *(f"{scores[prefix + kind]:.4g}" for kind in kinds))
+        for description, prefix in predictors.items()
+    ]
+    return ("predicted by", *(kind.replace("_", " ") for kind in kinds)), rows
+
+
+def listed(words: Sequence[bytes], scores: Sequence[float]) -> str:
+    """Lists words with their probabilities.
+
+    Example:
+        >>> listed([b"red", b"blue"], [0.75, 0.125])
+        'red 75%, blue 12%'
+    """
+    return ", ".join(f"{word.decode()} {p:.0%}" for word, p in zip(words, scores, strict=True))
 
 
 def least_expected(words: Sequence[bytes], logs: Sequence[float]) -> str:

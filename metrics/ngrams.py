@@ -1,5 +1,6 @@
 """Predictions from counts of words and of word pairs: the baseline of language models."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,10 +29,25 @@ class Guesses:
             "perplexity": float(np.exp(self.losses.mean(dtype="float64"))),
         }
 
+    def named(self, prefix: str) -> dict[str, float]:
+        """Returns the scores with a prefix before each name."""
+        return {f"{prefix}{name}": value for name, value in self.scores.items()}
+
     def joined(self, other: "Guesses") -> "Guesses":
         return Guesses(
             np.concatenate([self.losses, other.losses]), np.concatenate([self.hits, other.hits])
         )
+
+
+def with_previous(documents: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the word before each word, -1 at the beginning of a document, and the words.
+
+    Example:
+        >>> [part.tolist() for part in with_previous([np.array([7, 8]), np.array([9])])]
+        [[-1, 7, -1], [7, 8, 9]]
+    """
+    before = [np.concatenate([[NO_CONTEXT], words[:-1]], dtype="int32") for words in documents]
+    return np.concatenate(before), np.concatenate(documents)
 
 
 @dataclass(frozen=True)

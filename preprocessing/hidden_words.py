@@ -13,6 +13,14 @@ HIDDEN = 0.15
 
 MASK = "[MASK]"
 
+MEANINGS = {
+    "token_ids": "ids of the tokens in the vocabulary",
+    "segment_ids": "0, and 1 in the second segment",
+    "padding_mask": "1 at tokens, 0 in padding",
+    "mask_positions": "indices of the tokens to predict",
+}
+"""Meanings of the features that BERT takes in pretraining."""
+
 
 class WordHider:
     """Chooses pieces for BERT to predict, and hides most of them.
@@ -94,15 +102,23 @@ def labeled(hider: WordHider, features, goes_on, seed):
 
 
 def hidden_once(pieces: WordPieces, rows: tf.data.Dataset, seed: int) -> tf.data.Dataset:
-    """Hides the same words in every pass, so that scores on validation and test texts compare."""
+    """Hides the same words in every pass, so that scores on validation and test texts compare.
+
+    Args:
+        pieces: The tokenizer.
+        rows: A dataset of features `(length,)` and whether the second segment continues the first.
+        seed: Seed of the choice of words; each row has its own.
+
+    Returns:
+        A dataset of features, labels by output, and weights by output, as from `labeled`.
+    """
     hider = WordHider(pieces)
 
     def hide(number, row):
         row_seed = tf.stack([tf.constant(seed, tf.int64), number])
         features, goes_on = tf.nest.map_structure(lambda part: part[None], row)
         batch = labeled(hider, features, goes_on, row_seed)
-        hidden, labels, weights = tf.nest.map_structure(lambda part: part[0], batch)
-        return hidden, (labels, weights)
+        return tf.nest.map_structure(lambda part: part[0], batch)
 
     return rows.enumerate().map(hide, num_parallel_calls=tf.data.AUTOTUNE)
 

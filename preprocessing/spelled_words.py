@@ -13,6 +13,9 @@ PADDING, BEGIN, END = 0, 1, 2
 
 NUM_MARKS = 3
 
+MEANINGS = {"characters": "ids of the characters of each word, 0 in padding"}
+"""Meaning of the features that ELMo takes."""
+
 
 @dataclass(frozen=True)
 class SpelledWords:

@@ -137,6 +137,14 @@ def test_data_that_is_not_there_says_what_is_expected(tmp_path):
     assert "the train split: expected at least one example" in faults_of(tmp_path)
 
 
+def test_sample_lines_are_spread_over_the_documents_and_are_no_titles():
+    long = " ".join(["word"] * 9)
+    documents = [("A title", *[f"{long} {name} {i}" for i in range(4)]) for name in "abcd"]
+    lines = plain_text.sample_lines(documents, count=4)
+    assert lines == [f"{long} {name} 0" for name in "abcd"]
+    assert plain_text.sample_lines([("Short", "lines")]) == ["Short", "lines"]
+
+
 def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
     with pytest.raises(BadData, match="expected a feature with the name text, or only one"):

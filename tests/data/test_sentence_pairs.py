@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data.plain_text import PlainTexts
 from data.sentence_pairs import (
     _elsewhere,
     _Taken,
+    arrange,
     piece_documents,
     read_vocabulary,
     sentence_pairs,
     with_gap,
+    with_gaps,
 )
 from data.sources import BadData
 from preprocessing.hidden_words import encode_gaps
@@ -159,6 +162,36 @@ def test_a_gap_is_put_in_the_place_of_a_known_word_of_letters():
     assert short == "unseen unseen unseen [MASK] unseen unseen unseen" and word == "are"
     features, is_gap = encode_gaps(known, tf.constant([short]), 16)
     assert is_gap.numpy().all() and features["token_ids"].shape[1] <= 16
+
+
+def test_lines_without_a_known_word_get_no_gap():
+    known = WordPieces(keras_hub.models.BertTokenizer([*SPECIAL_TOKENS, "are", "un", "##seen"]))
+    documents = [("unseen", "we are", "are", "strange")]
+    assert with_gaps(known, documents, 16, 0) == [("we [MASK]", "are"), ("[MASK]", "are")]
+    assert with_gaps(known, [("unseen",)], 16, 0) == [("[MASK]", "")]
+
+
+def test_all_splits_are_arranged_and_words_of_validation_and_test_hidden(pieces):
+    texts = PlainTexts(train=DOCUMENTS[:2], validation=DOCUMENTS[2:3], test=DOCUMENTS[3:])
+    rows, again = (arrange(texts, pieces, 19, seed) for seed in (0, 1))
+    assert rows.pieces is pieces
+    assert [ids.tolist() for ids in rows.documents] == [[*range(7, 47)], [*range(47, 87)]]
+    features, goes_on = rows.first("train", 1)[0]
+    assert set(features) == {"token_ids", "segment_ids", "padding_mask"} and goes_on in (0, 1)
+    for split in ("validation", "test"):
+        count = len(rows.split(split))
+        tf.nest.map_structure(
+            np.testing.assert_array_equal, rows.first(split, count), again.first(split, count)
+        )
+        features, labels, weights = rows.first(split, 1)[0]
+        assert features["mask_positions"].shape == labels["masked_words"].shape == (3,)
+        assert weights["masked_words"].any()
+
+
+def test_a_document_of_one_word_is_no_split(pieces):
+    texts = PlainTexts(train=DOCUMENTS, validation=(("w1",),), test=DOCUMENTS)
+    with pytest.raises(ValueError, match="The validation split must have a document of at least"):
+        arrange(texts, pieces, 19, 0)
 
 
 def test_a_vocabulary_is_read_line_by_line(tmp_path):

@@ -1,7 +1,8 @@
 import numpy as np
 import tensorflow as tf
 
-from data.word_rows import spelled_documents, word_rows
+from data.plain_text import PlainTexts
+from data.word_rows import arrange, spelled_documents, word_rows
 from preprocessing.tokens import Characters
 
 TEXTS = {"train": [("to be or", "be"), ("to be",)], "test": [("be new !",)]}
@@ -51,3 +52,16 @@ def test_rows_predict_words_and_the_ends_of_lines_once_in_each_direction():
         assert forward[0][forward[1] > 0].tolist() == [4, 3, 0, 2, 3, 2, 4, 3, 2]
         # <S> to be or <S> be, <S> to be
         assert backward[0][backward[1] > 0].tolist() == [1, 4, 3, 0, 1, 3, 1, 4, 3]
+
+
+def test_all_splits_are_arranged_with_contexts_and_targets():
+    texts = PlainTexts(
+        train=(("to be or", "be"), ("to be",)), validation=(("or",),), test=(("be new !",),)
+    )
+    rows = arrange(texts, vocabulary_size=5, length=3)
+    assert [len(rows.split(split)) for split in ("train", "validation", "test")] == [5, 1, 2]
+    assert [row.tolist() for (row,) in rows.first("test", 2)] == [[0, 1, 3, 6, 7], [6, 7, 2, 0, 0]]
+    pairs = rows.contexts_and_targets("test")
+    # be after <S>, two words that are not in the vocabulary, </S>; and backwards.
+    assert [part.tolist() for part in pairs["forward"]] == [[1, 3, 0, 0], [3, 0, 0, 2]]
+    assert [part.tolist() for part in pairs["backward"]] == [[3, 0, 0, 2], [1, 3, 0, 0]]

@@ -4,13 +4,16 @@ import pytest
 import tensorflow as tf
 
 from metrics.language_models import (
+    both_ways,
     cross_entropy,
     evaluate,
     fill_gaps,
     least_expected,
+    masked_contexts,
     measure_words,
     with_prior_bias,
 )
+from metrics.ngrams import Guesses
 
 
 def test_loss_is_the_mean_over_weighted_positions():
@@ -45,11 +48,36 @@ def test_guesses_are_those_whose_weights_are_not_0():
     assert guesses.hits.tolist() == [True, False]
 
 
+def test_scores_of_both_directions_by_hand():
+    ahead = Guesses(np.log([2.0, 8.0]), np.array([True, False]))
+    back = Guesses(np.log([4.0, 4.0, 4.0]), np.array([True, True, True]))
+    expected = {
+        "x_accuracy": 0.8,
+        "x_perplexity": 4.0,
+        "x_forward_perplexity": 4.0,
+        "x_backward_perplexity": 4.0,
+    }
+    assert both_ways({"forward": ahead, "backward": back}, "x_") == pytest.approx(expected)
+
+
+def test_contexts_of_hidden_pieces_are_what_the_network_sees():
+    mask = 4
+    features = {
+        "token_ids": tf.constant([[2, 7, mask, mask, 9, 3], [2, mask, 8, 5, 3, 0]]),
+        "mask_positions": tf.constant([[3, 2, 4], [1, 3, 0]]),
+    }
+    # The piece at 4 was left as it is, that at 3 of the second row became a random one.
+    labels = {"masked_words": tf.constant([[11, 10, 9], [12, 13, 0]])}
+    weights = {"masked_words": tf.constant([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])}
+    contexts, hidden = masked_contexts([(features, labels, weights)] * 2, mask)
+    assert contexts.tolist() == [-1, 7, -1, 2, 8] * 2
+    assert hidden.tolist() == [11, 10, 9, 12, 13] * 2
+
+
 def test_gaps_are_filled_with_the_likeliest_pieces():
     shares = np.array([0.05, 0.4, 0.2, 0.15, 0.12, 0.08], "float32")
     logits = {"masked_words": np.log(shares)[None, None].repeat(2, axis=1)}
-    names = tf.constant(list("abcdef"))
-    found = fill_gaps(names, logits, tf.constant([[True, False]]))
+    found = fill_gaps(list("abcdef"))(logits, tf.constant([[True, False]]))
     assert found["words"][0].numpy().tolist() == [
         list(b"bcdef"[i : i + 1] for i in range(5)),
         [b""] * 5,
@@ -59,7 +87,7 @@ def test_gaps_are_filled_with_the_likeliest_pieces():
 
 def test_fewer_pieces_than_are_named_are_all_named():
     logits = {"masked_words": np.zeros((1, 1, 2), "float32")}
-    found = fill_gaps(tf.constant(["a", "b"]), logits, tf.constant([[True]]))
+    found = fill_gaps(["a", "b"])(logits, tf.constant([[True]]))
     assert found["scores"].numpy().tolist() == [[[0.5, 0.5]]]
 
 

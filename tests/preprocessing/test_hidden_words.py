@@ -87,7 +87,7 @@ def test_rows_to_measure_by_hide_the_same_words_each_time(pieces):
     batches = [hidden_once(pieces, rows, seed).batch(8) for seed in (1, 1, 2)]
     one, same, other = (next(batch.as_numpy_iterator()) for batch in batches)
     tf.nest.map_structure(np.testing.assert_array_equal, one, same)
-    features, (labels, weights) = one
+    features, labels, weights = one
     assert (features["mask_positions"] != other[0]["mask_positions"]).any()
     # Each row has its own.
     assert len({tuple(row) for row in features["mask_positions"].tolist()}) > 4
