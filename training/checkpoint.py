@@ -14,10 +14,10 @@ import numpy as np
 _ARRAY = "__array__"
 
 SECONDS_BETWEEN = 10.0
-"""Least time from one checkpoint of a run to its next, except at its end and on a stop."""
+"""Minimum time between two checkpoints of a run, except at its end and on a stop."""
 
 LARGEST_SHARE = 0.05
-"""Largest share of a run's time that may pass with writing checkpoints."""
+"""Maximum share of a run's time that is spent on writing checkpoints."""
 
 
 class Checkpoint:
@@ -27,9 +27,9 @@ class Checkpoint:
     the old one, so that a process killed at any moment leaves either the old state or the new one.
 
     Args:
-        folder: Of all checkpoints of a run; made when the first state is saved.
-        stage: Name of a stage of the run, whose file `state.npz` lies in a folder of this name
-            within `folder`; "" for a run of one stage.
+        folder: Folder of a run's checkpoints; made when the first state is saved.
+        stage: Stage of the run. Its file `state.npz` is in the folder of this name inside `folder`,
+            or in `folder` itself for "", a run of one stage.
     """
 
     def __init__(self, folder: Path, stage: str = ""):
@@ -73,9 +73,10 @@ class Checkpoint:
             return put_back(json.loads(str(file["structure"])))
 
     def delete(self) -> None:
-        """Removes the saved state, and the folders unless another stage has its own there.
+        """Removes the saved state, and its folders if they are empty then.
 
-        A run of several stages deletes the last one's first: until then it needs the others.
+        Delete the checkpoints of several stages from the last to the first: a run that is killed
+        in between then trains only its last stages again.
         """
         for path in (self.path, self.path.with_name(".state.npz")):
             path.unlink(missing_ok=True)
@@ -87,11 +88,12 @@ class Checkpoint:
 class Pace:
     """Decides when a run writes its next checkpoint.
 
-    One is due `SECONDS_BETWEEN` after the last one, or later if they take long to write: they get
-    at most `LARGEST_SHARE` of the time.
+    A checkpoint is due `SECONDS_BETWEEN` after the last one. If the last one took long to write, it
+    is due later, so that writing takes at most `LARGEST_SHARE` of the time.
 
     Args:
-        every: Steps, after each of which one is due in any case; None for no such steps.
+        every: A checkpoint is also due at each multiple of this number of steps; None for no such
+            steps.
         clock: Returns the time in seconds.
     """
 
@@ -107,12 +109,12 @@ class Pace:
         return at_step or self.clock() - self._last >= self._seconds
 
     def steps_left(self, step: int) -> float:
-        """Returns the steps until one is due in any case, infinite where none is."""
+        """Returns the steps until the next multiple of `every`, infinite without one."""
         return math.inf if self.every is None else self.every - step % self.every
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Measures how long it takes to write one."""
+        """Measures the time of writing a checkpoint."""
         start = self.clock()
         yield
         self._last = self.clock()

@@ -46,22 +46,22 @@ def fit(
 ) -> dict[str, list[float]]:
     """Trains a model, continuing from the checkpoint if it holds one.
 
-    The model is compiled, or a subclass of `keras.Model` with its own `train_step`. Such a
-    `train_step` draws random numbers with `keras.random`, returns results of the model's metrics,
-    and finds its optimizers, several of them in the dict `optimizers`, as `training.state` says.
-    The constructor makes all weights and metrics.
+    The model is compiled, or is a subclass of `keras.Model` with its own `train_step`, several
+    optimizers in the dict `optimizers` (see `training.state.ModelState`), and all weights and
+    metrics made in its constructor. Such a `train_step` returns results of the model's metrics. It
+    draws random numbers with `keras.random`; under a strategy each call needs a seed generator.
 
     On a CPU an interrupted run that is started again ends with the same bits as one that was
     never interrupted, as long as `batches(n)` is what `batches(0)` yields after `n` batches.
 
-    If an optimizer keeps a moving average of the weights, validation and the callbacks at the end
-    of an epoch see it as the model's weights, and so does the caller in the end.
+    If an optimizer keeps a moving average of the weights, the model has the averaged weights during
+    validation, in the callbacks at the end of an epoch, and when training ends.
 
-    A run that is over keeps its checkpoint, from which `fit` returns at once: a run of several
-    stages, each with a checkpoint, resumes in the stage where it was.
+    A finished run keeps its checkpoint, from which `fit` returns at once, without batches. A run
+    of several stages, each with a checkpoint, therefore resumes in the stage where it stopped.
 
     Args:
-        model: Made in the scope of the strategy that is to train it, with its metrics.
+        model: Made with its metrics in the scope of the strategy that is to train it.
         batches: From the number of steps already taken to the batches of all the steps that
             remain: `(features, labels)`, or with weights of the labels `(features, labels,
             weights)`, or what the model's own `train_step` takes. A batch is the global one, split
@@ -72,8 +72,8 @@ def fit(
             None for no validation.
         callbacks: Keras callbacks. Those with `get_state` and `set_state` are saved and restored.
         checkpoint: Where the state of the run is kept; None keeps none. It is written at the end,
-            on a stop, and between two steps as `training.checkpoint.Pace` says.
-        checkpoint_every: Most steps between checkpoints; None for no such limit.
+            on a stop, and in between when `training.checkpoint.Pace` says so.
+        checkpoint_every: Maximum number of steps between checkpoints; None for no limit.
         config: The settings of the run, saved with the checkpoint.
         verbose: Whether to show a progress bar.
         clock: Returns the time in seconds, from any start.
@@ -83,8 +83,8 @@ def fit(
 
     Raises:
         Interrupted: After Ctrl-C or SIGTERM, with the checkpoint written.
-        NotFinite: When a loss or a weight is NaN or infinite; names the step. A loss is a log whose
-            name ends in `loss`.
+        NotFinite: When a weight, or a log whose name ends in `loss`, is NaN or infinite; names the
+            step.
     """
     run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks, verbose)
     state = checkpoint.load() if checkpoint else None

@@ -14,16 +14,16 @@ from training.updates import averages
 
 
 class ModelState:
-    """Reads and writes all that a model in training has: what a checkpoint must hold.
+    """Reads and writes the whole state of a model in training, as a checkpoint must hold it.
 
-    That is the model's weights, seed generators and metrics, its optimizers' variables, and the
-    state of random numbers that `keras.random` draws without a seed generator. Other variables
-    count as weights where Keras tracks them: `add_weight`, a `keras.Variable`, a network.
+    These are the model's weights, seed generators and metrics, the variables of its optimizers, and
+    the state of the random numbers that `keras.random` draws without a seed generator. Any other
+    variable that Keras tracks (`add_weight`, a `keras.Variable`, a network) counts as a weight.
 
     Args:
-        model: Has all its weights, and optimizers in the dict `optimizers`, or else its only one
-            as `optimizer`. One in the dict trains the network that the model has as an attribute
-            of the same name, unless it is built on other variables already.
+        model: Its optimizers are the dict `optimizers`, or else its only one is `optimizer`. An
+            optimizer in the dict trains the network that is the model's attribute of the same
+            name, unless it is already built on other variables.
     """
 
     def __init__(self, model: keras.Model):
@@ -34,7 +34,7 @@ class ModelState:
         )
 
     def build(self) -> None:
-        """Makes what optimizers and random numbers keep, which a traced step could not."""
+        """Creates the variables of optimizers and random numbers, which a traced step could not."""
         for name, optimizer in self.optimizers.items():
             if not optimizer.built:
                 optimizer.build(self._trained_by(name))
@@ -53,7 +53,7 @@ class ModelState:
         return network.trainable_variables
 
     def count_variables(self) -> None:
-        """Takes the variables of this moment for all that there will be."""
+        """Records how many variables there are before the first step."""
         self._count = len(self.variables)
 
     @property
@@ -64,13 +64,16 @@ class ModelState:
     @property
     def variables(self) -> list[keras.Variable]:
         """All variables, in an order that depends on the code alone."""
-        kept = [variable for one in self.optimizers.values() for variable in one.variables]
         return [
             *self.weights,
             *self.model.metrics_variables,
-            *kept,
+            *self._optimizer_variables,
             global_seed_generator().state,
         ]
+
+    @property
+    def _optimizer_variables(self):
+        return [variable for one in self.optimizers.values() for variable in one.variables]
 
     def read(self) -> list[np.ndarray]:
         """Returns the values of all variables."""
@@ -83,13 +86,13 @@ class ModelState:
         return values_of(self.variables)
 
     def is_finite(self) -> bool:
-        """Whether no weight and nothing that an optimizer keeps is NaN or infinite."""
+        """Whether every weight and every variable of an optimizer is finite."""
         return bool(self._is_finite())
 
     @tf.function
     def _is_finite(self):
-        kept = [variable for one in self.optimizers.values() for variable in one.variables]
-        floats = [v.value for v in (*self.weights, *kept) if v.value.dtype.is_floating]
+        values = [variable.value for variable in (*self.weights, *self._optimizer_variables)]
+        floats = [value for value in values if value.dtype.is_floating]
         return tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in floats])
 
     def _averages(self):

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from training.checkpoint import Checkpoint, check_resume, save_model, sync_folder
+from training.checkpoint import Checkpoint, Pace, check_resume, save_model, sync_folder
 
 STATE = {
     "step": 7,
@@ -43,6 +44,62 @@ def test_delete_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_stages_are_deleted_by_themselves_and_the_last_takes_the_folder_along(tmp_path):
+    config = {"epochs": 2}
+    stages = [Checkpoint(tmp_path / "checkpoint", stage) for stage in ("", "reward", "policy")]
+    for step, checkpoint in enumerate(stages):
+        checkpoint.save({"step": step, "config": config})
+    assert stages[1].path == tmp_path / "checkpoint" / "reward" / "state.npz"
+    for step, checkpoint in reversed(list(enumerate(stages))):
+        assert check_resume(checkpoint, config, required=True) == step
+        with pytest.raises(ValueError, match="epochs: 2 in the checkpoint, 3 now"):
+            check_resume(checkpoint, {"epochs": 3}, required=True)
+        checkpoint.delete()
+        assert check_resume(checkpoint, config, required=False) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+class Clock:
+    """Moves only by hand, in seconds."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_checkpoint_is_due_ten_seconds_after_the_last():
+    clock = Clock()
+    pace = Pace(None, clock)
+    due = []
+    for step in range(1, 50):
+        clock.now += 1.0
+        if pace.is_due(step):
+            due.append(step)
+            with pace.writing():
+                clock.now += 0.5
+    assert due == [10, 20, 30, 40]
+    assert pace.steps_left(7) == math.inf
+
+
+def test_checkpoints_that_take_long_get_a_twentieth_of_the_time():
+    clock = Clock()
+    pace = Pace(None, clock)
+    with pace.writing():
+        clock.now += 2.0
+    clock.now += 39.0
+    assert not pace.is_due(1)
+    clock.now += 1.0
+    assert pace.is_due(1)
+
+
+def test_a_checkpoint_is_due_at_every_so_many_steps_whatever_the_time():
+    pace = Pace(4, Clock())
+    assert [step for step in range(1, 13) if pace.is_due(step)] == [4, 8, 12]
+    assert [pace.steps_left(step) for step in (0, 3, 4)] == [4, 1, 4]
+
+
 KILLED_WHILE_SAVING = """
 import os, signal, sys
 import numpy as np
@@ -58,6 +115,7 @@ saved.save({{"step": 2, "variables": [np.zeros(1000)]}})
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_kill_while_saving_keeps_the_old_state(tmp_path, call):
     code = KILLED_WHILE_SAVING.format(call=call)

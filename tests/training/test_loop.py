@@ -9,7 +9,6 @@ import tensorflow as tf
 from callbacks import EarlyStopping
 from training.checkpoint import Checkpoint
 from training.loop import Interrupted, NotFinite, _Run, fit
-from training.setup import POLICIES, is_chief, start, undistributed
 
 
 def network(rate: float = 0.1, activation: str = "relu") -> keras.Model:
@@ -119,9 +118,14 @@ class StopAsking(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture(scope="module")
+def unbroken():
+    return train()
+
+
 @pytest.mark.parametrize("after", [1, 2, 5])
-def test_interrupted_run_continues_to_the_same_bits(tmp_path, after):
-    whole, history = train()
+def test_interrupted_run_continues_to_the_same_bits(unbroken, tmp_path, after):
+    whole, history = unbroken
     options = {"checkpoint_every": 4}
     with pytest.raises(Interrupted, match="same command continues"):
         train(tmp_path, callbacks=[StopAsking(after)], **options)
@@ -169,31 +173,53 @@ def test_lost_run_stops_naming_step_and_checkpoint(tmp_path, activation, message
         )
 
 
-@pytest.mark.parametrize("precision", POLICIES)
-def test_start_sets_policy_and_seed(precision):
-    strategy = start(5, precision)
-    assert keras.config.dtype_policy().name == POLICIES[precision]
-    first = keras.random.uniform((3,))
-    start(5, precision)
-    np.testing.assert_array_equal(first, keras.random.uniform((3,)))
-    assert is_chief(strategy)
+class Minutes(keras.callbacks.Callback):
+    """A clock by which each epoch takes a quarter of a second."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.now += 0.25
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_mirrored_strategy_trains_to_the_same_weights():
-    single, history = train()
-    strategy = start(0, strategy="mirrored")
-    with strategy.scope():
-        model = network()
-    mirrored, mirrored_history = train(model=model)
-    assert mirrored_history["loss"] == pytest.approx(history["loss"], rel=1e-5)
-    copy = undistributed(mirrored, network)
-    assert_same_weights(copy, mirrored)
-    assert copy.count_params() == single.count_params()
-    alone = undistributed(single, network)
-    assert all(a is b for a, b in zip(alone.variables, single.variables, strict=True))
-    assert single.compiled and not alone.compiled
-    # Left to Keras it would be compiled by XLA on a GPU, anew for each length of a batch.
-    assert not alone.jit_compile and not copy.jit_compile
+def test_a_run_of_200_short_epochs_writes_a_handful_of_checkpoints(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Checkpoint, "save", lambda _, state: saved.append(state))
+    clock = Minutes()
+    fit(
+        network(),
+        batches,
+        epochs=200,
+        steps_per_epoch=1,
+        callbacks=[clock],
+        checkpoint=Checkpoint(tmp_path),
+        verbose=False,
+        clock=clock,
+    )
+    assert [(state["step"], state["finished"]) for state in saved] == [
+        *((step, False) for step in (40, 80, 120, 160)),
+        (200, True),
+    ]
+
+
+def test_trains_without_a_validation_set(unbroken):
+    model = network()
+    history = fit(model, batches, epochs=3, steps_per_epoch=10, verbose=False)
+    assert history.keys() == {"loss", "accuracy"}
+    assert_same_weights(model, unbroken[0])
+
+
+def test_validation_loss_that_is_lost_stops_the_run():
+    broken = examples(20).batch(10).map(lambda x, y: (x * np.inf, y))
+    with pytest.raises(
+        NotFinite, match=r"`val_loss` became NaN or infinite at step 10 \(epoch 1\)"
+    ):
+        fit(network(), batches, epochs=2, steps_per_epoch=10, validation=broken, verbose=False)
 
 
 def test_no_row_of_the_batch_that_builds_the_network_is_all_padding():
@@ -212,14 +238,14 @@ def test_no_row_of_the_batch_that_builds_the_network_is_all_padding():
     assert seen[0].shape[1:] == (4,) and seen[0].all()
 
 
-def test_workers_that_find_other_checkpoints_are_told(tmp_path):
+def test_workers_that_find_other_checkpoints_are_refused(tmp_path):
     other = [0.0, 0.0]
 
     class Two:
         """With another worker."""
 
-        def run(self, function):
-            return function()
+        def run(self, function, arguments):
+            return function(*arguments)
 
         def reduce(self, kind, value, axis):
             return (value + tf.constant(other, tf.float64)) / 2

@@ -22,7 +22,9 @@ class ToyGan(keras.Model):
         super().__init__()
         self.generator = network("generator", 2, 0.0)
         self.discriminator = network("discriminator", 1, 0.25)
-        self.mean_of_real = self.add_weight((), "zeros", trainable=False, name="mean_of_real")
+        self.mean_of_real = self.add_weight(
+            (), "zeros", trainable=False, aggregation="mean", name="mean_of_real"
+        )
         self.noise = keras.random.SeedGenerator(7)
         self.optimizers = {
             "generator": optimizer("adam", 0.003, average=0.9, accumulate=accumulate),
@@ -36,8 +38,6 @@ class ToyGan(keras.Model):
         cross_entropy = keras.losses.binary_crossentropy
         count = ops.shape(real)[0]
         self.mean_of_real.assign(0.9 * self.mean_of_real + 0.1 * ops.mean(real))
-        # Drawn from the state that all random numbers of Keras share.
-        real = real + keras.random.normal(ops.shape(real), stddev=0.01)
         noise = keras.random.normal((count, 2), seed=self.noise)
         with tf.GradientTape(persistent=True) as tape:
             made = self.generator(noise, training=True)
@@ -56,6 +56,13 @@ class ToyGan(keras.Model):
             made_optimizer.apply(tape.gradient(shares[name], weights), weights)
             self.losses_of[name].update_state(losses[name])
         return {metric.name: metric.result() for metric in self.losses_of.values()}
+
+
+class UnseededGan(ToyGan):
+    """Also draws random numbers from the state that all of Keras shares."""
+
+    def train_step(self, real):
+        return super().train_step(real + keras.random.normal(ops.shape(real), stddev=0.01))
 
 
 def batches(start: int) -> tf.data.Dataset:
