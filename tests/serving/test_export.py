@@ -355,6 +355,7 @@ def test_arguments_are_checked(tmp_path):
             dataclasses.replace(signature, ties=ties)
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_nothing_that_a_server_sees(tmp_path):
     script = """
 import os, signal, sys

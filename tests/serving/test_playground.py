@@ -28,9 +28,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "serving" / "server" / "playground.html"
 CHROMIUM = shutil.which("chromium")
 CHROMEDRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="needs the Debian packages chromium, chromium-driver"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and CHROMEDRIVER),
+        reason="needs the Debian packages chromium, chromium-driver",
+    ),
+]
 FLAGS = (
     "--headless",
     "--no-sandbox",

@@ -17,6 +17,8 @@ from serving.examples import Example
 from serving.predict import answer, as_plain, as_table, main, quiet
 from tests.serving.conftest import encoded
 
+pytestmark = pytest.mark.xdist_group("server")  # One server for all.
+
 
 @pytest.fixture
 def files(tmp_path) -> list[Path]:
@@ -36,6 +38,7 @@ def answers_of(target: str, *files: Path, capsys, **options) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_answers_quietly_with_tensorflow_alone(exported, files):
     script = f"""
 import sys

@@ -67,6 +67,7 @@ def slow_post(server, seconds: float) -> str:
     return serving_hostile.post(server, body, path="/v1/models/slow:predict")
 
 
+@pytest.mark.slow
 def test_hundreds_of_hostile_requests_get_the_right_status(process, monkeypatch):
     monkeypatch.setattr(serving_hostile, "DRAWN", 100)
     outcomes = serving_faults.send_hostile(process, count=250, seed=0, every=25, workers=12)
@@ -74,6 +75,7 @@ def test_hundreds_of_hostile_requests_get_the_right_status(process, monkeypatch)
     assert set(outcomes.statuses) == set(serving_hostile.KINDS)
 
 
+@pytest.mark.slow
 def test_memory_stays_while_images_claim_gigabytes(process, server):
     before = process.peak
     for bomb in serving_hostile.bombs():
@@ -82,11 +84,13 @@ def test_memory_stays_while_images_claim_gigabytes(process, server):
     assert process.peak < before + 100
 
 
+@pytest.mark.slow
 def test_many_images_must_not_unfold_to_more_than_one_may(server):
     image = serving_hostile.png(8000, 8000)
     assert serving_hostile.predict(server, server.request(image, image)) == "INVALID_ARGUMENT"
 
 
+@pytest.mark.slow
 def test_requests_over_the_limit_are_refused(server):
     big = b" " * (LIMIT + 1)
     assert serving_hostile.post(server, big) == "413"
@@ -94,20 +98,24 @@ def test_requests_over_the_limit_are_refused(server):
     assert serving_hostile.predict(server, server.request(big)) == "RESOURCE_EXHAUSTED"
 
 
+@pytest.mark.slow
 def test_endless_chunked_body_is_cut_off(server):
     assert serving_hostile.bodies_endless(random.Random(0), server) == "413"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"instances":['])
 def test_json_of_depth_100000_is_a_bad_request(server, opening):
     assert serving_hostile.post(server, opening * 100_000) == "400"
 
 
+@pytest.mark.slow
 def test_wrong_rank_of_an_image_is_a_bad_request(server):
     document = {"signature_name": "from_pixels", "instances": [0.5, 0.5]}
     assert serving_hostile.post(server, json.dumps(document).encode()) == "400"
 
 
+@pytest.mark.slow
 def test_slow_client_gets_its_time_out_while_others_are_served(server):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         slow = [
@@ -120,6 +128,7 @@ def test_slow_client_gets_its_time_out_while_others_are_served(server):
         assert [status.result() for status in slow] == ["504", "closed"]
 
 
+@pytest.mark.slow
 def test_calls_without_a_message_do_not_hold_the_threads(server):
     """There are two threads here, and more calls than that."""
     done = threading.Event()
@@ -136,6 +145,7 @@ def test_calls_without_a_message_do_not_hold_the_threads(server):
     assert {call.code() for call in calls} == {grpc.StatusCode.UNIMPLEMENTED}
 
 
+@pytest.mark.slow
 def test_deadline_is_honoured(server):
     """Two are answered at a time, each in half a second."""
     calls = [slow_call(server, 0.5, timeout=1.2) for _ in range(8)]
@@ -144,6 +154,7 @@ def test_deadline_is_honoured(server):
     assert set(codes) <= {"OK", "DEADLINE_EXCEEDED"}
 
 
+@pytest.mark.slow
 def test_requests_beyond_the_bound_are_refused_at_once(server):
     with concurrent.futures.ThreadPoolExecutor(80) as pool:
         statuses = list(pool.map(lambda _: slow_post(server, 0.05), range(80)))
@@ -153,6 +164,7 @@ def test_requests_beyond_the_bound_are_refused_at_once(server):
     assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
 
 
+@pytest.mark.slow
 def test_body_is_asked_for_where_the_client_waits_to_send_it(server):
     request = serving_hostile.http("POST", server.path, b"", 5, ("Expect: 100-continue",))
     assert serving_hostile.exchange(server.rest, request) == "100"

@@ -37,6 +37,7 @@ def saved(folder, function, spec, write_warmup=True):
 OPEN = tf.TensorSpec((None, 3), tf.float32, name="x")
 
 
+@pytest.mark.slow
 def test_an_export_passes_every_check_in_a_fresh_process(exported, capsys):
     assert verify.main(exported) == 0
     lines = capsys.readouterr().out.splitlines()

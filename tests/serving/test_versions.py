@@ -43,6 +43,7 @@ def write(base: Path) -> Path:
         return publish(written, base)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_writer_leaves_a_whole_version_or_none(tmp_path):
     base = tmp_path / "base"
     status, kills = -signal.SIGKILL, 0

@@ -421,6 +421,7 @@ def until_serving(server: subprocess.Popen) -> str:
     raise AssertionError("".join(lines))
 
 
+@pytest.mark.slow
 def test_sigterm_lets_requests_in_flight_be_answered_and_refuses_new_ones(half_path, tmp_path):
     ports = free_port(), free_port()
     file = tmp_path / "batching.config"
