@@ -1,5 +1,3 @@
-import csv
-import json
 from pathlib import Path
 
 import keras
@@ -8,10 +6,12 @@ import pytest
 import tensorflow as tf
 
 from apps import token_classification as app
+from metrics import tagging
+from metrics.classification import Evaluation
 from models import bert, elmo
-from preprocessing import tokens
-from serving import checks
-from serving.predict import main as predict
+from preprocessing import tagged_words, tokens
+from preprocessing.readers import word_reader
+from tests.apps.every_app import Small
 
 ODD = [
     "",
@@ -22,24 +22,10 @@ ODD = [
     b"\xff\xfe not UTF-8",
     "\n\t ",
 ]
-SMALL = {"length": 16, "vocabulary_size": 300, "batch_size": 16, "epochs": 1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_networks():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
-        patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
-        yield
-
-
-def config(out: Path, data: Path, **changes) -> app.Config:
-    units = {} if changes.get("model") in app.BERT else {"units": 16}
-    return app.Config(**{**SMALL, **units, "out": out, "data": str(data), **changes})
 
 
 def sentence(rng: np.random.Generator, length: int) -> list[tuple[str, str]]:
-    """Words and tags: a colour and what follows `the` are of an entity, `New-York` a place."""
+    """Words and tags: a color and what follows are an entity, `New-York` is a place."""
     words: list[tuple[str, str]] = []
     while len(words) < length:
         kind = rng.integers(4)
@@ -52,234 +38,180 @@ def sentence(rng: np.random.Generator, length: int) -> list[tuple[str, str]]:
     return words
 
 
-@pytest.fixture(scope="module")
-def things(tmp_path_factory) -> Path:
-    """Sentences of 4 to 30 words, so that some need several rows."""
-    path = tmp_path_factory.mktemp("data") / "things.conll"
+def things(folder: Path) -> str:
+    """Writes sentences of 4 to 30 words, so that some need several rows."""
     rng = np.random.default_rng(0)
     sentences = [sentence(rng, int(rng.integers(4, 30))) for _ in range(150)]
     lines = ["\n".join(f"{word}\t{tag}" for word, tag in words) for words in sentences]
-    path.write_text("\n\n".join(lines) + "\n")
-    return path
+    path = folder / "things.conll"
+    path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+SMALL = Small(
+    write=things,
+    settings={
+        "epochs": 2,
+        "units": 16,
+        "length": 16,
+        "vocabulary_size": 300,
+        "batch_size": 8,
+        "learning_rate": 0.02,
+    },
+    beats=("f1", 0.9),
+    sections=[
+        "Entities by type",
+        "Confusion matrix",
+        "Worst mistakes",
+        "Entities in test sentences",
+    ],
+    odd=[{"text": text} for text in ODD],
+    free=["tag_column"],
+    ignored=[
+        {"preset": "folder"},
+        {"freeze": False},
+        {"layer_decay": 0.9},
+        {"model": "elmo_tiny", "layers": 2},
+        {"model": "elmo_tiny", "bidirectional": False},
+        {"model": "elmo_tiny", "vocabulary_size": 100},
+        {"model": "elmo_tiny", "lowercase": True},
+        {"model": "bert_tiny", "units": 64},
+        {"model": "bert_tiny", "layer_normalization": True},
+        {"model": "bert", "preset": "folder", "lowercase": True},
+        {"model": "bert", "preset": "folder", "vocabulary_size": 100},
+        {"model": "bert", "preset": "folder", "dropout": 0.5},
+    ],
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
+        patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
+        yield
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, things, run_here) -> tuple[Path, dict[str, float]]:
-    folder = tmp_path_factory.mktemp("runs") / "things"
-    return folder, run_here(app, config(folder, things, epochs=6, learning_rate=0.02))
+def data(tmp_path_factory):
+    return app.load(app.Config(data=things(tmp_path_factory.mktemp("data"))))
 
 
-@pytest.fixture(scope="module")
-def served(trained):
-    return tf.saved_model.load(trained[0] / "1").signatures
-
-
-def ask(served, *texts: str | bytes) -> dict[str, np.ndarray]:
-    answer = served["serving_default"](text=tf.constant(texts))
-    return {name: answer[name].numpy() for name in answer}
-
-
-def test_entities_are_learnt_and_the_run_folder_is_whole(trained):
-    folder, scores = trained
-    assert scores["f1"] > 0.95
-    assert scores["accuracy"] > 0.95
-    assert set(scores) == {"f1", "precision", "recall", "accuracy", "loss", "validation_f1"}
-    assert sorted(path.name for path in folder.glob("[!.]*")) == [
-        "1",
-        "config.json",
-        "example.csv",
-        "history.csv",
-        "model.keras",
-        "report.html",
-        "scores.json",
-    ]
-    assert json.loads((folder / "scores.json").read_text()) == scores
-    history = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
-    assert float(history[-1]["val_accuracy"]) > 0.95
-    report = (folder / "report.html").read_text()
-    for part in ("Confusion of tags", "Entities by type", "True: ", "Found: ", "<small>thing"):
-        assert part in report
-
-
-def test_a_text_is_answered_word_by_word(served):
-    answer = ask(served, "was Ärger red hat.", "New-York")
-    assert [word.decode() for word in answer["words"][0]] == ["was", "Ärger", "red", "hat", "."]
-    assert answer["tags"].tolist() == [
-        [b"O", b"O", b"B-thing", b"I-thing", b"O"],
-        # One word of the data is three of a text.
-        [b"B-place", b"I-place", b"I-place", b"", b""],
-    ]
-    assert answer["starts"].tolist() == [[0, 4, 11, 15, 18], [0, 3, 4, -1, -1]]
-    assert answer["ends"].tolist() == [[3, 10, 14, 18, 19], [3, 4, 8, -1, -1]]
-    assert np.all(answer["scores"][0] > 0.5)
-    assert answer["scores"][1, 3:].tolist() == [0, 0]
-
-
-def test_all_signatures_answer_as_the_keras_model(trained, things, served):
-    folder, _ = trained
-    model = keras.models.load_model(folder / "model.keras", compile=False)
-    chosen = config(folder, things)
-    data = app.load(chosen)
-    words, _ = next(iter(data.test.ragged_batch(5)))
-    features, places = app.make_reader(chosen, data).encode(words, True)
-    assert len(features["token_ids"]) > 5
-    logits = model.predict(features, verbose=0)
-    answer = served["from_tokens"](**features)
-    np.testing.assert_allclose(answer["logits"], logits, atol=1e-5)
-    of_words = tf.nn.softmax(tokens.at_first_pieces(tf.constant(logits), places["first_piece"]))
-    wide = tf.pad(words.to_tensor(), [[0, 0], [0, 3]])
-    answer = served["from_words"](words=wide)
-    text = ask(served, *tf.strings.reduce_join(words, axis=1, separator=" ").numpy())
-    for row, length in enumerate(words.row_lengths()):
-        best = of_words[row, :length].numpy()
-        expected = [data.tags[number].encode() for number in best.argmax(axis=-1)]
-        assert answer["tags"][row].numpy().tolist()[:length] == expected
-        assert not any(answer["tags"][row].numpy()[length:])
-        np.testing.assert_allclose(answer["scores"][row, :length], best.max(axis=-1), atol=1e-5)
-        # Words begin where parts of words do, and of those each word's first one speaks for it.
-        ends = np.cumsum([len(word) + 1 for word in words[row].numpy()])
-        first = np.searchsorted(text["starts"][row, text["ends"][row] > 0], [0, *ends[:-1]])
-        assert text["tags"][row, first].tolist() == expected
-
-
-def test_any_text_gets_an_answer_and_leaves_its_neighbours_alone(served):
-    alone = ask(served, "a red hat")
-    among = ask(served, *ODD, "a red hat")
-    assert np.isfinite(among["scores"]).all()
-    counts = (among["starts"] >= 0).sum(axis=1)
-    assert counts.tolist() == [0, 10_000, 4, 2, 2, 5, 0, 3]
-    for name in ("words", "tags"):
-        assert among[name].shape == (8, 10_000)
-        assert np.array_equal(among[name] != b"", among["starts"] >= 0)
-        assert among[name][-1, :3].tolist() == alone[name][0].tolist()
-    np.testing.assert_allclose(among["scores"][-1, :3], alone["scores"][0], atol=1e-5)
-    assert ask(served, "", "")["tags"].shape == (2, 0)
-
-
-def test_words_of_a_client_are_padded_with_nothing(served):
-    answer = served["from_words"](words=tf.constant([["red", "hat", ""], ["", "New-York", "a"]]))
-    assert answer["tags"].numpy()[0].tolist() == [b"B-thing", b"I-thing", b""]
-    # A gap is a word that the network does not know.
-    assert answer["tags"].numpy()[1, 1:].tolist() == [b"B-place", b"O"]
-    assert answer["tags"].numpy()[1, 0] != b""
-    assert served["from_words"](words=tf.constant([["", ""]]))["tags"].shape == (1, 2)
-
-
-def test_the_export_passes_every_check_of_verify(trained):
-    folder, _ = trained
-    assert [found for found in checks.run(folder / "1") if not found.passed] == []
-
-
-def test_predict_shows_a_row_a_word(trained, tmp_path, capsys):
-    folder, _ = trained
-    path = tmp_path / "lines.txt"
-    path.write_text("a red hat\n\nNew-York\n")
-    assert predict(str(folder), (path,)) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows[0] == ["file", "tags", "words", "scores", "ends", "starts"]
-    assert rows[1][:3] == [f"{path}:1", "O", "a"]
-    assert [row[:2] for row in rows[2:4]] == [["B-thing", "red"], ["I-thing", "hat"]]
-    assert rows[4] == [f"{path}:2"]
-    assert rows[5][:3] == [f"{path}:3", "B-place", "New"]
-    assert len(rows) == 8
-
-
-def test_long_sentences_become_rows_and_each_part_of_a_word_has_one_label(things, tmp_path):
-    chosen = config(tmp_path, things)
-    data = app.load(chosen)
-    rows = list(app.labelled_rows(data, app.make_reader(chosen, data), data.train))
-    assert len(rows) > len(data.train)
-    found = np.concatenate([labels[labels >= 0] for _, labels in rows])
-    # `New-York` has three parts, the other words have one.
-    expected = []
-    for words, tags in data.train.as_numpy_iterator():
-        for word, tag in zip(words, tags, strict=True):
-            place = [data.tags.index("B-place"), *2 * [data.tags.index("I-place")]]
-            expected += place if word == b"New-York" else [tag]
-    assert sorted(found) == sorted(expected)
-
-
-def test_a_tag_goes_on_as_itself_where_there_is_no_other():
-    tags = ("O", "B-a", "I-a", "B-b", "noun")
-    assert app.going_on(tags).numpy().tolist() == [0, 2, 2, 3, 4]
-
-
-def test_words_are_split_at_marks_and_their_parts_go_on_with_the_tag():
-    words = tf.ragged.constant([["@ada", "is", "New-York"], [], ["x"]])
-    tags = tf.ragged.constant([[1, 0, 1], [], [2]])
-    more = app.going_on(("O", "B-name", "I-name"))
-    parts, of_parts = app.split_at_marks(words, tags, more)
-    assert parts.to_list() == [[b"@", b"ada", b"is", b"New", b"-", b"York"], [], [b"x"]]
-    assert of_parts.to_list() == [[1, 2, 0, 1, 2, 2], [], [2]]
-
-
-def test_shares_of_tags_are_counted_with_one_more_of_each():
-    labels = [[0, 0, app.NOTHING], [2, app.NOTHING, 0]]
-    rows = tf.data.Dataset.from_tensor_slices((tf.zeros(2), labels))
-    assert app.tag_shares(rows, 4).tolist() == [4 / 8, 1 / 8, 2 / 8, 1 / 8]
-
-
-def test_a_pretrained_elmo_stays_as_it_is_and_tags_any_text(things, tmp_path, shorten):
-    shorten(app)
-    backbone = elmo.elmo_backbone("tiny")
-    elmo.save_elmo(backbone, tmp_path / "preset")
-    preset = str(tmp_path / "preset")
-    chosen = config(tmp_path / "run", things, model="elmo", preset=preset)
-    app.main(chosen)
-    model = keras.models.load_model(chosen.out / "model.keras", compile=False)
-    found = model.get_layer("elmo").get_weights()
-    for before, after in zip(backbone.get_weights(), found, strict=True):
-        np.testing.assert_array_equal(before, after)
-    served = tf.saved_model.load(chosen.out / "1").signatures
-    answer = ask(served, *ODD, "a red hat " * 20)
-    assert (answer["starts"] >= 0).sum(axis=1).tolist() == [0, 10_000, 4, 2, 2, 5, 0, 60]
-    assert np.array_equal(answer["tags"] != b"", answer["starts"] >= 0)
-    features = tokens.Characters().encode_rows(tf.ragged.constant([["red", "hat"]]), chosen.length)[
-        0
-    ]
-    logits = served["from_characters"](**features)["logits"]
-    np.testing.assert_allclose(logits, model.predict(features, verbose=0), atol=1e-5)
-    scores = served["from_words"](words=tf.constant([["red", "hat"]]))["scores"]
-    np.testing.assert_allclose(scores, tf.nn.softmax(logits).numpy().max(-1)[:, 1:3], atol=1e-5)
-
-
-def test_elmo_with_random_weights_is_trained_unless_it_is_frozen(things, tmp_path):
-    for freeze in (None, True):
-        chosen = config(tmp_path, things, model="elmo_tiny", freeze=freeze)
-        reader = app.make_reader(chosen, app.load(chosen))
-        built = app.build(chosen, reader, np.full(3, 1 / 3))
-        weights = {id(weight) for weight in built.trainable_weights}
-        trained = [id(weight) in weights for weight in built.get_layer("elmo").weights]
-        assert any(trained) == all(trained) == (not freeze)
+def parts(data, **changes):
+    """Makes what the app does before it trains."""
+    chosen = app.Config(**{"length": 16, **changes})
+    reader = word_reader(chosen.family, data.words, lowercase=chosen.lowercase, **chosen.reading)
+    shares = np.full(len(data.tags), 1 / len(data.tags))
+    return chosen, reader, app.build(chosen, reader, shares)
 
 
 @pytest.mark.parametrize(
-    ("model", "changes"),
+    "changes",
     [
-        ("gru", {"layers": 2, "bidirectional": False, "layer_normalization": True}),
-        ("bert_tiny", {"layer_decay": 0.8, "length": 32, "lowercase": True}),
+        {"model": "gru", "layers": 2, "bidirectional": False, "layer_normalization": True}
+        | {"units": 8, "vocabulary_size": 100},
+        {"model": "bert_tiny", "layer_decay": 0.8, "lowercase": True, "vocabulary_size": 100},
+        {"model": "elmo_tiny", "units": 8},
     ],
+    ids=lambda changes: changes["model"],
 )
-def test_every_network_answers(model, changes, things, tmp_path, shorten):
-    shorten(app)
-    app.main(config(tmp_path, things, model=model, **changes))
-    loaded = tf.saved_model.load(tmp_path / "1").signatures
-    answer = ask(loaded, "a red hat " * 20)
-    assert answer["scores"].shape == (1, 60)
-    assert np.all(answer["scores"] > 0)
+def test_every_network_learns_from_a_batch_and_tags_each_word(changes, data):
+    _, reader, model = parts(data, **changes)
+    words = tf.ragged.constant([["was", "red", "hat"], ["New-York"]])
+    next_tags = tagged_words.continuations(data.tags)
+    batch = tagged_words.labeled(
+        reader.encode, words, tf.ragged.constant([[0, 3, 4], [1]]), next_tags
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(True, ignore_class=tagging.IGNORED)
+    metric = tagging.EntityF1(data.tags)
+    model.compile("adam", loss, metrics=[metric], run_eagerly=True)
+    # At first all tags are equally probable.
+    assert model.train_on_batch(*batch)[0] == pytest.approx(np.log(len(data.tags)), rel=0.2)
+    assert int(metric.num_true) == 2
+    signature = app.signatures(data, reader)["serving_default"]
+    texts = tf.constant(["", "\U0001f600!", *ODD[3:], "a red hat " * 20])
+    answer = signature.answer(signature.compute(model), {"text": texts})
+    is_word = answer["starts"] >= 0
+    assert tf.math.count_nonzero(is_word, 1).numpy().tolist() == [0, 2, 2, 2, 5, 0, 60]
+    for name in ("tags", "words"):
+        np.testing.assert_array_equal(answer[name] != b"", is_word)
+    np.testing.assert_array_equal(answer["scores"] > 0, is_word)
+
+
+def test_words_and_tokens_and_whole_splits_are_answered_alike(data):
+    chosen, reader, model = parts(data, units=8, vocabulary_size=100)
+    signatures = app.signatures(data, reader)
+    words = signatures["from_words"].examples["words"]
+    features, positions = reader.encode(tf.RaggedTensor.from_tensor(words, padding=b""), False)
+    assert len(features["token_ids"]) > len(words)
+    logits = signatures["from_tokens"].answer(model, features)["logits"]
+    expected = tf.nn.softmax(tokens.at_first_pieces(logits, positions["first_piece"]))
+    found = signatures["from_words"].answer(model, {"words": tf.pad(words, [[0, 0], [0, 2]])})
+    tagged = app.evaluate(chosen, data, reader, model, "validation")
+    assert tagged.lengths.sum() == len(tagged.words.labels) == len(tagged.words.probabilities)
+    for row, length in enumerate((words != b"").sum(axis=1)):
+        names = [data.tags[i].encode() for i in np.argmax(expected[row, :length], axis=-1)]
+        assert found["tags"][row].numpy().tolist()[:length] == names
+        assert not any(found["tags"][row].numpy()[length:])
+        best = np.max(expected[row, :length], axis=-1)
+        np.testing.assert_allclose(found["scores"][row, :length], best, atol=1e-5)
+        assert [tag.encode() for tag in tagged.predicted[row]] == names
+
+
+def test_the_first_prediction_is_the_frequency_of_each_tag(data):
+    reader = word_reader("lstm", data.words, **app.Config().reading)
+    shares = np.array([0.9, 0.05, 0.03, 0.02, 0.0001])
+    bias = app.build(app.Config(units=8), reader, shares).get_layer("logits").bias
+    np.testing.assert_allclose(tf.nn.softmax(bias), shares / shares.sum(), rtol=1e-5)
+
+
+def test_entities_are_shown_and_the_example_has_some(data):
+    labels = np.concatenate([tags for _, tags in data.test.as_numpy_iterator()])
+    lengths = np.array([len(tags) for _, tags in data.test.as_numpy_iterator()])
+    everywhere = np.eye(len(data.tags))[np.full(len(labels), data.tags.index("B-thing"))]
+    test = tagging.Tagging(Evaluation(labels, everywhere), lengths, data.tags)
+    *_, mistakes, marked = app.report(data, test)
+    assert len(mistakes.rows) == 12 and len(marked.texts) == 2 * min(12, len(lengths))
+    for word, true, predicted, confidence, sentence in mistakes.rows:
+        assert word in sentence and true != predicted == "B-thing" and confidence == "100%"
+    assert marked.texts[0][0] == ("True: ", "") and marked.texts[1][0] == ("Predicted: ", "")
+    assert ("New-York", "place") in [piece for text in marked.texts for piece in text]
+    what, inputs, _ = app.example(data)
+    assert what.startswith("a test sentence, true entities: ") and "(" in what
+    assert inputs["text"].split() == [
+        word.decode() for word in next(data.test.as_numpy_iterator())[0]
+    ]
+
+
+def test_a_pretrained_elmo_is_loaded_as_it_was_saved_and_stays_unless_it_is_not_frozen(
+    data, tmp_path
+):
+    backbone = elmo.elmo_backbone("tiny")
+    elmo.save_elmo(backbone, tmp_path)
+    for changes, trained in (
+        ({"model": "elmo", "preset": str(tmp_path)}, False),
+        ({"model": "elmo", "preset": str(tmp_path), "freeze": False}, True),
+        ({"model": "elmo_tiny"}, True),
+        ({"model": "elmo_tiny", "freeze": True}, False),
+    ):
+        *_, model = parts(data, units=8, **changes)
+        layer = model.get_layer("elmo")
+        weights = {id(weight) for weight in model.trainable_weights}
+        assert all((id(weight) in weights) == trained for weight in layer.weights)
+        if changes["model"] == "elmo":
+            for before, after in zip(backbone.get_weights(), layer.get_weights(), strict=True):
+                np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "elmo2"}, "`model` must be one of rnn, lstm, gru"),
-        ({"model": "bert"}, "`preset` must be given with model elmo or bert, and else not"),
-        ({"preset": "folder"}, "`preset` must be given with model elmo or bert, and else not"),
-        ({"freeze": False}, "`freeze` is for elmo"),
-        ({"layer_decay": 0.9}, "`layer_decay` is for bert"),
-        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"model": "elmo2"}, "`model` must be one of lstm, gru, rnn"),
+        ({"model": "bert"}, "`preset` must be given with model elmo or bert"),
+        ({"freeze": False}, "`freeze` is for the models elmo, elmo_tiny"),
+        ({"model": "bert", "preset": "x", "lowercase": True}, "`lowercase` is for the models lstm"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(changes, message, tmp_path):
+def test_settings_that_do_not_go_together_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        config(tmp_path, tmp_path, **changes)
+        app.Config(**changes)
