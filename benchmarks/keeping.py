@@ -22,6 +22,7 @@ import tyro
 from apps import image_classification as images
 from apps import text_classification as texts
 from apps import token_classification as tags
+from benchmarks import accuracy
 from benchmarks.accuracy import APPS, EXPERIMENTS, located
 from callbacks import BestWeights
 from runs import run as runs
@@ -99,7 +100,7 @@ def small_data(name: str, data: Path, folder: Path) -> str:
     if name == "SST2_500":
         for split, limit in {"train": 500, "dev": None, "test": None}.items():
             lines = next(data.glob(f"sst2/{split}*.tsv")).read_text().splitlines()
-            (folder / f"{split}.tsv").write_text("\n".join(lines[: limit and limit + 1]) + "\n")
+            (folder / f"{split}.tsv").write_text("\n".join(lines[:limit]) + "\n")
         return str(folder)
     if name == "TREC_500":
         import tensorflow_datasets as tfds
@@ -137,7 +138,8 @@ def main(config: Config) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder)
                 (path / "data").mkdir()
-                chosen = located(known[name], config, path / "data")
+                folders = accuracy.Config(data=config.data, minilm=config.minilm)
+                chosen = located(known[name], folders, path / "data")
                 chosen = replace(
                     chosen,
                     data=small_data(chosen.data, config.data, path / "data"),
