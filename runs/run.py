@@ -152,8 +152,8 @@ def train(
             optimizer=_optimizer(config, steps_per_epoch, scale and scale(model)),
             loss=loss,
             loss_weights=loss_weights,
-            metrics=watched[0],
-            weighted_metrics=watched[1],
+            metrics=watched[0] or None,
+            weighted_metrics=watched[1] or None,
             jit_compile=config.jit_compile,
         )
     if config.monitor:
@@ -182,13 +182,14 @@ def train(
     # Some networks are trained with parts that are not exported, such as auxiliary heads.
     finished = getattr(model, "finished", None)
     run.stages[stage] = Trained(
-        finished() if finished else model, history, checkpoint, _choice(best, len(history["loss"]))
+        finished() if finished else model, history, checkpoint, _choice(best, history)
     )
     return run.stages[stage]
 
 
-def _choice(best: BestWeights | None, epochs: int) -> str:
+def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
     """Says which epoch's weights a network ends with, and how the last epoch compares."""
+    epochs = _epochs(history)
     if best is None or best.best_epoch is None:
         return f"epoch {epochs}, the last"
     names = " and ".join(best.monitor.names)
@@ -196,6 +197,10 @@ def _choice(best: BestWeights | None, epochs: int) -> str:
     if best.best_epoch == best.last_epoch:
         return f"{text} and the last"
     return f"{text}; the last, {epochs}, had {best.last:.4g}"
+
+
+def _epochs(history: dict[str, list[float]]) -> int:
+    return max((len(values) for values in history.values()), default=0)
 
 
 def _require_monitor(monitor: str, loss: Losses, watched: Sequence[Metrics]) -> None:
@@ -344,7 +349,7 @@ def _facts(run: Run, trained: Trained, examples: str, facts: Mapping[str, Any]) 
     return {
         "parameters": f"{trained.model.count_params():,}",
         **shown,
-        "epochs": f"{len(trained.history['loss'])} of {run.config.epochs}",
+        "epochs": f"{_epochs(trained.history)} of {run.config.epochs}",
         "weights": trained.choice,
         "wall time": f"{time.perf_counter() - run.begin:.0f} s",
         **({f"training {examples} per second": f"{np.median(speeds):.1f}"} if speeds else {}),

@@ -184,6 +184,47 @@ def test_stages_have_a_history_each_and_resume_where_they_were(tmp_path, answere
     assert not (tmp_path / "checkpoint").exists()
 
 
+class Generator(keras.Model):
+    """Two networks with an optimizer each, of which one is exported."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        self.critic = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        self.optimizers = {"generator": keras.optimizers.Adam(), "critic": keras.optimizers.SGD()}
+        self.losses_seen = [keras.metrics.Mean(name=f"{name}_loss") for name in self.optimizers]
+
+    def call(self, noise):
+        return self.critic(self.generator(noise))
+
+    def train_step(self, batch):
+        points, _ = batch
+        for name, seen in zip(self.optimizers, self.losses_seen, strict=True):
+            with tf.GradientTape() as tape:
+                noise = keras.random.normal((tf.shape(points)[0], 2))
+                made = self.critic(self.generator(noise))
+                real = self.critic(points)
+                loss = tf.reduce_mean((made - (name == "generator")) ** 2) + tf.reduce_mean(
+                    (real - 1.0) ** 2
+                )
+            weights = getattr(self, name).trainable_variables
+            self.optimizers[name].apply(tape.gradient(loss, weights), weights)
+            seen.update_state(loss)
+        return {seen.name: seen.result() for seen in self.losses_seen}
+
+    def finished(self) -> keras.Model:
+        return self.generator
+
+
+def test_networks_with_a_train_step_and_optimizers_of_their_own_train(tmp_path):
+    config = Config(out=tmp_path, epochs=2)
+    run = start(config)
+    made = train(run, Generator, Feed(Splits(train=DATA.train)))
+    assert made.model.output_shape == (None, 3)
+    assert [len(made.history[name]) for name in ("generator_loss", "critic_loss")] == [2, 2]
+    assert made.choice == "epoch 2, the last"
+
+
 def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
     run, made = trained(Config(out=tmp_path))
     written = []
