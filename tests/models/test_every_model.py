@@ -27,8 +27,8 @@ from models.zfnet import zfnet
 from tests.models.blueprint import blueprint, count, with_slow
 
 NOT_FOR_IMAGES = {
-    *("imagenet", "inception_module", "parts", "receptive_field"),
-    *("bert", "elmo", "gpt", "recurrent"),
+    *("image_classifiers", "imagenet", "inception_module", "parts", "receptive_field"),
+    *("bert", "elmo", "gpt", "recurrent", "transformers"),
 }
 MODULES = sorted({path.stem for path in Path(models.__file__).parent.glob("[a-z]*.py")})
 

@@ -97,7 +97,7 @@ def test_as_part_of_another_model_it_has_one_output(small):
 
 
 def test_heads_are_there_to_be_dropped_after_training(small):
-    trained = undistributed(compiled(small), lambda: small)
+    trained = undistributed(compiled(small), lambda: keras.models.clone_model(small))
     assert isinstance(trained, WithAuxiliaryHeads) and not trained.compiled
     assert len(trained.finished().outputs) == 1
 
