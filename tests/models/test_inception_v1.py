@@ -6,13 +6,17 @@ from models.inception_v1 import WithAuxiliaryHeads, googlenet
 from training.setup import undistributed
 
 
-@pytest.fixture
-def small() -> WithAuxiliaryHeads:
+def small_model() -> WithAuxiliaryHeads:
     """Three heads on a layer of four features: quick, and enough to see what a head does."""
     images = keras.Input((3,), name="images")
     x = keras.layers.Dense(4, activation="tanh", name="trunk")(images)
     heads = [keras.layers.Dense(2, name=f"head{number}")(x) for number in range(3)]
     return WithAuxiliaryHeads(images, heads, name="small")
+
+
+@pytest.fixture
+def small() -> WithAuxiliaryHeads:
+    return small_model()
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ def test_as_part_of_another_model_it_has_one_output(small):
 
 
 def test_heads_are_there_to_be_dropped_after_training(small):
-    trained = undistributed(compiled(small), lambda: keras.models.clone_model(small))
+    trained = undistributed(compiled(small), small_model)
     assert isinstance(trained, WithAuxiliaryHeads) and not trained.compiled
     assert len(trained.finished().outputs) == 1
 
