@@ -311,6 +311,8 @@ class Batcher:
                     self._waiting.remove(task)
                     self._examples -= task.size
             self._wake_first()
+            # A leader waits for as long as those who are gone would have waited.
+            self._filled.set()
 
     def _fits(self, task: _Task, first: _Task) -> bool:
         """Whether two tasks may share a batch."""

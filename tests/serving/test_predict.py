@@ -45,7 +45,8 @@ import sys
 from pathlib import Path
 from serving.predict import main
 status = main({str(exported)!r}, (Path({str(files[0])!r}),))
-ours = {{"apps", "callbacks", "data", "layers", "models", "training", "tensorflow_serving"}}
+ours = {{"apps", "callbacks", "data", "layers", "metrics", "models", "preprocessing"}}
+ours |= {{"runs", "tensorflow_serving", "training"}}
 print(sorted(ours & {{name.split(".")[0] for name in sys.modules}}))
 sys.exit(status)
 """

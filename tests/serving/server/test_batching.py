@@ -437,6 +437,20 @@ def test_an_event_loop_that_gives_up_leaves_the_queue(run, pool):
     assert batcher._examples == 0 and run.sizes == [1]
 
 
+def test_a_thread_that_waits_for_a_full_batch_leaves_when_all_have_given_up(run):
+    with ThreadPoolExecutor(1) as pool:
+        batcher = Batcher(run, ("x",), Batching(num_threads=1, timeout=1000.0), pool)
+
+        async def give_up():
+            async with asyncio.timeout(0.01):
+                await batcher.answer_later(column(1))
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(give_up())
+    # The pool's end waits for its thread.
+    assert batcher._leaders == batcher._examples == 0 and run.sizes == []
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_answer_is_lost_among_many_tasks_and_threads(threads):
     def double(inputs):
