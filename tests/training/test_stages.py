@@ -70,7 +70,7 @@ def test_a_run_of_three_stages_resumes_in_the_stage_where_it_was(unbroken, tmp_p
         assert (history, best_epoch) == (expected_history, expected_epoch)
         for mine, other in zip(weights, expected_weights, strict=True):
             np.testing.assert_array_equal(mine, other)
-    # A finished stage asks for no batches.
+    # A finished stage reads no batches.
     assert {stage: result[3:] for stage, result in resumed.items()} == {
         "imitation": (20, []),
         "reward": (12, [12]),

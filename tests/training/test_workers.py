@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from callbacks import BestWeights
 from tests.training import toy_gan
@@ -82,24 +84,34 @@ def train_gan(strategy, folder: Path, stop_after: int):
     return model, history
 
 
-def main(train: str, strategy: Strategy, folder: str, name: str, stop_after: str) -> None:
-    """What a process does: trains, and writes what came of it to `folder/name.npz`."""
+def two_devices() -> tf.distribute.Strategy:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    start(0)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def main(train: str, strategy: str, folder: str, name: str, stop_after: str) -> None:
+    """What a process does: trains, and writes the result to `folder/name.npz`."""
+    if strategy == "two_devices":
+        chosen = two_devices()
+    else:
+        chosen = start(0, strategy=cast(Strategy, strategy))
     try:
-        model, history = globals()[train](
-            start(0, strategy=strategy), Path(folder), int(stop_after)
-        )
+        model, history = globals()[train](chosen, Path(folder), int(stop_after))
     except Interrupted:
         sys.exit(INTERRUPTED)
     weights = {f"weight_{index}": weight for index, weight in enumerate(model.get_weights())}
     np.savez(Path(folder) / f"{name}.npz", **weights, **history)
 
 
-def process(train: str, folder: Path, name: str, stop_after=0, tf_config=None) -> subprocess.Popen:
+def process(
+    train: str, folder: Path, name: str, strategy: str = "none", stop_after=0, tf_config=None
+) -> subprocess.Popen:
     code = "import sys; from tests.training.test_workers import main; main(*sys.argv[1:])"
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if tf_config:
         environment["TF_CONFIG"] = json.dumps(tf_config)
-    strategy = "multi_worker" if tf_config else "none"
     arguments = [train, strategy, str(folder), name, str(stop_after)]
     return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment, cwd=ROOT)
 
@@ -112,7 +124,7 @@ def run_workers(train: str, folder: Path, stop_after: int = 0) -> list[int]:
         opened.close()
     workers = [
         process(
-            *(train, folder, str(index), stop_after),
+            *(train, folder, str(index), "multi_worker", stop_after),
             {"cluster": cluster, "task": {"type": "worker", "index": index}},
         )
         for index in (0, 1)
@@ -138,14 +150,30 @@ def together(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    assert process("train_classifier", folder, "alone").wait(timeout=300) == 0
+    return folder / "alone.npz"
+
+
+def assert_close(left: Path, right: Path) -> None:
+    mine, other = np.load(left), np.load(right)
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(mine.files)
+    for name in mine.files:
+        np.testing.assert_allclose(mine[name], other[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
 @pytest.mark.slow
-def test_metrics_of_every_epoch_and_weights_are_those_of_one_process(together, tmp_path):
-    assert process("train_classifier", tmp_path, "alone").wait(timeout=300) == 0
+def test_metrics_of_every_epoch_and_weights_are_those_of_one_process(together, alone):
     assert_equal(together / "0.npz", together / "1.npz")
-    alone, worker = np.load(tmp_path / "alone.npz"), np.load(together / "0.npz")
-    assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(alone.files)
-    for name in alone.files:
-        np.testing.assert_allclose(worker[name], alone[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    assert_close(together / "0.npz", alone)
+
+
+@pytest.mark.slow
+def test_two_devices_of_one_process_train_as_one_does(alone, tmp_path):
+    assert process("train_classifier", tmp_path, "0", "two_devices").wait(timeout=300) == 0
+    assert_close(tmp_path / "0.npz", alone)
 
 
 @pytest.mark.slow
