@@ -31,7 +31,7 @@ FACTS = {
     "city": ["Oslo", "New York", "Rome", "Köln"],
     "pet": ["dog", "cat", "snow owl", "fish"],
 }
-TINY = {"length": 32, "stride": 6, "question_length": 10, "vocabulary_size": 200}
+TINY: dict[str, Any] = {"length": 32, "stride": 6, "question_length": 10, "vocabulary_size": 200}
 
 
 def article(number: int) -> dict[str, Any]:

@@ -1,10 +1,12 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from preprocessing.readers import QuestionReader, question_reader, word_reader
 
-SETTINGS = {"preset": "none", "length": 16, "vocabulary_size": 100}
+SETTINGS: dict[str, Any] = {"preset": "none", "length": 16, "vocabulary_size": 100}
 
 
 @pytest.mark.parametrize(("family", "name"), [("elmo", "from_characters"), ("gru", "from_tokens")])

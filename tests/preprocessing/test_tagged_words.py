@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,7 +8,7 @@ from preprocessing import tagged_words
 from preprocessing.readers import word_reader
 
 TAGS = ("O", "B-name", "I-name")
-SETTINGS = {"preset": "none", "length": 8, "vocabulary_size": 100}
+SETTINGS: dict[str, Any] = {"preset": "none", "length": 8, "vocabulary_size": 100}
 
 
 def test_a_tag_continues_as_itself_where_there_is_no_other():
