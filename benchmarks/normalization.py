@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import cifar10_subset
 from layers import BatchNormalization, GroupNormalization
-from training.setup import prepare
+from training.setup import start
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def main(config: Config) -> None:
     for column, batch_size in enumerate(config.batch_sizes):
         for row, norm in enumerate(("batch", "group")):
             for seed in range(config.seeds):
-                prepare(seed)
+                start(seed)
                 _, errors[row, column, seed] = cifar10_subset.train_and_test(
                     network(norm),
                     train,

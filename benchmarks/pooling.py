@@ -23,7 +23,7 @@ import tyro
 
 from benchmarks import cifar10_subset
 from layers import LpPooling2D, MixedPooling2D, SpectralPooling2D, StochasticPooling2D
-from training.setup import prepare
+from training.setup import start
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def main(config: Config) -> None:
     for name in config.poolings or POOLINGS:
         pooling, errors = POOLINGS[name], []
         for seed in range(config.seeds):
-            prepare(seed)
+            start(seed)
             errors.append(
                 cifar10_subset.train_and_test(
                     network(pooling),

@@ -47,7 +47,7 @@ from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
 from serving.export import export
 from training.optimizers import optimizer
-from training.setup import POLICIES, prepare
+from training.setup import POLICIES, start
 
 Features = dict[str, np.ndarray]
 Answer = Callable[[Any], np.ndarray]
@@ -523,7 +523,7 @@ def main(config: Config) -> None:
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # Of tokenizers.
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    prepare(seed=0)
+    start(seed=0)
     torch.manual_seed(0)
     print(
         f"TensorFlow {tf.__version__}, PyTorch {torch.__version__}, "

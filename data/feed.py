@@ -46,7 +46,7 @@ class Feed:
         self._batch = batch
         self._vary = vary
         self._length = length
-        # Each split is prepared at most once, however often it is asked for.
+        # Each split is prepared at most once.
         self.rows = cache(self._rows)
 
     def count(self, split: str = "train") -> int:

@@ -101,7 +101,7 @@ def training_batches(
         cache: Whether to keep the prepared examples in memory (twice their size while it fills).
             None: if they have one fixed size and take at most `CACHE_LIMIT` bytes.
         shuffle_buffer: Raw examples among which an uncached set is shuffled; at least 1.
-        length: Tells from the features of all examples how long each is, int32 `(n,)`: a batch of a
+        length: From the features of all examples to the length of each, int32 `(n,)`: a batch of a
             cached set is then made of examples of similar length, so that `transform` can cut off
             what they are padded with. None to mix all lengths.
 

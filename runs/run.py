@@ -312,7 +312,7 @@ def finish(
     path = write_report(
         config.out,
         Report(
-            title=f"{task.capitalize()}: {config.model} on {config.data}",
+            title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
             config=config.saved,
             scores=scores,
             measured=f"{num_test:,} test {examples}",
@@ -321,7 +321,7 @@ def finish(
             sections=report,
         ),
     )
-    for stage in run.stages.values():
+    for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
     lines += [f"Model  {version}", f"Report {path}"]
     answered = query_export(version, example)

@@ -68,9 +68,9 @@ class Settings:
     resume: bool = False
     """Fail if there is no interrupted run to resume. Without it a run resumes if there is one."""
     checkpoint_every: int | None = None
-    """Steps after each of which a checkpoint is written. Default: at most every 10 s, and at most a
-    tenth of the time is spent on it. A killed run loses the steps since the last checkpoint; a run
-    that is stopped with Ctrl-C loses none."""
+    """Steps after each of which a checkpoint is written, besides those written by time. A killed run
+    loses its last 10 s, or more where writing takes longer than half a second; a run that is
+    stopped with Ctrl-C loses nothing."""
 
     def __post_init__(self):
         for name, kind in get_type_hints(type(self)).items():

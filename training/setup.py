@@ -40,10 +40,6 @@ def start(
     return chosen
 
 
-prepare = start
-"""The name before; to be removed once no module imports it."""
-
-
 def _strategy(name: Strategy) -> tf.distribute.Strategy:
     if name == "none":
         return tf.distribute.get_strategy()
