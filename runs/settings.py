@@ -68,8 +68,8 @@ class Settings:
     resume: bool = False
     """Fail if there is no interrupted run to resume. Without it a run resumes if there is one."""
     checkpoint_every: int | None = None
-    """Steps after each of which a checkpoint is written, besides those written by time. A killed run
-    loses its last 10 s, or more where writing takes longer than half a second; a run that is
+    """Steps after each of which a checkpoint is written, besides those written by time. A killed
+    run loses its last 10 s, or more where writing takes longer than half a second; a run that is
     stopped with Ctrl-C loses nothing."""
 
     def __post_init__(self):
