@@ -207,9 +207,9 @@ def listed(words: Sequence[bytes], scores: Sequence[float]) -> str:
 
     Example:
         >>> listed([b"red", b"blue"], [0.75, 0.125])
-        'red 75%, blue 12%'
+        'red 75% · blue 12%'
     """
-    return ", ".join(f"{word.decode()} {p:.0%}" for word, p in zip(words, scores, strict=True))
+    return " · ".join(f"{word.decode()} {p:.0%}" for word, p in zip(words, scores, strict=True))
 
 
 def least_expected(words: Sequence[bytes], logs: Sequence[float]) -> str:
