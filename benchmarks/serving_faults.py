@@ -88,7 +88,7 @@ class Process:
         return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
     def settled_memory(self) -> float:
-        """Resident memory once what was asked for is done and given back."""
+        """Resident memory once all requests are answered and memory is given back."""
         lowest = self.memory
         for _ in range(20):
             time.sleep(0.25)
@@ -169,7 +169,7 @@ def send_hostile(process: Process, count: int, seed: int, every: int, workers: i
         kind = hostile.KINDS[name]
         try:
             status = kind.send(random.Random(kind_seed), process.server)
-        # Whatever it is, it is told with what brought it about.
+        # Whatever it is, it is reported with what brought it about.
         except Exception as error:
             status = f"{type(error).__name__}: {error}"
         fault = status not in kind.allowed

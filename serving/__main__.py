@@ -1,4 +1,4 @@
-"""Check, ask, serve and deploy exported models: `python -m serving --help`."""
+"""Verify, query, serve and deploy exported models: `python -m serving --help`."""
 
 import sys
 from collections.abc import Callable

@@ -17,5 +17,5 @@ def reason(error: BaseException) -> str:
     # Operations' errors add to `message` what only matters in Python.
     lines = str(getattr(error, "message", None) or error).splitlines()
     lines = [_NUMBERED.sub("", line.strip()) for line in lines]
-    told = [line for line in lines if line and not _WRAPPING.match(line)]
-    return told[0].split(" [[{{")[0] if told else type(error).__name__
+    meaningful = [line for line in lines if line and not _WRAPPING.match(line)]
+    return meaningful[0].split(" [[{{")[0] if meaningful else type(error).__name__

@@ -69,7 +69,7 @@ def _examples(
             yield Example(f"{file}:{number}", {single: line.rstrip("\n")})
     else:
         taken = ", ".join(f"{signature.title(name)} ({inputs[name].dtype})" for name in inputs)
-        raise ValueError(f"no .csv file, and asked is a signature which takes {taken}")
+        raise ValueError(f"expected a .csv file, since the signature takes {taken}")
 
 
 def _text(content: bytes) -> str:

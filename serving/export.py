@@ -132,10 +132,10 @@ def _require_portable(folder: Path, base: Path) -> None:
             "`signatures` must be made of operations of TensorFlow and TensorFlow Text, without "
             f"Python. Received: {foreign}"
         )
-    places = {Path.cwd(), Path.home(), Path(sys.prefix), base.resolve()}
+    machine = {Path.cwd(), Path.home(), Path(sys.prefix), base.resolve()}
     content = (folder / "saved_model.pb").read_bytes()
-    # A place such as / or /root is too short to say anything.
-    paths = [str(place) for place in places if len(place.parts) > 2]
+    # A folder such as / or /root is too short to say anything.
+    paths = [str(path) for path in machine if len(path.parts) > 2]
     paths = [path for path in paths if path.encode() in content]
     if paths := sorted({*paths, *graph.absolute_paths(meta_graph)}):
         raise ValueError(f"`signatures` must name no absolute path. Received: {paths}")

@@ -17,22 +17,22 @@ def unpacked(content: bytes, count: int) -> list[bytes]:
         >>> unpacked(bytes([2, 0, 1]) + b"abc", 3)
         [b'ab', b'', b'c']
     """
-    lengths, place = [], 0
+    lengths, offset = [], 0
     for _ in range(count):
         length = shift = 0
         while True:
-            if place == len(content) or shift > 28:
+            if offset == len(content) or shift > 28:
                 raise ValueError(f"{count} strings have lengths of at most 5 bytes each.")
-            byte = content[place]
+            byte = content[offset]
             length |= (byte & 127) << shift
-            place, shift = place + 1, shift + 7
+            offset, shift = offset + 1, shift + 7
             if byte < 128:
                 break
         lengths.append(length)
-    if place + sum(lengths) != len(content):
-        raise ValueError(f"{count} strings take {place + sum(lengths)} bytes, not {len(content)}.")
+    if offset + sum(lengths) != len(content):
+        raise ValueError(f"{count} strings take {offset + sum(lengths)} bytes, not {len(content)}.")
     strings = []
     for length in lengths:
-        strings.append(content[place : place + length])
-        place += length
+        strings.append(content[offset : offset + length])
+        offset += length
     return strings

@@ -22,10 +22,10 @@ def difference(
 
     `ties` allows more, for the outputs that it names:
 
-    - Scores of several axes rank rows along their last axis: classes, words, boxes. Rows may change
-      places if their scores lie within the tolerance of each other; all outputs that the same
-      scores rank change places together. Where a list ends among such scores, rows that are not in
-      it may take the place of those that are, in at most half of all rows.
+    - Scores of several axes rank rows along their last axis: classes, words, boxes. Rows may be
+      swapped if their scores lie within the tolerance of each other; all outputs that the same
+      scores rank are swapped together. Where a list ends among such scores, rows that are not in
+      it may stand for those that are, in at most half of all rows.
     - Scores of one axis, the batch, are log-probabilities of generated texts. The texts may differ
       in at most half of all examples, if their log-probabilities lie within the tolerance.
 

@@ -41,7 +41,7 @@ def main(
     inputs. Files that cannot be read or understood are named, and the others answered.
 
     Args:
-        target: Folder of models, of versions (the newest is asked) or one version; or a server:
+        target: Folder of models, of versions (the newest answers) or one version; or a server:
             grpc://HOST:PORT or http://HOST:PORT, with TLS grpcs:// or https://.
         files: Files to answer; - for standard input.
         model: Name of the model; a folder of one model needs none.
@@ -133,7 +133,7 @@ def _together(ask: Ask, batch: Sequence[Example]) -> Answers:
     by_row = {key: outputs[key].ndim > 0 and len(outputs[key]) == len(batch) for key in outputs}
     if len(batch) > 1 and not all(by_row.values()):
         raise ValueError("the outputs are not one for each example")
-    # Strings first, then scores, then places and other whole numbers.
+    # Strings first, then scores, then offsets and other whole numbers.
     kinds = {"O": 0, "S": 0, "f": 1}
     order = sorted(outputs, key=lambda key: (kinds.get(outputs[key].dtype.kind, 2), key))
     return {

@@ -40,7 +40,7 @@ class Client:
     """Asks models for answers. It may be used by several threads at once.
 
     A target that is unavailable (gRPC's UNAVAILABLE, REST's 503, a connection refused or broken)
-    is asked again after 0.1 s, 0.2 s, 0.4 s, ..., less a random part of up to a half, for as long
+    is tried again after 0.1 s, 0.2 s, 0.4 s, ..., less a random part of up to a half, for as long
     as the call has time.
 
     Args:

@@ -25,7 +25,7 @@ from serving.server.servable import Servable
 
 
 class FolderTarget:
-    """Exports, loaded when they are first asked and kept; the newest is that at the call.
+    """Exports, loaded at their first request and kept; the newest is that at the call.
 
     Calls take the time that they take: there is nobody to give up on.
 

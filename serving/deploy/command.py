@@ -58,19 +58,19 @@ def _trailing(models: Sequence[Model], options: Options) -> list[str]:
     exported: dict[str | None, list[str]] = {}
     for model in models:
         for version in model.served(options)[0]:
-            place = str(model.path(version))
-            exported.setdefault(model.tensorflow(version), []).append(place)
+            path = str(model.path(version))
+            exported.setdefault(model.tensorflow(version), []).append(path)
     notes = []
-    for tensorflow, places in exported.items():
+    for tensorflow, versions in exported.items():
         if tensorflow is None:
             notes.append(
                 f"the server is {options.server_version}, and no model card says which TensorFlow "
-                f"exported {', '.join(places)}"
+                f"exported {', '.join(versions)}"
             )
         elif _release(options.server_version) < _release(tensorflow):
             notes.append(
                 f"the server, {options.image}, trails the TensorFlow {tensorflow} that exported "
-                f"{', '.join(places)}, and lacks what is newer than itself: let one server load "
+                f"{', '.join(versions)}, and lacks what is newer than itself: let one server load "
                 "them before all do"
             )
     return notes

@@ -76,9 +76,9 @@ def find(options: Options) -> list[Model]:
         _require_servable(model)
     names = [model.name for model in models]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        places = [str(model.base) for model in models if model.name in repeated]
+        folders = [str(model.base) for model in models if model.name in repeated]
         raise ValueError(
-            f"`folders` must hold models of different names. Received: {', '.join(places)}"
+            f"`folders` must hold models of different names. Received: {', '.join(folders)}"
         )
     _require_choice(models, options)
     return models

@@ -21,7 +21,7 @@ COPIER = "amazon/aws-cli:2.17.0"
 # Load of the requested cores, in percent, that the autoscaler holds.
 CPU_LOAD = 70
 SECONDS_TO_LOAD = 600
-# A server that ends is still asked until every node has heard that it does.
+# A server that ends still gets requests until every node knows that it does.
 SECONDS_TO_LEAVE = 15
 
 
@@ -256,7 +256,9 @@ def _volumes(name: str, options: Options) -> tuple[list[dict[str, Any]], list[di
 
 def _copiers(models: Sequence[Model], options: Options) -> list[dict[str, Any]]:
     """Copies each served version before the server starts, which cannot read s3:// since 2.7."""
-    places = [f"{model.name}/{version}" for model in models for version in model.served(options)[0]]
+    versions = [
+        f"{model.name}/{version}" for model in models for version in model.served(options)[0]
+    ]
     storage = str(options.storage).rstrip("/")
     return [
         {
@@ -267,8 +269,8 @@ def _copiers(models: Sequence[Model], options: Options) -> list[dict[str, Any]]:
                 "cp",
                 "--recursive",
                 "--only-show-errors",
-                f"{storage}/{place}",
-                f"{ROOT}/{place}",
+                f"{storage}/{version}",
+                f"{ROOT}/{version}",
             ],
             # Where the tool keeps its own files; the user of the pod has no home.
             "env": [{"name": "HOME", "value": "/tmp"}],
@@ -278,7 +280,7 @@ def _copiers(models: Sequence[Model], options: Options) -> list[dict[str, Any]]:
                 "capabilities": {"drop": ["ALL"]},
             },
         }
-        for i, place in enumerate(places, start=1)
+        for i, version in enumerate(versions, start=1)
     ]
 
 

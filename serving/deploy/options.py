@@ -1,4 +1,4 @@
-"""What can be asked of `python -m serving deploy`."""
+"""The options of `python -m serving deploy`."""
 
 import re
 from dataclasses import dataclass

@@ -100,7 +100,7 @@ class _Task:
     inputs: list[np.ndarray]
     size: int
     woken: Any
-    """An event, or `_Later`; set when whoever asked is to look again, one for a whole request."""
+    """An event, or `_Later`, one for a whole request; set when its thread is to look again."""
     arrived: float = field(default_factory=time.monotonic)
     taken: bool = False
     """Whether it has left the queue, to be run."""
@@ -276,7 +276,7 @@ class Batcher:
         first = self._waiting[0]
         is_first = task is None or first.woken is task.woken
         if task and task.taken and not is_first:
-            # Its answer comes soon, and the first has been told that it is the first.
+            # Its answer comes soon, and the first knows that it is the first.
             return None
         if self._examples >= self._batching.limit:
             return 0.0
@@ -325,7 +325,7 @@ class Batcher:
         try:
             for task, answer in zip(tasks, self._together(tasks), strict=True):
                 task.answer = answer
-        # Whatever it is, those who asked are told.
+        # Whatever it is, the requests of the batch get it as an error.
         except Exception as error:
             if len(tasks) == 1:
                 tasks[0].answer = error

@@ -39,7 +39,7 @@ class Flags:
     allow_version_labels_for_unavailable_models: bool = False
     """Let a new label name a version that is not loaded yet."""
     enable_model_warmup: bool = True
-    """Replay assets.extra/tf_serving_warmup_requests before a version can be asked."""
+    """Replay assets.extra/tf_serving_warmup_requests before a version answers requests."""
     max_num_load_retries: int = 5
     """How often loading a version is tried again."""
     load_retry_interval_micros: int = 60_000_000

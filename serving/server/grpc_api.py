@@ -89,7 +89,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     Args:
         service: The models.
-        reload: Replaces the list by a ModelServerConfig and returns when all of it can be asked,
+        reload: Replaces the list by a ModelServerConfig and returns when all of it is available,
             or when what it is given says that the client has gone.
     """
 

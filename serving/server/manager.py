@@ -362,7 +362,7 @@ class Manager:
             self._changed.notify_all()
         # Graphs are full of cycles, and what they hold is large.
         gc.collect()
-        # What TensorFlow frees in small pieces stays with the process unless it is asked back.
+        # What TensorFlow frees in small pieces stays with the process until it is requested back.
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
             trim(0)
 

@@ -47,7 +47,7 @@ def main(flags: Flags) -> int:
     for name in ("aiohttp", "grpc._common"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     tf.get_logger().setLevel("ERROR")
-    # Each connection is a file, and many systems allow 1024 unless asked for more.
+    # Each connection is a file, and many systems allow 1024 unless more are requested.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # The modules stay: going through them takes the collector half a second, in which nobody is

@@ -128,7 +128,7 @@ class RestApi:
         except web.HTTPRequestEntityTooLarge as error:
             message = f"The body has more than {error.text} bytes"
             answer = Answer(413, json_tensors.write_error(message))
-        # Whatever it is, the client is told and the server lives on.
+        # Whatever it is, the client gets it as an error and the server goes on.
         except Exception as error:
             log.exception("A request failed")
             message = f"{type(error).__name__}: {error}"
@@ -190,9 +190,9 @@ class RestApi:
         try:
             if method == "predict" and self._service.batches and len(body) <= SMALL_BODY:
                 return Answer(200, await self._predicted_with_others(spec, body, deadline))
-            asked = asyncio.get_running_loop().run_in_executor(self._threads, answer)
+            running = asyncio.get_running_loop().run_in_executor(self._threads, answer)
             async with self._until(deadline, "answer"):
-                return Answer(200, await asked)
+                return Answer(200, await running)
         finally:
             self._requests -= 1
 
@@ -268,10 +268,10 @@ class RestApi:
         if (spec := _spec(match)) is None:
             return Answer(400, b"")
         if match["metadata"]:
-            asked = get_model_metadata_pb2.GetModelMetadataRequest(
+            request = get_model_metadata_pb2.GetModelMetadataRequest(
                 model_spec=spec, metadata_field=["signature_def"]
             )
-            return Answer(200, _metadata_as_json(self._service.metadata(asked)))
+            return Answer(200, _metadata_as_json(self._service.metadata(request)))
         response = get_model_status_pb2.GetModelStatusResponse(
             model_version_status=self._service.manager.status(spec)
         )

@@ -119,7 +119,7 @@ class Service:
         except asyncio.CancelledError:
             status = StatusCode.CANCELLED.name
             raise
-        # Whatever it is, the client is told and the server lives on.
+        # Whatever it is, the client gets it as an error and the server goes on.
         except Exception as error:
             status = StatusCode.INTERNAL.name
             log.exception("A request to %s failed", model)

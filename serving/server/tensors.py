@@ -58,9 +58,9 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto, largest: int) -> np.nd
         raise invalid(f"tensor parsing error: {name}: at most {LARGEST_RANK} axes allowed")
     size = math.prod(dimensions)
     # An axis of length 0 makes the others free; graphs take memory for them all the same.
-    asked = math.prod(max(1, dimension) for dimension in dimensions)
-    if asked > largest:
-        raise invalid(f"tensor parsing error: {name}: {asked} values, at most {largest} allowed")
+    claimed = math.prod(max(1, dimension) for dimension in dimensions)
+    if claimed > largest:
+        raise invalid(f"tensor parsing error: {name}: {claimed} values, at most {largest} allowed")
     numpy_type = dtype.as_numpy_dtype
     if proto.tensor_content and dtype == tf.string:
         try:
@@ -75,9 +75,9 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto, largest: int) -> np.nd
         return np.frombuffer(proto.tensor_content, numpy_type).reshape(dimensions)
     field = getattr(proto, FIELDS[dtype])
     most = MOST_MISSING_STRINGS if dtype == tf.string else MOST_MISSING
-    if asked > len(field) + most:
+    if claimed > len(field) + most:
         raise invalid(
-            f"tensor parsing error: {name}: {asked} values, of which only {len(field)} were sent"
+            f"tensor parsing error: {name}: {claimed} values, of which only {len(field)} were sent"
         )
     if dtype == tf.string:
         missing, filler = max(0, size - len(field)), field[-1] if field else b""

@@ -300,7 +300,7 @@ def test_a_new_version_is_taken_up_with_its_new_outputs(tmp_path):
 
 def test_a_folder_is_of_models_of_versions_or_one_version(server, tmp_path):
     tiny = (server.folder / "tiny").resolve()
-    assert list(models(server.folder)) == ["echo", "tiny"]
+    assert {"echo", "tiny"} < models(server.folder).keys()
     assert models(tiny) == {"tiny": {1: tiny / "1"}}
     assert models(tiny / "1") == {"tiny": {1: tiny / "1"}}
     (tmp_path / "alone").symlink_to(tiny / "1")
@@ -398,7 +398,7 @@ def flaky_rest(failures: int):
 
 
 @pytest.mark.parametrize("flaky", [flaky_grpc, flaky_rest])
-def test_the_unavailable_is_asked_again(flaky):
+def test_the_unavailable_is_tried_again(flaky):
     waits = []
     with flaky(2) as target, Client(target, sleep=waits.append) as client:
         assert client.status("m") == [VersionStatus(3, "AVAILABLE")]

@@ -517,7 +517,7 @@ def test_models_that_are_one_name_on_the_cluster_are_refused(options, tmp_path, 
     assert "differ in more than case and punctuation" in capsys.readouterr().err
 
 
-def test_what_is_there_is_replaced_only_when_asked_and_only_if_it_is_ours(options, capsys):
+def test_what_is_there_is_replaced_only_when_requested_and_only_if_it_is_ours(options, capsys):
     assert main(options) == 0
     first = written(options)
     assert main(replace(options, rollout="canary")) == 1

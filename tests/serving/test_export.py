@@ -162,12 +162,12 @@ def test_warmup_holds_both_signatures(exported):
 
 
 def test_no_file_names_the_exporting_machine(exported, tmp_path_factory):
-    places = (ROOT, Path(sys.prefix), exported, tmp_path_factory.getbasetemp())
+    folders = (ROOT, Path(sys.prefix), exported, tmp_path_factory.getbasetemp())
     files = [path for path in (exported / "1").rglob("*") if path.is_file()]
     assert len(files) >= 5
     for path in files:
         content = path.read_bytes()
-        assert not [place for place in places if str(place).encode() in content], path
+        assert not [folder for folder in folders if str(folder).encode() in content], path
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])

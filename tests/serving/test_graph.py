@@ -1,4 +1,4 @@
-"""What is inside a SavedModel is told from its file."""
+"""What is inside a SavedModel is read from its file."""
 
 import pytest
 import tensorflow as tf

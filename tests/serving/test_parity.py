@@ -34,7 +34,7 @@ TIED = np.array([[0.5, 0.25, 0.25]], "float32")
 SWAPPED = np.array([[b"a", b"c", b"b"]], object)
 
 
-def test_rows_of_tied_scores_may_change_places_only_where_ties_says_so():
+def test_rows_of_tied_scores_may_be_swapped_only_where_ties_says_so():
     expected, received = {"k": CLASSES, "s": TIED}, {"k": SWAPPED, "s": TIED}
     assert difference(expected, received, 1e-5, {"k": "s"}) == 0
     with pytest.raises(ValueError, match=r"`k` at \(0, 1\) is b'c', expected b'b'"):
@@ -62,7 +62,7 @@ def boxes(*lefts: float) -> np.ndarray:
     return np.array([[[left, 0, left + 10, 10] for left in lefts]], "float32")
 
 
-def test_all_that_the_same_scores_rank_changes_places_together():
+def test_all_that_the_same_scores_rank_is_swapped_together():
     ties = {"boxes": "scores", "classes": "scores"}
     expected = {"boxes": boxes(1, 2, 3), "classes": CLASSES, "scores": TIED}
     received = {"boxes": boxes(1, 3.00001, 2), "classes": SWAPPED, "scores": TIED}

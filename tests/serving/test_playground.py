@@ -583,7 +583,7 @@ def test_curl_command_is_copied(page):
 # Errors.
 
 
-def test_refused_image_is_told_in_the_servers_words(page, tmp_path):
+def test_refused_image_is_reported_in_the_servers_words(page, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     page.open("classifier")
@@ -593,7 +593,7 @@ def test_refused_image_is_told_in_the_servers_words(page, tmp_path):
     assert len(problem.split("\n")[1]) > 20
 
 
-def test_missing_file_is_told_without_a_request(page):
+def test_missing_file_is_reported_without_a_request(page):
     page.open("classifier")
     assert page.ask().text == "Choose a file for image_bytes."
 
@@ -607,12 +607,12 @@ def test_missing_file_is_told_without_a_request(page):
         ({"rows": '["one"]'}, "The server did not accept this request."),
     ],
 )
-def test_wrong_number_is_told(page, values, message):
+def test_wrong_number_is_reported(page, values, message):
     page.open("scaler")
     assert page.ask(**values).text.startswith(message)
 
 
-def test_server_that_is_gone_is_told_and_found_again(page):
+def test_server_that_is_gone_is_reported_and_found_again(page):
     page.open("tagger")
     page.fill(text="kept")
     offline = {"offline": True, "latency": 0, "throughput": 0}
@@ -668,7 +668,7 @@ def test_colours_follow_the_system(page, scheme, dark):
         page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_version_that_does_not_load_is_told(page, models):
+def test_version_that_does_not_load_is_reported(page, models):
     page.open("painter")
     (models / "broken").mkdir()
     (models / "broken" / "saved_model.pb").write_bytes(b"no model")
@@ -687,5 +687,5 @@ def test_new_version_appears_and_what_is_typed_stays(page, models, image):
     page.wait(lambda: "version 2" in page.one("nav a").text, "version 2")
     assert page.all(".bars") and "it's a $white image.png" in page.one(".drop").text
     page.one("#about a[href='#classifier/1']").click()
-    page.wait(lambda: "Asked below: version 1" in page.one("#about").text, "version 1")
+    page.wait(lambda: "Requests go to version 1" in page.one("#about").text, "version 1")
     assert "/v1/models/classifier/versions/1:predict" in page.one(".curl").text

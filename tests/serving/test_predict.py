@@ -151,23 +151,23 @@ def test_text_that_is_none_is_named(server, tmp_path, capsys):
     assert f"{path}: not UTF-8 at byte 5" in capsys.readouterr().err
 
 
-def test_an_output_for_all_examples_together_is_asked_for_one_by_one(server, tmp_path, capsys):
+def test_an_output_for_all_examples_together_is_requested_one_by_one(server, tmp_path, capsys):
     path = tmp_path / "some.txt"
     path.write_text("one\ntwo\n")
     answers = answers_of(str(server.folder), path, capsys=capsys, model="echo", signature="whole")
     assert [item["count"] for item in answers.values()] == [1, 1]
 
 
-def test_examples_with_and_without_a_default_are_asked_apart():
-    asked = []
+def test_examples_with_and_without_a_default_are_queried_apart():
+    queries = []
 
     def ask(columns):
-        asked.append(columns)
+        queries.append(columns)
         return {"x": np.array(columns["x"])}
 
     inputs = [{"x": 1}, {"x": 2}, {"x": 3, "k": 4}, {"x": 5}]
     answers, refused = answer(ask, [Example(f"{i}", some) for i, some in enumerate(inputs)])
-    assert asked == [{"x": [1, 2]}, {"x": [3], "k": [4]}, {"x": [5]}]
+    assert queries == [{"x": [1, 2]}, {"x": [3], "k": [4]}, {"x": [5]}]
     assert not refused and [one["x"] for one in answers.values()] == [1, 2, 3, 5]
 
 
@@ -181,25 +181,27 @@ def test_no_file_no_version_and_other_inputs_are_refused(exported, server, files
     assert "`--model` must name one of the models detector, echo," in said(server.folder, files[0])
     assert "`--model` must name a model of the server" in said(server.grpc, files[0])
     assert "one of from_pixels, serving_default" in said(exported, files[0], signature="s")
-    assert "which takes images (float32)" in said(exported, files[0], signature="from_pixels")
+    assert "the signature takes images (float32)" in said(
+        exported, files[0], signature="from_pixels"
+    )
     assert "NOT_FOUND" in said(exported, files[0], version=7)
     damaged = tmp_path / "1"
     damaged.mkdir()
     (damaged / "saved_model.pb").write_bytes(b"\x01")
-    told = said(damaged, files[0])
-    assert "cannot load" in told and "damaged" in told
+    message = said(damaged, files[0])
+    assert "cannot load" in message and "damaged" in message
 
 
-def test_a_server_that_is_gone_is_not_asked_for_each_example():
-    asked = []
+def test_a_server_that_is_gone_is_not_queried_for_each_example():
+    queries = []
 
     def ask(columns):
-        asked.append(columns)
+        queries.append(columns)
         raise ServingError("UNAVAILABLE", "gone")
 
     answers, refused = answer(ask, [Example(str(i), {"x": i}) for i in range(33)])
     assert answers == {}
-    assert len(asked) == 2
+    assert len(queries) == 2
     assert refused["32"] == "UNAVAILABLE: gone"
 
 

@@ -165,7 +165,7 @@ def test_requests_beyond_the_bound_are_refused_at_once(server):
 
 
 @pytest.mark.slow
-def test_body_is_asked_for_where_the_client_waits_to_send_it(server):
+def test_body_is_requested_where_the_client_waits_to_send_it(server):
     request = serving_hostile.http("POST", server.path, b"", 5, ("Expect: 100-continue",))
     assert serving_hostile.exchange(server.rest, request) == "100"
 

@@ -60,7 +60,7 @@ def reversed_where_live(outputs):
     return named_boxes({name: tf.gather(outputs[name], order, axis=1) for name in outputs})
 
 
-def test_rows_of_equal_scores_may_change_places_in_an_export(tmp_path, toys):
+def test_rows_of_equal_scores_may_be_swapped_in_an_export(tmp_path, toys):
     toy = toys["detector"]
     signature = dataclasses.replace(toy.signature, postprocess=reversed_where_live)
     single = {name: values[:1] for name, values in toy.warmup.items()}

@@ -106,7 +106,7 @@ def test_a_fault_fails_its_check(tmp_path, function, spec, check, detail):
 
 
 @pytest.mark.parametrize("ties", [{"y": "scores"}, None], ids=["ties", "no ties"])
-def test_tied_rows_change_places_only_if_the_card_says_so(tmp_path, ties):
+def test_tied_rows_are_swapped_only_if_the_card_says_so(tmp_path, ties):
     def ranked(x):
         return {"y": tf.stack([x[:, 0], x[:, 1]], 1), "scores": 0.0 * x[:, :2]}
 
@@ -168,10 +168,10 @@ def test_a_core_of_several_signatures_is_compiled_once(exported):
     assert results(exported / "1")["XLA"].detail.startswith("serving_default at 1, 8, 32:")
 
 
-def test_a_network_that_answers_all_alike_is_told(tmp_path, exported):
-    told = "all answers alike"
-    assert told in results(saved(tmp_path, lambda x: {"y": 2 * x}, OPEN))["warmup"].detail
-    assert told not in results(exported / "1")["warmup"].detail
+def test_a_network_with_equal_answers_to_all_is_reported(tmp_path, exported):
+    words = "all answers alike"
+    assert words in results(saved(tmp_path, lambda x: {"y": 2 * x}, OPEN))["warmup"].detail
+    assert words not in results(exported / "1")["warmup"].detail
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def column(*values) -> dict:
 
 @contextmanager
 def held_up(batcher: Batcher, run: Recorder, pool: ThreadPoolExecutor, threads: int = 1):
-    """All threads of a batcher are busy; what is asked in the block waits in the queue."""
+    """All threads of a batcher are busy; requests of the block wait in the queue."""
     run.free.clear()
     busy = []
     for _ in range(threads):
@@ -282,7 +282,7 @@ def test_outputs_without_the_batch_are_an_error():
         short.answer(column(1, 2))
 
 
-def test_any_error_reaches_whoever_asked():
+def test_any_error_reaches_whoever_waits():
     def fake(inputs):
         raise KeyError("x")
 

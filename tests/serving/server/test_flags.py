@@ -97,17 +97,17 @@ def test_every_boolean_can_be_switched_on_and_off(name):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_flags_are_told_without_a_traceback(arguments, message, capsys):
+def test_bad_flags_are_reported_without_a_traceback(arguments, message, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(*arguments)
     assert caught.value.code == 2
     # tyro draws a box around it and breaks its lines.
-    told = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert message in told
-    assert "Traceback" not in told
+    printed = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in printed
+    assert "Traceback" not in printed
 
 
-def test_a_socket_is_enough_to_be_asked():
+def test_a_socket_is_enough_to_serve():
     flags = parse("models", "--port=0", "--rest_api_port=0", "--grpc_socket_path=/s")
     assert flags.grpc_socket_path == "/s"
 

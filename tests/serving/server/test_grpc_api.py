@@ -122,9 +122,9 @@ def test_classifies_and_regresses(server):
     response = server.predict.Regress(regression, timeout=20)
     assert [r.value for r in response.result.regressions] == [2.5]
     regression.ClearField("model_spec")
-    told = ("INVALID_ARGUMENT", "Missing ModelSpec")
-    assert refused(server.predict.Regress, regression) == told
-    assert refused(server.predict.Classify, classification_pb2.ClassificationRequest()) == told
+    expected = ("INVALID_ARGUMENT", "Missing ModelSpec")
+    assert refused(server.predict.Regress, regression) == expected
+    assert refused(server.predict.Classify, classification_pb2.ClassificationRequest()) == expected
 
 
 def test_asks_several_signatures_at_once(server):
@@ -240,7 +240,7 @@ def test_bad_lists_of_models_are_refused_and_change_nothing(server, half_path, t
     assert server.service.manager.configs() == before
 
 
-def test_a_model_that_does_not_load_is_told_to_whoever_asked_for_it(server, tmp_path):
+def test_a_model_that_does_not_load_is_reported_to_whoever_requested_it(server, tmp_path):
     (tmp_path / "broken" / "1").mkdir(parents=True)
     old = list(server.service.manager.configs().values())
     broken = model_config("broken", tmp_path / "broken")

@@ -148,7 +148,7 @@ def test_defaults_supply_missing_inputs(types):
         predict(types, "several", **given)
 
 
-def test_outputs_are_filtered_in_the_order_asked(types):
+def test_outputs_are_filtered_in_the_requested_order(types):
     given = {
         "x": np.array([1], np.float32),
         "n": np.array([1], np.int32),
@@ -206,7 +206,7 @@ def test_classes_or_scores_alone_are_enough(half):
         ("one_row", "Expected scores output batch size of 2. Got: 1"),
     ],
 )
-def test_what_cannot_classify_is_told(half, signature, message):
+def test_what_cannot_classify_is_reported(half, signature, message):
     with refused("INVALID_ARGUMENT", message):
         classify(half, signature, 0, 1)
 
@@ -228,7 +228,7 @@ def test_values_are_regressed(half):
         ("regress_double", "Expected output Tensor of DT_FLOAT.  Got: DT_DOUBLE"),
     ],
 )
-def test_what_cannot_regress_is_told(half, signature, message):
+def test_what_cannot_regress_is_reported(half, signature, message):
     with refused("INVALID_ARGUMENT", message):
         regress(half, signature, 0, 1)
 
@@ -262,7 +262,7 @@ def tasks(*pairs: tuple[str, str], name="m") -> inference_pb2.MultiInferenceRequ
     return request
 
 
-def test_several_signatures_are_asked_at_once(half):
+def test_several_signatures_are_run_at_once(half):
     calls = inference.inference_calls(half, tasks(("regress", "regress"), ("classify", "scores")))
     assert [(method, call.signature) for method, call in calls] == [
         (inference.REGRESS, "regress"),
@@ -346,12 +346,12 @@ def logs() -> dict[str, prediction_log_pb2.PredictionLog]:
     ("kind", "signature"), [("p", ""), ("c", "classify"), ("r", "regress"), ("m", "regress")]
 )
 def test_records_of_each_kind_are_replayed(half, kind, signature, monkeypatch):
-    run, asked = inference.run, []
+    run, calls = inference.run, []
     monkeypatch.setattr(
-        inference, "run", lambda servable, call: asked.append(call) or run(servable, call)
+        inference, "run", lambda servable, call: calls.append(call) or run(servable, call)
     )
     inference.replay(half, logs()[kind])
-    assert [call.signature for call in asked] == [signature]
+    assert [call.signature for call in calls] == [signature]
 
 
 def test_a_record_that_cannot_be_answered_is_an_error(half):

@@ -50,7 +50,7 @@ def failure(text: str, inputs=FLOAT) -> Failure:
     ],
     ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else "",
 )
-def test_bad_json_is_told_as_rapidjson_tells_it(body, message):
+def test_bad_json_is_reported_as_rapidjson_does(body, message):
     with pytest.raises(Failure) as caught:
         json_tensors.parse(body)
     assert caught.value.message.startswith(f"JSON Parse error: {message}")
@@ -125,7 +125,7 @@ def test_rows_and_columns_are_read(text, expected):
     assert np.array_equal(array, np.array(expected, np.float32), equal_nan=True)
 
 
-def test_the_layout_of_the_request_is_told():
+def test_the_layout_of_the_request_is_reported():
     assert json_tensors.read_predict({"instances": [1]}, FLOAT)[1]
     assert not json_tensors.read_predict({"inputs": [1]}, FLOAT)[1]
 
@@ -179,7 +179,7 @@ def test_several_inputs_are_read():
             "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: "
             "Encountered list at unexpected size: 2 at level: 1 expected size: 1",
         ),
-        # The first fault in the text is the one told.
+        # The first fault in the text is the one reported.
         (
             '[[1, "a"], [1, 2, 3]]',
             "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON "
@@ -192,11 +192,11 @@ def test_bad_rows_are_named(rows, message):
 
 
 def test_rows_need_all_inputs():
-    told = failure('{"instances": [{"a": 1}]}', TWO).message
-    assert told.startswith("Failed to process element: 0 of 'instances' list. JSON object: {")
-    assert told.endswith("keys must be equal to: a,b")
-    told = failure('{"instances": [{"a": 1, "b": 1}, {"a": 1.0, "b": 1}]}', TWO).message
-    assert told == (
+    found = failure('{"instances": [{"a": 1}]}', TWO).message
+    assert found.startswith("Failed to process element: 0 of 'instances' list. JSON object: {")
+    assert found.endswith("keys must be equal to: a,b")
+    found = failure('{"instances": [{"a": 1, "b": 1}, {"a": 1.0, "b": 1}]}', TWO).message
+    assert found == (
         "Failed to process element: 1 key: a of 'instances' list. Error: INVALID_ARGUMENT: JSON "
         "Value: 1.0 Type: Number is not of expected type: int32"
     )
@@ -237,19 +237,19 @@ def test_bytes_in_place_of_several_inputs_are_refused_later():
     ],
 )
 def test_nothing_is_converted_that_would_lose_something(value, dtype, kind):
-    told = failure(f'{{"inputs": {{"x": [{value}]}}}}', {"x": dtype})
+    found = failure(f'{{"inputs": {{"x": [{value}]}}}}', {"x": dtype})
     name = {"float32": "float", "float64": "double", "float16": "half"}.get(dtype.name, dtype.name)
-    assert told.message.endswith(f" Type: {kind} is not of expected type: {name}")
-    assert told.http_status == 400
+    assert found.message.endswith(f" Type: {kind} is not of expected type: {name}")
+    assert found.http_status == 400
 
 
 @pytest.mark.parametrize(
     ("value", "dtype"), [("16777216", tf.float32), ("1e39", tf.float32), (str(2**53), tf.double)]
 )
 def test_numbers_too_large_for_a_float_are_refused(value, dtype):
-    told = failure(f'{{"instances": [0.5, {value}]}}', {"x": dtype}).message
+    found = failure(f'{{"instances": [0.5, {value}]}}', {"x": dtype}).message
     name = "float" if dtype == tf.float32 else "double"
-    assert f" to {name} without loss of precision." in told
+    assert f" to {name} without loss of precision." in found
 
 
 @pytest.mark.parametrize(

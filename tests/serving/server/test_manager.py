@@ -180,7 +180,7 @@ def test_a_missing_base_path_is_waited_for(world):
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "message"),
+    ("wanted", "code", "message"),
     [
         (spec("x"), "NOT_FOUND", "Servable not found for request: Latest(x)"),
         (spec("x", 9), "NOT_FOUND", "Servable not found for request: Specific(x, 9)"),
@@ -192,11 +192,11 @@ def test_a_missing_base_path_is_waited_for(world):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_served_is_refused(world, asked, code, message):
+def test_what_is_not_served_is_refused(world, wanted, code, message):
     world.add(1)
     world.configure()
     world.manager.wait()
-    with pytest.raises(Failure) as caught, world.manager.using(asked):
+    with pytest.raises(Failure) as caught, world.manager.using(wanted):
         pass
     assert caught.value.code == StatusCode[code]
     assert caught.value.message == message
@@ -219,14 +219,14 @@ def test_the_status_of_what_was_never_there_is_not_found(world):
     world.add(1)
     world.configure()
     world.manager.wait()
-    for asked, message in [
+    for wanted, message in [
         (spec("x"), "Could not find any versions of model x"),
         (spec("m", 9), "Could not find version 9 of model m"),
         (spec("m", 0), "Could not find version 0 of model m"),
         (spec(""), "Could not find any versions of model "),
     ]:
         with pytest.raises(Failure) as caught:
-            world.manager.status(asked)
+            world.manager.status(wanted)
         assert caught.value.code == StatusCode.NOT_FOUND
         assert caught.value.message == message
 
@@ -309,13 +309,13 @@ def test_loading_is_tried_again(make):
     assert world.served() == 1
 
 
-def test_a_model_of_which_nothing_loads_is_told_to_whoever_waits(make):
+def test_a_model_of_which_nothing_loads_is_reported_to_whoever_waits(make):
     world = make(retries=1)
     world.add(1)
     world.errors[1] = [ValueError("broken"), ValueError("broken")]
     world.configure()
-    told = r"1 servable\(s\) did not become available: .*m version 1: UNKNOWN: broken"
-    with pytest.raises(Failure, match=told):
+    message = r"1 servable\(s\) did not become available: .*m version 1: UNKNOWN: broken"
+    with pytest.raises(Failure, match=message):
         world.manager.wait()
     assert world.loads == [("m", 1)] * 2
 

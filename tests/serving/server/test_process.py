@@ -67,7 +67,7 @@ def test_models_that_appear_later_and_vanish_are_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["missing", "empty"])
-def test_a_folder_without_models_is_told(tmp_path, folder):
+def test_a_folder_without_models_is_reported(tmp_path, folder):
     add(tmp_path, "empty")
     with pytest.raises(FileNotFoundError, match="`folder` must"):
         process._source(Flags(folder=tmp_path / folder))()
@@ -438,8 +438,8 @@ def test_sigterm_lets_requests_in_flight_be_answered_and_refuses_new_ones(half_p
         "--enable_model_warmup=false",
     )
     try:
-        told = until_serving(server)
-        assert f"gRPC at 127.0.0.1:{ports[0]}" in told
+        printed = until_serving(server)
+        assert f"gRPC at 127.0.0.1:{ports[0]}" in printed
         request = predict_pb2.PredictRequest()
         request.model_spec.name = "half"
         request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.array([[1]], np.float32)))

@@ -33,46 +33,46 @@ def request(*values: float, signature="", output_filter=()) -> predict_pb2.Predi
 
 
 def test_answers_are_counted():
-    asked = service()
-    assert asked.answer(lambda deadline: deadline, "m", "Predict", "GRPC", None) is None
+    served = service()
+    assert served.answer(lambda deadline: deadline, "m", "Predict", "GRPC", None) is None
     with pytest.raises(Failure):
-        asked.answer(lambda deadline: (_ for _ in ()).throw(invalid("no")), "m", "P", "GRPC", 1)
-    text = asked.metrics.text()
+        served.answer(lambda deadline: (_ for _ in ()).throw(invalid("no")), "m", "P", "GRPC", 1)
+    text = served.metrics.text()
     assert '{model_name="m",status="OK"} 1' in text
     assert '{model_name="m",status="INVALID_ARGUMENT"} 1' in text
-    assert asked.requests == 0
+    assert served.requests == 0
 
 
 def test_names_that_no_model_has_are_counted_together():
-    asked = service()
+    served = service()
     for name in ("a", "b"):
-        asked.answer(lambda deadline: 1, name, "Predict", "GRPC", None)
-    assert '{model_name="",status="OK"} 2' in asked.metrics.text()
+        served.answer(lambda deadline: 1, name, "Predict", "GRPC", None)
+    assert '{model_name="",status="OK"} 2' in served.metrics.text()
 
 
-def test_a_deadline_that_has_passed_is_told():
+def test_a_deadline_that_has_passed_is_reported():
     with pytest.raises(Failure) as caught:
         service().answer(lambda deadline: 1, "m", "Predict", "GRPC", 0.0)
     assert caught.value.code == StatusCode.DEADLINE_EXCEEDED
 
 
 def test_requests_beyond_the_most_are_refused():
-    asked = service(max_requests=1)
+    served = service(max_requests=1)
 
     def within(deadline):
-        asked.answer(lambda deadline: 1, "m", "Predict", "GRPC", None)
+        served.answer(lambda deadline: 1, "m", "Predict", "GRPC", None)
 
     with pytest.raises(Failure) as caught:
-        asked.answer(within, "m", "Predict", "GRPC", None)
+        served.answer(within, "m", "Predict", "GRPC", None)
     assert caught.value.code == StatusCode.RESOURCE_EXHAUSTED
-    assert asked.answer(lambda deadline: 1, "m", "Predict", "GRPC", None) == 1
+    assert served.answer(lambda deadline: 1, "m", "Predict", "GRPC", None) == 1
 
 
-def test_any_fault_is_told_and_counted(caplog):
-    asked = service()
+def test_any_fault_is_reported_and_counted(caplog):
+    served = service()
     with pytest.raises(Failure, match="INTERNAL: ZeroDivisionError"):
-        asked.answer(lambda deadline: 1 / 0, "m", "Predict", "GRPC", None)
-    assert 'status="INTERNAL"} 1' in asked.metrics.text()
+        served.answer(lambda deadline: 1 / 0, "m", "Predict", "GRPC", None)
+    assert 'status="INTERNAL"} 1' in served.metrics.text()
     assert "failed" in caplog.text
 
 
