@@ -92,7 +92,7 @@ def main(config: Config) -> dict[str, float]:
             name: [keras.metrics.SparseCategoricalAccuracy("accuracy")] for name in OUTPUTS
         },
         scale=config.scale(transformers.depths),
-        monitor="val_loss",
+        monitor="val_masked_words_loss",  # Few texts overfit the next sentence long before.
     )
     if trained is None:  # Another process evaluates and writes.
         return {}
@@ -134,7 +134,7 @@ def feed(config: Config, rows: SentencePairs) -> Feed:
     return Feed(
         rows,
         vary=lambda features, goes_on, seed: hidden_words.labeled(
-            hider, tokens.trimmed(features, unless=config.jit_compile), goes_on, seed
+            hider, tokens.trimmed(features, unless=config.fixed_lengths), goes_on, seed
         ),
         length=tokens.lengths,
     )

@@ -118,7 +118,7 @@ def load(config: Config) -> plain_text.PlainTexts:
 def feed(config: Config, rows: WordRows) -> Feed:
     return Feed(
         rows,
-        batch=lambda numbers: spelled_words.labeled(rows.words, numbers, config.jit_compile),
+        batch=lambda numbers: spelled_words.labeled(rows.words, numbers, config.fixed_lengths),
         length=spelled_words.num_words,
     )
 

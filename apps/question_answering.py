@@ -127,7 +127,7 @@ def feed(config: Config, data: questions.Questions, reader: QuestionReader) -> F
         ),
         prepare_many=partial(reader.labeled, seed=config.seed),
         batch=lambda features, labels: (
-            tokens.trimmed(features, unless=config.jit_compile),
+            tokens.trimmed(features, unless=config.fixed_lengths),
             labels,
         ),
         length=tokens.lengths,

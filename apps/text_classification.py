@@ -122,7 +122,7 @@ def load(config: Config) -> text.Texts:
         label_column=config.label_column,
         skip_bad=config.skip_bad,
     )
-    data.require(config.out_of_scope)
+    data.require(config.out_of_scope, config.symmetric)
     return data
 
 
@@ -131,7 +131,7 @@ def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
         data,
         prepare_many=lambda texts, label: (tokens.compact(reader.encode(texts, True)), label),
         batch=lambda features, labels: (
-            tokens.trimmed(features, unless=config.jit_compile),
+            tokens.trimmed(features, unless=config.fixed_lengths),
             tf.one_hot(labels, len(data.classes)),
         ),
         length=tokens.lengths,

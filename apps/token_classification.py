@@ -109,7 +109,7 @@ def feed(config: Config, data: tagged_text.TaggedTexts, reader: WordReader) -> F
         prepare_many=lambda words, tags: tagged_words.labeled(
             reader.encode, words, tags, next_tags
         ),
-        batch=lambda features, labels: tagged_words.trimmed(features, labels, config.jit_compile),
+        batch=lambda features, labels: tagged_words.trimmed(features, labels, config.fixed_lengths),
         length=tokens.lengths,
     )
 

@@ -40,11 +40,6 @@ class Splits:
             raise ValueError(f"The splits are {there}. Received: {name!r}")
         return known[name]
 
-    def require(self, name: str | None) -> None:
-        """Raises `ValueError` if a split is named that is not there."""
-        if name is not None:
-            self.split(name)
-
     def picked(self, split: str, indices: Iterable[int]) -> list[Any]:
         """Returns the examples at some indices of a split, in the order of the indices.
 

@@ -78,6 +78,24 @@ class Texts(Splits):
         """The training texts without their classes, strings one by one."""
         return self.train.map(lambda texts, label: texts).unbatch()
 
+    def require(self, out_of_scope: str | None, symmetric: bool) -> None:
+        """Raises `ValueError` unless the data has what two settings need.
+
+        Args:
+            out_of_scope: Name of one of the further splits, or None.
+            symmetric: Whether texts come in pairs.
+        """
+        if out_of_scope not in (None, *self.other):
+            raise ValueError(
+                "`out_of_scope` must be one of the further splits of the data: "
+                f"{', '.join(self.other) or 'none'}. Received: out_of_scope={out_of_scope!r}"
+            )
+        if symmetric and self.columns == ("text",):
+            raise ValueError(
+                "`symmetric` is for pairs of texts. Received: single texts. Fix: leave it out, or "
+                "name the second text with --pair-column."
+            )
+
     def table(self, split: str, count: int) -> dict[str, np.ndarray]:
         """Returns the first texts of a split, bytes `(count,)` by name of the column."""
         texts = np.array([texts for texts, _ in self.first(split, count)], object)

@@ -27,6 +27,12 @@ def command(main: Callable[[Any], dict[str, float]], config_class: type, descrip
     except Interrupted as stop:
         print(f"\n{stop}", file=sys.stderr)
         sys.exit(130)
+    except KeyboardInterrupt:
+        print(
+            "\nStopped at once. The same command resumes from the last checkpoint, if any.",
+            file=sys.stderr,
+        )
+        sys.exit(130)
     except (ValueError, OSError, NotFinite) as error:
         if os.environ.get("HORNBOOK_TRACEBACK"):
             raise

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,10 +134,16 @@ def train(
         The finished training, or None in a process that does not write files.
     """
     config = run.config
+    if stage in run.stages:
+        raise ValueError(f"Each stage must have a name of its own. Received twice: {stage!r}")
+    if stage:
+        # A resumed run skips the stages that are finished, and what they draw.
+        keras.utils.set_random_seed((config.seed + zlib.crc32(stage.encode())) % 2**31)
     checkpoint = Checkpoint(config.out / "checkpoint", stage)
+    identity = config.saved | _sizes(feed)
     step = check_resume(
         checkpoint,
-        config.saved,
+        identity,
         required=config.resume and not run.stages,
         may_differ=NOT_TRAINED,
     )
@@ -149,7 +156,7 @@ def train(
         model = make_model()
         watched = metrics(), weighted_metrics()
         model.compile(
-            optimizer=_optimizer(config, steps_per_epoch, scale and scale(model)),
+            optimizer=configured_optimizer(config, steps_per_epoch, scale and scale(model)),
             loss=loss,
             loss_weights=loss_weights,
             metrics=watched[0] or None,
@@ -174,17 +181,22 @@ def train(
         callbacks=_callbacks(config, feed, monitor if validation else None, best),
         checkpoint=checkpoint,
         checkpoint_every=config.checkpoint_every,
-        config=config.saved,
+        config=identity,
     )
-    if not setup.is_chief(run.strategy):
-        return None
-    model = setup.undistributed(model, make_model)
-    # Some networks are trained with parts that are not exported, such as auxiliary heads.
-    finished = getattr(model, "finished", None)
-    run.stages[stage] = Trained(
-        finished() if finished else model, history, checkpoint, _choice(best, history)
-    )
-    return run.stages[stage]
+    is_chief = setup.is_chief(run.strategy)
+    if is_chief:
+        model = setup.undistributed(model, make_model)
+        # Some networks are trained with parts that are not exported, such as auxiliary heads.
+        finished = getattr(model, "finished", None)
+        model = finished() if finished else model
+    run.stages[stage] = Trained(model, history, checkpoint, _choice(best, history))
+    return run.stages[stage] if is_chief else None
+
+
+def _sizes(feed: Feed) -> dict[str, int]:
+    """Counts the rows of the splits that training reads; by it a resumed run knows its data."""
+    splits = ["train"] if feed.data.validation is None else ["train", "validation"]
+    return {f"rows of {split}": feed.count(split) for split in splits}
 
 
 def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
@@ -221,18 +233,30 @@ def _require_monitor(monitor: str, loss: Losses, watched: Sequence[Metrics]) -> 
         )
 
 
-def _optimizer(config: Settings, steps_per_epoch: int, scale) -> keras.optimizers.Optimizer:
+def configured_optimizer(
+    config: Settings, steps_per_epoch: int, scale: Callable[[str], float] | None = None
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that the settings describe.
+
+    Models with a dict `optimizers` of their own make them with it.
+
+    Args:
+        config: The settings.
+        steps_per_epoch: Batches of an epoch.
+        scale: As in `training.optimizers.optimizer`.
+    """
     steps = steps_per_epoch * config.epochs
     if steps < config.accumulate:
         raise ValueError(
             f"`accumulate` must be at most {steps}, the steps of the run. "
             f"Received: accumulate={config.accumulate}"
         )
+    updates = steps // config.accumulate
     rate = learning_rate_schedule(
         LEARNING_RATES[config.optimizer] if config.learning_rate is None else config.learning_rate,
         config.schedule,
-        round(config.warmup_epochs * steps_per_epoch / config.accumulate),
-        steps // config.accumulate,
+        min(round(config.warmup_epochs * steps_per_epoch / config.accumulate), updates - 1),
+        updates,
     )
     return optimizer(
         config.optimizer,
@@ -386,5 +410,6 @@ def query_export(version: Path, example: Example) -> bool:
             csv.writer(file).writerows([example.inputs, example.inputs.values()])
     print(f"The answer of {version} to {example.what}:", flush=True)
     command = [sys.executable, "-m", "serving", "predict", str(version), str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    path_of_ours = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path_of_ours))}
     return subprocess.run(command, env=environment, check=False).returncode == 0

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import tensorflow as tf
+
 from training.optimizers import OptimizerName, Schedule
 from training.setup import Precision, Strategy
 
@@ -44,7 +46,8 @@ class Settings:
     clip_norm: float | None = None
     """Maximum norm of all gradients of a step together. Default: no limit."""
     accumulate: int = 1
-    """Batches whose gradients are averaged for one update, for large batches in little memory."""
+    """Batches whose gradients are averaged for one update, for large batches in little memory. A
+    loss that is a mean over tokens weighs each batch alike, however many tokens it has."""
     average: float | None = None
     """Decay of a moving average of the weights, such as 0.999, which is evaluated and exported in
     place of the weights. Default: none."""
@@ -69,8 +72,8 @@ class Settings:
     """Fail if there is no interrupted run to resume. Without it a run resumes if there is one."""
     checkpoint_every: int | None = None
     """Steps after each of which a checkpoint is written, besides those written by time. A killed
-    run loses its last 10 s, or more where writing takes longer than half a second; a run that is
-    stopped with Ctrl-C loses nothing."""
+    run loses its last 10 s and up to 10 steps, or more where writing takes longer than half a
+    second; a run that is stopped with Ctrl-C loses nothing."""
 
     def __post_init__(self):
         for name, kind in get_type_hints(type(self)).items():
@@ -87,6 +90,13 @@ class Settings:
             self._refuse("warmup_epochs", f"below the number of epochs, {self.epochs}")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             self._refuse("clip_norm", "above 0")
+        if self.accumulate > 1 and self.jit_compile and self.strategy != "none":
+            self._refuse("accumulate", "1 with jit_compile and a strategy")
+        if self.keep == "last" and self.monitor and not self.patience:
+            raise ValueError(
+                "`monitor` has no use with keep='last' and without patience. "
+                f"Received: monitor={self.monitor!r}"
+            )
         if self.average is not None and not 0 < self.average < 1:
             self._refuse("average", "above 0 and below 1")
 
@@ -123,6 +133,11 @@ class Settings:
 
     def _refuse(self, name: str, expected: str) -> None:
         raise ValueError(f"`{name}` must be {expected}. Received: {name}={getattr(self, name)!r}")
+
+    @property
+    def fixed_lengths(self) -> bool:
+        """Whether all batches have one length, because XLA compiles anew for each."""
+        return self.jit_compile and bool(tf.config.list_physical_devices("GPU"))
 
     @property
     def saved(self) -> dict[str, Any]:

@@ -57,8 +57,12 @@ class Checkpoint:
         os.replace(temporary, self.path)
         sync_folder(self.path.parent)
 
-    def load(self) -> dict[str, Any] | None:
-        """Returns the saved state, or None when there is none."""
+    def load(self, arrays: bool = True) -> dict[str, Any] | None:
+        """Returns the saved state, or None when there is none.
+
+        Args:
+            arrays: Whether to read the arrays, which may be large; else each is None.
+        """
         if not self.path.exists():
             return None
         with np.load(self.path, allow_pickle=False) as file:
@@ -66,7 +70,7 @@ class Checkpoint:
             def put_back(node):
                 if isinstance(node, dict):
                     if _ARRAY in node:
-                        return file[f"array_{node[_ARRAY]}"]
+                        return file[f"array_{node[_ARRAY]}"] if arrays else None
                     return {key: put_back(value) for key, value in node.items()}
                 return [put_back(value) for value in node] if isinstance(node, list) else node
 
@@ -164,7 +168,7 @@ def check_resume(
         FileNotFoundError: There is no checkpoint although one is required.
         ValueError: The checkpoint belongs to another config; names the differences.
     """
-    state = checkpoint.load()
+    state = checkpoint.load(arrays=False)
     if state is None:
         if required:
             raise FileNotFoundError(
@@ -180,7 +184,7 @@ def check_resume(
     ]
     if differences:
         raise ValueError(
-            f"The checkpoint {checkpoint.path} belongs to a run with other settings:\n"
+            f"The checkpoint {checkpoint.path} belongs to a run with other settings or data:\n"
             + "\n".join(differences)
             + "\nStart with the same settings to continue it, choose another --out, or delete the "
             f"folder {checkpoint.path.parent} to give that run up."

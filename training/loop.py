@@ -98,6 +98,7 @@ def fit(
         run.callbacks.on_train_begin()
         if state:
             run.restore(state)
+            state = None  # It holds a copy of all variables.
         run.pace = Pace(checkpoint_every, clock)
         run.stop_requested = stop_requested
         iterator = iter(run.strategy.experimental_distribute_dataset(_by_data(remaining)))
@@ -251,7 +252,7 @@ class _Run:
         )
 
     def _advice(self, what: str, step: int) -> str:
-        saved = self.checkpoint and self.checkpoint.load()
+        saved = self.checkpoint and self.checkpoint.load(arrays=False)
         last = (
             f"The last good checkpoint, {self.checkpoint.path}, is of step {saved['step']}."
             if saved

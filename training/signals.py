@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a request that a loop reads between two steps."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if requested.is_set():
             raise KeyboardInterrupt
         requested.set()
+        # Not through `sys.stderr`, which the signal may have interrupted.
+        os.write(2, b"\nStopping after these steps; once more stops at once.\n")
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, request) for number in numbers}

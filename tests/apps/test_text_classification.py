@@ -163,12 +163,13 @@ def test_elmo_is_trained_unless_it_is_pretrained_or_frozen(model, freeze, traine
     [
         ({"attention_layer": 1}, "`attention_layer` must be in -1 to 0"),
         ({"attention_head": 2}, "`attention_head` must be in 0 to 1"),
-        ({"out_of_scope": "test_oos"}, "The splits are train, validation, test. Received: 'test_o"),
+        ({"out_of_scope": "test"}, "`out_of_scope` must be one of the further splits .*: none"),
+        ({"symmetric": True, "pair_column": None}, "`symmetric` is for pairs of texts. Received"),
     ],
 )
 def test_what_the_network_and_the_data_lack_is_refused(changes, message, data):
     with pytest.raises(ValueError, match=message):
-        parts(data, model="bert_tiny", **changes)
+        parts(data, **{"model": "bert_tiny", **changes})
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,8 @@ def test_only_what_is_picked_stays_in_memory():
 def test_further_splits_are_found_by_name_and_missing_ones_are_named():
     splits = Splits(train=[1], other={"test_oos": [2, 3]})
     assert splits.split("test_oos") == [2, 3]
-    splits.require(None)
     with pytest.raises(ValueError, match=r"The splits are train, test_oos\. Received: 'test'"):
-        splits.require("test")
+        splits.split("test")
 
 
 @pytest.mark.parametrize(

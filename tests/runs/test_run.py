@@ -13,7 +13,7 @@ from data.feed import Feed
 from data.splits import Splits
 from runs import run as run_module
 from runs.report import Table
-from runs.run import Example, counted, finish, start, train
+from runs.run import Example, configured_optimizer, counted, finish, start, train
 from runs.settings import Settings
 from serving.signature import tensors
 from training.loop import Interrupted
@@ -131,6 +131,25 @@ def test_early_stopping_needs_validation(tmp_path):
         trained(Config(out=tmp_path, patience=1), Splits(train=DATA.train))
 
 
+def test_a_warm_up_as_long_as_the_run_leaves_one_update(tmp_path):
+    changes = {"epochs": 1, "warmup_epochs": 0.9, "accumulate": 8}
+    _, made = trained(Config(out=tmp_path, **changes))
+    assert made.choice.startswith("epoch 1, the best by val_loss")
+
+
+def test_a_run_is_not_resumed_with_other_data(tmp_path):
+    trained(Config(out=tmp_path, epochs=1))
+    more = Splits(train=points(65, 0), validation=DATA.validation)
+    with pytest.raises(ValueError, match="rows of train: 64 in the checkpoint, 65 now"):
+        trained(Config(out=tmp_path, epochs=1), more)
+
+
+def test_a_stage_is_trained_once(tmp_path):
+    run, _ = trained(Config(out=tmp_path, epochs=1), stage="reward")
+    with pytest.raises(ValueError, match="Received twice: 'reward'"):
+        train(run, build, Feed(DATA), loss="mse", stage="reward")
+
+
 def test_accumulated_batches_train_like_large_ones(tmp_path):
     _, large = trained(Config(out=tmp_path / "a", batch_size=64, epochs=8))
     _, small = trained(Config(out=tmp_path / "b", batch_size=8, accumulate=8, epochs=8))
@@ -153,10 +172,8 @@ def test_the_rate_of_a_set_smaller_than_a_batch_counts_its_examples(tmp_path, mo
 
 
 def test_stages_have_a_history_each_and_resume_where_they_were(tmp_path, answered):
-    config = Config(out=tmp_path, epochs=2)
-
-    def stages(stop_before: str = ""):
-        run = start(config)
+    def stages(folder: Path, stop_before: str = ""):
+        run = start(Config(out=folder, epochs=2))
         for stage in ("reward", "policy"):
             if stage == stop_before:
                 raise Interrupted("stopped")
@@ -169,10 +186,13 @@ def test_stages_have_a_history_each_and_resume_where_they_were(tmp_path, answere
             )
         return run, made
 
+    _, whole = stages(tmp_path / "whole")
     with pytest.raises(Interrupted):
-        stages("policy")
+        stages(tmp_path, "policy")
     assert (tmp_path / "checkpoint" / "reward").exists()
-    run, made = stages()
+    run, made = stages(tmp_path)
+    for resumed, unbroken in zip(made.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(resumed, unbroken)
     assert list(run.stages) == ["reward", "policy"]
     finished(run, made)
     rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
@@ -184,6 +204,9 @@ def test_stages_have_a_history_each_and_resume_where_they_were(tmp_path, answere
     assert not (tmp_path / "checkpoint").exists()
 
 
+CONFIG = Config(optimizer="adam")
+
+
 class Generator(keras.Model):
     """Two networks with an optimizer each, of which one is exported."""
 
@@ -191,7 +214,10 @@ class Generator(keras.Model):
         super().__init__()
         self.generator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
         self.critic = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-        self.optimizers = {"generator": keras.optimizers.Adam(), "critic": keras.optimizers.SGD()}
+        self.optimizers = {
+            "generator": configured_optimizer(CONFIG, 8),
+            "critic": keras.optimizers.SGD(),
+        }
         self.losses_seen = [keras.metrics.Mean(name=f"{name}_loss") for name in self.optimizers]
 
     def call(self, noise):

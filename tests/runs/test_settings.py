@@ -40,6 +40,11 @@ class Config(Settings):
         ({"warmup_epochs": 3.0}, "`warmup_epochs` must be below the number of epochs, 3"),
         ({"clip_norm": float("inf")}, "`clip_norm` must be above 0"),
         ({"average": 0.0}, "`average` must be above 0 and below 1"),
+        ({"keep": "last", "monitor": "val_loss"}, "`monitor` has no use with keep='last'"),
+        (
+            {"accumulate": 2, "jit_compile": True, "strategy": "mirrored"},
+            "`accumulate` must be 1 with jit_compile and a strategy",
+        ),
         ({"depth": 5}, "`depth` is for the models large. Received: model='small', depth=5"),
     ],
 )
