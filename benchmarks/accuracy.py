@@ -159,9 +159,13 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
         with contextlib.redirect_stdout(sys.stdout if test else io.StringIO()):
             found = APPS[type(config)].main(replace(config, out=Path(folder)))
         with (Path(folder) / "history.csv").open() as file:
-            last = list(csv.DictReader(file))[-1]
+            rows = list(csv.DictReader(file))
+    # The epoch whose weights are scored on the test examples.
+    chosen = rows[int(float(rows[-1].get("best_epoch", len(rows)))) - 1]
     shown = {
-        name.replace("val_", "validation "): float(last[name]) for name in last if "val_" in name
+        name.replace("val_", "validation "): float(chosen[name])
+        for name in chosen
+        if "val_" in name
     }
     for name, score in found.items():
         if name.startswith("validation_"):

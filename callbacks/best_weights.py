@@ -15,6 +15,8 @@ class BestWeights(keras.callbacks.Callback):
     never the best; if no epoch is, the model keeps its last weights. The weights are kept once, in
     main memory, and go with a checkpoint (`get_state`, `set_state`). A new run starts afresh.
 
+    Writes `logs["best_epoch"]`, the best epoch so far, counted from 1; 0 if there is none yet.
+
     With `EarlyStopping` in the same run, let only one of them restore weights:
     `EarlyStopping(..., restore_best_weights=False)`.
 
@@ -53,6 +55,8 @@ class BestWeights(keras.callbacks.Callback):
         if self._is_better(value, tie):
             self.best, self.best_epoch, self.best_tie = value, epoch, tie
             self.best_weights = self.model.get_weights()
+        if logs is not None:
+            logs["best_epoch"] = 0 if self.best_epoch is None else self.best_epoch + 1
 
     def on_train_end(self, logs=None):
         if self.best_weights is not None:
