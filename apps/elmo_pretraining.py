@@ -1,7 +1,8 @@
 """Pretrain ELMo on plain text.
 
-The run writes a preset, which the other text apps train heads on. The built-in sample, the Python
-reference, is too small and only shows how a run goes.
+The run writes a preset, which the other text apps put heads on. The built-in sample, the Python
+reference, is too small and only shows how a run goes: in 8 minutes on 2 CPU cores words reach a
+test perplexity of 135; their frequencies give 282, the neighboring word gives 98.
 
 Example:
 
@@ -52,8 +53,7 @@ class Config(Settings):
     """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
     model.keras, report.html."""
     preset: str = "none"
-    """Pretrained network to train further: a folder `preset` that this app wrote. `none` begins
-    with random weights."""
+    """Folder `preset` of an earlier run, to train further. `none` begins with random weights."""
     vocabulary_size: int = 8000
     """Maximum number of different words that ELMo predicts; it reads all words."""
     length: int = 128
