@@ -10,8 +10,13 @@ from matplotlib.figure import Figure
 def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Draws each metric over the epochs, training and validation in one panel."""
     names = [name for name in history if f"val_{name}" in history] or list(history)
-    figure = Figure(figsize=(4.5 * len(names), 3.2), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels, names, strict=False):
         epochs = range(1, len(history[name]) + 1)
         axes.plot(epochs, history[name], marker=".", label="training")
         if f"val_{name}" in history:

@@ -205,6 +205,8 @@ def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
     if best is None or best.best_epoch is None:
         return f"epoch {epochs}, the last"
     names = " and ".join(best.monitor.names)
+    if len(best.monitor.names) > 1:
+        names = f"the mean of {names}"
     text = f"epoch {best.best_epoch + 1}, the best by {names} ({best.best:.4g})"
     if best.best_epoch == best.last_epoch:
         return f"{text} and the last"
@@ -341,7 +343,7 @@ def finish(
             scores=scores,
             measured=f"{num_test:,} test {examples}",
             histories={name: stage.history for name, stage in run.stages.items()},
-            facts=_facts(run, trained, examples, facts),
+            facts=_facts(run, trained, facts),
             sections=report,
         ),
     )
@@ -366,7 +368,7 @@ def _array(column: Any) -> np.ndarray:
     return np.array(values, object if isinstance(values[0], str | bytes) else None)
 
 
-def _facts(run: Run, trained: Trained, examples: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(run: Run, trained: Trained, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Describes the network and the run for the report."""
     speeds = trained.history.get("examples_per_second", [])
     shown = {name: _shortened(value) for name, value in facts.items()}
@@ -376,7 +378,7 @@ def _facts(run: Run, trained: Trained, examples: str, facts: Mapping[str, Any]) 
         "epochs": f"{_epochs(trained.history)} of {run.config.epochs}",
         "weights": trained.choice,
         "wall time": f"{time.perf_counter() - run.begin:.0f} s",
-        **({f"training {examples} per second": f"{np.median(speeds):.1f}"} if speeds else {}),
+        **({"training examples per second": f"{np.median(speeds):.1f}"} if speeds else {}),
     }
 
 

@@ -45,6 +45,12 @@ def test_learning_curves_pair_training_with_validation():
     assert [list(line.get_ydata()) for line in axes[0].lines] == [[1.0, 0.5], [1.1, 0.7]]
 
 
+def test_many_learning_curves_stand_in_rows_of_three():
+    figure = learning_curves({f"loss_{number}": [1.0, 0.5] for number in range(5)})
+    assert [panel.get_title() for panel in figure.axes] == [f"loss_{n}" for n in range(5)]
+    assert tuple(figure.get_size_inches()) == (13.5, 6.4)
+
+
 def test_confusion_matrix_counts_and_keeps_the_worst_classes():
     found = evaluation([0, 0, 1, 2, 2], [0, 1, 1, 2, 2])
     axes = confusion_matrix(found, ("a", "b", "c")).axes[0]
