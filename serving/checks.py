@@ -78,6 +78,9 @@ class Subject:
             least: Tolerance where the card's is less.
         """
         tolerance, ties = self.card["tolerance"], self.described(signature).get("ties")
+        if any("title" not in item for item in self.described(signature).get("inputs", ())):
+            # Before inputs had titles no card named ties, and every ranking allowed them.
+            ties = _ranked(answers[0][0])
         return parity.difference(answers, max(least, tolerance), ties)
 
     def examples(self, signature: str, count: int) -> Tensors:
@@ -181,10 +184,12 @@ def batch_size_does_not_matter(subject: Subject) -> str:
 def cores_compile_with_xla(subject: Subject) -> str:
     """Each core apart from what runs on the host, with the features of a signature that has it."""
     compiled, excused, largest = [], [], 0.0
-    for signature, answer in _compiled(subject).items():
-        if reason := subject.described(signature).get("no_xla"):
-            excused.append(f"{signature} is not compiled: {reason}")
+    for names, answer in _compiled(subject).items():
+        reasons = [subject.described(name).get("no_xla") for name in names]
+        if reason := next(filter(None, reasons), None):
+            excused.append(f"{' and '.join(names)}: not compiled, {reason}")
             continue
+        signature = names[0]
         compiled.append(signature)
         answers: list[tuple[Tensors, Tensors]] = []
         for size in XLA_BATCH_SIZES:
@@ -198,8 +203,11 @@ def cores_compile_with_xla(subject: Subject) -> str:
     return "; ".join([found] * bool(compiled) + excused)
 
 
-def _compiled(subject: Subject) -> dict[str, Callable]:
-    """Returns by signature a function that answers with its core compiled, once for each core."""
+def _compiled(subject: Subject) -> dict[tuple[str, ...], Callable]:
+    """Returns for each core a function that answers with it compiled, by its signatures' names.
+
+    The function answers the first of them.
+    """
     names = ("preprocess", "core", "postprocess")
     parts: list[Any] = [getattr(subject.loaded, name, None) for name in names]
     if None in parts:
@@ -207,11 +215,11 @@ def _compiled(subject: Subject) -> dict[str, Callable]:
         numeric = [name for name, item in subject.signatures.items() if not _has_strings(item)]
         if not numeric:
             raise ValueError("no core, and no signature without strings, to compile")
-        return {name: _whole(subject.loaded.signatures[name]) for name in numeric}
-    first: dict[str, str] = {}
+        return {(name,): _whole(subject.loaded.signatures[name]) for name in numeric}
+    sharing: dict[str, list[str]] = {}
     for name in sorted(subject.signatures, key=lambda name: name != "serving_default"):
-        first.setdefault(parts[1][name].name, name)
-    return {name: _apart(*(part[name] for part in parts)) for name in first.values()}
+        sharing.setdefault(parts[1][name].name, []).append(name)
+    return {tuple(names): _apart(*(part[names[0]] for part in parts)) for names in sharing.values()}
 
 
 def _whole(signature: Callable) -> Callable:
@@ -268,6 +276,21 @@ def _alike(records: list[Record]) -> bool:
     return several and all(
         np.array_equal(row, found[0]) for found in rows.values() for row in found
     )
+
+
+def _ranked(outputs: Tensors) -> dict[str, str]:
+    """Returns for outputs that are not floating the scores, falling along the last axis, beside."""
+    falling = {
+        name: values
+        for name, values in outputs.items()
+        if values.dtype.kind == "f" and values.ndim > 1 and np.all(np.diff(values, axis=-1) <= 0)
+    }
+    return {
+        name: scores
+        for name, values in outputs.items()
+        for scores in falling
+        if values.dtype.kind != "f" and values.shape == falling[scores].shape
+    }
 
 
 def _joined(name: str, singles: list[Tensors], batch: np.ndarray) -> np.ndarray:

@@ -15,8 +15,9 @@ def served(names: Iterable[str]) -> dict[str, str]:
 
     Names of ASCII letters, digits and underscores that begin with a letter stay as they are. In
     others letters lose their accents, everything else becomes an underscore, and "x_" is put before
-    what does not begin with a letter. Where names would be equal but for case, which TensorFlow
-    does not tell apart, all but one get a checksum of the user's name as well.
+    what does not begin with a letter. A checksum of the user's name is added where letters or
+    digits are lost, and to all names but one that would be equal except for their case, which
+    TensorFlow ignores.
 
     Raises:
         ValueError: Two names are the same text in different encodings.
@@ -34,7 +35,7 @@ def served(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for group in groups.values():
         first, *others = sorted(group, key=lambda name: (_plain(name) != name, name))
-        found[first] = _plain(first)
+        found[first] = _checked(first) if _loses(first) else _plain(first)
         found.update((name, _checked(name)) for name in others)
     if len({_composed(name) for name in names}) < len(names):
         raise ValueError(f"Inputs must have names that look different. Received: {names}")
@@ -46,19 +47,22 @@ def meant(names: Collection[str], inputs: Mapping[str, str | None]) -> dict[str,
 
     Args:
         names: What a client or the header of a table has; others are left out.
-        inputs: By served name the user's, or None if it is not known: then every name counts that
-            `served` might have turned into the served one.
+        inputs: By served name the user's, or None if it is not known: then the served name counts,
+            or else every name that `served` might have turned into it.
 
     Raises:
         ValueError: Two names mean the same input.
     """
     if set(names) <= inputs.keys():
         return {name: name for name in names}
-    turned = {name: _checked(name) if _checked(name) in inputs else _plain(name) for name in names}
+    turned = {
+        name: _checked(name) if _checked(name) in inputs or _loses(name) else _plain(name)
+        for name in names
+    }
     found: dict[str, str] = {}
     for name, title in inputs.items():
         if title is None:
-            fitting = [given for given in names if given == name or turned[given] == name]
+            fitting = [name] if name in names else [one for one in names if turned[one] == name]
         else:
             fitting = [given for given in names if _composed(given) == _composed(title)]
             fitting = fitting or [given for given in names if given == name]
@@ -76,6 +80,12 @@ def _plain(name: str) -> str:
     letters = "".join(map(_ascii, unicodedata.normalize("NFKD", name)))
     plain = re.sub("[^A-Za-z0-9]+", "_", letters).strip("_")
     return plain if _is_free(plain) else f"x_{plain}".rstrip("_")
+
+
+def _loses(name: str) -> bool:
+    """Whether a letter or digit of a name has no counterpart in the plain one, or it has none."""
+    letters = [one for one in unicodedata.normalize("NFKD", name) if one.isalnum()]
+    return not letters or "_" in map(_ascii, letters)
 
 
 def _is_free(name: str) -> bool:

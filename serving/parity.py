@@ -128,7 +128,9 @@ def _in_order(
         order[number] = _assigned(fits)
         wanted, found = (values[number, :, 0] for values in pairs[0])
         last = np.abs([wanted, found[order[number]]] - wanted.min()) <= tolerance
-        free[number] = last.all(axis=0) & ~fits[np.arange(length), order[number]]
+        end = last.all(axis=0)
+        # A row that shares its score with no other is not tied with any beyond the list either.
+        free[number] = end & (end.sum() > 1) & ~fits[np.arange(length), order[number]]
     which = np.arange(count)[:, None], order
     return {
         name: (

@@ -71,10 +71,9 @@ class Signature:
                 )
         names.served(self.inputs)
         ties = self.ties or {}
-        outputs = self.meanings.keys() - self.inputs.keys()
-        if unknown := {*ties, *ties.values()} - outputs:
+        if unknown := {*ties, *ties.values()} - self.meanings.keys():
             raise ValueError(
-                f"`ties` must name outputs that `meanings` explains: {sorted(outputs)}. "
+                f"`ties` must name outputs that `meanings` explains: {sorted(self.meanings)}. "
                 f"Received: {sorted(unknown)}"
             )
 
@@ -86,14 +85,16 @@ class Signature:
     def compute(self, model: Callable) -> Callable[[Any], Any]:
         """Returns the dense part: the core at inference, its floating outputs as float32."""
 
-        def answer(features):
-            # In the scope nothing that a layer assigns or adds as a loss enters the graph.
+        def call(features):
+            # In the scope nothing that a layer assigns or adds as a loss enters the graph. Each
+            # call has its own: what one call inside a loop assigns is no tensor outside of it.
             with keras.StatelessScope():
-                outputs = (
-                    model(features, training=False)
-                    if self.core is None
-                    else self.core(lambda inputs: model(inputs, training=False), features)
-                )
+                return model(features, training=False)
+
+        def answer(features):
+            # This scope is for the further networks of a core.
+            with keras.StatelessScope():
+                outputs = call(features) if self.core is None else self.core(call, features)
             return tf.nest.map_structure(_as_float32, outputs)
 
         return answer
@@ -127,6 +128,7 @@ def tensors(
     *,
     examples: Tensors | None = None,
     postprocess: Callable[[Any], dict[str, tf.Tensor]] | None = None,
+    no_xla: str | None = None,
 ) -> Signature:
     """Returns the signature of a model for clients that preprocess, and for XLA.
 
@@ -136,6 +138,7 @@ def tensors(
         examples: Real inputs, as in `Signature`.
         postprocess: From what the model returns to the outputs by name. None: a dict as it is, a
             tensor as `logits`.
+        no_xla: As in `Signature`.
     """
     return Signature(
         inputs=inputs,
@@ -145,6 +148,7 @@ def tensors(
         postprocess=postprocess or _named,
         meanings=meanings,
         examples=examples,
+        no_xla=no_xla,
     )
 
 

@@ -350,9 +350,11 @@ def test_arguments_are_checked(tmp_path):
     for spec in (tf.TensorSpec((1, 4)), tf.TensorSpec(()), tf.TensorSpec(None)):
         with pytest.raises(ValueError, match="None as their first dimension, the batch"):
             dataclasses.replace(signature, inputs={"row": spec})
-    for ties in ({"values": "value"}, {"value": "row"}):
-        with pytest.raises(ValueError, match=r"`ties` must name outputs .* \['value'\]"):
-            dataclasses.replace(signature, ties=ties)
+    with pytest.raises(ValueError, match=r"`ties` must name outputs .* Received: \['values'\]"):
+        dataclasses.replace(signature, ties={"values": "value"})
+    with pytest.raises(ValueError, match="`ties` must name outputs. Received: value and row"):
+        inputs = dataclasses.replace(signature, ties={"value": "row"})
+        export(tmp_path, dense(), {"serving_default": inputs}, ROWS, {})
 
 
 @pytest.mark.slow

@@ -56,6 +56,9 @@ def test_a_list_that_ends_among_ties_may_end_with_others():
     with pytest.raises(ValueError, match=r"`k` at \(0, 1\) is b'x', expected b'b'"):
         other = np.array([[b"a", b"x", b"c"]], object)
         difference(expected | {"s": SCORES}, {"k": other, "s": SCORES}, 1e-5, {"k": "s"})
+    with pytest.raises(ValueError, match=r"`k` at \(0, 2\) is b'x', expected b'c'"):
+        other = np.array([[b"a", b"b", b"x"]], object)
+        difference(expected | {"s": SCORES}, {"k": other, "s": SCORES}, 1e-5, {"k": "s"})
 
 
 def boxes(*lefts: float) -> np.ndarray:
