@@ -352,7 +352,7 @@ def test_arguments_are_checked(tmp_path):
             dataclasses.replace(signature, inputs={"row": spec})
     with pytest.raises(ValueError, match=r"`ties` must name outputs .* Received: \['values'\]"):
         dataclasses.replace(signature, ties={"values": "value"})
-    with pytest.raises(ValueError, match="`ties` must name outputs. Received: value and row"):
+    with pytest.raises(ValueError, match=r"`ties` must name outputs\. Received: value and row"):
         inputs = dataclasses.replace(signature, ties={"value": "row"})
         export(tmp_path, dense(), {"serving_default": inputs}, ROWS, {})
 

@@ -161,7 +161,7 @@ def test_a_core_that_says_why_it_does_not_compile_is_left_alone(tmp_path):
     version = export_texts(tmp_path, by_strings, no_xla="strings have no kernel")
     check = results(version)["XLA"]
     assert check.passed
-    assert check.detail == "serving_default is not compiled: strings have no kernel"
+    assert check.detail == "serving_default: not compiled, strings have no kernel"
 
 
 def test_a_core_of_several_signatures_is_compiled_once(exported):
