@@ -48,7 +48,7 @@ class Config(Settings):
     as in WikiText, separate documents."""
     model: str = "elmo_tiny"
     """The network; `--model help` lists them. `elmo` needs `--preset`."""
-    epochs: int = 10
+    epochs: int = 30
     out: Path = Path("saved_models/elmo_pretraining")
     """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
     model.keras, report.html."""
