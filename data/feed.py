@@ -41,9 +41,9 @@ class Feed:
         if prepare and prepare_many:
             raise ValueError("Only one of `prepare` and `prepare_many` may be given.")
         self.data = data
-        self._prepare = prepare
-        self._prepare_many = prepare_many
-        self._batch = batch
+        self._prepare = _as_it_is(prepare)
+        self._prepare_many = _as_it_is(prepare_many)
+        self._batch = _as_it_is(batch)
         self._vary = vary
         self._length = length
         # Each split is prepared at most once.
@@ -100,3 +100,11 @@ class Feed:
         *parts, seed = parts_and_seed
         batch = self._batch(*parts) if self._batch else tuple(parts)
         return self._vary(*batch, seed) if self._vary else batch
+
+
+def _as_it_is(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Keeps AutoGraph from rewriting a function of TensorFlow operations, which takes seconds.
+
+    Its errors then reach the user as they are, too.
+    """
+    return function and tf.autograph.experimental.do_not_convert(function)
