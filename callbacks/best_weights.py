@@ -1,5 +1,6 @@
 """Ends a run with the weights of its best epoch, resumable."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -11,14 +12,23 @@ class BestWeights(keras.callbacks.Callback):
     """Gives the model the weights of the epoch with the best monitored value when training ends.
 
     The value of an epoch is the metric at its end, or the mean of several. Of epochs with the same
-    value the one with the lower `tie` counts, then the earlier one. An epoch whose value is NaN is
-    never the best; if no epoch is, the model keeps its last weights. The weights are kept once, in
-    main memory, and go with a checkpoint (`get_state`, `set_state`). A new run starts afresh.
+    value the one with the lower `tie` is the best, then the earlier one. An epoch whose value is
+    NaN is never the best; if no epoch is, the model keeps its last weights.
 
-    Writes `logs["best_epoch"]`, the best epoch so far, counted from 1; 0 if there is none yet.
+    A share, such as an accuracy, that is measured on few examples is the highest by chance in some
+    early epoch. With `num_examples` the latest epoch is kept whose share p is within one standard
+    error of the best one: `p >= best - sqrt(best * (1 - best) / num_examples)`.
+
+    The weights are kept once, in main memory, and go with a checkpoint (`get_state`, `set_state`).
+    A new run starts afresh. Writes `logs["kept_epoch"]`, the epoch that would be kept if training
+    ended, counted from 1; 0 if there is none yet.
 
     With `EarlyStopping` in the same run, let only one of them restore weights:
     `EarlyStopping(..., restore_best_weights=False)`.
+
+    Reference:
+        Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section
+        3.4.3, for the rule of one standard error.
 
     Args:
         monitor: Name of the metric in `logs`, or several, whose mean counts.
@@ -26,7 +36,11 @@ class BestWeights(keras.callbacks.Callback):
             as where `logs` have no such loss.
         mode: `"min"`, `"max"` or `"auto"` (by the metrics' names).
 
+        num_examples: Examples that the shares are measured on; at least 1. None keeps the best
+            epoch itself, as with metrics that fall, such as losses.
+
     Attributes:
+        kept, kept_epoch: The value and the number of the epoch whose weights are kept; likewise.
         best, best_epoch: The best value and its epoch, counted from 0; None before the first.
         last, last_epoch: The value of the last epoch that had one, and the epoch; likewise.
     """
@@ -37,10 +51,16 @@ class BestWeights(keras.callbacks.Callback):
         tie: str | None = "val_loss",
         *,
         mode: str = "auto",
+        num_examples: int | None = None,
     ):
         super().__init__()
+        if num_examples is not None and num_examples < 1:
+            raise ValueError(
+                f"`num_examples` must be at least 1. Received: num_examples={num_examples}"
+            )
         self.monitor = Monitor(monitor, mode)
         self.tie = tie
+        self.num_examples = num_examples if self.monitor.mode == "max" else None
         self._reset()
 
     def on_train_begin(self, logs=None):
@@ -54,9 +74,11 @@ class BestWeights(keras.callbacks.Callback):
         tie = (logs or {}).get(self.tie)
         if self._is_better(value, tie):
             self.best, self.best_epoch, self.best_tie = value, epoch, tie
+        if self.best_epoch == epoch or self._is_near(value):
+            self.kept, self.kept_epoch = value, epoch
             self.best_weights = self.model.get_weights()
         if logs is not None:
-            logs["best_epoch"] = 0 if self.best_epoch is None else self.best_epoch + 1
+            logs["kept_epoch"] = 0 if self.kept_epoch is None else self.kept_epoch + 1
 
     def on_train_end(self, logs=None):
         if self.best_weights is not None:
@@ -69,6 +91,8 @@ class BestWeights(keras.callbacks.Callback):
             "best": self.best,
             "best_epoch": self.best_epoch,
             "best_tie": self.best_tie,
+            "kept": self.kept,
+            "kept_epoch": self.kept_epoch,
             "best_weights": self.best_weights,
             "last": self.last,
             "last_epoch": self.last_epoch,
@@ -79,6 +103,8 @@ class BestWeights(keras.callbacks.Callback):
         self.best = state["best"]
         self.best_epoch = state["best_epoch"]
         self.best_tie = state["best_tie"]
+        self.kept = state["kept"]
+        self.kept_epoch = state["kept_epoch"]
         self.best_weights = state["best_weights"]
         self.last = state["last"]
         self.last_epoch = state["last_epoch"]
@@ -88,6 +114,14 @@ class BestWeights(keras.callbacks.Callback):
             return True
         return value == self.best and None not in (tie, self.best_tie) and tie < self.best_tie
 
+    def _is_near(self, value):
+        """Whether a value is within one standard error of the best."""
+        if self.num_examples is None or self.best is None:
+            return False
+        variance = max(0.0, self.best * (1 - self.best)) / self.num_examples
+        return value >= self.best - math.sqrt(variance)
+
     def _reset(self):
+        self.kept = self.kept_epoch = None
         self.best = self.best_epoch = self.best_tie = self.best_weights = None
         self.last = self.last_epoch = None

@@ -166,7 +166,9 @@ def train(
     if config.monitor:
         _require_monitor(config.monitor, loss, watched if validation else ())
         monitor = config.monitor
-    best = BestWeights(monitor) if validation and config.keep == "best" else None
+    best = None
+    if validation and config.keep == "best":
+        best = BestWeights(monitor, num_examples=feed.count("validation"))
     history = fit(
         model,
         lambda start_step: feed.training(
@@ -202,14 +204,20 @@ def _sizes(feed: Feed) -> dict[str, int]:
 def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
     """Says which epoch's weights a network ends with, and how the last epoch compares."""
     epochs = _epochs(history)
-    if best is None or best.best_epoch is None:
+    if best is None or best.kept_epoch is None:
         return f"epoch {epochs}, the last"
     names = " and ".join(best.monitor.names)
     if len(best.monitor.names) > 1:
         names = f"the mean of {names}"
-    text = f"epoch {best.best_epoch + 1}, the best by {names} ({best.best:.4g})"
-    if best.best_epoch == best.last_epoch:
-        return f"{text} and the last"
+    if best.kept_epoch == best.best_epoch:
+        text = f"epoch {best.best_epoch + 1}, the best by {names} ({best.best:.4g})"
+    else:
+        text = (
+            f"epoch {best.kept_epoch + 1}, the latest within one standard error ({best.kept:.4g}) "
+            f"of epoch {best.best_epoch + 1}, the best by {names} ({best.best:.4g})"
+        )
+    if best.kept_epoch == best.last_epoch:
+        return text if epochs > best.kept_epoch + 1 else f"{text}; it is the last"
     return f"{text}; the last, {epochs}, had {best.last:.4g}"
 
 

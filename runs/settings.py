@@ -52,7 +52,8 @@ class Settings:
     """Decay of a moving average of the weights, such as 0.999, which is evaluated and exported in
     place of the weights. Default: none."""
     keep: Literal["best", "last"] = "best"
-    """Epoch whose weights are evaluated and exported: the best on validation, or the last."""
+    """Epoch whose weights are evaluated and exported: `best`: the latest on a par with the best on
+    validation, which is within one standard error of an accuracy or F1; or `last`."""
     monitor: str | None = None
     """Validation metric that decides which epoch is the best, and when `patience` ends, such as
     val_loss. Default: the usual score of the task."""

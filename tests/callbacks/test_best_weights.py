@@ -103,3 +103,21 @@ def test_early_stopping_stops_and_the_best_epoch_is_kept():
     assert best.last_epoch == stopping.stopped_epoch == best.best_epoch + 2
     assert best.last == history["val_loss"][-1] > best.best
     assert model.evaluate(x, 2 * x, verbose=0) == pytest.approx(best.best)
+
+
+def test_the_latest_epoch_within_one_standard_error_is_kept():
+    # One standard error of 0.8 on 100 examples is 0.04.
+    callback = BestWeights("val_accuracy", num_examples=100)
+    callback.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    callback.on_train_begin()
+    for epoch, value in enumerate([0.5, 0.8, 0.77, 0.75]):
+        callback.model.set_weights([np.full((1, 1), epoch), np.zeros(1)])
+        logs = {"val_accuracy": value, "val_loss": 1.0}
+        callback.on_epoch_end(epoch, logs)
+    assert (callback.best_epoch, callback.kept_epoch, callback.kept) == (1, 2, 0.77)
+    assert logs["kept_epoch"] == 3
+    callback.on_train_end()
+    assert callback.model.get_weights()[0] == [[2]]
+    assert BestWeights("val_loss", num_examples=100).num_examples is None
+    with pytest.raises(ValueError, match="`num_examples` must be at least 1"):
+        BestWeights("val_accuracy", num_examples=0)
