@@ -79,9 +79,9 @@ class Config(TextSettings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
-    texts = counted(load(config), "documents")
+    texts = counted(run, load(config), "documents")
     pieces = tokenizer(config, texts)
-    rows = counted(sentence_pairs.arrange(texts, pieces, config.length, config.seed), "rows")
+    rows = counted(run, sentence_pairs.arrange(texts, pieces, config.length, config.seed), "rows")
     counts = ngrams.Ngrams.counted(*ngrams.with_previous(rows.documents), pieces.vocabulary_size)
     fed = feed(config, rows)
     trained = train(
@@ -197,7 +197,7 @@ def report(gaps, signature: Signature, model, scores: dict[str, float]) -> list[
 
 def example(gaps: list[tuple[str, str]]) -> Example:
     text, word = gaps[0]
-    return Example(f"a test text, hidden word {word!r}", {"text": text})
+    return Example(f"a test text, hidden word {word!r}: {text}", {"text": text})
 
 
 def save(config: Config, pieces: WordPieces, model: keras.Model, folder: Path) -> None:

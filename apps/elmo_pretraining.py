@@ -78,8 +78,8 @@ class Config(Settings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
-    texts = counted(load(config), "documents")
-    rows = counted(word_rows.arrange(texts, config.vocabulary_size, config.length), "rows")
+    texts = counted(run, load(config), "documents")
+    rows = counted(run, word_rows.arrange(texts, config.vocabulary_size, config.length), "rows")
     pairs, size = rows.contexts_and_targets("train"), rows.words.vocabulary_size
     counts = {name: Ngrams.counted(*pairs[name], size) for name in DIRECTIONS}
     fed = feed(config, rows)
@@ -101,7 +101,7 @@ def main(config: Config) -> dict[str, float]:
         task="ELMo pretraining",
         signatures=served,
         warmup={"text": plain_text.sample_lines(texts.validation)[:8]},
-        example=Example("a test text", {"text": lines[0]}),
+        example=Example(f"a test text: {shortened(lines[0])}", {"text": lines[0]}),
         scores=scores,
         num_test=len(rows.test),
         examples="rows",

@@ -49,7 +49,8 @@ class Config(Settings):
     pool: Literal["max", "average", "lp", "mixed", "stochastic", "spectral"] | None = None
     """Pooling layers. Default: as in the paper."""
     image_size: tuple[int, int] | None = None
-    """Height and width, in pixels, that images are resized to. Default: the size of the data."""
+    """Height and width, in pixels, that images are resized to. Default: the size that all images
+    share, if it is at most 224 x 224, else 224 x 224."""
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for color. Default: as in the data."""
     augment: Literal["none", "light", "randaugment", "mixup", "cutmix"] = "light"
@@ -78,7 +79,7 @@ class Config(Settings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test images."""
     run = start(config)
-    data = counted(load(config), "images")
+    data = counted(run, load(config), "images")
     fed = feed(config, data)
     trained = train(
         run,
@@ -101,7 +102,7 @@ def main(config: Config) -> dict[str, float]:
         scores=test.scores,
         num_test=len(data.test),
         examples="images",
-        facts={"classes": data.classes},
+        facts={"classes": data.classes, "input shape": data.input_shape},
         report=report(data, test),
     )
 

@@ -72,7 +72,7 @@ class Config(TextSettings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test questions."""
     run = start(config)
-    data = counted(load(config), "questions")
+    data = counted(run, load(config), "questions")
     reader = question_reader(
         data.texts, stride=config.stride, question_length=config.question_length, **config.reading
     )
@@ -123,7 +123,8 @@ def feed(config: Config, data: questions.Questions, reader: QuestionReader) -> F
     return Feed(
         Splits(
             train=data.examples("train", config.answerless_rows),
-            validation=data.examples("validation"),
+            # The rows without the answer, nearly all of a long document, would hide the others.
+            validation=data.examples("validation", 0.0),
         ),
         prepare_many=partial(reader.labeled, seed=config.seed),
         batch=lambda features, labels: (

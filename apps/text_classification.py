@@ -76,7 +76,7 @@ class Config(ClassifierSettings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
-    data = counted(load(config), "texts")
+    data = counted(run, load(config), "texts")
     reader = text_reader(config.family, data.texts, symmetric=config.symmetric, **config.reading)
     fed = feed(config, data, reader)
     trained = train(

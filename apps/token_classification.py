@@ -63,7 +63,7 @@ class Config(ClassifierSettings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test sentences."""
     run = start(config)
-    data = counted(load(config), "sentences")
+    data = counted(run, load(config), "sentences")
     reader = word_reader(config.family, data.words, lowercase=config.lowercase, **config.reading)
     fed = feed(config, data, reader)
     frequencies = tagging.frequencies(fed.evaluation("train", 1024), len(data.tags))
@@ -171,7 +171,7 @@ def signatures(data: tagged_text.TaggedTexts, reader: WordReader) -> dict[str, S
             examples={"words": sample.numpy()},
         ),
         reader.signature_name: tensors(
-            reader.inputs, meanings={**tokens.MEANINGS, **tagging.MEANINGS}
+            reader.inputs, {**tokens.MEANINGS, **tagging.MEANINGS}, preprocess=dict
         ),
     }
 

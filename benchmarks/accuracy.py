@@ -146,7 +146,7 @@ class Config:
     seeds: int = 5
     """Runs of each, with seeds 0, 1, ..."""
     test: bool = True
-    """Tell the scores on the test examples too."""
+    """Show the scores on the test examples too."""
     data: Path = Path("../shared/data")
     """Folder of the data sets that are no built-in sample and not from TensorFlow Datasets."""
     minilm: Path | None = None

@@ -6,7 +6,7 @@ Three comparisons, of the same weights, texts, lengths and number of threads, in
 - serving: an exported model, called in process with texts or with tokens;
 - tokenizing: from texts to the ids of word pieces.
 
-Nothing is timed before both sides have told the same logits, losses, classes and probabilities.
+Nothing is timed before both sides have returned the same logits, losses, classes and probabilities.
 Runs alternate between the sides; what is printed is the median rate of each and the median of the
 ratios of neighbouring runs. Padding does not count as tokens.
 
@@ -226,7 +226,7 @@ def batches_to_train(config: Config, given: Setting) -> list[tuple[Features, np.
 def our_steps(
     model: keras.Model, batches: Sequence, *, steps: int = STEPS_PER_CALL
 ) -> Callable[[], float]:
-    """Returns what takes training steps, as `training.loop.fit` does, and tells their mean loss."""
+    """Returns what takes training steps, as `training.loop.fit` does; it returns the mean loss."""
     model.compile(
         optimizer=optimizer("adamw", LEARNING_RATE, WEIGHT_DECAY),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),

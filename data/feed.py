@@ -53,6 +53,10 @@ class Feed:
         """Returns the number of rows of a split."""
         return pipeline.count(self.rows(split))
 
+    def checksum(self, split: str = "train") -> int:
+        """Returns a number that changes with the rows of a split."""
+        return pipeline.checksum(self.rows(split))
+
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of training batches of one epoch."""
         return pipeline.steps_per_epoch(self.count(), batch_size)

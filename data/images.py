@@ -31,7 +31,9 @@ SAMPLE_SIZE = (28, 28)
 LARGEST_OWN_SIZE = (224, 224)
 """If all images share a size up to this one, they keep it; otherwise they get this size."""
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
+"""Endings of images that TensorFlow does not decode: bad examples, not files to ignore."""
 
 MAGIC = {
     "JPEG": b"\xff\xd8",
@@ -143,7 +145,7 @@ def _feature(builder: Any, kind: type) -> str:
 def _from_files(
     data: str, image_size: tuple[int, int] | None, channels: int | None, skip_bad: bool
 ) -> Images:
-    listed, faults = labeled_files(data, SUFFIXES)
+    listed, faults = labeled_files(data, (*SUFFIXES, *OTHER_SUFFIXES))
     seen = _inspected([file.path for file in listed])
     rows: dict[str, np.ndarray] = {}
     for file, row in zip(listed, seen, strict=True):

@@ -82,6 +82,8 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
         ('O', 'B-CODE', 'I-CODE')
     """
     if data == "python_docs":
+        if tag_column is not None:
+            raise ValueError(f"`tag_column` is for other data. Received: tag_column={tag_column!r}")
         tagged = python_docs.tagged_sentences()
         sentences = [_Sentence(tuple(words), tuple(tags), "") for words, tags in tagged]
         return _divided(data, sentences, [], skip_bad)
@@ -247,10 +249,11 @@ def _features(builder: Any, tag_column: int | str | None) -> tuple[str, str]:
     ]
     words = [name for name in words if name in WORD_NAMES] or words
     preferred = [name for name in tags if name in TAG_NAMES]
-    chosen = [tag_column] if tag_column in tags else [] if tag_column else (preferred or tags)
+    given = tag_column is not None
+    chosen = [tag_column] if tag_column in tags else [] if given else (preferred or tags)
     if len(words) == 1 and len(chosen) == 1:
         return words[0], str(chosen[0])
-    chosen_column = f" and --tag-column {tag_column}" if tag_column else ""
+    chosen_column = f" and --tag-column {tag_column}" if given else ""
     expected = (
         f"one sequence of words (here: {', '.join(words) or 'none'}) and "
         f"one sequence of tags (here: {', '.join(tags) or 'none'})"

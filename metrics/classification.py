@@ -83,9 +83,10 @@ class Evaluation:
         )
 
     def caption(self, index: int, classes: Sequence[str]) -> str:
-        """Describes the prediction for an example in two lines."""
+        """Describes the prediction for an example in three lines of at most 24 characters."""
         true, predicted, confidence = self.row(index, classes)
-        return f"predicted {predicted}, true {true}\n({confidence})"
+        lines = (f"predicted {predicted}", f"true {true}", f"({confidence})")
+        return "\n".join(line if len(line) <= 24 else f"{line[:23]}…" for line in lines)
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:

@@ -26,6 +26,8 @@ MEANINGS = {
     "end": "offset in characters after the answer; -1 for no answer",
     "start_byte": "offset in bytes at which the answer begins; -1 for no answer",
     "end_byte": "offset in bytes after the answer; -1 for no answer",
+    "token_ids": "[CLS] question [SEP] part of the document [SEP], as ids in the vocabulary",
+    "segment_ids": "0, and 1 from the part of the document on",
     "answer_mask": "1 at the tokens of the document and at [CLS], else 0",
     "start_logits": "log-probability, up to a constant, that the answer begins at each token; at "
     f"[CLS], that this part of the document has none; {NEVER:.0f} where the mask is 0",

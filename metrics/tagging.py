@@ -20,6 +20,7 @@ MEANINGS = {
     "tags": "tag of each word: O outside of entities, B-... at the first word of an entity, I-... "
     'at its other words; "" after the last word',
     "scores": "probability of the tag of each word; 0 after the last word",
+    "segment_ids": "0",
     "logits": "log-probabilities of all tags at each token up to a constant; the tag of a word is "
     "predicted at its first token",
 }

@@ -52,7 +52,8 @@ class Reader:
             table: Texts `(n,)` by column.
 
         Returns:
-            `inputs`, a spec by name of the feature for any number of rows, and `examples`.
+            What `serving.signature.tensors` takes: `inputs`, a spec by name of the feature for any
+            number of rows, `examples`, and `preprocess`, which hands features over by name.
         """
         return _sample(self.encode(tf.stack(list(table.values()), axis=1), True))
 
@@ -110,6 +111,7 @@ def _sample(features: dict[str, tf.Tensor]) -> dict[str, Any]:
             for name, value in features.items()
         },
         "examples": {name: value.numpy() for name, value in features.items()},
+        "preprocess": dict,
     }
 
 
@@ -260,7 +262,8 @@ class QuestionReader:
             rows: Maximum number of rows.
 
         Returns:
-            `inputs`, a spec by name of the feature for any number of rows, and `examples`.
+            What `serving.signature.tensors` takes: `inputs`, a spec by name of the feature for any
+            number of rows, `examples`, and `preprocess`, which hands features over by name.
         """
         question, document = tf.constant(table["question"]), tf.constant(table["document"])
         features, _ = self.encode(question, document, True)

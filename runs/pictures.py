@@ -59,16 +59,20 @@ def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) ->
     return figure
 
 
-def image_grid(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6) -> Figure:
-    """Draws pictures in rows, each below its caption.
+def image_grid(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6
+) -> Figure | None:
+    """Draws pictures in rows, each below its caption; returns None if there are none.
 
     Args:
         pictures: uint8 arrays `(height, width, 1 or 3)`.
         captions: One text for each picture.
         columns: Pictures in a row.
     """
-    rows = max(1, -(-len(pictures) // columns))
-    figure = Figure(figsize=(1.7 * columns, 2.2 * rows), layout="constrained")
+    if not pictures:
+        return None
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.7 * columns, 2.4 * rows), layout="constrained")
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):

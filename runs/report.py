@@ -32,12 +32,15 @@ mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555;
 """
 
 
+NOTHING = "<p>None.</p>"
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A section with one picture."""
+    """A section with one picture; None says that there is nothing to show."""
 
     title: str
-    figure: Figure
+    figure: Figure | None
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,10 @@ def _report_html(report: Report) -> str:
 
 def _section(section: Section) -> list[str]:
     match section:
-        case Picture():
-            return [_figure(section.title, section.figure)]
+        case Table(rows=[]):
+            return [NOTHING]
+        case Picture(title, figure):
+            return [_figure(title, figure) if figure else NOTHING]
         case Table():
             return [_table(section.rows, heading=section.heading)]
         case Marked():

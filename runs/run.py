@@ -62,12 +62,14 @@ class Run:
         strategy: In its scope models are made.
         begin: When the run started, in seconds of `time.perf_counter`.
         stages: What has been trained so far, by name of the stage.
+        facts: What the report and the model card say of the run.
     """
 
     config: Settings
     strategy: tf.distribute.Strategy
     begin: float
     stages: dict[str, Trained] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 class Example(NamedTuple):
@@ -87,17 +89,21 @@ class Example(NamedTuple):
 def start(config: Settings) -> Run:
     """Seeds everything, sets the precision and connects the devices; before anything else."""
     begin = time.perf_counter()
+    if config.out.exists() and not config.out.is_dir():
+        raise ValueError(f"`out` must be a folder. Received: out={config.out}, a file")
     return Run(config, setup.start(config.seed, config.precision, config.strategy), begin)
 
 
-def counted(data: Data, what: str) -> Data:
-    """Prints how many examples there are, and returns them.
+def counted(run: Run, data: Data, what: str) -> Data:
+    """Prints how many examples there are, notes it for the report, and returns them.
 
     Args:
+        run: What `start` returned.
         data: What a loader returned.
         what: Name of an example in the plural.
     """
-    print(data.counted(what), flush=True)
+    run.facts[what] = data.counted(what)
+    print(run.facts[what], flush=True)
     return data
 
 
@@ -140,7 +146,7 @@ def train(
         # A resumed run skips the stages that are finished, and what they draw.
         keras.utils.set_random_seed((config.seed + zlib.crc32(stage.encode())) % 2**31)
     checkpoint = Checkpoint(config.out / "checkpoint", stage)
-    identity = config.saved | _sizes(feed)
+    identity = config.saved | _identity(feed)
     step = check_resume(
         checkpoint,
         identity,
@@ -151,6 +157,7 @@ def train(
     if step and setup.is_chief(run.strategy):
         total = steps_per_epoch * config.epochs
         print(f"Resuming the run in {config.out} after step {step} of {total}.", flush=True)
+        run.facts["resumed"] = f"after step {step} of {total}; the wall time is since then"
     validation = feed.evaluation("validation", config.batch_size)
     with run.strategy.scope():
         model = make_model()
@@ -195,12 +202,6 @@ def train(
     return run.stages[stage] if is_chief else None
 
 
-def _sizes(feed: Feed) -> dict[str, int]:
-    """Counts the rows of the splits that training reads; by it a resumed run knows its data."""
-    splits = ["train"] if feed.data.validation is None else ["train", "validation"]
-    return {f"rows of {split}": feed.count(split) for split in splits}
-
-
 def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
     """Says which epoch's weights a network ends with, and how the last epoch compares."""
     epochs = _epochs(history)
@@ -223,6 +224,13 @@ def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
 
 def _epochs(history: dict[str, list[float]]) -> int:
     return max((len(values) for values in history.values()), default=0)
+
+
+def _identity(feed: Feed) -> dict[str, int]:
+    """Describes the data that training reads, so that a resumed run knows whether it changed."""
+    splits = ["train"] if feed.data.validation is None else ["train", "validation"]
+    counts = {f"rows of {split}": feed.count(split) for split in splits}
+    return counts | {f"checksum of {split}": feed.checksum(split) for split in splits}
 
 
 def _require_monitor(monitor: str, loss: Losses, watched: Sequence[Metrics]) -> None:
@@ -328,6 +336,7 @@ def finish(
         The scores.
     """
     config, model, scores = run.config, trained.model, dict(scores)
+    facts = {**run.facts, **facts}
     card = {
         "task": task,
         "model": config.model,
@@ -348,10 +357,10 @@ def finish(
         Report(
             title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
             config=config.saved,
-            scores=scores,
+            scores=_divided(scores)[0],
             measured=f"{num_test:,} test {examples}",
             histories={name: stage.history for name, stage in run.stages.items()},
-            facts=_facts(run, trained, facts),
+            facts=_facts(run, trained, {**facts, **_divided(scores)[1]}),
             sections=report,
         ),
     )
@@ -360,14 +369,26 @@ def finish(
     lines += [f"Model  {version}", f"Report {path}"]
     answered = query_export(version, example)
     print(f"Evaluated and exported: {trained.choice}")
-    named = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
-    print(f"Test {named} on {num_test:,} {examples}", *lines, sep="\n")
+    on_test, others = _divided(scores)
+    if others:
+        print(_in_words(others).capitalize())
+    print(f"Test {_in_words(on_test)} on {num_test:,} {examples}", *lines, sep="\n")
     if not answered:
         raise ValueError(
             f"{version} did not answer {example.what}; the messages above say why. Everything else "
             f"is written. To check the export: python -m serving verify {version}"
         )
     return scores
+
+
+def _divided(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the scores on the test examples, and those on the validation examples."""
+    others = {name: value for name, value in scores.items() if name.startswith("validation_")}
+    return {name: value for name, value in scores.items() if name not in others}, others
+
+
+def _in_words(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
 
 
 def _array(column: Any) -> np.ndarray:

@@ -63,6 +63,8 @@ def _examples(
         yield Example(str(file), {single: content})
     elif file.suffix.lower() == ".csv" or (str(file) == STANDARD_INPUT and not text):
         yield from _rows(file, _text(content), signature)
+    elif text and file.suffix.lower() in (".tsv", ".jsonl"):
+        raise ValueError(f"expected a .csv file with a column {single}, or one text per line")
     elif text:
         lines = io.StringIO(_text(content), newline=None)
         for number, line in enumerate(lines, start=1):

@@ -193,7 +193,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OS":
             return json.dumps(as_plain("", value), ensure_ascii=False)
-        return f"{value.dtype} {value.shape}" if value.size > 8 else str(value.tolist())
+        flat = [_cell(one) for one in value.ravel()[:8]]
+        more = f", ... {value.shape}" if value.size > 8 or value.ndim > 1 else ""
+        return f"[{', '.join(flat)}{more}]"
     return str(value)
 
 

@@ -127,29 +127,34 @@ def tensors(
     meanings: Mapping[str, str],
     *,
     examples: Tensors | None = None,
+    preprocess: Callable[..., Any] | None = None,
     postprocess: Callable[[Any], dict[str, tf.Tensor]] | None = None,
     no_xla: str | None = None,
 ) -> Signature:
     """Returns the signature of a model for clients that preprocess, and for XLA.
 
     Args:
-        inputs: What the model takes; a single input is handed over as a tensor, several as a dict.
+        inputs: What the model takes.
         meanings: Meaning of each input and output.
         examples: Real inputs, as in `Signature`.
+        preprocess: From the inputs, as keyword arguments, to what the model takes. None: a single
+            input as a tensor, several as a dict.
         postprocess: From what the model returns to the outputs by name. None: a dict as it is, a
             tensor as `logits`.
         no_xla: As in `Signature`.
     """
     return Signature(
         inputs=inputs,
-        preprocess=lambda **features: (
-            features if len(features) > 1 else next(iter(features.values()))
-        ),
+        preprocess=preprocess or _alone_or_named,
         postprocess=postprocess or _named,
         meanings=meanings,
         examples=examples,
         no_xla=no_xla,
     )
+
+
+def _alone_or_named(**features: tf.Tensor) -> Any:
+    return features if len(features) > 1 else next(iter(features.values()))
 
 
 def _named(outputs: Any) -> dict[str, tf.Tensor]:

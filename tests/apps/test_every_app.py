@@ -65,16 +65,22 @@ def finished(request, tmp_path_factory) -> Finished:
     """The run of an app, which takes place once; its tests run in one process."""
     name = request.param
     if name not in _finished:
-        _finished[name] = _run(name, tmp_path_factory.mktemp(name))
+        _finished[name] = run_small(name, tmp_path_factory.mktemp(name))
     return _finished[name]
 
 
-def _run(name: str, folder: Path) -> Finished:
+def run_small(name: str, folder: Path, **changes: Any) -> Finished:
+    """Runs an app as its SMALL says, with some settings changed."""
     app, wanted = app_of(name), small(name)
     exported: dict[str, Any] = {}
     (folder / "data").mkdir()
     config = app.Config(
-        **{**wanted.settings, "data": wanted.write(folder / "data"), "out": folder / "out"}
+        **{
+            **wanted.settings,
+            "data": wanted.write(folder / "data"),
+            "out": folder / "out",
+            **changes,
+        }
     )
 
     def export(base, model, signatures, warmup, card):

@@ -212,3 +212,16 @@ def test_batches_by_length_hold_similar_lengths_and_every_example(monkeypatch):
     for (features, labels), (again, also) in zip(run(37), batches[37:], strict=True):
         np.testing.assert_array_equal(features, again)
         np.testing.assert_array_equal(labels, also)
+
+
+def test_a_checksum_changes_with_labels_and_texts():
+    def made(texts, labels):
+        return tf.data.Dataset.from_tensor_slices((texts, labels))
+
+    first = pipeline.checksum(made(["a", "bc"], [0, 1]))
+    assert first == pipeline.checksum(made(["a", "bc"], [0, 1]))
+    others = [made(["a", "bc"], [1, 0]), made(["ab", "c"], [0, 1]), made(["a", "bd"], [0, 1])]
+    assert len({first, *map(pipeline.checksum, others)}) == 4
+    rows = ({"ids": tf.constant([[1, 2], [3, 4]])}, tf.constant([0, 1]))
+    turned = ({"ids": tf.constant([[1, 2], [3, 5]])}, tf.constant([0, 1]))
+    assert pipeline.checksum(rows) != pipeline.checksum(turned)

@@ -64,7 +64,11 @@ def test_confusion_matrix_counts_and_keeps_the_worst_classes():
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.2, 0], [1, 0]])
 
 
-@pytest.mark.parametrize("count", [0, 1, 7])
+def test_image_grid_of_no_pictures_is_none():
+    assert image_grid([], []) is None
+
+
+@pytest.mark.parametrize("count", [1, 7])
 def test_image_grid_shows_each_picture_once(count):
     figure = image_grid([np.zeros((4, 4, 1), "uint8")] * count, ["x"] * count)
     assert sum(len(axes.images) for axes in figure.axes) == count

@@ -64,6 +64,11 @@ def test_sections_come_in_the_order_of_the_app(tmp_path):
     assert positions == sorted(positions)
 
 
+def test_an_empty_section_says_so(tmp_path):
+    sections = [Picture("Mistakes", None), Table("More mistakes", ("text", "class"), [])]
+    assert write_report(tmp_path, report(sections=sections)).read_text().count("<p>None.</p>") == 2
+
+
 def test_each_stage_has_its_curves_and_its_rows(tmp_path):
     histories = {"reward": {"loss": [2.0]}, "policy": {"reward": [0.1, 0.2]}}
     text = write_report(tmp_path, report(histories=histories)).read_text()

@@ -126,6 +126,12 @@ def test_what_the_run_cannot_do_is_refused_before_the_first_step(changes, messag
     assert not (tmp_path / "checkpoint").exists()
 
 
+def test_a_file_is_no_folder_for_a_run(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="`out` must be a folder"):
+        start(Config(out=tmp_path / "file"))
+
+
 def test_early_stopping_needs_validation(tmp_path):
     with pytest.raises(ValueError, match="`patience` needs a validation set"):
         trained(Config(out=tmp_path, patience=1), Splits(train=DATA.train))
@@ -142,6 +148,9 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path):
     more = Splits(train=points(65, 0), validation=DATA.validation)
     with pytest.raises(ValueError, match="rows of train: 64 in the checkpoint, 65 now"):
         trained(Config(out=tmp_path, epochs=1), more)
+    turned = Splits(train=DATA.train.map(lambda x, y: (x, 1 - y)), validation=DATA.validation)
+    with pytest.raises(ValueError, match="settings or data:\n  checksum of train"):
+        trained(Config(out=tmp_path, epochs=1), turned)
 
 
 def test_a_stage_is_trained_once(tmp_path):
@@ -285,5 +294,7 @@ def test_the_example_is_written_as_the_file_that_it_is(tmp_path, answered):
 
 
 def test_examples_are_counted_aloud(capsys):
-    assert counted(DATA, "points") is DATA
+    run = start(Config())
+    assert counted(run, DATA, "points") is DATA
+    assert run.facts["points"] == "64 training, 16 validation, 16 test points"
     assert capsys.readouterr().out == "64 training, 16 validation, 16 test points\n"

@@ -223,7 +223,7 @@ def test_a_table_has_a_row_a_rank_or_a_row_a_file():
     assert as_table(mixed).splitlines()[1].split(maxsplit=2) == [
         "a",
         "text",
-        "float32 (4, 4)  [1, 2]",
+        "[0, 0, 0, 0, 0, 0, 0, 0, ... (4, 4)]  [1, 2]",
     ]
 
 

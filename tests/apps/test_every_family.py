@@ -1,0 +1,65 @@
+"""Each family of networks of each app, without training: exported, and passed by every check."""
+
+from typing import Any
+
+import pytest
+
+from models import bert, elmo, gpt
+from runs import run as run_module
+from serving import checks
+from tests.apps.test_every_app import run_small
+
+RECURRENT = {"layers": 2, "bidirectional": False, "layer_normalization": True}
+CHARACTERS = {"vocabulary_size": 8000}
+TRANSFORMER = {"units": 128}
+"""Defaults of settings that a network ignores, in place of those of SMALL."""
+FAMILIES: list[tuple[str, dict[str, Any]]] = [
+    ("image_classification", {"model": "mlp"}),
+    ("image_classification", {"model": "cifar_resnet20", "norm": "group", "pool": "lp"}),
+    ("image_classification", {"model": "googlenet", "image_size": (72, 72)}),
+    ("image_classification", {"model": "mobilenet", "image_size": (32, 32)}),
+    ("image_classification", {"model": "vit_tiny", "image_size": (32, 32)}),
+    ("text_classification", {"model": "lstm", "pooling": "last", **RECURRENT}),
+    ("text_classification", {"model": "rnn", "pooling": "max"}),
+    ("text_classification", {"model": "bert_tiny", "pooling": "mean", **TRANSFORMER}),
+    ("text_classification", {"model": "gpt_tiny", **TRANSFORMER}),
+    ("text_classification", {"model": "elmo_tiny", **CHARACTERS}),
+    ("token_classification", {"model": "gru", **RECURRENT}),
+    ("token_classification", {"model": "bert_tiny", **TRANSFORMER}),
+    ("token_classification", {"model": "elmo_tiny", **CHARACTERS}),
+]
+
+
+@pytest.fixture(autouse=True)
+def untrained(monkeypatch):
+    monkeypatch.setattr(run_module, "fit", lambda *arguments, **options: {"loss": [1.0]})
+    monkeypatch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
+    monkeypatch.setitem(gpt.GPT_SIZES, "tiny", gpt.GPTSize(1, 16, 2))
+    monkeypatch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
+
+
+def passes(name: str, folder, **changes: Any) -> None:
+    finished = run_small(name, folder, **changes)
+    results = list(checks.run(finished.version))
+    assert {result.check: result.detail for result in results if not result.passed} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "changes"), FAMILIES, ids=[f"{name}-{c['model']}" for name, c in FAMILIES]
+)
+def test_the_export_of_every_family_passes_every_check(name, changes, tmp_path):
+    passes(name, tmp_path, **changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["text_classification", "token_classification"])
+def test_the_export_of_a_pretrained_network_passes_every_check(name, minilm, tmp_path):
+    passes(name, tmp_path, model="bert", preset=str(minilm), **TRANSFORMER, **CHARACTERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["text_classification", "token_classification"])
+def test_the_export_of_a_pretrained_elmo_passes_every_check(name, tmp_path):
+    elmo.save_elmo(elmo.elmo_backbone("tiny"), tmp_path / "preset")
+    passes(name, tmp_path, model="elmo", preset=str(tmp_path / "preset"), **CHARACTERS)
