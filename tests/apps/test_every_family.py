@@ -15,7 +15,7 @@ TRANSFORMER = {"units": 128}
 """Defaults of settings that a network ignores, in place of those of SMALL."""
 FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("image_classification", {"model": "mlp"}),
-    ("image_classification", {"model": "cifar_resnet20", "norm": "group", "pool": "lp"}),
+    ("image_classification", {"model": "cifar_resnet20", "norm": "group"}),
     ("image_classification", {"model": "googlenet", "image_size": (72, 72)}),
     ("image_classification", {"model": "mobilenet", "image_size": (32, 32)}),
     ("image_classification", {"model": "vit_tiny", "image_size": (32, 32)}),
