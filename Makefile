@@ -8,7 +8,7 @@ run: .venv/installed
 	.venv/bin/python -m apps.image_classification
 
 test: lint
-	.venv/bin/python -m pytest -q -m "not slow" -n 2 --dist loadgroup
+	.venv/bin/python -m pytest -q -m "not slow" -n 2 --dist loadscope
 
 test-slow: .venv/presets
 	.venv/bin/python -m pytest -q -m slow

@@ -145,7 +145,7 @@ def _feature(builder: Any, kind: type) -> str:
 def _from_files(
     data: str, image_size: tuple[int, int] | None, channels: int | None, skip_bad: bool
 ) -> Images:
-    listed, faults = labeled_files(data, (*SUFFIXES, *OTHER_SUFFIXES))
+    listed, faults = labeled_files(data, SUFFIXES, OTHER_SUFFIXES)
     seen = _inspected([file.path for file in listed])
     rows: dict[str, np.ndarray] = {}
     for file, row in zip(listed, seen, strict=True):

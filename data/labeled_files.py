@@ -51,7 +51,9 @@ class LabeledFile(Labeled):
 Example = TypeVar("Example", bound=Labeled)
 
 
-def labeled_files(data: str, suffixes: Collection[str]) -> tuple[list[LabeledFile], list[Fault]]:
+def labeled_files(
+    data: str, suffixes: Collection[str], others: Collection[str] = ()
+) -> tuple[list[LabeledFile], list[Fault]]:
     """Lists the files of a folder or CSV file, and the problems of the listing itself.
 
     A folder has one sub-folder per class with files at any depth. Or it has a sub-folder train/,
@@ -63,10 +65,11 @@ def labeled_files(data: str, suffixes: Collection[str]) -> tuple[list[LabeledFil
     Args:
         data: Path of the folder or CSV file.
         suffixes: Suffixes of the files to list, in lower case, such as `.png`.
+        others: Further suffixes of files to list, which the loader reports as bad.
     """
     root = Path(data)
     if root.is_dir():
-        return _from_folder(root, suffixes)
+        return _from_folder(root, suffixes, others)
     if root.is_file() and root.suffix.lower() == ".csv":
         return _from_csv(root)
     received = "another kind of file" if root.exists() else "no such file or folder"
@@ -78,8 +81,11 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
 
 
-def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFile], list[Fault]]:
+def _from_folder(
+    root: Path, usable: Collection[str], others: Collection[str]
+) -> tuple[list[LabeledFile], list[Fault]]:
     files, faults = [], []
+    suffixes = {*usable, *others}
     top = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
     given = {SPLIT_NAMES[name]: path for name, path in top.items() if name in SPLIT_NAMES}
     if not _is_split(top, given, suffixes):
@@ -106,7 +112,7 @@ def _from_folder(root: Path, suffixes: Collection[str]) -> tuple[list[LabeledFil
                     received = "a name that is not UTF-8"
                     faults.append(Fault(repr(name), received, "a UTF-8 name", "rename the file"))
             if not paths:
-                expected = f"at least one file ({', '.join(sorted(suffixes))})"
+                expected = f"at least one file ({', '.join(sorted(usable))})"
                 fix = "add files, or remove the folder"
                 received = "an empty class folder"
                 faults.append(Fault(f"{where}/", received, expected, fix, examples=0))

@@ -23,7 +23,7 @@ CELLS = {
 }
 """For each cell, the layer without normalization, and the cell with layer normalization."""
 
-NAMES = tuple(CELLS)
+NAMES = ("rnn", "lstm", "gru")
 POOLS = ("attention", "last", "max")
 
 

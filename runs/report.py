@@ -74,7 +74,8 @@ class Report:
     Args:
         title: Heading of the report, such as the task and the network.
         config: The settings, as a nest of JSON values.
-        scores: Scores on the test examples.
+        scores: Scores on the test examples, and with names in `validation_` on those of validation,
+            which `scores.json` holds, too.
         measured: What the scores are measured on, such as "270 test images".
         histories: By stage, for each metric its value after each epoch. A run of a single stage
             calls it "".
@@ -143,7 +144,11 @@ def _history_csv(histories: Mapping[str, History]) -> str:
 
 
 def _report_html(report: Report) -> str:
-    scores = [(name, f"{value:.4g}") for name, value in report.scores.items()]
+    scores = [
+        (name, f"{value:.4g}")
+        for name, value in report.scores.items()
+        if not name.startswith("validation_")
+    ]
     facts = {**report.facts, "machine": machine()}
     parts = [
         f"<h1>{html.escape(report.title)}</h1>",

@@ -357,7 +357,7 @@ def finish(
         Report(
             title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
             config=config.saved,
-            scores=_divided(scores)[0],
+            scores=scores,
             measured=f"{num_test:,} test {examples}",
             histories={name: stage.history for name, stage in run.stages.items()},
             facts=_facts(run, trained, {**facts, **_divided(scores)[1]}),

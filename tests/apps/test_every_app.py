@@ -62,7 +62,7 @@ _finished: dict[str, Finished] = {}
 
 @pytest.fixture
 def finished(request, tmp_path_factory) -> Finished:
-    """The run of an app, which takes place once; its tests run in one process."""
+    """The run of an app, which takes place once: pytest-xdist leaves a module in one process."""
     name = request.param
     if name not in _finished:
         _finished[name] = run_small(name, tmp_path_factory.mktemp(name))
@@ -101,12 +101,8 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
 
 
 def each_app():
-    """Parametrizes a test by app; the tests of one app run in one process."""
-    return pytest.mark.parametrize(
-        "finished",
-        [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in APPS],
-        indirect=True,
-    )
+    """Parametrizes a test by app."""
+    return pytest.mark.parametrize("finished", APPS, indirect=True)
 
 
 @each_app()

@@ -177,7 +177,7 @@ def test_the_loss_is_the_mean_of_the_cross_entropies_of_start_and_end(data, read
 def test_rows_without_the_answer_are_thinned_out_for_training_alone(data, reader):
     splits = app.feed(app.Config(**TINY, answerless_rows=0.5), data, reader).data
     shares = [next(iter(rows))["answerless_rows"] for rows in (splits.train, splits.validation)]
-    assert shares == [0.5, 1.0]
+    assert shares == [0.5, 0.0]
 
 
 def test_lower_layers_learn_slower(reader):

@@ -170,3 +170,14 @@ def test_real_photographs_load_from_a_csv(shared_data, tmp_path):
     )
     resized = np.asarray(shown.convert("RGB").resize((80, 60), Image.Resampling.BILINEAR), int)
     assert np.abs(decode(data, (60, 80, 3)).numpy() - resized).max() <= 2
+
+
+def test_images_that_tensorflow_does_not_decode_are_named(folder):
+    kitten = folder / "cat" / "kitten.tif"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(kitten)
+    with pytest.raises(BadData, match=r"cat/kitten.tif: expected .*\. Received: TIFF\. Fix: conv"):
+        images.load(str(folder))
+    assert images.load(str(folder), skip_bad=True).skipped == 1
+    kitten.unlink()
+    (folder / "cat" / "1.png").rename(folder / "cat" / "1.jfif")
+    assert images.load(str(folder)).skipped == 0

@@ -31,7 +31,6 @@ from serving.client.folders import models
 from serving.client.rest_target import from_json
 from tests.serving.conftest import ROOT, encoded, free_ports, save_echo
 
-pytestmark = pytest.mark.xdist_group("server")  # One server for all.
 TARGETS = ("grpc", "rest", "folder")
 
 

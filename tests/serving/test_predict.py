@@ -17,8 +17,6 @@ from serving.examples import Example
 from serving.predict import answer, as_plain, as_table, main, quiet
 from tests.serving.conftest import encoded
 
-pytestmark = pytest.mark.xdist_group("server")  # One server for all.
-
 
 @pytest.fixture
 def files(tmp_path) -> list[Path]:
