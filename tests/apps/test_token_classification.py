@@ -203,10 +203,10 @@ def test_a_pretrained_elmo_is_loaded_as_it_was_saved_and_stays_unless_it_is_not_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "elmo2"}, "`model` must be one of lstm, gru, rnn"),
+        ({"model": "elmo2"}, "`model` must be one of rnn, lstm, gru"),
         ({"model": "bert"}, "`preset` must be given with model elmo or bert"),
         ({"freeze": False}, "`freeze` is for the models elmo, elmo_tiny"),
-        ({"model": "bert", "preset": "x", "lowercase": True}, "`lowercase` is for the models lstm"),
+        ({"model": "bert", "preset": "x", "lowercase": True}, "`lowercase` is for the models rnn"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, message):
