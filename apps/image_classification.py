@@ -102,7 +102,7 @@ def main(config: Config) -> dict[str, float]:
         scores=test.scores,
         num_test=len(data.test),
         examples="images",
-        facts={"classes": data.classes, "input shape": data.input_shape},
+        facts={"classes": data.classes, "input": " x ".join(map(str, data.input_shape))},
         report=report(data, test),
     )
 
