@@ -51,7 +51,7 @@ SMALL = Small(
         "batch_size": 16,
         "length": 32,
         "vocabulary_size": 120,
-        "learning_rate": 3e-3,
+        "learning_rate": 0.01,
     },
     beats=("-masked_perplexity", 12),
     sections=["Hidden word pieces of the test texts", "Predictions for gaps"],
@@ -81,13 +81,6 @@ class Parts(NamedTuple):
     @property
     def served(self):
         return app.signatures(self.config, self.rows)["serving_default"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_network():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ SMALL = Small(
         "batch_size": 32,
         "length": 12,
         "vocabulary_size": 120,
-        "learning_rate": 0.01,
+        "learning_rate": 0.02,
     },
     beats=("-perplexity", 8),
     sections=["Words of the test texts, predicted from one side", "Least expected words"],
@@ -39,13 +39,6 @@ class Parts(NamedTuple):
     rows: WordRows
     counts: Ngrams
     model: keras.Model
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_network():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (3, 8))))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models import bert, elmo, gpt
+from models import elmo
 from runs import run as run_module
 from serving import checks
 from tests.apps.test_every_app import run_small
@@ -33,9 +33,6 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
 @pytest.fixture(autouse=True)
 def untrained(monkeypatch):
     monkeypatch.setattr(run_module, "fit", lambda *arguments, **options: {"loss": [1.0]})
-    monkeypatch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
-    monkeypatch.setitem(gpt.GPT_SIZES, "tiny", gpt.GPTSize(1, 16, 2))
-    monkeypatch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
 
 
 def passes(name: str, folder, **changes: Any) -> None:

@@ -10,7 +10,6 @@ import tensorflow as tf
 from apps import question_answering as app
 from data.questions import Questions
 from metrics.spans import Answers
-from models import bert
 from models.transformers import depths
 from preprocessing.readers import QuestionReader, question_reader
 from tests.apps.every_app import Small
@@ -61,7 +60,7 @@ def facts(folder: Path) -> str:
 
 SMALL = Small(
     write=facts,
-    settings={**TINY, "epochs": 2, "batch_size": 12, "learning_rate": 0.005, "warmup_epochs": 1.0},
+    settings={**TINY, "epochs": 2, "batch_size": 12, "learning_rate": 0.01, "warmup_epochs": 1.0},
     beats=("f1", 0.8),
     sections=["Most confident mistakes", "Answers in test documents"],
     odd=[{"question": question, "document": document} for question, document in ODD],
@@ -72,13 +71,6 @@ SMALL = Small(
         {"model": "bert", "preset": "folder", "dropout": 0.5},
     ],
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_networks():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
-        yield
 
 
 @pytest.fixture(scope="module")

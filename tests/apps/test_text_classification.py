@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from apps import text_classification as app
-from models import bert, elmo, gpt
+from models import elmo
 from preprocessing.readers import text_reader
 from serving.signature import ask
 from tests.apps.every_app import Small
@@ -80,15 +80,6 @@ SMALL = Small(
         {"model": "gpt", "preset": "folder", "dropout": 0.5},
     ],
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_networks():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
-        patch.setitem(gpt.GPT_SIZES, "tiny", gpt.GPTSize(1, 16, 2))
-        patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
-        yield
 
 
 @pytest.fixture(scope="module")

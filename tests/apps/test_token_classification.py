@@ -8,7 +8,7 @@ import tensorflow as tf
 from apps import token_classification as app
 from metrics import tagging
 from metrics.classification import Evaluation
-from models import bert, elmo
+from models import elmo
 from preprocessing import tagged_words, tokens
 from preprocessing.readers import word_reader
 from tests.apps.every_app import Small
@@ -86,14 +86,6 @@ SMALL = Small(
 
 SHARES = np.array([0.8, 0.05, 0.05, 0.05, 0.05])
 """Frequencies of the tags that networks begin with."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_networks():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 16, 2))
-        patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
-        yield
 
 
 @pytest.fixture(scope="module")
