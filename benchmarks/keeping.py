@@ -39,7 +39,7 @@ SMALL: dict[str, Settings] = {
     "small_tags": tags.Config(epochs=20),
 }
 """Five small sets, trained for longer than they need: SST2_500 stands for 500 sentences of SST-2,
-TREC_500 for 500 questions of TREC and CIFAR_1000 for 1000 images of CIFAR-10 to train on."""
+TREC_500 for 509 questions of TREC and CIFAR_1000 for 1000 images of CIFAR-10 to train on."""
 
 
 @dataclass(frozen=True)
