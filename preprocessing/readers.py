@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,10 @@ WORD_MEANINGS = {
     "ends": "offset in bytes after each word; -1 after the last word",
 }
 """Meanings of what `WordReader.read_texts` returns besides features."""
+
+_once = partial(tf.function, autograph=False, reduce_retracing=True)
+"""Makes a graph of a function once. The data of a run, its evaluation and its export then call it;
+to build its hundreds of operations anew for each takes half a second."""
 
 ContextOfWords = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
@@ -85,15 +89,17 @@ def text_reader(
     """
     if family == "elmo":
         characters = Characters()
-        return Reader(characters, lambda texts, fixed: characters.encode(texts, length, fixed))
+        return Reader(
+            characters, _once(lambda texts, fixed: characters.encode(texts, length, fixed))
+        )
     if family == "gpt" and preset != "none":
         byte_pairs = BytePairs.from_preset(preset)
-        return Reader(byte_pairs, partial(_encode_gpt, byte_pairs, length, symmetric))
+        return Reader(byte_pairs, _once(partial(_encode_gpt, byte_pairs, length, symmetric)))
     pieces = _word_pieces(texts, preset, vocabulary_size)
     if family == "gpt":
-        return Reader(pieces, partial(_encode_gpt, pieces, length, symmetric))
+        return Reader(pieces, _once(partial(_encode_gpt, pieces, length, symmetric)))
     encode = pieces.encode_both_orders if symmetric else pieces.encode
-    return Reader(pieces, lambda texts, fixed: encode(texts, length, fixed))
+    return Reader(pieces, _once(lambda texts, fixed: encode(texts, length, fixed)))
 
 
 def _word_pieces(
@@ -196,10 +202,13 @@ def word_reader(
     if family == "elmo":
         characters = Characters()
         return WordReader(
-            characters, lambda words, fixed: characters.encode_rows(words, length, fixed=fixed)
+            characters,
+            _once(lambda words, fixed: characters.encode_rows(words, length, fixed=fixed)),
         )
     pieces = _word_pieces(words, preset, vocabulary_size, lowercase)
-    return WordReader(pieces, lambda words, fixed: pieces.encode_words(words, length, fixed=fixed))
+    return WordReader(
+        pieces, _once(lambda words, fixed: pieces.encode_words(words, length, fixed=fixed))
+    )
 
 
 @dataclass(frozen=True)
@@ -218,12 +227,19 @@ class QuestionReader:
     stride: int
     question_length: int
 
+    @cached_property
     def encode(
-        self, question: tf.Tensor, document: tf.Tensor, fixed: bool
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Returns features and offsets as `WordPieces.windows` does."""
-        return self.tokens.windows(
-            question, document, self.length, self.stride, self.question_length, fixed
+        self,
+    ) -> Callable[
+        [tf.Tensor, tf.Tensor, bool], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
+    ]:
+        """From questions, documents and whether all rows get the full length, to features and
+        offsets as from `WordPieces.windows`."""
+        sizes = self.length, self.stride, self.question_length
+        return _once(
+            lambda questions, documents, fixed: self.tokens.windows(
+                questions, documents, *sizes, fixed
+            )
         )
 
     def labeled(

@@ -243,15 +243,20 @@ class WordPieces:
         line = pieces.merge_dims(1, 2)  # (n, (pieces))
         size = length - 3 - question_lengths
         rows = windows(line.row_lengths(), size, size - stride)
-        first = slices(question_ids, rows.example, 0, tf.gather(question_lengths, rows.example))
+        # Rows of places in `[CLS] [SEP] questions documents` are joined once for all columns.
+        of_questions = question_ids.with_values(2 + tf.range(tf.size(question_ids.values)))
+        before = 2 + tf.size(question_ids.values)
+        of_documents = line.with_values(before + tf.range(tf.size(line.values)))
+        first = slices(of_questions, rows.example, 0, tf.gather(question_lengths, rows.example))
+        places, segment_ids = _combined([first, parts(of_documents, rows)], 0, 1)
+        ids = tf.concat([[self.start_id, self.end_id], question_ids.values, line.values], 0)
         width = length if fixed else None
-        features = self._packed([first, parts(line, rows)], width)
-        outside = first.with_values(tf.fill(tf.shape(first.values), tf.constant(-1, tf.int64)))
+        features = self._padded(tf.gather(ids, places), segment_ids, width)
+        outside = tf.fill([before], tf.constant(-1, tf.int64))
 
         def by_token(offsets_of_words: tf.RaggedTensor) -> tf.Tensor:
-            of_pieces = line.with_values(tf.repeat(offsets_of_words.values, counts))
-            combined, _ = _combined([outside, parts(of_pieces, rows)], -1, -1)
-            return combined.to_tensor(-1, shape=(None, width))
+            values = tf.concat([outside, tf.repeat(offsets_of_words.values, counts)], 0)
+            return tf.gather(values, places).to_tensor(-1, shape=(None, width))
 
         offsets = {"example": rows.example, "begins": by_token(begins), "ends": by_token(ends)}
         inside = tf.cast(offsets["begins"] >= 0, tf.int32)
@@ -266,7 +271,11 @@ class WordPieces:
 
     def _packed(self, segments: list, width: int | None) -> dict[str, tf.Tensor]:
         """Joins segments `(rows, (pieces))` with special tokens and pads the rows."""
-        token_ids, segment_ids = _combined(segments, self.start_id, self.end_id)
+        return self._padded(*_combined(segments, self.start_id, self.end_id), width)
+
+    def _padded(
+        self, token_ids: tf.RaggedTensor, segment_ids: tf.RaggedTensor, width: int | None
+    ) -> dict[str, tf.Tensor]:
         shape = (None, width)
         return {
             "token_ids": token_ids.to_tensor(self.pad_id, shape=shape),

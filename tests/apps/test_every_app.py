@@ -6,7 +6,8 @@ import json
 import os
 import re
 import signal
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from callbacks import Throughput
 from runs import run as run_module
 from serving import checks, parity
 from serving.predict import main as predict
-from serving.signature import ask
 from tests.apps.every_app import ANY, BAD, Small
 from training.checkpoint import Checkpoint
 from training.loop import Interrupted
@@ -39,11 +39,12 @@ def app_of(name: str) -> Any:
 
 @dataclass
 class Finished:
-    """A finished run: its folder and scores, and what it exported."""
+    """A finished run: its folder and scores, what it trained on and what it exported."""
 
     folder: Path
     config: Any
     scores: dict[str, float]
+    trainings: list[tuple[tuple[Any, ...], dict[str, Any]]]
     model: Any
     signatures: dict[str, Any]
     warmup: dict[str, np.ndarray]
@@ -52,7 +53,7 @@ class Finished:
     def version(self) -> Path:
         return self.folder / "1"
 
-    @property
+    @cached_property
     def served(self) -> Any:
         return tf.saved_model.load(str(self.version)).signatures["serving_default"]
 
@@ -72,6 +73,7 @@ def finished(request, tmp_path_factory) -> Finished:
 def run_small(name: str, folder: Path, **changes: Any) -> Finished:
     """Runs an app as its SMALL says, with some settings changed."""
     app, wanted = app_of(name), small(name)
+    trainings: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     exported: dict[str, Any] = {}
     (folder / "data").mkdir()
     config = app.Config(
@@ -82,6 +84,10 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
             **changes,
         }
     )
+
+    def train(run, *arguments, **options):
+        trainings.append((arguments, options))
+        return run_module.train(run, *arguments, **options)
 
     def export(base, model, signatures, warmup, card):
         exported.update(model=model, signatures=signatures, warmup=warmup)
@@ -94,10 +100,11 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
 
     real_export = run_module.export
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "train", train)
         patch.setattr(run_module, "export", export)
         patch.setattr(run_module.subprocess, "run", query)
         scores = app.main(config)
-    return Finished(folder / "out", config, scores, **exported)
+    return Finished(folder / "out", config, scores, trainings, **exported)
 
 
 def each_app():
@@ -153,8 +160,9 @@ def test_the_export_passes_every_check(finished, monkeypatch):
 @each_app()
 def test_the_export_answers_as_the_trained_model_does(finished):
     signature = finished.signatures["serving_default"]
-    live = ask(signature, finished.model, finished.warmup)
     tensors = {name: tf.constant(values) for name, values in finished.warmup.items()}
+    answer = signature.answer(signature.compute(finished.model), tensors)
+    live = {name: value.numpy() for name, value in answer.items()}
     served = {name: value.numpy() for name, value in finished.served(**tensors).items()}
     parity.difference([(live, served)], 1e-4, signature.ties)
 
@@ -185,19 +193,44 @@ def _answer(finished: Finished, rows) -> dict[str, np.ndarray]:
 
 
 @each_app()
+def test_a_training_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
+    finished, tmp_path, monkeypatch
+):
+    # At most three steps are taken at once, so that the stop comes inside an epoch.
+    config = replace(finished.config, out=tmp_path / "out", checkpoint_every=3)
+
+    def train_again():
+        run = run_module.start(config)
+        for arguments, options in finished.trainings:
+            trained = run_module.train(run, *arguments, **options)
+        return trained.model.get_weights()
+
+    assert_stop_and_resumption(config, train_again, finished, monkeypatch)
+
+
+@pytest.mark.slow
+@each_app()
 def test_a_run_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
     finished, request, tmp_path, monkeypatch
 ):
-    name = request.node.callspec.params["finished"]
-    app, calls, ended = app_of(name), [], {}
-    config = type(finished.config)(
-        **{
-            **{field.name: getattr(finished.config, field.name) for field in fields(app.Config)},
-            "out": tmp_path / "out",
-            # So that at most three steps are taken at once, and the stop comes inside an epoch.
-            "checkpoint_every": 3,
-        }
-    )
+    app, ended = app_of(request.node.callspec.params["finished"]), {}
+    config = replace(finished.config, out=tmp_path / "out", checkpoint_every=3)
+
+    def finish(run, trained, **options):
+        ended["weights"] = trained.model.get_weights()
+        return {}
+
+    def run_again():
+        app.main(config)
+        return ended["weights"]
+
+    monkeypatch.setattr(app, "finish", finish)
+    assert_stop_and_resumption(config, run_again, finished, monkeypatch)
+
+
+def assert_stop_and_resumption(config, run_again, finished, monkeypatch):
+    """Stops at the second checkpoint, runs again and compares with a run that was not stopped."""
+    calls = []
     real = Throughput.on_train_batch_end
 
     def stop_at_second_call(self, batch, logs=None):
@@ -206,20 +239,13 @@ def test_a_run_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
             os.kill(os.getpid(), signal.SIGTERM)
         return real(self, batch, logs)
 
-    def keep(run, trained, **options):
-        ended["weights"] = trained.model.get_weights()
-        return {}
-
-    monkeypatch.setattr(app, "finish", keep)
     with monkeypatch.context() as patch:
         patch.setattr(Throughput, "on_train_batch_end", stop_at_second_call)
         with pytest.raises(Interrupted):
-            app.main(config)
-    assert not ended
+            run_again()
     state = Checkpoint(config.out / "checkpoint").load(arrays=False)
     assert state and state["step"] == 6 and state["history"] == {}
-    app.main(config)
-    for after, whole in zip(ended["weights"], finished.model.get_weights(), strict=True):
+    for after, whole in zip(run_again(), finished.model.get_weights(), strict=True):
         np.testing.assert_array_equal(after, whole)
 
 
