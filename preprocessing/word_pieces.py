@@ -271,7 +271,8 @@ class WordPieces:
 
     def _packed(self, segments: list, width: int | None) -> dict[str, tf.Tensor]:
         """Joins segments `(rows, (pieces))` with special tokens and pads the rows."""
-        return self._padded(*_combined(segments, self.start_id, self.end_id), width)
+        token_ids, segment_ids = _combined(segments, self.start_id, self.end_id)
+        return self._padded(token_ids, segment_ids, width)
 
     def _padded(
         self, token_ids: tf.RaggedTensor, segment_ids: tf.RaggedTensor, width: int | None

@@ -64,6 +64,12 @@ def words_with_offsets(texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
         >>> words.to_list()[0][:3], begins.to_list(), ends.to_list()
         ([b'Don', b"'", b't'], [[0, 3, 4, 5, 7, 9]], [[3, 4, 5, 6, 9, 10]])
     """
+    return _words_with_offsets(texts)
+
+
+# A graph that is built once, not once in each graph that reads texts.
+@tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
+def _words_with_offsets(texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
     import tensorflow_text  # Takes a second to load, and images do not need it.
 
     clean = cleaned(texts)

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -39,9 +40,13 @@ def app_of(name: str) -> Any:
 
 @dataclass
 class Finished:
-    """A finished run: its folder and scores, what it trained on and what it exported."""
+    """A finished run: its folder and scores, how it trained and what it exported.
+
+    `half_done` is its folder of checkpoints as it was after step 6, inside the first epoch.
+    """
 
     folder: Path
+    half_done: Path
     config: Any
     scores: dict[str, float]
     trainings: list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -81,6 +86,8 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
             **wanted.settings,
             "data": wanted.write(folder / "data"),
             "out": folder / "out",
+            # So that at most three steps are taken at once.
+            "checkpoint_every": 3,
             **changes,
         }
     )
@@ -88,6 +95,11 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
     def train(run, *arguments, **options):
         trainings.append((arguments, options))
         return run_module.train(run, *arguments, **options)
+
+    def save(self, state):
+        real_save(self, state)
+        if state["step"] == 6 and not (folder / "half_done").exists():
+            shutil.copytree(self.folder, folder / "half_done")
 
     def export(base, model, signatures, warmup, card):
         exported.update(model=model, signatures=signatures, warmup=warmup)
@@ -98,13 +110,14 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
         done = type("Done", (), {"returncode": predict(command[4], (Path(command[5]),))})
         return done
 
-    real_export = run_module.export
+    real_save, real_export = Checkpoint.save, run_module.export
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "train", train)
+        patch.setattr(Checkpoint, "save", save)
         patch.setattr(run_module, "export", export)
         patch.setattr(run_module.subprocess, "run", query)
         scores = app.main(config)
-    return Finished(folder / "out", config, scores, trainings, **exported)
+    return Finished(folder / "out", folder / "half_done", config, scores, trainings, **exported)
 
 
 def each_app():
@@ -193,19 +206,14 @@ def _answer(finished: Finished, rows) -> dict[str, np.ndarray]:
 
 
 @each_app()
-def test_a_training_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
-    finished, tmp_path, monkeypatch
-):
-    # At most three steps are taken at once, so that the stop comes inside an epoch.
-    config = replace(finished.config, out=tmp_path / "out", checkpoint_every=3)
-
-    def train_again():
-        run = run_module.start(config)
-        for arguments, options in finished.trainings:
-            trained = run_module.train(run, *arguments, **options)
-        return trained.model.get_weights()
-
-    assert_stop_and_resumption(config, train_again, finished, monkeypatch)
+def test_a_training_that_goes_on_inside_an_epoch_ends_with_the_same_bits(finished, tmp_path):
+    config = replace(finished.config, out=tmp_path / "out")
+    shutil.copytree(finished.half_done, config.out / "checkpoint")
+    run = run_module.start(config)
+    for arguments, options in finished.trainings:
+        trained = run_module.train(run, *arguments, **options)
+    assert "after step 6 of " in run.facts["resumed"]
+    assert_same_bits(trained.model, finished.model)
 
 
 @pytest.mark.slow
@@ -213,24 +221,8 @@ def test_a_training_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
 def test_a_run_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
     finished, request, tmp_path, monkeypatch
 ):
-    app, ended = app_of(request.node.callspec.params["finished"]), {}
-    config = replace(finished.config, out=tmp_path / "out", checkpoint_every=3)
-
-    def finish(run, trained, **options):
-        ended["weights"] = trained.model.get_weights()
-        return {}
-
-    def run_again():
-        app.main(config)
-        return ended["weights"]
-
-    monkeypatch.setattr(app, "finish", finish)
-    assert_stop_and_resumption(config, run_again, finished, monkeypatch)
-
-
-def assert_stop_and_resumption(config, run_again, finished, monkeypatch):
-    """Stops at the second checkpoint, runs again and compares with a run that was not stopped."""
-    calls = []
+    app, calls, ended = app_of(request.node.callspec.params["finished"]), [], []
+    config = replace(finished.config, out=tmp_path / "out")
     real = Throughput.on_train_batch_end
 
     def stop_at_second_call(self, batch, logs=None):
@@ -239,14 +231,25 @@ def assert_stop_and_resumption(config, run_again, finished, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return real(self, batch, logs)
 
+    def finish(run, trained, **options):
+        ended.append(trained.model)
+        return {}
+
+    monkeypatch.setattr(app, "finish", finish)
     with monkeypatch.context() as patch:
         patch.setattr(Throughput, "on_train_batch_end", stop_at_second_call)
         with pytest.raises(Interrupted):
-            run_again()
+            app.main(config)
+    assert not ended
     state = Checkpoint(config.out / "checkpoint").load(arrays=False)
     assert state and state["step"] == 6 and state["history"] == {}
-    for after, whole in zip(run_again(), finished.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(after, whole)
+    app.main(config)
+    assert_same_bits(ended[-1], finished.model)
+
+
+def assert_same_bits(model, whole):
+    for after, expected in zip(model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(after, expected)
 
 
 @pytest.mark.parametrize("name", APPS)
