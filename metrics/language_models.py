@@ -76,7 +76,7 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]
         batches: Features, labels by name `(...)`, and their weights by name.
     """
 
-    @partial(tf.function, reduce_retracing=True, autograph=False)
+    @partial(tf.function, input_signature=batches.element_spec, autograph=False)
     def guesses(features, labels, weights):
         logits = model(features, training=False)
         kept = {}

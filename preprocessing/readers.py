@@ -230,9 +230,7 @@ class QuestionReader:
     @cached_property
     def encode(
         self,
-    ) -> Callable[
-        [tf.Tensor, tf.Tensor, bool], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]
-    ]:
+    ) -> Callable[[tf.Tensor, tf.Tensor, bool], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]]:
         """From questions, documents and whether all rows get the full length, to features and
         offsets as from `WordPieces.windows`."""
         sizes = self.length, self.stride, self.question_length

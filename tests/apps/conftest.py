@@ -1,15 +1,29 @@
-"""Smaller networks under the names of the smallest, for all tests of apps."""
+"""What makes the tests of apps fast: smaller networks, and graphs that are not optimized."""
 
 import pytest
+import tensorflow as tf
 
 from models import bert, elmo, gpt
 
 
 @pytest.fixture(scope="session", autouse=True)
 def small_networks():
+    """Gives smaller networks the names of the smallest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 32, 2))
         patch.setitem(gpt.GPT_SIZES, "tiny", gpt.GPTSize(1, 16, 2))
         filters = ((1, 8), (2, 8), (3, 16))
         patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(32, 16, 1, filters))
         yield
+
+
+@pytest.fixture(autouse=True)
+def plain_graphs(request):
+    """Leaves graphs as they are where tests shall be fast; to optimize them takes longer.
+
+    Slow tests optimize them, unless they compare bits with a run of the fast ones.
+    """
+    slow = request.node.get_closest_marker("slow") and "finished" not in request.fixturenames
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not slow})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})

@@ -18,7 +18,7 @@ from tests.apps.test_bert_pretraining import ODD, colors
 SMALL = Small(
     write=colors,
     settings={
-        "epochs": 4,
+        "epochs": 2,
         "batch_size": 32,
         "length": 12,
         "vocabulary_size": 120,

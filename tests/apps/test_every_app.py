@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import tyro
 from apps.__main__ import descriptions
 from callbacks import Throughput
 from runs import run as run_module
-from serving import checks, parity
+from serving import checks, graph, parity
 from serving.predict import main as predict
 from tests.apps.every_app import ANY, BAD, Small
 from training.checkpoint import Checkpoint
@@ -43,6 +42,7 @@ class Finished:
     """A finished run: its folder and scores, how it trained and what it exported.
 
     `half_done` is its folder of checkpoints as it was after step 6, inside the first epoch.
+    `loaded` is the export as it was loaded before it appeared.
     """
 
     folder: Path
@@ -53,14 +53,15 @@ class Finished:
     model: Any
     signatures: dict[str, Any]
     warmup: dict[str, np.ndarray]
+    loaded: Any
 
     @property
     def version(self) -> Path:
         return self.folder / "1"
 
-    @cached_property
+    @property
     def served(self) -> Any:
-        return tf.saved_model.load(str(self.version)).signatures["serving_default"]
+        return self.loaded.signatures["serving_default"]
 
 
 _finished: dict[str, Finished] = {}
@@ -105,16 +106,21 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
         exported.update(model=model, signatures=signatures, warmup=warmup)
         return real_export(base, model, signatures, warmup, card)
 
+    def load(folder):
+        exported["loaded"] = real_load(folder)
+        return exported["loaded"]
+
     def query(command, **options):
         # In this process: a new one takes seconds to import TensorFlow.
         done = type("Done", (), {"returncode": predict(command[4], (Path(command[5]),))})
         return done
 
-    real_save, real_export = Checkpoint.save, run_module.export
+    real_save, real_export, real_load = Checkpoint.save, run_module.export, graph.load
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "train", train)
         patch.setattr(Checkpoint, "save", save)
         patch.setattr(run_module, "export", export)
+        patch.setattr(graph, "load", load)
         patch.setattr(run_module.subprocess, "run", query)
         scores = app.main(config)
     return Finished(folder / "out", folder / "half_done", config, scores, trainings, **exported)

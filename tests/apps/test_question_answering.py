@@ -61,7 +61,7 @@ def facts(folder: Path) -> str:
 
 SMALL = Small(
     write=facts,
-    settings={**TINY, "epochs": 2, "batch_size": 12, "learning_rate": 0.01, "warmup_epochs": 1.0},
+    settings={**TINY, "epochs": 2, "batch_size": 16, "learning_rate": 0.01, "warmup_epochs": 1.0},
     beats=("f1", 0.8),
     sections=["Most confident mistakes", "Answers in test documents"],
     odd=[{"question": question, "document": document} for question, document in ODD],
