@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 
-import keras
-
 from callbacks.monitor import Monitor
+from callbacks.resumable import Resumable
 
 
-class BestWeights(keras.callbacks.Callback):
+class BestWeights(Resumable):
     """Gives the model the weights of the epoch with the best monitored value when training ends.
 
     The value of an epoch is the metric at its end, or the mean of several. Of epochs with the same
@@ -35,7 +34,6 @@ class BestWeights(keras.callbacks.Callback):
         tie: Name of a loss in `logs` that decides between equal values; None for the earlier epoch,
             as where `logs` have no such loss.
         mode: `"min"`, `"max"` or `"auto"` (by the metrics' names).
-
         num_examples: Examples that the shares are measured on; at least 1. None keeps the best
             epoch itself, as with metrics that fall, such as losses.
 
@@ -53,7 +51,16 @@ class BestWeights(keras.callbacks.Callback):
         mode: str = "auto",
         num_examples: int | None = None,
     ):
-        super().__init__()
+        super().__init__(
+            best=None,
+            best_epoch=None,
+            best_tie=None,
+            best_weights=None,
+            kept=None,
+            kept_epoch=None,
+            last=None,
+            last_epoch=None,
+        )
         if num_examples is not None and num_examples < 1:
             raise ValueError(
                 f"`num_examples` must be at least 1. Received: num_examples={num_examples}"
@@ -61,10 +68,6 @@ class BestWeights(keras.callbacks.Callback):
         self.monitor = Monitor(monitor, mode)
         self.tie = tie
         self.num_examples = num_examples if self.monitor.mode == "max" else None
-        self._reset()
-
-    def on_train_begin(self, logs=None):
-        self._reset()
 
     def on_epoch_end(self, epoch, logs=None):
         value = self.monitor.read(logs)
@@ -85,30 +88,6 @@ class BestWeights(keras.callbacks.Callback):
             self.model.set_weights(self.best_weights)
             self.best_weights = None
 
-    def get_state(self) -> dict[str, object]:
-        """Returns what a resumed run needs: numbers and a list of arrays."""
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "best_tie": self.best_tie,
-            "kept": self.kept,
-            "kept_epoch": self.kept_epoch,
-            "best_weights": self.best_weights,
-            "last": self.last,
-            "last_epoch": self.last_epoch,
-        }
-
-    def set_state(self, state: dict) -> None:
-        """Continues from `get_state`; call it after `on_train_begin`."""
-        self.best = state["best"]
-        self.best_epoch = state["best_epoch"]
-        self.best_tie = state["best_tie"]
-        self.kept = state["kept"]
-        self.kept_epoch = state["kept_epoch"]
-        self.best_weights = state["best_weights"]
-        self.last = state["last"]
-        self.last_epoch = state["last_epoch"]
-
     def _is_better(self, value, tie):
         if self.monitor.is_better(value, self.best):
             return True
@@ -120,8 +99,3 @@ class BestWeights(keras.callbacks.Callback):
             return False
         variance = max(0.0, self.best * (1 - self.best)) / self.num_examples
         return value >= self.best - math.sqrt(variance)
-
-    def _reset(self):
-        self.kept = self.kept_epoch = None
-        self.best = self.best_epoch = self.best_tie = self.best_weights = None
-        self.last = self.last_epoch = None

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import keras
-
 from callbacks.monitor import Monitor
+from callbacks.resumable import Resumable
 
 CRITERIA = ("patience", "gl", "pq")
 
 
-class EarlyStopping(keras.callbacks.Callback):
+class EarlyStopping(Resumable):
     """Stops training when the validation metric no longer improves.
 
     Judged at the end of each epoch t (counted from 1 in the formulas) by one of three criteria:
@@ -58,7 +57,14 @@ class EarlyStopping(keras.callbacks.Callback):
         alpha: float = 2.0,
         strip: int = 5,
     ):
-        super().__init__()
+        super().__init__(
+            best=None,
+            best_epoch=None,
+            best_weights=None,
+            epochs_since_best=0,
+            training_values=[],
+            stopped_epoch=None,
+        )
         if criterion not in CRITERIA:
             raise ValueError(f"`criterion` must be one of {CRITERIA}. Received: {criterion!r}")
         if patience < 1:
@@ -80,10 +86,6 @@ class EarlyStopping(keras.callbacks.Callback):
         self.criterion = criterion
         self.alpha = alpha
         self.strip = strip
-        self._reset()
-
-    def on_train_begin(self, logs=None):
-        self._reset()
 
     def on_epoch_end(self, epoch, logs=None):
         if self.criterion == "pq":
@@ -108,38 +110,11 @@ class EarlyStopping(keras.callbacks.Callback):
             self.model.set_weights(self.best_weights)
             self.best_weights = None
 
-    def get_state(self) -> dict[str, object]:
-        """Returns what a resumed run needs: numbers, a list of numbers, a list of arrays."""
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "epochs_since_best": self.epochs_since_best,
-            "training_values": list(self.training_values),
-            "stopped_epoch": self.stopped_epoch,
-            "best_weights": self.best_weights,
-        }
-
-    def set_state(self, state: dict) -> None:
-        """Continues from `get_state`; call it after `on_train_begin`.
-
-        A run that had already stopped stays stopped.
-        """
-        self.best = state["best"]
-        self.best_epoch = state["best_epoch"]
-        self.epochs_since_best = state["epochs_since_best"]
-        self.training_values = list(state["training_values"])
-        self.stopped_epoch = state["stopped_epoch"]
-        self.best_weights = state["best_weights"]
+    def set_state(self, state):
+        """Continues from `get_state`; a run that had already stopped stays stopped."""
+        super().set_state(state)
         if self.stopped_epoch is not None:
             self.model.stop_training = True
-
-    def _reset(self):
-        self.best = None
-        self.best_epoch = None
-        self.epochs_since_best = 0
-        self.training_values = []
-        self.stopped_epoch = None
-        self.best_weights = None
 
     def _must_stop(self, epoch, value):
         if self.criterion == "patience":

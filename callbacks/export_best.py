@@ -6,9 +6,10 @@ from pathlib import Path
 import keras
 
 from callbacks.monitor import Monitor
+from callbacks.resumable import Resumable
 
 
-class ExportBest(keras.callbacks.Callback):
+class ExportBest(Resumable):
     """Exports a new version at the end of each epoch that improves the monitored metric.
 
     Its state goes with a checkpoint (`get_state`, `set_state`), so that a resumed run exports
@@ -35,13 +36,9 @@ class ExportBest(keras.callbacks.Callback):
         mode: str = "auto",
         min_delta: float = 0.0,
     ):
-        super().__init__()
+        super().__init__(best=None, best_epoch=None, version=None)
         self.export = export
         self.monitor = Monitor(monitor, mode, min_delta)
-        self._reset()
-
-    def on_train_begin(self, logs=None):
-        self._reset()
 
     def on_epoch_end(self, epoch, logs=None):
         value = self.monitor.read(logs)
@@ -49,18 +46,11 @@ class ExportBest(keras.callbacks.Callback):
             self.version = Path(self.export(self.model, dict(logs)))
             self.best, self.best_epoch = value, epoch
 
-    def get_state(self) -> dict[str, object]:
-        """Returns what a resumed run needs."""
-        version = None if self.version is None else str(self.version)
-        return {"best": self.best, "best_epoch": self.best_epoch, "version": version}
+    def get_state(self):
+        """Returns what a resumed run needs; the folder as a text."""
+        return super().get_state() | {"version": self.version and str(self.version)}
 
-    def set_state(self, state: dict) -> None:
+    def set_state(self, state):
         """Continues from `get_state`; call it after `on_train_begin`."""
-        self.best = state["best"]
-        self.best_epoch = state["best_epoch"]
-        self.version = None if state["version"] is None else Path(state["version"])
-
-    def _reset(self):
-        self.best = None
-        self.best_epoch = None
-        self.version = None
+        super().set_state(state)
+        self.version = self.version and Path(self.version)
