@@ -37,12 +37,9 @@ def test_guesses_are_those_whose_weights_are_not_0():
         assert not training
         return {"words": tf.math.log(features)}
 
-    first = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], "float32")
-    second = np.array([[0.2, 0.6, 0.2]], "float32")
-    batches = [
-        (first, {"words": np.array([0, 1])}, {"words": np.array([1.0, 0.0])}),
-        (second, {"words": np.array([2])}, {"words": np.array([1.0])}),
-    ]
+    features = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.2, 0.6, 0.2]], "float32")
+    labels, weights = {"words": np.array([0, 1, 2])}, {"words": np.array([1.0, 0.0, 1.0])}
+    batches = tf.data.Dataset.from_tensor_slices((features, labels, weights)).batch(2)
     guesses = evaluate(model, batches)["words"]  # type: ignore[arg-type]
     np.testing.assert_allclose(guesses.losses, -np.log([0.5, 0.2]), rtol=1e-6)
     assert guesses.hits.tolist() == [True, False]
