@@ -5,7 +5,7 @@ DATA ?= ../shared/data/sst2
 .PHONY: run test test-slow test-backends lint bench
 
 run: .venv/installed
-	.venv/bin/python -m apps.image_classification
+	.venv/bin/hornbook image_classification
 
 test: lint
 	.venv/bin/python -m pytest -q -m "not slow" -n 2 --dist loadscope

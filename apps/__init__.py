@@ -1,4 +1,4 @@
-"""Task applications, one script each; `python -m apps` lists them."""
+"""Task applications, one script each; `hornbook apps` lists them."""
 
 import os
 

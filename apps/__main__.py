@@ -1,7 +1,14 @@
-"""Lists every app with what it does, without importing any: `python -m apps`."""
+"""Train networks on your data, then query, check, serve and deploy what they have learned."""
 
 import ast
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+SERVING = ("predict", "verify", "serve", "deploy")
 
 
 def descriptions() -> dict[str, str]:
@@ -11,7 +18,59 @@ def descriptions() -> dict[str, str]:
     return {name: (text or "").partition("\n")[0] for name, text in docstrings.items()}
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command `hornbook`: an app or one of the commands for exported models."""
+    name, *rest = arguments or sys.argv[1:] or ["apps"]
+    if name in ("apps", "-h", "--help"):
+        print(_overview(names_only=name == "apps"))
+    elif name in descriptions():
+        _run_app(name, rest)
+    elif name in SERVING:
+        # The servers' own modules import TensorFlow no earlier than they need it.
+        from serving.__main__ import main as serve
+
+        return serve([name, *rest], "hornbook")
+    else:
+        near = difflib.get_close_matches(name, [*descriptions(), *SERVING], 1)
+        did_you_mean = f" Did you mean {near[0]}?" if near else ""
+        print(f"There is no command {name!r}.{did_you_mean}\n\n{_overview()}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _overview(names_only: bool = False) -> str:
+    lines = [f"  {name:24}{description}" for name, description in descriptions().items()]
+    if names_only:
+        return "\n".join(lines)
+    return "\n".join(
+        [
+            __doc__,
+            "\nApps (hornbook APP --help shows the options):\n",
+            *lines,
+            "\nCommands for exported models (hornbook COMMAND --help):\n",
+            f"  {', '.join(SERVING)}",
+        ]
+    )
+
+
+def _run_app(name: str, arguments: Sequence[str]) -> None:
+    from runs.stand_ins import stand_ins
+    from serving.quiet import quiet
+
+    # Help and errors in the options come before TensorFlow is imported, which takes seconds.
+    with stand_ins():
+        _read(name, arguments)
+    with quiet():
+        app = importlib.import_module(f"apps.{name}")
+    config = _read(name, arguments)
+    importlib.import_module("runs.command").run(app.main, config)
+
+
+def _read(name: str, arguments: Sequence[str]) -> Any:
+    app = importlib.import_module(f"apps.{name}")
+    read = importlib.import_module("runs.command").read
+    return read(app.Config, app.__doc__, arguments, f"hornbook {name}")
+
+
 if __name__ == "__main__":
-    print("Run one with `python -m apps.NAME --help`:\n")
-    for name, description in descriptions().items():
-        print(f"  {name:24}{description}")
+    sys.exit(main())

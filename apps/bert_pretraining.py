@@ -6,7 +6,7 @@ pieces reach a test perplexity of 209; their frequencies give 286, the piece bef
 
 Example:
 
-    python -m apps.bert_pretraining --data documents/ --model bert_mini
+    hornbook bert_pretraining --data documents/ --model bert_mini
 """
 
 from dataclasses import dataclass

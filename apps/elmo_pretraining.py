@@ -6,7 +6,7 @@ test perplexity of 135; their frequencies give 282, the neighboring word gives 9
 
 Example:
 
-    python -m apps.elmo_pretraining --data documents/ --model elmo_small
+    hornbook elmo_pretraining --data documents/ --model elmo_small
 """
 
 from dataclasses import dataclass

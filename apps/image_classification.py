@@ -4,7 +4,7 @@ Reaches 0.99 test accuracy on handwritten digits in half a minute on 2 CPU cores
 
 Example:
 
-    python -m apps.image_classification --data path/to/folder --model resnet18 --epochs 30
+    hornbook image_classification --data path/to/folder --model resnet18 --epochs 30
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ in a minute on 2 CPU cores.
 
 Example:
 
-    python -m apps.question_answering --data squad/ --model bert --preset path/or/name
+    hornbook question_answering --data squad/ --model bert --preset path/or/name
 """
 
 from dataclasses import dataclass

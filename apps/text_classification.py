@@ -5,7 +5,7 @@ built-in sample: sentences of the Python reference, classified by the part they 
 
 Example:
 
-    python -m apps.text_classification --data reviews.csv --model bert --preset path/or/name
+    hornbook text_classification --data reviews.csv --model bert --preset path/or/name
 """
 
 from collections.abc import Iterator

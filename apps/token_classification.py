@@ -5,7 +5,7 @@ cores.
 
 Example:
 
-    python -m apps.token_classification --data wnut17 --model bert --preset path/or/name
+    hornbook token_classification --data wnut17 --model bert --preset path/or/name
 """
 
 from dataclasses import dataclass, replace

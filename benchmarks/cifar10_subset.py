@@ -75,7 +75,6 @@ def train_and_test(
         ),
         epochs=epochs,
         steps_per_epoch=steps,
-        verbose=False,
     )
 
     def error(arrays: Arrays) -> float:

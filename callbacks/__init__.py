@@ -6,6 +6,7 @@ from callbacks.early_stopping import EarlyStopping
 from callbacks.export_best import ExportBest
 from callbacks.feature_visualization import FeatureVisualization
 from callbacks.gradient_norm import GradientNorm
+from callbacks.progress import Progress
 from callbacks.saturation import Saturation
 from callbacks.throughput import Throughput
 
@@ -16,6 +17,7 @@ __all__ = [
     "ExportBest",
     "FeatureVisualization",
     "GradientNorm",
+    "Progress",
     "Saturation",
     "Throughput",
 ]

@@ -2,26 +2,46 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
 
+from runs.settings import Listing
 from training.loop import Interrupted, NotFinite
 
 
-def command(main: Callable[[Any], dict[str, float]], config_class: type, description: str) -> None:
-    """Reads the config from the command line, runs `main` and turns errors into one message.
+def read(
+    config_class: type,
+    description: str | None,
+    arguments: Sequence[str] | None = None,
+    program: str | None = None,
+) -> Any:
+    """Reads a config from the command line, or ends the process with help or an error.
+
+    Args:
+        config_class: Frozen dataclass with a docstring below each field.
+        description: The app's docstring, shown by `--help`.
+        arguments: What to read. None: the arguments of this process.
+        program: What the arguments follow, as the help shows it. None: as the process was started.
+    """
+    try:
+        return tyro.cli(config_class, description=description, args=arguments, prog=program)
+    except Listing as listing:
+        print(listing)
+        sys.exit(0)
+
+
+def run(main: Callable[[Any], dict[str, float]], config: Any) -> None:
+    """Runs `main` and turns errors into one message.
 
     Exit status: 0 after a finished run; 1 after an error in data, settings or training; 130 after
     Ctrl-C or SIGTERM, with the checkpoint written.
 
     Args:
         main: From the config to the scores.
-        config_class: Frozen dataclass with a docstring below each field.
-        description: The app's docstring, shown by `--help`.
+        config: The settings.
     """
-    config: Any = tyro.cli(config_class, description=description)
     try:
         main(config)
     except Interrupted as stop:
@@ -39,3 +59,8 @@ def command(main: Callable[[Any], dict[str, float]], config_class: type, descrip
         print(f"\nError: {error}", file=sys.stderr)
         print("(HORNBOOK_TRACEBACK=1 shows where it comes from.)", file=sys.stderr)
         sys.exit(1)
+
+
+def command(main: Callable[[Any], dict[str, float]], config_class: type, description: str) -> None:
+    """Does both for a script: `read`, then `run`."""
+    run(main, read(config_class, description))

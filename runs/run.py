@@ -1,6 +1,7 @@
 """A run of an app, from its settings to the files that it leaves."""
 
 import csv
+import io
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from callbacks import BestWeights, EarlyStopping, Throughput
+from callbacks import BestWeights, EarlyStopping, Progress, Throughput
 from data.feed import Feed
 from data.splits import Splits
 from runs.presets import write_preset
@@ -187,7 +188,7 @@ def train(
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         validation=validation,
-        callbacks=_callbacks(config, feed, monitor if validation else None, best),
+        callbacks=_callbacks(run, feed, monitor if validation else None, best),
         checkpoint=checkpoint,
         checkpoint_every=config.checkpoint_every,
         config=identity,
@@ -288,8 +289,9 @@ def configured_optimizer(
 
 
 def _callbacks(
-    config: Settings, feed: Feed, monitor: str | tuple[str, ...] | None, best: BestWeights | None
+    run: Run, feed: Feed, monitor: str | tuple[str, ...] | None, best: BestWeights | None
 ) -> list[keras.callbacks.Callback]:
+    config = run.config
     # A set that is smaller than a batch is the batch.
     made: list[keras.callbacks.Callback] = [Throughput(min(config.batch_size, feed.count()))]
     if best:
@@ -298,6 +300,8 @@ def _callbacks(
         if monitor is None:
             raise ValueError("`patience` needs a validation set. Received: none")
         made.append(EarlyStopping(monitor, patience=config.patience, restore_best_weights=False))
+    # Every worker has it, since all restore the same checkpoint, but only one has a screen.
+    made.append(Progress(monitor, None if setup.is_chief(run.strategy) else io.StringIO()))
     return made
 
 
@@ -376,7 +380,7 @@ def finish(
     if not answered:
         raise ValueError(
             f"{version} did not answer {example.what}; the messages above say why. Everything else "
-            f"is written. To check the export: python -m serving verify {version}"
+            f"is written. To check the export: hornbook verify {version}"
         )
     return scores
 
@@ -440,7 +444,7 @@ def query_export(version: Path, example: Example) -> bool:
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([example.inputs, example.inputs.values()])
     print(f"The answer of {version} to {example.what}:", flush=True)
-    command = [sys.executable, "-m", "serving", "predict", str(version), str(path)]
+    command = [sys.executable, "-P", "-m", "serving", "predict", str(version), str(path)]
     path_of_ours = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path_of_ours))}
     return subprocess.run(command, env=environment, check=False).returncode == 0

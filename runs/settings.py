@@ -13,6 +13,10 @@ from training.optimizers import OptimizerName, Schedule
 from training.setup import Precision, Strategy
 
 
+class Listing(Exception):
+    """Has no config, but what `--model help` asks to see, as its text."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What every app has; an app's config gives the defaults and adds what its task needs.
@@ -102,7 +106,9 @@ class Settings:
             self._refuse("average", "above 0 and below 1")
 
     def require_one_of(self, known: Collection[Any], name: str) -> None:
-        """Requires one of the known values, or None."""
+        """Requires one of the known values, or None; lists them for a model called help."""
+        if name == "model" and self.model == "help":
+            raise Listing("\n".join(known))
         if getattr(self, name) not in (None, *known):
             named = f"one of {', '.join(map(str, known))}" if known else "left out"
             self._refuse(name, f"{named} with model={self.model!r}" if name != "model" else named)

@@ -1,7 +1,7 @@
-"""Verify, query, serve and deploy exported models: `python -m serving --help`."""
+"""Verify, query, serve and deploy exported models."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
@@ -9,23 +9,32 @@ import tyro
 from serving import predict, serve, verify
 from serving.deploy import command as deploy
 
-if __name__ == "__main__":
-    commands: dict[str, Callable[..., Any]] = {
-        "verify": verify.main,
-        "predict": predict.main,
-        "serve": serve.main,
-        "deploy": deploy.main,
-    }
-    arguments = sys.argv[1:]
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "verify": verify.main,
+    "predict": predict.main,
+    "serve": serve.main,
+    "deploy": deploy.main,
+}
+
+
+def main(arguments: Sequence[str], program: str = "python -m serving") -> int:
+    """Runs one of the commands.
+
+    Args:
+        arguments: The command and what follows.
+        program: What the arguments follow, as the help shows it.
+    """
     if arguments[:1] == ["serve"]:
         arguments = ["serve", *serve.with_values(arguments[1:])]
-    sys.exit(
-        tyro.extras.subcommand_cli_from_dict(
-            commands,
-            prog="python -m serving",
-            description=__doc__,
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-            use_underscores=True,
-        )
+    return tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        prog=program,
+        description=__doc__,
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+        use_underscores=True,
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

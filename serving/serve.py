@@ -4,6 +4,7 @@ from typing import Annotated
 
 import tyro
 
+from serving.quiet import quiet
 from serving.server.flags import Flags, with_values
 
 __all__ = ["main", "with_values"]
@@ -14,6 +15,7 @@ def main(
 ) -> int:
     """Serve models over gRPC and REST, with TensorFlow Serving's interface and flags."""
     # TensorFlow takes seconds to import, which `--help` need not wait for.
-    from serving.server import process
+    with quiet():
+        from serving.server import process
 
     return process.main(flags)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from apps.__main__ import descriptions
+from runs.stand_ins import OURS
 
 ROOT = Path(__file__).parents[1]
 ROOMS: dict[str, set[str]] = {
@@ -27,6 +28,10 @@ ROOMS: dict[str, set[str]] = {
 }
 """Every room, and the others that it may import."""
 MOST_LINES_OF_AN_APP = 250
+
+
+def test_the_command_line_knows_every_room():
+    assert set(OURS) == ROOMS.keys()
 
 
 def imported_packages(path: Path) -> set[str]:
@@ -61,11 +66,11 @@ def test_every_app_has_a_description_a_test_and_a_row_in_the_readme():
     for name, description in descriptions().items():
         assert description.endswith("."), name
         assert (ROOT / "tests" / "apps" / f"test_{name}.py").exists()
-        assert f"`python -m apps.{name}" in readme
+        assert f"`hornbook {name}" in readme
 
 
 def test_apps_are_listed_without_importing_tensorflow():
-    code = "import runpy, sys; runpy.run_module('apps', run_name='__main__'); print(*sys.modules)"
+    code = "import sys; from apps.__main__ import main; main(['apps']); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

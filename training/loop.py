@@ -41,7 +41,6 @@ def fit(
     checkpoint: Checkpoint | None = None,
     checkpoint_every: int | None = None,
     config: dict[str, Any] | None = None,
-    verbose: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, list[float]]:
     """Trains a model, continuing from the checkpoint if it holds one.
@@ -75,7 +74,6 @@ def fit(
             on a stop, and in between when `training.checkpoint.Pace` says so.
         checkpoint_every: Maximum number of steps between checkpoints; None for no limit.
         config: The settings of the run, saved with the checkpoint.
-        verbose: Whether to show a progress bar.
         clock: Returns the time in seconds, from any start.
 
     Returns:
@@ -86,7 +84,7 @@ def fit(
         NotFinite: When a weight, or a log whose name ends in `loss`, is NaN or infinite; names the
             step.
     """
-    run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks, verbose)
+    run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks)
     state = checkpoint.load() if checkpoint else None
     run.require_same_step(state["step"] if state else 0)
     if state and state["finished"]:
@@ -114,7 +112,7 @@ class _Run:
     pace: Pace
     stop_requested: Callable[[], bool]
 
-    def __init__(self, model, checkpoint, config, epochs, steps_per_epoch, callbacks, verbose):
+    def __init__(self, model, checkpoint, config, epochs, steps_per_epoch, callbacks):
         self.model = model
         self.state = ModelState(model)
         self.strategy = model.distribute_strategy
@@ -128,11 +126,9 @@ class _Run:
         self.stateful = [callback for callback in callbacks if hasattr(callback, "get_state")]
         self.callbacks = keras.callbacks.CallbackList(
             [*callbacks, self.recorder],
-            add_progbar=verbose and is_chief(self.strategy),
             model=model,
             epochs=epochs,
             steps=steps_per_epoch,
-            verbose=1,
         )
         self.steps = Steps(model, self.strategy)
         self._of_each_worker = tf.function(

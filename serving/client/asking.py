@@ -12,6 +12,7 @@ from serving.client.arrays import Arrays, as_inputs
 from serving.client.failure import ServingError
 from serving.client.folders import models
 from serving.client.signatures import Metadata, Signature, VersionStatus, Which
+from serving.quiet import quiet
 
 T = TypeVar("T")
 
@@ -198,11 +199,13 @@ def _connect(target: str | Path) -> Target:
     scheme, separator, rest = str(target).partition("://")
     if not separator:
         models(Path(target))
-        from serving.client.folder_target import FolderTarget
+        with quiet():
+            from serving.client.folder_target import FolderTarget
 
         return FolderTarget(Path(target))
     if scheme in ("grpc", "grpcs") and rest:
-        from serving.client.grpc_target import GrpcTarget
+        with quiet():
+            from serving.client.grpc_target import GrpcTarget
 
         return GrpcTarget(rest.rstrip("/"), secure=scheme == "grpcs")
     if scheme in ("http", "https") and rest:

@@ -1,4 +1,4 @@
-"""`python -m serving deploy`: from exported models to files for a server."""
+"""`hornbook deploy`: from exported models to files for a server."""
 
 import sys
 from collections.abc import Callable, Sequence

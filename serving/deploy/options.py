@@ -1,4 +1,4 @@
-"""The options of `python -m serving deploy`."""
+"""The options of `hornbook deploy`."""
 
 import re
 from dataclasses import dataclass

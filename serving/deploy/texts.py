@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-HEADER = "# Written by `python -m serving deploy`; --overwrite replaces it.\n"
+HEADER = "# Written by `hornbook deploy`; --overwrite replaces it.\n"
 
 
 class _Dumper(yaml.SafeDumper):

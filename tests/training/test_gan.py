@@ -30,7 +30,6 @@ def train(folder=None, *, epochs=3, callbacks=(), make_model=ToyGan, data=batche
         steps_per_epoch=STEPS_PER_EPOCH,
         callbacks=callbacks,
         checkpoint=Checkpoint(folder) if folder else None,
-        verbose=False,
         **options,
     )
     return model, history

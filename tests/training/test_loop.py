@@ -47,7 +47,6 @@ def train(folder=None, *, epochs=3, callbacks=(), model=None, **options):
         validation=validation,
         callbacks=callbacks,
         checkpoint=Checkpoint(folder) if folder else None,
-        verbose=False,
         **options,
     )
     return model, history
@@ -94,7 +93,6 @@ def test_weights_of_labels_count_as_in_keras_fit():
         compiled(),
         lambda start: training.repeat().skip(start),
         validation=validation,
-        verbose=False,
         **options,
     )
     reference = compiled()
@@ -169,7 +167,6 @@ def test_lost_run_stops_naming_step_and_checkpoint(tmp_path, activation, message
             steps_per_epoch=10,
             checkpoint=Checkpoint(tmp_path),
             checkpoint_every=10,
-            verbose=False,
         )
 
 
@@ -198,7 +195,6 @@ def test_a_run_of_200_short_epochs_writes_a_handful_of_checkpoints(tmp_path, mon
         steps_per_epoch=1,
         callbacks=[clock],
         checkpoint=Checkpoint(tmp_path),
-        verbose=False,
         clock=clock,
     )
     assert [(state["step"], state["finished"]) for state in saved] == [
@@ -209,7 +205,7 @@ def test_a_run_of_200_short_epochs_writes_a_handful_of_checkpoints(tmp_path, mon
 
 def test_trains_without_a_validation_set(unbroken):
     model = network()
-    history = fit(model, batches, epochs=3, steps_per_epoch=10, verbose=False)
+    history = fit(model, batches, epochs=3, steps_per_epoch=10)
     assert history.keys() == {"loss", "accuracy"}
     assert_same_weights(model, unbroken[0])
 
@@ -219,7 +215,7 @@ def test_validation_loss_that_is_lost_stops_the_run():
     with pytest.raises(
         NotFinite, match=r"`val_loss` became NaN or infinite at step 10 \(epoch 1\)"
     ):
-        fit(network(), batches, epochs=2, steps_per_epoch=10, validation=broken, verbose=False)
+        fit(network(), batches, epochs=2, steps_per_epoch=10, validation=broken)
 
 
 def test_no_row_of_the_batch_that_builds_the_network_is_all_padding():
@@ -250,7 +246,7 @@ def test_workers_that_find_other_checkpoints_are_refused(tmp_path):
         def reduce(self, kind, value, axis):
             return (value + tf.constant(other, tf.float64)) / 2
 
-    run = _Run(network(), Checkpoint(tmp_path), None, 1, 1, [], False)
+    run = _Run(network(), Checkpoint(tmp_path), None, 1, 1, [])
     run.require_same_step(7)
     run.strategy = Two()
     run.require_same_step(0)

@@ -49,7 +49,6 @@ def run(folder, fail_in: str = "", calls: int = 0):
             checkpoint=checkpoint,
             checkpoint_every=4,
             config=CONFIG,
-            verbose=False,
         )
         results[stage] = (model.get_weights(), history, best.best_epoch, first_step, begun)
     return results
@@ -79,7 +78,7 @@ def test_a_run_of_three_stages_resumes_in_the_stage_where_it_was(unbroken, tmp_p
 
 
 def test_a_finished_stage_of_another_network_is_refused(tmp_path):
-    options = {"epochs": 1, "steps_per_epoch": 2, "verbose": False}
+    options = {"epochs": 1, "steps_per_epoch": 2}
     fit(network(), batches, checkpoint=Checkpoint(tmp_path), **options)
     larger = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     larger.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -44,7 +44,6 @@ def train(average, callbacks=(), checkpoint=None, epochs=6, accumulate=1):
         callbacks=callbacks,
         checkpoint=checkpoint,
         checkpoint_every=1,
-        verbose=False,
     )
     return model, history
 

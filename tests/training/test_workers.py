@@ -65,7 +65,6 @@ def train_classifier(strategy, folder: Path, stop_after: int):
         callbacks=[BestWeights("val_accuracy"), StopsOneWorker(stop_after)],
         checkpoint=Checkpoint(folder / "checkpoint"),
         checkpoint_every=3,
-        verbose=False,
     )
     return model, history
 
@@ -79,7 +78,6 @@ def train_gan(strategy, folder: Path, stop_after: int):
         epochs=3,
         steps_per_epoch=toy_gan.STEPS_PER_EPOCH,
         checkpoint=Checkpoint(folder / "checkpoint"),
-        verbose=False,
     )
     return model, history
 

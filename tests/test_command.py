@@ -1,0 +1,91 @@
+"""The command `hornbook`: from arguments to an app, in a moment."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apps.__main__ import descriptions, main
+from runs.stand_ins import stand_ins
+
+ROOT = Path(__file__).parents[1]
+
+
+def hornbook(*arguments, folder):
+    return subprocess.run(
+        [Path(sys.executable).with_name("hornbook"), *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_apps_and_commands_are_listed(capsys):
+    assert main(["apps"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*descriptions()]
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in (*descriptions(), "predict", "verify", "serve", "deploy"))
+
+
+def test_a_mistyped_name_is_answered_with_the_nearest(capsys):
+    assert main(["image_clasification"]) == 2
+    assert "Did you mean image_classification?" in capsys.readouterr().err
+
+
+def test_options_of_every_app_are_read_without_a_library():
+    code = """
+import sys
+from apps.__main__ import _read, descriptions
+from runs.stand_ins import stand_ins
+for name in descriptions():
+    with stand_ins():
+        assert _read(name, ["--seed", "7"]).seed == 7
+print(*sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = {module.partition(".")[0] for module in done.stdout.split()}
+    assert "tyro" in found and not {"tensorflow", "keras", "numpy", "models"} & found
+
+
+@pytest.mark.parametrize("name", descriptions())
+def test_model_help_lists_the_networks(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--model", "help"])
+    assert end.value.code == 0
+    listed = capsys.readouterr().out.splitlines()
+    app = importlib.import_module(f"apps.{name}")
+    assert app.Config().model in listed and len(set(listed)) == len(listed) > 3
+
+
+def test_modules_are_the_real_ones_again_afterwards():
+    import keras
+
+    import models.bert
+
+    with stand_ins():
+        import models.bert as stood_in
+
+        assert stood_in is not models.bert
+    assert sys.modules["keras"] is keras and sys.modules["models.bert"] is models.bert
+
+
+def test_help_and_mistakes_come_at_once_and_in_a_folder_with_modules_of_the_same_names(tmp_path):
+    (tmp_path / "models.py").write_text("raise RuntimeError")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "__init__.py").write_text("raise RuntimeError")
+    for arguments, status, shown in (
+        (["--help"], 0, "--learning-rate"),
+        (["--lerning-rate", "1"], 2, "--learning-rate"),
+        (["--epochs", "0"], 2, "`epochs` must be at least 1"),
+    ):
+        done = hornbook("text_classification", *arguments, folder=tmp_path)
+        assert done.returncode == status, done
+        assert shown in done.stdout + done.stderr
+        assert "absl" not in done.stderr
