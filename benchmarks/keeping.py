@@ -64,7 +64,7 @@ class AllWeights(BestWeights):
             self.weights_of_best = self.weights_of_last
 
     def on_train_end(self, logs=None):
-        self.weights_of_kept = self.best_weights
+        self.weights_of_kept = self.kept_weights
         super().on_train_end(logs)
 
 

@@ -1,4 +1,4 @@
-"""Ends a run with the weights of its best epoch, resumable."""
+"""Ends a run with the weights of its best epoch, or of one as good, resumable."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from callbacks.resumable import Resumable
 
 
 class BestWeights(Resumable):
-    """Gives the model the weights of the epoch with the best monitored value when training ends.
+    """Gives the model the weights of the best epoch, or of one as good, when training ends.
 
     The value of an epoch is the metric at its end, or the mean of several. Of epochs with the same
     value the one with the lower `tie` is the best, then the earlier one. An epoch whose value is
@@ -23,7 +23,7 @@ class BestWeights(Resumable):
     ended, counted from 1; 0 if there is none yet.
 
     With `EarlyStopping` in the same run, let only one of them restore weights:
-    `EarlyStopping(..., restore_best_weights=False)`.
+    `EarlyStopping(..., restore_kept_weights=False)`.
 
     Reference:
         Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section
@@ -34,8 +34,9 @@ class BestWeights(Resumable):
         tie: Name of a loss in `logs` that decides between equal values; None for the earlier epoch,
             as where `logs` have no such loss.
         mode: `"min"`, `"max"` or `"auto"` (by the metrics' names).
-        num_examples: Examples that the shares are measured on; at least 1. None keeps the best
-            epoch itself, as with metrics that fall, such as losses.
+        num_examples: Independent examples that the shares are measured on; at least 1. F1 is no
+            share of them, so that for it the rule is a rough one. None keeps the best epoch itself,
+            as with metrics that fall, such as losses.
 
     Attributes:
         kept, kept_epoch: The value and the number of the epoch whose weights are kept; likewise.
@@ -55,7 +56,7 @@ class BestWeights(Resumable):
             best=None,
             best_epoch=None,
             best_tie=None,
-            best_weights=None,
+            kept_weights=None,
             kept=None,
             kept_epoch=None,
             last=None,
@@ -79,14 +80,14 @@ class BestWeights(Resumable):
             self.best, self.best_epoch, self.best_tie = value, epoch, tie
         if self.best_epoch == epoch or self._is_near(value):
             self.kept, self.kept_epoch = value, epoch
-            self.best_weights = self.model.get_weights()
+            self.kept_weights = self.model.get_weights()
         if logs is not None:
             logs["kept_epoch"] = 0 if self.kept_epoch is None else self.kept_epoch + 1
 
     def on_train_end(self, logs=None):
-        if self.best_weights is not None:
-            self.model.set_weights(self.best_weights)
-            self.best_weights = None
+        if self.kept_weights is not None:
+            self.model.set_weights(self.kept_weights)
+            self.kept_weights = None
 
     def _is_better(self, value, tie):
         if self.monitor.is_better(value, self.best):

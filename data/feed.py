@@ -44,7 +44,7 @@ class Feed:
         self._prepare = _as_it_is(prepare)
         self._prepare_many = _as_it_is(prepare_many)
         self._batch = _as_it_is(batch)
-        self._vary = vary
+        self._vary = _as_it_is(vary)
         self._length = length
         # Each split is prepared at most once.
         self.rows = cache(self._rows)

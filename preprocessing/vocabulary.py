@@ -53,7 +53,8 @@ def _count_words(texts: Iterable[str] | tf.data.Dataset, lowercase: bool) -> Cou
 
 def _batches(texts: Iterable[str] | tf.data.Dataset) -> Iterator[tf.Tensor]:
     if isinstance(texts, tf.data.Dataset):
-        yield from texts.batch(1024) if texts.element_spec.shape.rank == 0 else texts
+        single = texts if texts.element_spec.shape.rank == 0 else texts.unbatch()
+        yield from single.batch(1024)
     else:
         rest = iter(texts)
         while batch := list(islice(rest, 1024)):

@@ -176,7 +176,9 @@ def train(
         monitor = config.monitor
     best = None
     if validation and config.keep == "best":
-        best = BestWeights(monitor, num_examples=feed.count("validation"))
+        # Weighted metrics count predictions, of which a row has many.
+        rows = None if watched[1] else feed.count("validation")
+        best = BestWeights(monitor, num_examples=rows)
     history = fit(
         model,
         lambda start_step: feed.training(
@@ -193,14 +195,19 @@ def train(
         checkpoint_every=config.checkpoint_every,
         config=identity,
     )
-    is_chief = setup.is_chief(run.strategy)
-    if is_chief:
-        model = setup.undistributed(model, make_model)
-        # Some networks are trained with parts that are not exported, such as auxiliary heads.
-        finished = getattr(model, "finished", None)
-        model = finished() if finished else model
-    run.stages[stage] = Trained(model, history, checkpoint, _choice(best, history))
-    return run.stages[stage] if is_chief else None
+    exported = _exported(run, model, make_model)
+    run.stages[stage] = Trained(exported, history, checkpoint, _choice(best, history))
+    return run.stages[stage] if setup.is_chief(run.strategy) else None
+
+
+def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model]) -> keras.Model:
+    """Returns the network free of the strategy; as it is in a process that writes no files."""
+    if not setup.is_chief(run.strategy):
+        return model
+    model = setup.undistributed(model, make_model)
+    # Some networks are trained with parts that are not exported, such as auxiliary heads.
+    finished = getattr(model, "finished", None)
+    return finished() if finished else model
 
 
 def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
@@ -419,6 +426,8 @@ def _shortened(value: Any) -> str:
     """Shows a number with commas, and of a long list how long it is and how it begins."""
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     if not isinstance(value, Sequence) or isinstance(value, str):
         return str(value)
     first = ", ".join(map(str, value[:10]))

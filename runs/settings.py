@@ -57,7 +57,7 @@ class Settings:
     place of the weights. Default: none."""
     keep: Literal["best", "last"] = "best"
     """Epoch whose weights are evaluated and exported: `best`: the latest on a par with the best on
-    validation, which is within one standard error of an accuracy or F1; or `last`."""
+    validation, within one standard error of an accuracy (of an F1 a rough one); or `last`."""
     monitor: str | None = None
     """Validation metric that decides which epoch is the best, and when `patience` ends, such as
     val_loss. Default: the usual score of the task."""

@@ -6,7 +6,7 @@ import tensorflow as tf
 from models import bert, elmo, gpt
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def small_networks():
     """Gives smaller networks the names of the smallest."""
     with pytest.MonkeyPatch.context() as patch:
@@ -19,11 +19,8 @@ def small_networks():
 
 @pytest.fixture(autouse=True)
 def plain_graphs(request):
-    """Leaves graphs as they are where tests shall be fast; to optimize them takes longer.
-
-    Slow tests optimize them, unless they compare bits with a run of the fast ones.
-    """
-    slow = request.node.get_closest_marker("slow") and "finished" not in request.fixturenames
+    """Leaves graphs as they are in fast tests: to optimize them takes longer than they run."""
+    slow = request.node.get_closest_marker("slow") is not None
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not slow})
     yield
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})

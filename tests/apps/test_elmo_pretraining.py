@@ -67,6 +67,18 @@ def test_a_new_network_predicts_the_frequencies_of_words(parts):
     np.testing.assert_allclose(bias, np.log(parts.counts.unigram), rtol=1e-5)
 
 
+def test_pairs_of_words_predict_better_than_words_alone(parts, data):
+    batches = app.feed(parts.config, parts.rows).evaluation("test", 8)
+    counts = {
+        name: Ngrams.counted(*pair, parts.rows.words.vocabulary_size)
+        for name, pair in parts.rows.contexts_and_targets("train").items()
+    }
+    scores = app.evaluate(parts.rows, counts, parts.model, batches)
+    assert 1 < scores["bigram_perplexity"] < scores["unigram_perplexity"] < 30
+    # The network begins with the frequencies of words.
+    assert scores["perplexity"] == pytest.approx(scores["unigram_perplexity"], rel=0.3)
+
+
 def test_words_are_measured_as_the_network_predicts_them(parts):
     served = app.signatures(parts.config, parts.rows)["serving_default"]
     answer = ask(served, parts.model, {"text": ["The dog zzz", "", "The"]})

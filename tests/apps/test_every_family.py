@@ -27,6 +27,9 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("token_classification", {"model": "gru", **RECURRENT}),
     ("token_classification", {"model": "bert_tiny", **TRANSFORMER}),
     ("token_classification", {"model": "elmo_tiny", **CHARACTERS}),
+    ("question_answering", {"model": "bert_tiny"}),
+    ("bert_pretraining", {"model": "bert_tiny"}),
+    ("elmo_pretraining", {"model": "elmo_tiny"}),
 ]
 
 

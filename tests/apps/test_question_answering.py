@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from metrics.spans import Answers
 from models import bert
 from models.transformers import depths
 from preprocessing.readers import QuestionReader, question_reader
+from serving.signature import ask
 from tests.apps.every_app import Small
 
 ODD = [
@@ -165,6 +167,32 @@ def test_the_loss_is_the_mean_of_the_cross_entropies_of_start_and_end(data, read
     ]
     assert logs["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     assert {name.removeprefix("val_") for name in given["monitor"]} <= logs.keys()
+
+
+def test_the_threshold_of_validation_is_scored_and_exported(data, reader, monkeypatch):
+    chosen, given = app.Config(**TINY), {}
+    model = app.build(chosen, reader)
+    monkeypatch.setattr(app, "load", lambda config: data)
+    monkeypatch.setattr(app, "question_reader", lambda texts, **options: reader)
+    monkeypatch.setattr(app, "train", lambda *arguments, **options: SimpleNamespace(model=model))
+    monkeypatch.setattr(app, "finish", lambda run, trained, **options: given.update(options))
+    # An untrained network's best threshold is 0, which would tell nothing.
+    monkeypatch.setattr(
+        Answers, "best_threshold", lambda own: float(np.median(own.predictions["no_answer_score"]))
+    )
+    app.main(chosen)
+    validation, test = (
+        app.evaluate(chosen, data, reader, model, split) for split in ("validation", "test")
+    )
+    threshold = given["scores"]["no_answer_threshold"]
+    assert 0 < threshold < 1 and threshold == validation.best_threshold()
+    expected = validation.with_threshold(threshold).scores["f1"]
+    assert given["scores"]["validation_f1"] == expected
+    table = data.table("test")
+    served = ask(given["signatures"]["serving_default"], model, table, chosen.batch_size)
+    assert (
+        served["answer"].tolist() == test.with_threshold(threshold).predictions["answer"].tolist()
+    )
 
 
 def test_rows_without_the_answer_are_thinned_out_for_training_alone(data, reader):

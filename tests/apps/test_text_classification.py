@@ -1,11 +1,14 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from apps import text_classification as app
+from metrics import classification
 from models import elmo
 from preprocessing.readers import text_reader
 from tests.apps.every_app import Small
@@ -121,6 +124,26 @@ def test_every_family_takes_pairs(changes, data):
         np.testing.assert_allclose(answer["scores"], answer["scores"][::-1], atol=1e-5)
     sections = list(app.attention(chosen, loaded, reader, model))
     assert len(sections) == (3 if chosen.family in ("bert", "elmo") else 0)
+
+
+def test_texts_of_no_class_are_refused_by_the_threshold_of_validation(data, monkeypatch):
+    chosen, loaded, reader, model = parts(data, units=8)
+    outside = loaded.test.map(lambda texts, label: (tf.strings.upper(texts), -tf.ones_like(label)))
+    loaded = replace(loaded, other={"oos": outside})
+    given = {}
+    monkeypatch.setattr(app, "load", lambda config: loaded)
+    monkeypatch.setattr(app, "text_reader", lambda family, texts, **options: reader)
+    monkeypatch.setattr(app, "train", lambda *arguments, **options: SimpleNamespace(model=model))
+    monkeypatch.setattr(app, "finish", lambda run, trained, **options: given.update(options))
+    app.main(replace(chosen, out_of_scope="oos"))
+    fed = app.feed(chosen, loaded, reader)
+    validation, test, other = (
+        classification.evaluate(model, fed.evaluation(split, 32))
+        for split in ("validation", "test", "oos")
+    )
+    expected = classification.refusals(validation, test, other)
+    assert expected.items() <= given["scores"].items() and expected
+    assert given["scores"]["accuracy"] == test.scores["accuracy"]
 
 
 def test_a_pretrained_elmo_is_loaded_as_it_was_saved(data, tmp_path):

@@ -78,9 +78,9 @@ def test_a_resumed_run_ends_with_the_same_weights(interrupted_after):
 def test_weights_are_released_when_the_model_has_them():
     callback = BestWeights("val_accuracy")
     play(callback, [(0.5, 1.0)])
-    assert callback.get_state()["best_weights"] is not None
+    assert callback.get_state()["kept_weights"] is not None
     callback.on_train_end()
-    assert callback.get_state()["best_weights"] is None
+    assert callback.get_state()["kept_weights"] is None
 
 
 def test_an_instance_used_again_starts_afresh():
