@@ -27,6 +27,7 @@ from runs.command import command
 from runs.presets import with_weights_of
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
+from runs.settings import AUTO, Auto
 from runs.text_settings import TextSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
@@ -41,13 +42,14 @@ PREDICTORS = {
 
 @dataclass(frozen=True)
 class Config(TextSettings):
+    EPOCHS = 30
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a text file, or a folder of .txt files, optionally
     with train, dev and test in their names or below folders of these names. Blank lines, or titles
     as in WikiText, separate documents."""
     model: str = "bert_tiny"
     """The network; `--model help` lists them. `bert` needs `--preset`."""
-    epochs: int = 30
+    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/bert_pretraining")
     """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
     model.keras, report.html."""
@@ -92,7 +94,7 @@ def main(config: Config) -> dict[str, float]:
         weighted_metrics=lambda: {
             name: [keras.metrics.SparseCategoricalAccuracy("accuracy")] for name in OUTPUTS
         },
-        scale=config.scale(transformers.depths),
+        rates=config.rates(transformers.width, transformers.depths),
         monitor="val_masked_words_loss",  # The next sentence overfits far earlier.
     )
     if trained is None:  # Another process evaluates and writes.

@@ -26,19 +26,20 @@ from runs import pictures
 from runs.command import command
 from runs.report import Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import Settings
+from runs.settings import AUTO, Auto, Settings
 from serving.signature import Signature, tensors
 
 
 @dataclass(frozen=True)
 class Config(Settings):
+    EPOCHS = 80
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder per class (optionally below
     train/, validation/ and test/), or a CSV file with columns `path`, `label` and optionally
     `split`."""
     model: str = "lenet5"
     """The network; `--model help` lists them."""
-    epochs: int = 80
+    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/image_classification")
     preset: Literal["none", "imagenet"] = "none"
     """Pretrained weights to start from; `imagenet` is the set of keras.applications."""
@@ -74,6 +75,15 @@ class Config(Settings):
                 f"Received: norm={self.norm}, pool={self.pool}, channels={self.channels}. "
                 "Fix: leave these options out, or leave out --preset."
             )
+
+    @property
+    def usual(self):
+        pretrained = {"epochs": 10, "warmup_epochs": 0.5} if self.preset != "none" else {}
+        return super().usual | pretrained
+
+    def rate(self, factor=1.0):
+        tuned = self.preset != "none" and not self.freeze
+        return super().rate(0.1 * factor if tuned else factor)
 
 
 def main(config: Config) -> dict[str, float]:

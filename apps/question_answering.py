@@ -27,6 +27,7 @@ from preprocessing.readers import QuestionReader, question_reader
 from runs.command import command
 from runs.report import Marked, Section, Table
 from runs.run import Example, counted, finish, start, train
+from runs.settings import AUTO, Auto
 from runs.text_settings import TextSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
@@ -35,12 +36,13 @@ OUTPUTS = ("start", "end")
 
 @dataclass(frozen=True)
 class Config(TextSettings):
+    EPOCHS = 3
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME` with the features of squad, a SQuAD JSON file (1.1 or
     2.0), or a folder of such files with train, dev and test in their names."""
     model: str = "bert_tiny"
     """The network; `--model help` lists them. `bert` needs `--preset`."""
-    epochs: int = 3
+    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/question_answering")
     batch_size: int = 16
     """Global batch size: rows of a step, over all devices."""
@@ -87,7 +89,7 @@ def main(config: Config) -> dict[str, float]:
         metrics=lambda: {
             name: [keras.metrics.SparseCategoricalAccuracy("accuracy")] for name in OUTPUTS
         },
-        scale=config.scale(transformers.depths),
+        rates=config.rates(transformers.width, transformers.depths),
         monitor=("val_start_accuracy", "val_end_accuracy"),
     )
     if trained is None:  # Another process evaluates and writes.

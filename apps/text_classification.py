@@ -28,6 +28,7 @@ from runs import pictures
 from runs.command import command
 from runs.report import Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
+from runs.settings import AUTO, Auto
 from runs.text_settings import ClassifierSettings
 from serving.signature import Signature, tensors
 
@@ -42,7 +43,7 @@ class Config(ClassifierSettings):
     named train, dev and test, or a folder with one sub-folder of .txt files per class."""
     model: str = "gru"
     """The network; `--model help` lists them. `bert`, `gpt` and `elmo` need `--preset`."""
-    epochs: int = 10
+    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/text_classification")
     text_column: str | None = None
     """Column of the text, or of the first text of a pair. Default: found by its name."""
@@ -54,7 +55,7 @@ class Config(ClassifierSettings):
     """TensorFlow Datasets split of texts of no class, such as test_oos: how many are refused."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
     """Pooling of the token features: attention, last or max in recurrent networks, attention on
-    ELMo, first or mean in BERT. Default: attention; first in BERT."""
+    ELMo, first or mean in BERT. Default: attention; first in a new BERT, mean in a pretrained."""
     symmetric: bool = False
     """Read pairs, whose two texts have no order, in both orders (GPT and BERT)."""
     label_smoothing: float = 0.0
@@ -85,7 +86,7 @@ def main(config: Config) -> dict[str, float]:
         fed,
         loss=keras.losses.CategoricalCrossentropy(True, label_smoothing=config.label_smoothing),
         metrics=lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
-        scale=config.scale(transformers.depths),
+        rates=config.rates(transformers.width, transformers.depths),
         monitor="val_accuracy",
     )
     if trained is None:  # Another process evaluates and writes.
@@ -145,7 +146,7 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
         case "bert":
             encoder = bert.encoder(vocabulary_size, **config.transformer)
             transformers.require_attention(encoder, config.attention_layer, config.attention_head)
-            pooling = config.pooling or "first"
+            pooling = config.pooling or ("mean" if config.fine_tuned else "first")
             return bert.bert_classifier(encoder, num_classes, pooling=pooling, num_orders=orders)
         case "gpt":
             decoder = gpt.decoder(vocabulary_size, **config.transformer)

@@ -28,6 +28,7 @@ from runs import pictures
 from runs.command import command
 from runs.report import Marked, Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
+from runs.settings import AUTO, Auto
 from runs.text_settings import ClassifierSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
@@ -42,7 +43,7 @@ class Config(ClassifierSettings):
     dev and test in their names."""
     model: str = "lstm"
     """The network; `--model help` lists them. `bert` and `elmo` need `--preset`."""
-    epochs: int = 10
+    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/token_classification")
     tag_column: int | str | None = None
     """Column of the tags: an index from 0, or from the end if negative; or the name of a feature of
@@ -74,7 +75,7 @@ def main(config: Config) -> dict[str, float]:
         # The mean over the tokens that have a label.
         loss=keras.losses.SparseCategoricalCrossentropy(True, ignore_class=tagging.IGNORED),
         metrics=lambda: [tagging.TagAccuracy(name="accuracy"), tagging.EntityF1(data.tags)],
-        scale=config.scale(transformers.depths),
+        rates=config.rates(transformers.width, transformers.depths),
         monitor="val_f1",
     )
     if trained is None:  # Another process evaluates and writes.

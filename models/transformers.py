@@ -109,6 +109,12 @@ def depths(model: keras.Model) -> dict[str, int]:
     return {v.path: depth[id(v)] for v in model.trainable_variables}
 
 
+def width(model: keras.Model) -> int:
+    """Returns the number of features of a token in a Transformer of KerasHub, or a model on one."""
+    table = next(w for w in model.weights if w.path.endswith("token_embedding/embeddings"))
+    return table.shape[-1]
+
+
 def _transformer(model: keras.Model) -> keras.Model:
     """Finds the model with the encoder's layers: this one or one inside it."""
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]

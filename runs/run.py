@@ -21,13 +21,13 @@ from data.feed import Feed
 from data.splits import Splits
 from runs.presets import write_preset
 from runs.report import Report, Section, write_report
-from runs.settings import Settings
+from runs.settings import Rates, Settings
 from serving.export import export
 from serving.signature import Signature
 from training import setup
 from training.checkpoint import Checkpoint, check_resume, save_model
 from training.loop import fit
-from training.optimizers import LEARNING_RATES, learning_rate_schedule, optimizer
+from training.optimizers import learning_rate_schedule, optimizer
 
 NOT_TRAINED = ("out", "resume", "checkpoint_every")
 """Settings that may change when a run is resumed."""
@@ -117,7 +117,7 @@ def train(
     metrics: Callable[[], Metrics] = list,
     weighted_metrics: Callable[[], Metrics] = list,
     loss_weights: dict[str, float] | None = None,
-    scale: Callable[[keras.Model], Callable[[str], float]] | None = None,
+    rates: Rates | None = None,
     monitor: str | tuple[str, ...] = "val_loss",
     stage: str = "",
 ) -> Trained | None:
@@ -132,7 +132,7 @@ def train(
             strategy, so that they cover the global batch.
         weighted_metrics: Makes metrics that, unlike the others, heed the weights of the labels.
         loss_weights: Factor of the loss of each output. Default: 1.
-        scale: From the network to `scale` of `training.optimizers.optimizer`. Default: 1.
+        rates: The learning rates. Default: that of the settings, the same throughout.
         monitor: Validation metric that decides on the best epoch, unless the settings name one; of
             several names it is the mean.
         stage: Name of the stage, in runs that train several networks one after the other.
@@ -164,13 +164,16 @@ def train(
         model = make_model()
         watched = metrics(), weighted_metrics()
         model.compile(
-            optimizer=configured_optimizer(config, steps_per_epoch, scale and scale(model)),
+            optimizer=configured_optimizer(config, steps_per_epoch, rates, model),
             loss=loss,
             loss_weights=loss_weights,
             metrics=watched[0] or None,
             weighted_metrics=watched[1] or None,
             jit_compile=config.jit_compile,
         )
+        run.facts["training"] = _plan(config, rates.peak(model) if rates else config.rate())
+    if setup.is_chief(run.strategy) and step < steps_per_epoch * config.epochs:
+        print(f"Training {run.facts['training']}", flush=True)
     if config.monitor:
         _require_monitor(config.monitor, loss, watched if validation else ())
         monitor = config.monitor
@@ -208,6 +211,15 @@ def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model
     # Some networks are trained with parts that are not exported, such as auxiliary heads.
     finished = getattr(model, "finished", None)
     return finished() if finished else model
+
+
+def _plan(config: Settings, peak: float) -> str:
+    """Says in words how a network is trained, whether the user or the network chose it."""
+    return (
+        f"{config.model} for {config.epochs} epochs in batches of {config.batch_size}: "
+        f"{config.optimizer}, learning rate {peak:.3g}, {config.schedule}, warm-up "
+        f"{config.warmup_epochs:g} epochs, weight decay {config.weight_decay:g}, {config.precision}"
+    )
 
 
 def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
@@ -260,7 +272,10 @@ def _require_monitor(monitor: str, loss: Losses, watched: Sequence[Metrics]) -> 
 
 
 def configured_optimizer(
-    config: Settings, steps_per_epoch: int, scale: Callable[[str], float] | None = None
+    config: Settings,
+    steps_per_epoch: int,
+    rates: Rates | None = None,
+    model: keras.Model | None = None,
 ) -> keras.optimizers.Optimizer:
     """Returns the optimizer that the settings describe.
 
@@ -269,8 +284,11 @@ def configured_optimizer(
     Args:
         config: The settings.
         steps_per_epoch: Batches of an epoch.
-        scale: As in `training.optimizers.optimizer`.
+        rates: As in `train`.
+        model: The network that it is to train, which `rates` need.
     """
+    peak = rates.peak(model) if rates else config.rate()
+    scale = rates.scale(model) if rates and rates.scale else None
     steps = steps_per_epoch * config.epochs
     if steps < config.accumulate:
         raise ValueError(
@@ -279,7 +297,7 @@ def configured_optimizer(
         )
     updates = steps // config.accumulate
     rate = learning_rate_schedule(
-        LEARNING_RATES[config.optimizer] if config.learning_rate is None else config.learning_rate,
+        peak,
         config.schedule,
         min(round(config.warmup_epochs * steps_per_epoch / config.accumulate), updates - 1),
         updates,

@@ -2,15 +2,54 @@
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
+import keras
 import tensorflow as tf
 
-from training.optimizers import OptimizerName, Schedule
+from training.optimizers import LEARNING_RATES, OptimizerName, Schedule
 from training.setup import Precision, Strategy
+
+if TYPE_CHECKING:
+    _Value = TypeVar("_Value")
+    Auto = Annotated[_Value, "chosen by the network if left out"]
+else:
+
+    class Auto:
+        """Type of a setting that is chosen by the network if it is left out; a value afterwards."""
+
+        def __class_getitem__(cls, kind):
+            return kind | None
+
+
+AUTO: Any = None
+"""Default of a setting that the network chooses."""
+
+
+class Rates(NamedTuple):
+    """Learning rates that depend on the network.
+
+    Args:
+        peak: From the network to the peak learning rate.
+        scale: From the network to `scale` of `training.optimizers.optimizer`. None: 1 throughout.
+    """
+
+    peak: Callable[[keras.Model], float]
+    scale: Callable[[keras.Model], Callable[[str], float]] | None = None
 
 
 class Listing(Exception):
@@ -25,12 +64,14 @@ class Settings:
     the network would ignore. Apps call them in `__post_init__`, so before any data is read.
     """
 
+    EPOCHS: ClassVar[int] = 10
+    """Passes over the training set, where the network needs no other number."""
     data: str
     """The examples."""
     model: str
     """The network; `--model help` lists them."""
-    epochs: int
-    """Passes over the training set."""
+    epochs: Auto[int]
+    """Passes over the training set. Default: by the network."""
     out: Path
     """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
     skip_bad: bool = False
@@ -40,13 +81,13 @@ class Settings:
     optimizer: OptimizerName = "adamw"
     """Optimizer; momentum and nesterov are SGD with a momentum of 0.9."""
     learning_rate: float | None = None
-    """Peak learning rate. Default: the optimizer's usual value."""
+    """Peak learning rate. Default: the usual value of the optimizer and the network."""
     schedule: Schedule = "cosine"
     """Course of the learning rate after the warm-up."""
-    warmup_epochs: float = 0.0
-    """Epochs over which the learning rate rises from 0."""
-    weight_decay: float | None = None
-    """Decoupled weight decay. Default: 0.05 with adamw, 0 with the others."""
+    warmup_epochs: Auto[float] = AUTO
+    """Epochs over which the learning rate rises from 0. Default: by the network."""
+    weight_decay: Auto[float] = AUTO
+    """Decoupled weight decay. Default: by the network with adamw, 0 with the others."""
     clip_norm: float | None = None
     """Maximum norm of all gradients of a step together. Default: no limit."""
     accumulate: int = 1
@@ -81,6 +122,9 @@ class Settings:
     second; a run that is stopped with Ctrl-C loses nothing."""
 
     def __post_init__(self):
+        for name, value in self.usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         for name, kind in get_type_hints(type(self)).items():
             choices = [c for part in (kind, *get_args(kind)) for c in _choices(part)]
             if choices and type(None) in get_args(kind):
@@ -104,6 +148,27 @@ class Settings:
             )
         if self.average is not None and not 0 < self.average < 1:
             self._refuse("average", "above 0 and below 1")
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        """The values of settings that the network chooses if they are left out."""
+        return {
+            "epochs": self.EPOCHS,
+            "warmup_epochs": 0.0,
+            "weight_decay": 0.05 if self.optimizer == "adamw" else 0.0,
+        }
+
+    def rate(self, factor: float = 1.0) -> float:
+        """Returns the peak learning rate.
+
+        Args:
+            factor: By what the network needs it smaller than usual, if it is left out.
+        """
+        return (
+            factor * LEARNING_RATES[self.optimizer]
+            if self.learning_rate is None
+            else (self.learning_rate)
+        )
 
     def require_one_of(self, known: Collection[Any], name: str) -> None:
         """Requires one of the known values, or None; lists them for a model called help."""

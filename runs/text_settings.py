@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from runs.settings import Settings
+from runs.settings import Rates, Settings
 from training.optimizers import layerwise_scale
 
 PRETRAINED = ("elmo", "bert", "gpt")
@@ -40,6 +40,19 @@ class TextSettings(Settings):
             self._refuse("layer_decay", "in (0, 1]")
 
     @property
+    def fine_tuned(self) -> bool:
+        """Whether a pretrained Transformer is trained further."""
+        return self.preset != "none" and self.model != "elmo"
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        usual = super().usual
+        if self.fine_tuned:
+            decay = 0.01 if self.optimizer == "adamw" else 0.0
+            usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay}
+        return usual
+
+    @property
     def family(self) -> str:
         """The model without its size, such as bert of bert_tiny."""
         return self.model.partition("_")[0]
@@ -62,17 +75,28 @@ class TextSettings(Settings):
             [name for name in untrained if not name.startswith("elmo")], "vocabulary_size"
         )
 
-    def scale(
-        self, depths: Callable[[keras.Model], Mapping[str, int]]
-    ) -> Callable[[keras.Model], Callable[[str], float]] | None:
-        """Returns the factors of the learning rate as `runs.run.train` takes them.
+    def rates(
+        self,
+        width: Callable[[keras.Model], int],
+        depths: Callable[[keras.Model], Mapping[str, int]],
+    ) -> Rates:
+        """Returns the learning rates, as `runs.run.train` takes them.
+
+        If it is left out, a pretrained Transformer gets a tenth of the usual rate at a width of
+        384, and less the wider it is: with adamw 1e-4, at a width of 768 5e-5 as in BERT.
 
         Args:
+            width: From a network to its width, as `models.transformers.width`.
             depths: From a network to the depth of each variable, as `models.transformers.depths`.
         """
-        if self.layer_decay == 1.0:
-            return None
-        return lambda model: layerwise_scale(depths(model), self.layer_decay)
+
+        def rate(model):
+            return self.rate(0.1 * 384 / width(model) if self.fine_tuned else 1.0)
+
+        def scale(model):
+            return layerwise_scale(depths(model), self.layer_decay)
+
+        return Rates(rate, None if self.layer_decay == 1.0 else scale)
 
     @property
     def reading(self) -> dict[str, Any]:

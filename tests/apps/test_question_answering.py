@@ -12,7 +12,7 @@ from apps import question_answering as app
 from data.questions import Questions
 from metrics.spans import Answers
 from models import bert
-from models.transformers import depths
+from models.transformers import depths, width
 from preprocessing.readers import QuestionReader, question_reader
 from serving.signature import ask
 from tests.apps.every_app import Small
@@ -203,7 +203,7 @@ def test_rows_without_the_answer_are_thinned_out_for_training_alone(data, reader
 
 def test_lower_layers_learn_slower(reader):
     chosen = app.Config(**TINY, layer_decay=0.5)
-    scale = chosen.scale(depths)(app.build(chosen, reader))
+    scale = chosen.rates(width, depths).scale(app.build(chosen, reader))
     assert scale("logits/kernel") == 1.0 and scale("token_embedding/embeddings") == 0.25
 
 

@@ -1,0 +1,51 @@
+import pytest
+
+from apps.text_classification import Config
+
+
+def rate(width, **settings):
+    model = "bert" if "preset" in settings else "lstm"
+    chosen = Config(**{"model": model, **settings})
+    return chosen.rates(lambda model: width, lambda model: {}).peak(None)
+
+
+def test_a_pretrained_transformer_is_trained_more_carefully():
+    chosen = Config(model="bert", preset="folder")
+    assert (chosen.epochs, chosen.warmup_epochs, chosen.weight_decay) == (3, 0.3, 0.01)
+    new = Config(model="bert_tiny")
+    assert (new.epochs, new.warmup_epochs, new.weight_decay) == (10, 0.0, 0.05)
+    assert Config(model="bert", preset="folder", optimizer="adam").weight_decay == 0.0
+
+
+def test_what_the_user_gives_is_kept():
+    given = {"epochs": 10, "warmup_epochs": 0.0, "weight_decay": 0.0}
+    chosen = Config(model="bert", preset="folder", **given)
+    assert {name: getattr(chosen, name) for name in given} == given
+    assert rate(768, preset="folder", learning_rate=0.5) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("width", "settings", "expected"),
+    [
+        (384, {"preset": "folder"}, 1e-4),
+        (768, {"preset": "folder"}, 5e-5),  # the largest of BERT's paper
+        (768, {"preset": "folder", "optimizer": "momentum"}, 2.5e-3),
+        (384, {"preset": "folder", "model": "gpt"}, 1e-4),
+        (384, {"preset": "folder", "model": "elmo"}, 1e-3),  # only a head is trained
+        (384, {}, 1e-3),
+    ],
+)
+def test_the_learning_rate_falls_with_the_width_of_a_pretrained_transformer(
+    width, settings, expected
+):
+    assert rate(width, **settings) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("preset", "freeze", "trainable"),
+    [("folder", None, False), ("folder", False, True), ("none", None, True), ("none", True, False)],
+)
+def test_elmo_is_trained_unless_it_is_pretrained_or_frozen(preset, freeze, trainable):
+    model = "elmo_tiny" if preset == "none" else "elmo"
+    chosen = Config(model=model, preset=preset, freeze=freeze)
+    assert chosen.elmo_head["trainable"] is trainable
