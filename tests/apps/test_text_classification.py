@@ -156,23 +156,6 @@ def test_a_pretrained_elmo_is_loaded_as_it_was_saved(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "freeze", "trained"),
-    [
-        ("elmo", None, False),
-        ("elmo", False, True),
-        ("elmo_tiny", None, True),
-        ("elmo_tiny", True, False),
-    ],
-)
-def test_elmo_is_trained_unless_it_is_pretrained_or_frozen(model, freeze, trained, data, tmp_path):
-    elmo.save_elmo(elmo.elmo_backbone("tiny"), tmp_path)
-    preset = str(tmp_path) if model == "elmo" else "none"
-    *_, built = parts(data, model=model, preset=preset, freeze=freeze)
-    weights = {id(weight) for weight in built.trainable_weights}
-    assert all((id(w) in weights) == trained for w in built.get_layer("elmo").weights)
-
-
-@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"attention_layer": 1}, "`attention_layer` must be in -1 to 0"),
