@@ -185,7 +185,8 @@ class Tagging:
             self.true, self.predicted, average="micro", zero_division=0
         )
         entities = {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
-        return entities | {name: self.words.scores[name] for name in ("accuracy", "loss")}
+        of_words = self.words.scores
+        return entities | {name: of_words[name] for name in ("accuracy", "loss")}
 
     @property
     def by_type(self) -> list[tuple[Any, ...]]:
