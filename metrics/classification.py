@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
+from metrics.intervals import bounds
+
 MAX_ANSWERS = 5
 """Maximum number of classes that an exported classifier returns."""
 
@@ -56,14 +58,15 @@ class Evaluation:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Accuracy, loss in nats, F1, and with more than ten classes the accuracy of the best five.
+        """Accuracy and its interval, loss in nats, F1, and of more than ten classes the top five.
 
         Macro F1 is the mean over the classes that occur among labels or predictions. Weighted F1
         weighs each class with the number of its examples.
         """
         order = np.argsort(-self.probabilities, axis=-1)
         hits = order == self.labels[:, None]
-        scores = {"accuracy": float(hits[:, 0].mean()), "loss": float(self.losses.mean())}
+        scores = {"accuracy": float(hits[:, 0].mean())} | bounds("accuracy", hits[:, 0])
+        scores["loss"] = float(self.losses.mean())
         for average in ("macro", "weighted"):
             f1 = f1_score(self.labels, self.predictions, average=average, zero_division=0)
             scores[f"{average}_f1"] = float(f1)

@@ -13,6 +13,7 @@ from seqeval.metrics import classification_report
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 
 from metrics.classification import Evaluation
+from metrics.intervals import bounds
 
 IGNORED = -1
 """Label of a token that has no tag, such as the second piece of a word."""
@@ -179,14 +180,29 @@ class Tagging:
     def scores(self) -> dict[str, float]:
         """F1, precision and recall over the entities of all types, then accuracy and loss of words.
 
-        Scores with a denominator of 0 are 0.
+        Scores with a denominator of 0 are 0. The interval of F1 is that of other sentences.
         """
         precision, recall, f1, _ = precision_recall_fscore_support(
             self.true, self.predicted, average="micro", zero_division=0
         )
-        entities = {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
-        of_words = self.words.scores
-        return entities | {name: of_words[name] for name in ("accuracy", "loss")}
+        return {
+            "f1": float(f1),
+            **bounds("f1", *self._f1_by_sentence),
+            "precision": float(precision),
+            "recall": float(recall),
+            "accuracy": float((self.words.predictions == self.words.labels).mean()),
+            "loss": float(self.words.losses.mean()),
+        }
+
+    @property
+    def _f1_by_sentence(self) -> tuple[np.ndarray, np.ndarray]:
+        """What each sentence adds to F1's numerator and denominator, see `EntityF1`."""
+        pairs = [
+            (set(get_entities(true)), set(get_entities(predicted)))
+            for true, predicted in zip(self.true, self.predicted, strict=True)
+        ]
+        correct = [2 * len(true & predicted) for true, predicted in pairs]
+        return np.array(correct), np.array([len(true) + len(found) for true, found in pairs])
 
     @property
     def by_type(self) -> list[tuple[Any, ...]]:

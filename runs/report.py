@@ -75,7 +75,7 @@ class Report:
         title: Heading of the report, such as the task and the network.
         config: The settings, as a nest of JSON values.
         scores: Scores on the test examples, and with names in `validation_` on those of validation,
-            which `scores.json` holds, too.
+            which `scores.json` holds, too. `NAME_low` and `NAME_high` bound the score `NAME`.
         measured: What the scores are measured on, such as "270 test images".
         histories: By stage, for each metric its value after each epoch. A run of a single stage
             calls it "".
@@ -143,10 +143,26 @@ def _history_csv(histories: Mapping[str, History]) -> str:
     return text.getvalue()
 
 
+def in_words(scores: Mapping[str, float]) -> dict[str, str]:
+    """Returns scores as text, each with the interval that bounds it, if there is one.
+
+    Example:
+        >>> in_words({"accuracy": 0.98889, "accuracy_low": 0.97407, "accuracy_high": 1.0})
+        {'accuracy': '0.9889 (95 % interval 0.974 to 1)'}
+    """
+    shown = {name: f"{value:.4g}" for name, value in scores.items()}
+    for name in scores:
+        if f"{name}_low" in scores:
+            low, high = (scores[f"{name}_{end}"] for end in ("low", "high"))
+            shown[name] += f" (95 % interval {low:.3g} to {high:.3g})"
+            del shown[f"{name}_low"], shown[f"{name}_high"]
+    return shown
+
+
 def _report_html(report: Report) -> str:
     scores = [
-        (name, f"{value:.4g}")
-        for name, value in report.scores.items()
+        (name, text)
+        for name, text in in_words(report.scores).items()
         if not name.startswith("validation_")
     ]
     facts = {**report.facts, "machine": machine()}

@@ -19,7 +19,7 @@ from callbacks import BestWeights, EarlyStopping, Throughput
 from data.feed import Feed
 from data.splits import Splits
 from runs.presets import write_preset
-from runs.report import Report, Section, write_report
+from runs.report import Report, Section, in_words, write_report
 from runs.settings import Settings
 from serving.export import export
 from serving.signature import Signature
@@ -325,7 +325,7 @@ def finish(
         signatures: How the export is queried.
         warmup: Real examples for `serving_default`, a sequence for each input.
         example: A query for the export.
-        scores: Scores on the test examples; the first is the headline.
+        scores: As in `runs.report.Report`; the first is the headline.
         num_test: Number of test examples.
         examples: Name of an example in the plural.
         facts: What the model card and the report say besides, such as the classes.
@@ -388,7 +388,7 @@ def _divided(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, f
 
 
 def _in_words(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
+    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in in_words(scores).items())
 
 
 def _array(column: Any) -> np.ndarray:

@@ -57,6 +57,15 @@ def test_report_is_one_file_that_names_everything(tmp_path):
     assert 'src="http' not in text and "<script" not in text
 
 
+def test_a_score_is_followed_by_its_interval(tmp_path):
+    scores = {"f1": 0.5, "f1_low": 0.25, "f1_high": 0.76543, "loss": 2.0}
+    folder = write_report(tmp_path, report(scores=scores)).parent
+    text = (folder / "report.html").read_text()
+    assert "<td>f1</td><td>0.5 (95 % interval 0.25 to 0.765)</td>" in text
+    assert "<td>loss</td><td>2</td>" in text and "f1_low" not in text
+    assert json.loads((folder / "scores.json").read_text()) == scores
+
+
 def test_sections_come_in_the_order_of_the_app(tmp_path):
     text = write_report(tmp_path, report()).read_text()
     titles = ["Scores on", "Learning curves", "Mistakes", "Confusion matrix", "The run", "Settings"]

@@ -277,6 +277,14 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
     assert command[-2:] == [str(tmp_path / "1"), str(tmp_path / "example.csv")]
 
 
+def test_the_interval_of_the_score_is_said_after_it(tmp_path, answered, capsys):
+    run, made = trained(Config(out=tmp_path, epochs=1))
+    scores = {"accuracy": 0.98889, "accuracy_low": 0.97407, "accuracy_high": 1.0, "loss": 0.04}
+    assert finished(run, made, scores=scores) == scores
+    said = capsys.readouterr().out
+    assert "Test accuracy 0.9889 (95 % interval 0.974 to 1), loss 0.04 on 16 points\n" in said
+
+
 def test_a_query_without_an_answer_ends_in_one_clear_error(tmp_path, monkeypatch, capsys):
     failed = SimpleNamespace(returncode=1)
     monkeypatch.setattr(run_module.subprocess, "run", lambda command, **options: failed)
