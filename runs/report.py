@@ -81,6 +81,8 @@ class Report:
             calls it "".
         facts: Further rows of the table about the run, such as the wall time in seconds.
         sections: What the app shows, in its order.
+        baselines: Simpler predictors by name: their description, and their value of the first
+            score, which `scores.json` holds as `NAME_SCORE`.
     """
 
     title: str
@@ -90,6 +92,20 @@ class Report:
     histories: Mapping[str, History]
     facts: Mapping[str, Any] = field(default_factory=dict)
     sections: Sequence[Section] = ()
+    baselines: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """Name of the first score."""
+        return next(iter(self.scores))
+
+    @property
+    def all_scores(self) -> dict[str, float]:
+        """The scores, and those of the baselines."""
+        baselines = {
+            f"{name}_{self.headline}": score for name, (_, score) in self.baselines.items()
+        }
+        return {**self.scores, **baselines}
 
 
 def write_report(folder: Path, report: Report) -> Path:
@@ -99,7 +115,7 @@ def write_report(folder: Path, report: Report) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", json.dumps(report.config, indent=2) + "\n")
-    write_text(folder / "scores.json", json.dumps(dict(report.scores), indent=2) + "\n")
+    write_text(folder / "scores.json", json.dumps(report.all_scores, indent=2) + "\n")
     write_text(folder / "history.csv", _history_csv(report.histories))
     write_text(folder / "report.html", _report_html(report))
     return folder / "report.html"
@@ -171,6 +187,10 @@ def _report_html(report: Report) -> str:
         f"<h2>Scores on {html.escape(report.measured)}</h2>",
         _table(scores, heading=None, style="scores"),
     ]
+    if report.baselines:
+        rows = [("this network", report.scores[report.headline]), *report.baselines.values()]
+        shown = [(what, f"{score:.4g}") for what, score in rows]
+        parts += ["<h2>Baselines</h2>", _table(shown, heading=("predicted by", report.headline))]
     for stage, history in report.histories.items():
         if any(history.values()):
             title = f"Learning curves: {stage}" if stage else "Learning curves"

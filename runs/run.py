@@ -7,7 +7,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -314,6 +314,7 @@ def finish(
     examples: str,
     facts: Mapping[str, Any],
     report: Sequence[Section],
+    baselines: Mapping[str, tuple[str, float]] | None = None,
     preset: Callable[[Path], None] | None = None,
 ) -> dict[str, float]:
     """Exports the network, writes the files of the run and queries the export once.
@@ -330,19 +331,30 @@ def finish(
         examples: Name of an example in the plural.
         facts: What the model card and the report say besides, such as the classes.
         report: Sections of the report.
+        baselines: As in `runs.report.Report`; `majority` is the one that always gives the most
+            frequent answer.
         preset: Writes a pretrained network for other apps into a folder.
 
     Returns:
         The scores.
     """
-    config, model, scores = run.config, trained.model, dict(scores)
+    config, model = run.config, trained.model
     facts = {**run.facts, **facts}
+    written = Report(
+        title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
+        config=config.saved,
+        scores=scores,
+        measured=f"{num_test:,} test {examples}",
+        histories={name: stage.history for name, stage in run.stages.items()},
+        sections=report,
+        baselines=baselines or {},
+    )
     card = {
         "task": task,
         "model": config.model,
         "data": config.data,
         **facts,
-        "scores": scores,
+        "scores": written.all_scores,
         "num_test": num_test,
         "config": config.saved,
     }
@@ -352,20 +364,13 @@ def finish(
     columns = {name: _array(column) for name, column in warmup.items()}
     version = export(config.out, model, signatures, columns, card)
     save_model(model, config.out / "model.keras")
-    path = write_report(
-        config.out,
-        Report(
-            title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
-            config=config.saved,
-            scores=scores,
-            measured=f"{num_test:,} test {examples}",
-            histories={name: stage.history for name, stage in run.stages.items()},
-            facts=_facts(run, trained, {**facts, **_divided(scores)[1]}),
-            sections=report,
-        ),
-    )
+    shown = _facts(run, trained, {**facts, **_divided(scores)[1]})
+    path = write_report(config.out, replace(written, facts=shown))
     for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
+    if baselines:
+        known = {name: score for name, (_, score) in baselines.items()}
+        lines.append(f"Baselines: {written.headline} of {_in_words(known)}")
     lines += [f"Model  {version}", f"Report {path}"]
     answered = query_export(version, example)
     print(f"Evaluated and exported: {trained.choice}")
@@ -378,7 +383,7 @@ def finish(
             f"{version} did not answer {example.what}; the messages above say why. Everything else "
             f"is written. To check the export: python -m serving verify {version}"
         )
-    return scores
+    return written.all_scores
 
 
 def _divided(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:

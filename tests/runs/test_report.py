@@ -66,6 +66,22 @@ def test_a_score_is_followed_by_its_interval(tmp_path):
     assert json.loads((folder / "scores.json").read_text()) == scores
 
 
+def test_baselines_stand_below_the_network_and_in_the_scores(tmp_path):
+    baselines = {"majority": ("the most frequent class", 0.25), "linear": ("pixels", 0.98765)}
+    folder = write_report(tmp_path, report(baselines=baselines)).parent
+    text = (folder / "report.html").read_text()
+    table = text[text.index("<h2>Baselines</h2>") : text.index("<h2>Learning curves</h2>")]
+    rows = ["this network</td><td>0.9877", "the most frequent class</td><td>0.25", "pixels"]
+    positions = [table.index(row) for row in rows]
+    assert positions == sorted(positions) and "<th>accuracy</th>" in table
+    assert json.loads((folder / "scores.json").read_text()) == {
+        "accuracy": 0.98765,
+        "majority_accuracy": 0.25,
+        "linear_accuracy": 0.98765,
+    }
+    assert "Baselines" not in write_report(tmp_path, report()).read_text()
+
+
 def test_sections_come_in_the_order_of_the_app(tmp_path):
     text = write_report(tmp_path, report()).read_text()
     titles = ["Scores on", "Learning curves", "Mistakes", "Confusion matrix", "The run", "Settings"]

@@ -285,6 +285,20 @@ def test_the_interval_of_the_score_is_said_after_it(tmp_path, answered, capsys):
     assert "Test accuracy 0.9889 (95 % interval 0.974 to 1), loss 0.04 on 16 points\n" in said
 
 
+def test_baselines_are_scores_of_the_run(tmp_path, answered, capsys):
+    run, made = trained(Config(out=tmp_path, epochs=1))
+    baselines = {"majority": ("always low", 0.25), "linear": ("a line", 0.98765)}
+    scores = finished(run, made, baselines=baselines)
+    assert scores == {"accuracy": 0.5, "majority_accuracy": 0.25, "linear_accuracy": 0.98765}
+    assert json.loads((tmp_path / "scores.json").read_text()) == scores
+    card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
+    assert card["scores"] == scores
+    said = capsys.readouterr().out
+    assert (
+        "Test accuracy 0.5 on 16 points\nBaselines: accuracy of majority 0.25, linear 0.98" in said
+    )
+
+
 def test_a_query_without_an_answer_ends_in_one_clear_error(tmp_path, monkeypatch, capsys):
     failed = SimpleNamespace(returncode=1)
     monkeypatch.setattr(run_module.subprocess, "run", lambda command, **options: failed)
