@@ -105,6 +105,7 @@ def main(config: Config) -> dict[str, float]:
         facts={"classes": data.classes, "input": " x ".join(map(str, data.input_shape))},
         report=report(data, test),
         baselines=baselines.of_images(data, decode),
+        warnings=test.warnings(data.classes),
     )
 
 

@@ -112,6 +112,7 @@ def main(config: Config) -> dict[str, float]:
         facts={"classes": data.classes, "vocabulary": reader.tokens.vocabulary_size},
         report=report(config, data, reader, trained.model, test),
         baselines=baselines.of_texts(data),
+        warnings=test.warnings(data.classes),
     )
 
 

@@ -96,6 +96,7 @@ def main(config: Config) -> dict[str, float]:
         facts={"classes": data.tags, "vocabulary": reader.tokens.vocabulary_size},
         report=report(data, test),
         baselines=baselines.of_tags(data, test),
+        warnings=test.warnings,
     )
 
 

@@ -84,6 +84,12 @@ class Evaluation:
             for i, name in enumerate(classes)
         ]
 
+    def warnings(self, classes: Sequence[str]) -> list[str]:
+        """Names the classes that have examples, but none that is predicted correctly."""
+        hits = self.labels[self.predictions == self.labels]
+        missed = np.setdiff1d(self.labels, hits)
+        return without_hits("Classes", [classes[label] for label in missed])
+
     def row(self, index: int, classes: Sequence[str]) -> tuple[str, str, str]:
         """Returns the true class of an example, the predicted one and its probability."""
         predicted = self.predictions[index]
@@ -98,6 +104,21 @@ class Evaluation:
         true, predicted, confidence = self.row(index, classes)
         lines = (f"predicted {predicted}", f"true {true}", f"({confidence})")
         return "\n".join(line if len(line) <= 24 else f"{line[:23]}…" for line in lines)
+
+
+def without_hits(kind: str, names: Sequence[str]) -> list[str]:
+    """Returns a warning that names what is never predicted correctly, the first ten.
+
+    Example:
+        >>> without_hits("Classes", ["cat", "dog"])
+        ['Classes never predicted correctly: cat, dog.']
+        >>> without_hits("Classes", [])
+        []
+    """
+    if not names:
+        return []
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return [f"{kind} never predicted correctly: {', '.join(names[:10])}{more}."]
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:

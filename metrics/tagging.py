@@ -12,7 +12,7 @@ from keras import ops
 from seqeval.metrics import classification_report
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 
-from metrics.classification import Evaluation
+from metrics.classification import Evaluation, without_hits
 from metrics.intervals import bounds
 
 IGNORED = -1
@@ -209,6 +209,13 @@ class Tagging:
         ]
         correct = [2 * len(true & predicted) for true, predicted in pairs]
         return np.array(correct), np.array([len(true) + len(found) for true, found in pairs])
+
+    @property
+    def warnings(self) -> list[str]:
+        """Names the types that have entities, but none that is found."""
+        true, found = (set(get_entities(tags)) for tags in (self.true, self.predicted))
+        missed = {kind for kind, *_ in true} - {kind for kind, *_ in true & found}
+        return without_hits("Types", sorted(missed))
 
     @property
     def by_type(self) -> list[tuple[Any, ...]]:

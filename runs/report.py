@@ -28,6 +28,7 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; }
 .scores td { font-size: 1.15rem; }
+.warnings { background: #fff3cd; padding: .6rem 1rem .6rem 2rem; border-radius: .25rem; }
 mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555; }
 """
 
@@ -83,6 +84,7 @@ class Report:
         sections: What the app shows, in its order.
         baselines: Simpler predictors by name: their description, and their value of the first
             score, which `scores.json` holds as `NAME_SCORE`.
+        warnings: Reasons to doubt the scores, which the report begins with.
     """
 
     title: str
@@ -93,6 +95,7 @@ class Report:
     facts: Mapping[str, Any] = field(default_factory=dict)
     sections: Sequence[Section] = ()
     baselines: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     @property
     def headline(self) -> str:
@@ -182,8 +185,11 @@ def _report_html(report: Report) -> str:
         if not name.startswith("validation_")
     ]
     facts = {**report.facts, "machine": machine()}
-    parts = [
-        f"<h1>{html.escape(report.title)}</h1>",
+    parts = [f"<h1>{html.escape(report.title)}</h1>"]
+    if report.warnings:
+        items = "".join(f"<li>{html.escape(warning)}</li>" for warning in report.warnings)
+        parts.append(f'<h2>Warnings</h2><ul class="warnings">{items}</ul>')
+    parts += [
         f"<h2>Scores on {html.escape(report.measured)}</h2>",
         _table(scores, heading=None, style="scores"),
     ]

@@ -18,6 +18,7 @@ import tensorflow as tf
 from callbacks import BestWeights, EarlyStopping, Throughput
 from data.feed import Feed
 from data.splits import Splits
+from runs.doubts import doubts
 from runs.presets import write_preset
 from runs.report import Report, Section, in_words, write_report
 from runs.settings import Settings
@@ -315,6 +316,7 @@ def finish(
     facts: Mapping[str, Any],
     report: Sequence[Section],
     baselines: Mapping[str, tuple[str, float]] | None = None,
+    warnings: Sequence[str] = (),
     preset: Callable[[Path], None] | None = None,
 ) -> dict[str, float]:
     """Exports the network, writes the files of the run and queries the export once.
@@ -333,6 +335,7 @@ def finish(
         report: Sections of the report.
         baselines: As in `runs.report.Report`; `majority` is the one that always gives the most
             frequent answer.
+        warnings: Reasons to doubt the scores that only the app knows, besides `runs.doubts`.
         preset: Writes a pretrained network for other apps into a folder.
 
     Returns:
@@ -349,6 +352,7 @@ def finish(
         sections=report,
         baselines=baselines or {},
     )
+    doubted = (*doubts(written, num_test, examples), *warnings)
     card = {
         "task": task,
         "model": config.model,
@@ -365,7 +369,7 @@ def finish(
     version = export(config.out, model, signatures, columns, card)
     save_model(model, config.out / "model.keras")
     shown = _facts(run, trained, {**facts, **_divided(scores)[1]})
-    path = write_report(config.out, replace(written, facts=shown))
+    path = write_report(config.out, replace(written, facts=shown, warnings=doubted))
     for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
     if baselines:
@@ -374,6 +378,8 @@ def finish(
     lines += [f"Model  {version}", f"Report {path}"]
     answered = query_export(version, example)
     print(f"Evaluated and exported: {trained.choice}")
+    for warning in doubted:
+        print(f"Warning: {warning}")
     on_test, others = _divided(scores)
     if others:
         print(_in_words(others).capitalize())

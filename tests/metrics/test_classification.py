@@ -42,6 +42,20 @@ def test_scores_are_those_of_scikit_learn_also_of_classes_that_never_occur():
     assert test.scores["weighted_f1"] == pytest.approx(report["weighted avg"]["f1-score"])
 
 
+def test_classes_without_a_correct_prediction_are_named():
+    names = ["cat", "dog", "eel", "fox"]
+    # Of cats one is right, of dogs none; there is no eel; the fox is right.
+    test = evaluation([0, 0, 1, 1, 3], [0, 1, 0, 2, 3], 4)
+    assert test.warnings(names) == ["Classes never predicted correctly: dog."]
+    assert evaluation([0, 3], [0, 3], 4).warnings(names) == []
+    many = evaluation(range(1, 13), [0] * 12, 13).warnings([f"c{number}" for number in range(13)])
+    assert many == [
+        "Classes never predicted correctly: "
+        + ", ".join(f"c{number}" for number in range(1, 11))
+        + " and 2 more."
+    ]
+
+
 def test_worst_are_the_wrong_answers_of_the_largest_losses():
     unsure = [[0.40, 0.35, 0.25]] * 12
     wrong = [[0.45, 0.55, 0.0], [0.1, 0.9, 0.0], [0.3, 0.0, 0.7]]

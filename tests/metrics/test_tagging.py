@@ -122,6 +122,14 @@ def test_the_best_tag_of_each_word_has_its_probability_and_padding_has_none():
     np.testing.assert_allclose(best["scores"], [[0.5, 0.0]], atol=1e-6)
 
 
+def test_types_of_which_no_entity_is_found_are_named():
+    # The person is found as one, but not to its end.
+    test = tagging(("01", "01"), ("034", "030"))
+    assert test.warnings == ["Types never predicted correctly: person."]
+    assert tagging(("00", "01")).warnings == tagging(("034", "034")).warnings == []
+    assert test.f1 == test.scores["f1"] == 0.5 and tagging(("00", "00")).f1 == 0.0
+
+
 def test_without_any_entity_the_table_is_empty():
     assert tagging(("00", "00")).by_type == []
 

@@ -57,6 +57,12 @@ def test_report_is_one_file_that_names_everything(tmp_path):
     assert 'src="http' not in text and "<script" not in text
 
 
+def test_warnings_come_first(tmp_path):
+    text = write_report(tmp_path, report(warnings=["5 < 6", "few texts"])).read_text()
+    assert text.index("<li>5 &lt; 6</li><li>few texts</li>") < text.index("<h2>Scores on")
+    assert "<h2>Warnings" not in write_report(tmp_path, report()).read_text()
+
+
 def test_a_score_is_followed_by_its_interval(tmp_path):
     scores = {"f1": 0.5, "f1_low": 0.25, "f1_high": 0.76543, "loss": 2.0}
     folder = write_report(tmp_path, report(scores=scores)).parent
