@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from data import images
 from data.feed import Feed
-from metrics import classification
+from metrics import baselines, classification
 from models.image_classifiers import MODELS, taking
 from models.imagenet import PRESETS, pretrained
 from preprocessing.augmentation import augmentation
@@ -114,6 +114,8 @@ def main(config: Config) -> dict[str, float]:
         examples="images",
         facts={"classes": data.classes, "input": " x ".join(map(str, data.input_shape))},
         report=report(data, test),
+        baselines=baselines.of_images(data, decode),
+        warnings=test.warnings(data.classes),
     )
 
 

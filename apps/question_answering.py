@@ -149,7 +149,11 @@ def evaluate(
     chosen = data.split(split)
     watch = partial(watched, total=len(chosen), doing=f"Answering {split} questions")
     predictions = ask(signature, model, data.table(split), config.batch_size, watch)
-    return spans.Answers(predictions, [[text for text, _ in one.answers] for one in chosen])
+    return spans.Answers(
+        predictions,
+        right=[[text for text, _ in one.answers] for one in chosen],
+        documents=[one.document for one in chosen],
+    )
 
 
 def signatures(

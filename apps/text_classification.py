@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from data import text
 from data.feed import Feed
-from metrics import classification
+from metrics import baselines, classification
 from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
@@ -112,6 +112,8 @@ def main(config: Config) -> dict[str, float]:
         examples="texts",
         facts={"classes": data.classes, "vocabulary": reader.tokens.vocabulary_size},
         report=report(config, data, reader, trained.model, test),
+        baselines=baselines.of_texts(data),
+        warnings=test.warnings(data.classes),
     )
 
 
@@ -154,10 +156,8 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
         case "elmo":
             network = elmo.encoder(**config.elmo)
             return elmo.elmo_classifier(network, num_classes, **config.elmo_head)
-    pooling = config.pooling or "attention"
-    return recurrent.recurrent_classifier(
-        vocabulary_size, num_classes, pooling=pooling, **config.recurrent
-    )
+    head = {"pooling": config.pooling or "attention", **config.recurrent}
+    return recurrent.recurrent_classifier(vocabulary_size, num_classes, **head)
 
 
 def signatures(data: text.Texts, reader: Reader) -> dict[str, Signature]:

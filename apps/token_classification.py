@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from data import tagged_text
 from data.feed import Feed
-from metrics import tagging
+from metrics import baselines, tagging
 from metrics.classification import Evaluation
 from metrics.language_models import with_prior_bias
 from models import bert, elmo, recurrent, transformers
@@ -96,6 +96,8 @@ def main(config: Config) -> dict[str, float]:
         examples="sentences",
         facts={"classes": data.tags, "vocabulary": reader.tokens.vocabulary_size},
         report=report(data, test),
+        baselines=baselines.of_tags(data, test),
+        warnings=test.warnings,
     )
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+from metrics.intervals import bounds
 
 MAX_ANSWERS = 5
 """Maximum number of classes that an exported classifier returns."""
@@ -56,9 +58,18 @@ class Evaluation:
 
     @property
     def scores(self) -> dict[str, float]:
+        """Accuracy and its interval, loss in nats, F1, and of more than ten classes the top five.
+
+        Macro F1 is the mean over the classes that occur among labels or predictions. Weighted F1
+        weighs each class with the number of its examples.
+        """
         order = np.argsort(-self.probabilities, axis=-1)
         hits = order == self.labels[:, None]
-        scores = {"accuracy": float(hits[:, 0].mean()), "loss": float(self.losses.mean())}
+        scores = {"accuracy": float(hits[:, 0].mean())} | bounds("accuracy", hits[:, 0])
+        scores["loss"] = float(self.losses.mean())
+        for average in ("macro", "weighted"):
+            f1 = f1_score(self.labels, self.predictions, average=average, zero_division=0)
+            scores[f"{average}_f1"] = float(f1)
         if self.probabilities.shape[1] > 10:
             scores["top_5_accuracy"] = float(hits[:, :5].any(axis=1).mean())
         return scores
@@ -72,6 +83,12 @@ class Evaluation:
             (name, *(f"{score[i]:.3f}" for score in (precision, recall, f1)), int(count[i]))
             for i, name in enumerate(classes)
         ]
+
+    def warnings(self, classes: Sequence[str]) -> list[str]:
+        """Names the classes that have examples, but none that is predicted correctly."""
+        hits = self.labels[self.predictions == self.labels]
+        missed = np.setdiff1d(self.labels, hits)
+        return without_hits("Classes", [classes[label] for label in missed])
 
     def row(self, index: int, classes: Sequence[str]) -> tuple[str, str, str]:
         """Returns the true class of an example, the predicted one and its probability."""
@@ -87,6 +104,21 @@ class Evaluation:
         true, predicted, confidence = self.row(index, classes)
         lines = (f"predicted {predicted}", f"true {true}", f"({confidence})")
         return "\n".join(line if len(line) <= 24 else f"{line[:23]}…" for line in lines)
+
+
+def without_hits(kind: str, names: Sequence[str]) -> list[str]:
+    """Returns a warning that names what is never predicted correctly, the first ten.
+
+    Example:
+        >>> without_hits("Classes", ["cat", "dog"])
+        ['Classes never predicted correctly: cat, dog.']
+        >>> without_hits("Classes", [])
+        []
+    """
+    if not names:
+        return []
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return [f"{kind} never predicted correctly: {', '.join(names[:10])}{more}."]
 
 
 def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:

@@ -4,13 +4,15 @@ import re
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from metrics.intervals import bounds
 
 HEADING = ("question", "correct answer", "predicted", "confidence")
 """Columns of a table of questions; the last three are those of `Answers.row`."""
@@ -236,10 +238,12 @@ class Answers:
         predictions: Arrays `(n,)` by name: `answer`, in UTF-8 and empty for no answer; `score` and
             `no_answer_score`, as in `Spans`; and others of `MEANINGS`.
         right: The correct answers to each question; empty if its document has none.
+        documents: The document of each question.
     """
 
     predictions: Mapping[str, np.ndarray]
     right: Sequence[Sequence[str]]
+    documents: Sequence[str]
 
     @cached_property
     def texts(self) -> list[str]:
@@ -251,7 +255,11 @@ class Answers:
 
     @property
     def scores(self) -> dict[str, float]:
-        return mean_scores(self.texts, self.right)
+        """Mean F1, its interval over other documents, and the other `mean_scores`."""
+        _, document, counts = np.unique(self.documents, return_inverse=True, return_counts=True)
+        interval = bounds("f1", np.bincount(document, self.f1s), counts)
+        means = mean_scores(self.texts, self.right)
+        return {"f1": means["f1"], **interval, **means}
 
     @property
     def confidence(self) -> np.ndarray:
@@ -302,7 +310,7 @@ class Answers:
         """Removes the answers whose no-answer score is above the threshold."""
         kept = self.predictions["no_answer_score"] <= threshold
         answer = np.where(kept, self.predictions["answer"], b"")
-        return Answers({**self.predictions, "answer": answer}, self.right)
+        return replace(self, predictions={**self.predictions, "answer": answer})
 
 
 def marked(

@@ -28,6 +28,7 @@ table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; }
 .scores td { font-size: 1.15rem; }
+.warnings { background: #fff3cd; padding: .6rem 1rem .6rem 2rem; border-radius: .25rem; }
 mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555; }
 """
 
@@ -75,12 +76,15 @@ class Report:
         title: Heading of the report, such as the task and the network.
         config: The settings, as a nest of JSON values.
         scores: Scores on the test examples, and with names in `validation_` on those of validation,
-            which `scores.json` holds, too.
+            which `scores.json` holds, too. `NAME_low` and `NAME_high` bound the score `NAME`.
         measured: What the scores are measured on, such as "270 test images".
         histories: By stage, for each metric its value after each epoch. A run of a single stage
             calls it "".
         facts: Further rows of the table about the run, such as the wall time in seconds.
         sections: What the app shows, in its order.
+        baselines: Simpler predictors by name: their description, and their value of the first
+            score, which `scores.json` holds as `NAME_SCORE`.
+        warnings: Reasons to doubt the scores, which the report begins with.
     """
 
     title: str
@@ -90,6 +94,21 @@ class Report:
     histories: Mapping[str, History]
     facts: Mapping[str, Any] = field(default_factory=dict)
     sections: Sequence[Section] = ()
+    baselines: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    @property
+    def headline(self) -> str:
+        """Name of the first score."""
+        return next(iter(self.scores))
+
+    @property
+    def all_scores(self) -> dict[str, float]:
+        """The scores, and those of the baselines."""
+        baselines = {
+            f"{name}_{self.headline}": score for name, (_, score) in self.baselines.items()
+        }
+        return {**self.scores, **baselines}
 
 
 def write_report(folder: Path, report: Report) -> Path:
@@ -99,7 +118,7 @@ def write_report(folder: Path, report: Report) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", json.dumps(report.config, indent=2) + "\n")
-    write_text(folder / "scores.json", json.dumps(dict(report.scores), indent=2) + "\n")
+    write_text(folder / "scores.json", json.dumps(report.all_scores, indent=2) + "\n")
     write_text(folder / "history.csv", _history_csv(report.histories))
     write_text(folder / "report.html", _report_html(report))
     return folder / "report.html"
@@ -143,18 +162,41 @@ def _history_csv(histories: Mapping[str, History]) -> str:
     return text.getvalue()
 
 
+def in_words(scores: Mapping[str, float]) -> dict[str, str]:
+    """Returns scores as text, each with the interval that bounds it, if there is one.
+
+    Example:
+        >>> in_words({"accuracy": 0.98889, "accuracy_low": 0.97407, "accuracy_high": 1.0})
+        {'accuracy': '0.9889 (95 % interval 0.974 to 1)'}
+    """
+    shown = {name: f"{value:.4g}" for name, value in scores.items()}
+    for name in scores:
+        if f"{name}_low" in scores:
+            low, high = (scores[f"{name}_{end}"] for end in ("low", "high"))
+            shown[name] += f" (95 % interval {low:.3g} to {high:.3g})"
+            del shown[f"{name}_low"], shown[f"{name}_high"]
+    return shown
+
+
 def _report_html(report: Report) -> str:
     scores = [
-        (name, f"{value:.4g}")
-        for name, value in report.scores.items()
+        (name, text)
+        for name, text in in_words(report.scores).items()
         if not name.startswith("validation_")
     ]
     facts = {**report.facts, "machine": machine()}
-    parts = [
-        f"<h1>{html.escape(report.title)}</h1>",
+    parts = [f"<h1>{html.escape(report.title)}</h1>"]
+    if report.warnings:
+        items = "".join(f"<li>{html.escape(warning)}</li>" for warning in report.warnings)
+        parts.append(f'<h2>Warnings</h2><ul class="warnings">{items}</ul>')
+    parts += [
         f"<h2>Scores on {html.escape(report.measured)}</h2>",
         _table(scores, heading=None, style="scores"),
     ]
+    if report.baselines:
+        rows = [("this network", report.scores[report.headline]), *report.baselines.values()]
+        shown = [(what, f"{score:.4g}") for what, score in rows]
+        parts += ["<h2>Baselines</h2>", _table(shown, heading=("predicted by", report.headline))]
     for stage, history in report.histories.items():
         if any(history.values()):
             title = f"Learning curves: {stage}" if stage else "Learning curves"

@@ -8,7 +8,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -19,8 +19,9 @@ import tensorflow as tf
 from callbacks import BestWeights, EarlyStopping, Progress, Throughput
 from data.feed import Feed
 from data.splits import Splits
+from runs.doubts import doubts
 from runs.presets import write_preset
-from runs.report import Report, Section, write_report
+from runs.report import Report, Section, in_words, write_report
 from runs.settings import Rates, Settings
 from serving.export import export
 from serving.signature import Signature
@@ -343,6 +344,8 @@ def finish(
     examples: str,
     facts: Mapping[str, Any],
     report: Sequence[Section],
+    baselines: Mapping[str, tuple[str, float]] | None = None,
+    warnings: Sequence[str] = (),
     preset: Callable[[Path], None] | None = None,
 ) -> dict[str, float]:
     """Exports the network, writes the files of the run and queries the export once.
@@ -354,24 +357,37 @@ def finish(
         signatures: How the export is queried.
         warmup: Real examples for `serving_default`, a sequence for each input.
         example: A query for the export.
-        scores: Scores on the test examples; the first is the headline.
+        scores: As in `runs.report.Report`; the first is the headline.
         num_test: Number of test examples.
         examples: Name of an example in the plural.
         facts: What the model card and the report say besides, such as the classes.
         report: Sections of the report.
+        baselines: As in `runs.report.Report`; `majority` is the one that always gives the most
+            frequent answer.
+        warnings: Reasons to doubt the scores that only the app knows, besides `runs.doubts`.
         preset: Writes a pretrained network for other apps into a folder.
 
     Returns:
         The scores.
     """
-    config, model, scores = run.config, trained.model, dict(scores)
+    config, model = run.config, trained.model
     facts = {**run.facts, **facts}
+    written = Report(
+        title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
+        config=config.saved,
+        scores=scores,
+        measured=f"{num_test:,} test {examples}",
+        histories={name: stage.history for name, stage in run.stages.items()},
+        sections=report,
+        baselines=baselines or {},
+    )
+    doubted = (*doubts(written, num_test, examples), *warnings)
     card = {
         "task": task,
         "model": config.model,
         "data": config.data,
         **facts,
-        "scores": scores,
+        "scores": written.all_scores,
         "num_test": num_test,
         "config": config.saved,
     }
@@ -381,23 +397,18 @@ def finish(
     columns = {name: _array(column) for name, column in warmup.items()}
     version = export(config.out, model, signatures, columns, card)
     save_model(model, config.out / "model.keras")
-    path = write_report(
-        config.out,
-        Report(
-            title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
-            config=config.saved,
-            scores=scores,
-            measured=f"{num_test:,} test {examples}",
-            histories={name: stage.history for name, stage in run.stages.items()},
-            facts=_facts(run, trained, {**facts, **_divided(scores)[1]}),
-            sections=report,
-        ),
-    )
+    shown = _facts(run, trained, {**facts, **_divided(scores)[1]})
+    path = write_report(config.out, replace(written, facts=shown, warnings=doubted))
     for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
+    if baselines:
+        known = {name: score for name, (_, score) in baselines.items()}
+        lines.append(f"Baselines: {written.headline} of {_in_words(known)}")
     lines += [f"Model  {version}", f"Report {path}"]
     answered = query_export(version, example)
     print(f"Evaluated and exported: {trained.choice}")
+    for warning in doubted:
+        print(f"Warning: {warning}")
     on_test, others = _divided(scores)
     if others:
         print(_in_words(others).capitalize())
@@ -407,7 +418,7 @@ def finish(
             f"{version} did not answer {example.what}; the messages above say why. Everything else "
             f"is written. To check the export: hornbook verify {version}"
         )
-    return scores
+    return written.all_scores
 
 
 def _divided(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
@@ -417,7 +428,7 @@ def _divided(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, f
 
 
 def _in_words(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
+    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in in_words(scores).items())
 
 
 def _array(column: Any) -> np.ndarray:

@@ -250,7 +250,8 @@ def test_answers_and_confidence_are_shown_in_the_report(data):
         "end": np.array([one.document.index("The") + 3 for one in data.test]),
     }
     right = [[text for text, _ in one.answers] for one in data.test]
-    test = Answers(columns, right)
+    documents = [one.document for one in data.test]
+    test = Answers(columns, right, documents)
     mistakes, marked = app.report(data, test)
     assert mistakes.rows[0][0] == "The city?" and mistakes.rows[0][2:] == ("The", "75%")
     assert len(marked.texts) == 12
@@ -258,7 +259,7 @@ def test_answers_and_confidence_are_shown_in_the_report(data):
         assert title == ("The city? (confidence 75%) \N{EM DASH} ", "")
         assert ("The", "predicted") in pieces
     assert "correct" in {label for text in marked.texts for _, label in text}
-    none = Answers(columns | {"answer": np.array([b""] * count, object)}, right)
+    none = Answers(columns | {"answer": np.array([b""] * count, object)}, right, documents)
     assert app.marked(data.test[0], none, 0)[0][0].startswith(
         "The city? (confidence of no answer 50%)"
     )

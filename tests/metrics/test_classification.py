@@ -2,8 +2,58 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import classification_report
 
 from metrics.classification import Evaluation, refusals
+
+
+def evaluation(labels, predictions, num_classes: int) -> Evaluation:
+    """Predicts classes with certainty."""
+    return Evaluation(np.array(labels), np.eye(num_classes)[np.array(predictions)])
+
+
+def test_scores_of_two_classes_by_hand():
+    # Of class 0 two of three are found, with one wrong; of class 1 one of two, with one wrong.
+    test = evaluation([0, 0, 0, 1, 1], [0, 0, 1, 1, 0], 2)
+    assert test.by_class(["cat", "dog"]) == [
+        ("cat", "0.667", "0.667", "0.667", 3),
+        ("dog", "0.500", "0.500", "0.500", 2),
+    ]
+    assert next(iter(test.scores)) == "accuracy" and test.scores["accuracy"] == 3 / 5
+    assert test.scores["macro_f1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert test.scores["weighted_f1"] == pytest.approx((3 * 2 / 3 + 2 * 1 / 2) / 5)
+
+
+def test_scores_are_those_of_scikit_learn_also_of_classes_that_never_occur():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 200)
+    predictions = np.where(rng.random(200) < 0.4, rng.integers(0, 5, 200), labels)
+    predictions[predictions == 3] = 0
+    test = evaluation(labels, predictions, 6)
+    # Class 3 is never predicted, class 4 has no example, class 5 neither.
+    report = classification_report(labels, predictions, output_dict=True, zero_division=0)
+    names = [str(number) for number in range(6)]
+    for name, precision, recall, f1, count in test.by_class(names):
+        row = report.get(name, {"precision": 0, "recall": 0, "f1-score": 0, "support": 0})
+        assert [float(precision), float(recall), float(f1), count] == pytest.approx(
+            list(row.values()), abs=5e-4
+        )
+    assert test.scores["macro_f1"] == pytest.approx(report["macro avg"]["f1-score"])
+    assert test.scores["weighted_f1"] == pytest.approx(report["weighted avg"]["f1-score"])
+
+
+def test_classes_without_a_correct_prediction_are_named():
+    names = ["cat", "dog", "eel", "fox"]
+    # Of cats one is right, of dogs none; there is no eel; the fox is right.
+    test = evaluation([0, 0, 1, 1, 3], [0, 1, 0, 2, 3], 4)
+    assert test.warnings(names) == ["Classes never predicted correctly: dog."]
+    assert evaluation([0, 3], [0, 3], 4).warnings(names) == []
+    many = evaluation(range(1, 13), [0] * 12, 13).warnings([f"c{number}" for number in range(13)])
+    assert many == [
+        "Classes never predicted correctly: "
+        + ", ".join(f"c{number}" for number in range(1, 11))
+        + " and 2 more."
+    ]
 
 
 def test_worst_are_the_wrong_answers_of_the_largest_losses():

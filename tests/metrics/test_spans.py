@@ -150,7 +150,9 @@ def test_the_correct_answer_nearest_to_the_predicted_one_is_located():
     def located(start: int, end: int) -> dict[str, tuple[int, int]]:
         text = document[start:end].encode() if start >= 0 else b""
         columns = {"answer": np.array([text], object), "start": np.array([start])}
-        answers = spans.Answers(columns | {"end": np.array([end])}, [["New York", "Rome"]])
+        answers = spans.Answers(
+            columns | {"end": np.array([end])}, [["New York", "Rome"]], [document]
+        )
         return answers.spans(0, (("New York", 3), ("Rome", 20)))
 
     assert located(7, 16) == {"correct": (3, 11), "predicted": (7, 16)}
@@ -184,7 +186,7 @@ def test_answers_know_how_confident_and_how_wrong_they_are():
         "score": np.array([0.9, 0.8, 0.1, 0.2]),
         "no_answer_score": np.array([0.1, 0.4, 0.95, 0.3]),
     }
-    answers = spans.Answers(found, [["Oslo"], [], ["Rome"], ["Rome"]])
+    answers = spans.Answers(found, [["Oslo"], [], ["Rome"], ["Rome"]], ["a", "b", "b", "c"])
     assert answers.texts == ["Oslo", "Bergen", "", "\ufffd"]
     assert answers.confidence.tolist() == [0.9, 0.8, 0.95, 0.2]
     assert answers.worst == [2, 1, 3]
@@ -193,3 +195,18 @@ def test_answers_know_how_confident_and_how_wrong_they_are():
     assert answers.best_threshold() == pytest.approx(0.35)
     assert answers.with_threshold(0.35).texts == ["Oslo", "", "", "\ufffd"]
     assert answers.with_threshold(0.35).scores["f1"] == 0.5
+
+
+def test_questions_about_one_document_are_drawn_together():
+    def width(documents) -> float:
+        found = {"answer": np.array([b"Oslo"] * 40, object)}
+        right = [["Oslo"], ["Oslo"], ["Rome"], ["Rome"]] * 10
+        scores = spans.Answers(found, right, documents).scores
+        assert list(scores)[:3] == ["f1", "f1_low", "f1_high"] and scores["f1"] == 0.5
+        return scores["f1_high"] - scores["f1_low"]
+
+    each = width([f"{number}" for number in range(40)])
+    # Half of the answers in each of two documents are right, or all of one and none of the other.
+    assert each == pytest.approx(2 * 1.96 * (0.25 / 40) ** 0.5, abs=0.06)
+    assert width([f"{number // 20}" for number in range(40)]) == 0.0
+    assert width([f"{number // 2 % 2}" for number in range(40)]) == 1.0

@@ -28,6 +28,9 @@ def test_an_entity_counts_if_its_type_and_both_ends_are_right():
     assert test.scores == pytest.approx(
         {
             "f1": 2 * precision * recall / (precision + recall),
+            # From three times the second sentence, or the third, or some that have all errors.
+            "f1_low": 0.0,
+            "f1_high": 1.0,
             "precision": precision,
             "recall": recall,
             "accuracy": 9 / 12,
@@ -117,6 +120,14 @@ def test_the_best_tag_of_each_word_has_its_probability_and_padding_has_none():
     best = best_tags(TAGS[:3], logits, tf.constant([[True, False]]))
     assert best["tags"].numpy().tolist() == [[b"B-place", b""]]
     np.testing.assert_allclose(best["scores"], [[0.5, 0.0]], atol=1e-6)
+
+
+def test_types_of_which_no_entity_is_found_are_named():
+    # The person is found as one, but not to its end.
+    test = tagging(("01", "01"), ("034", "030"))
+    assert test.warnings == ["Types never predicted correctly: person."]
+    assert tagging(("00", "01")).warnings == tagging(("034", "034")).warnings == []
+    assert test.f1 == test.scores["f1"] == 0.5 and tagging(("00", "00")).f1 == 0.0
 
 
 def test_without_any_entity_the_table_is_empty():

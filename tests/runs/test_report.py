@@ -57,6 +57,37 @@ def test_report_is_one_file_that_names_everything(tmp_path):
     assert 'src="http' not in text and "<script" not in text
 
 
+def test_warnings_come_first(tmp_path):
+    text = write_report(tmp_path, report(warnings=["5 < 6", "few texts"])).read_text()
+    assert text.index("<li>5 &lt; 6</li><li>few texts</li>") < text.index("<h2>Scores on")
+    assert "<h2>Warnings" not in write_report(tmp_path, report()).read_text()
+
+
+def test_a_score_is_followed_by_its_interval(tmp_path):
+    scores = {"f1": 0.5, "f1_low": 0.25, "f1_high": 0.76543, "loss": 2.0}
+    folder = write_report(tmp_path, report(scores=scores)).parent
+    text = (folder / "report.html").read_text()
+    assert "<td>f1</td><td>0.5 (95 % interval 0.25 to 0.765)</td>" in text
+    assert "<td>loss</td><td>2</td>" in text and "f1_low" not in text
+    assert json.loads((folder / "scores.json").read_text()) == scores
+
+
+def test_baselines_stand_below_the_network_and_in_the_scores(tmp_path):
+    baselines = {"majority": ("the most frequent class", 0.25), "linear": ("pixels", 0.98765)}
+    folder = write_report(tmp_path, report(baselines=baselines)).parent
+    text = (folder / "report.html").read_text()
+    table = text[text.index("<h2>Baselines</h2>") : text.index("<h2>Learning curves</h2>")]
+    rows = ["this network</td><td>0.9877", "the most frequent class</td><td>0.25", "pixels"]
+    positions = [table.index(row) for row in rows]
+    assert positions == sorted(positions) and "<th>accuracy</th>" in table
+    assert json.loads((folder / "scores.json").read_text()) == {
+        "accuracy": 0.98765,
+        "majority_accuracy": 0.25,
+        "linear_accuracy": 0.98765,
+    }
+    assert "Baselines" not in write_report(tmp_path, report()).read_text()
+
+
 def test_sections_come_in_the_order_of_the_app(tmp_path):
     text = write_report(tmp_path, report()).read_text()
     titles = ["Scores on", "Learning curves", "Mistakes", "Confusion matrix", "The run", "Settings"]

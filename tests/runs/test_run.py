@@ -277,6 +277,32 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
     assert command[-2:] == [str(tmp_path / "1"), str(tmp_path / "example.csv")]
 
 
+def test_the_interval_of_the_score_is_said_after_it(tmp_path, answered, capsys):
+    run, made = trained(Config(out=tmp_path, epochs=1))
+    scores = {"accuracy": 0.98889, "accuracy_low": 0.97407, "accuracy_high": 1.0, "loss": 0.04}
+    assert finished(run, made, scores=scores) == scores
+    said = capsys.readouterr().out
+    assert "Test accuracy 0.9889 (95 % interval 0.974 to 1), loss 0.04 on 16 points\n" in said
+
+
+def test_baselines_are_scores_of_the_run_and_warnings_stand_before_them(tmp_path, answered, capsys):
+    run, made = trained(Config(out=tmp_path, epochs=1))
+    baselines = {"majority": ("always low", 0.25), "linear": ("a line", 0.98765)}
+    scores = finished(run, made, baselines=baselines, warnings=["No point is found."])
+    assert scores == {"accuracy": 0.5, "majority_accuracy": 0.25, "linear_accuracy": 0.98765}
+    assert json.loads((tmp_path / "scores.json").read_text()) == scores
+    card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
+    assert card["scores"] == scores
+    *_, first, second, third, score, compared, _, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith("Warning: A simpler predictor beats this network")
+    assert second == "Warning: The test set has fewer than 100 points: 16."
+    assert third == "Warning: No point is found."
+    assert score == "Test accuracy 0.5 on 16 points"
+    assert compared == "Baselines: accuracy of majority 0.25, linear 0.9877"
+    page = (tmp_path / "report.html").read_text()
+    assert all(line.removeprefix("Warning: ") in page for line in (first, second, third))
+
+
 def test_a_query_without_an_answer_ends_in_one_clear_error(tmp_path, monkeypatch, capsys):
     failed = SimpleNamespace(returncode=1)
     monkeypatch.setattr(run_module.subprocess, "run", lambda command, **options: failed)

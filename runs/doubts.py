@@ -1,0 +1,56 @@
+"""Reasons to doubt the score of a run, in words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from runs.report import History, Report
+
+FEW = 100
+"""Number of test examples below which a score is doubted."""
+
+
+def doubts(report: Report, num_test: int, examples: str) -> Iterator[str]:
+    """Yields what speaks against the score of a run, the gravest first.
+
+    Args:
+        report: Has the scores, of which a larger one is better where there are baselines; the
+            baselines, of which `majority` always gives the most frequent answer; and the histories.
+        num_test: Number of test examples.
+        examples: Name of an example in the plural.
+    """
+    name, score = report.headline, report.scores[report.headline]
+    majority = report.baselines.get("majority")
+    for baseline in report.baselines.values():
+        description, other = baseline
+        if baseline != majority and other > score:
+            yield (
+                f"A simpler predictor beats this network, with {name} {other:.4g} against "
+                f"{score:.4g}: {description}."
+            )
+    if majority and score <= majority[1]:
+        yield (
+            f"This network is no better than always giving {majority[0]}: {name} {score:.4g} "
+            f"against {majority[1]:.4g}. Try a smaller --learning-rate, more --epochs, or a "
+            "pretrained network (--preset)."
+        )
+    yield from _rising(report.histories)
+    if majority and f"{name}_low" in report.scores:
+        width = report.scores[f"{name}_high"] - report.scores[f"{name}_low"]
+        if 0 < score - majority[1] < width:
+            yield (
+                f"The 95 % interval is {width:.3g} wide, and the gain over always giving "
+                f"{majority[0]} is only {score - majority[1]:.3g}."
+            )
+    if num_test < FEW:
+        yield f"The test set has fewer than {FEW} {examples}: {num_test}."
+
+
+def _rising(histories: Mapping[str, History]) -> Iterator[str]:
+    for stage, history in histories.items():
+        losses: Sequence[float] = history.get("loss", ())
+        later = losses[1:]
+        if later and max(later) > losses[0] <= min(later):
+            yield (
+                f"The training loss{f' of {stage}' if stage else ''} rose after the first epoch "
+                f"and never fell below it again: it was {losses[0]:.4g} after the first and "
+                f"{losses[-1]:.4g} after the last. Try a smaller --learning-rate."
+            )
