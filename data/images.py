@@ -21,6 +21,7 @@ from data.sources import (
     withheld,
 )
 from data.splits import Splits
+from preprocessing import exif
 from preprocessing.images import FORMATS, UNKNOWN, decoded, kind
 
 BUILT_IN = ("digits",)
@@ -172,14 +173,18 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
     """Reads and decodes every file.
 
     Returns:
-        For each file, a hash of its content, height, width, and 1 if it has color; None if bad.
+        For each file, a hash of its content, its upright height and width, and 1 if it has color;
+        None if bad.
     """
+
+    def jpeg_size(encoded):
+        stored = tf.image.extract_jpeg_shape(encoded)[:2]
+        is_lying = exif.is_lying(exif.orientation(encoded, kind(encoded)))
+        return tf.where(is_lying, stored[::-1], stored)
 
     def size_and_color(pixels, encoded):
         size = tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: tf.image.extract_jpeg_shape(encoded)[:2],
-            lambda: tf.shape(pixels)[:2],
+            tf.io.is_jpeg(encoded), lambda: jpeg_size(encoded), lambda: tf.shape(pixels)[:2]
         )
         has_color = tf.reduce_any(pixels[..., :3] != pixels[..., :1]) & (tf.shape(pixels)[2] > 2)
         return tf.concat([size, [tf.cast(has_color, tf.int32)]], axis=0)

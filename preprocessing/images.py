@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from preprocessing import exif
+
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WebP")
 """The formats that are decoded."""
 UNKNOWN = "an unknown format"
@@ -49,15 +51,10 @@ def kind(image_bytes: tf.Tensor) -> tf.Tensor:
         >>> kind(tf.constant([b"GIF89a...", b"MM\\0*...", b"hello"])).numpy().tolist()
         [b'GIF', b'TIFF', b'an unknown format']
     """
-    return tf.gather(tf.constant(_NAMES), _row(image_bytes))
-
-
-def _row(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Index in `_MARKS` of the first mark that fits each file, int64."""
     head = tf.io.decode_raw(image_bytes, tf.uint8, fixed_length=_HEAD)  # Ends with zeros.
     bits = tf.bitwise.bitwise_and(head[..., None, :], _MASKS)
     fits = tf.reduce_all(bits == _PATTERNS & _MASKS, axis=-1)  # (..., marks)
-    return tf.argmax(fits, axis=-1)
+    return tf.gather(tf.constant(_NAMES), tf.argmax(fits, axis=-1))
 
 
 def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
@@ -65,8 +62,8 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
 
     It decodes the first frame of a GIF (transparent pixels are black, as in TensorFlow) and the
     upper 8 bits of 16-bit PNG. Transparent pixels of PNG and WebP are blended with white, as in an
-    image viewer; the alpha channel of BMP is ignored. Grayscale is 0.299 R + 0.587 G + 0.114 B. The
-    EXIF orientation is ignored.
+    image viewer; the alpha channel of BMP is ignored. Grayscale is 0.299 R + 0.587 G + 0.114 B.
+    JPEG, PNG and WebP are turned upright by their EXIF orientation.
 
     The image is resized by bilinear interpolation, with antialiasing when it shrinks. This may
     change the aspect ratio.
@@ -96,7 +93,7 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
 
 
 def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes to uint8 `(height, width, 1 to 4)`: gray, gray + alpha, RGB or RGB + alpha.
+    """Decodes to upright uint8 `(height, width, 1 to 4)`: gray, gray + alpha, RGB or RGB + alpha.
 
     A decoder gets only what it is known to survive. `tf.io.decode_image` decodes JPEG XL too, and
     writes beyond its memory at an animated WebP without alpha: it takes 3 bytes for each pixel and
@@ -123,15 +120,15 @@ def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 
     def refused():
         message = f"`image_bytes` must hold a {_LISTED} image. Received:"
-        name = tf.gather(tf.constant(_NAMES), row)
-        with tf.control_dependencies([tf.debugging.Assert(row < 0, [message, name])]):
+        with tf.control_dependencies([tf.debugging.Assert(is_known, [message, name])]):
             return tf.zeros((1, 1, 1), tf.uint8)
 
-    decoders = {"JPEG": jpeg, "PNG": other, "BMP": bmp, "GIF": other, "WebP": other}
-    row = _row(image_bytes)
-    pixels = tf.switch_case(
-        tf.cast(row, tf.int32), [decoders.get(name, refused) for name in _NAMES]
+    name = kind(image_bytes)
+    is_known = tf.reduce_any(name == FORMATS)
+    pixels = tf.case(
+        [(name == "JPEG", jpeg), (name == "BMP", bmp), (is_known, other)], default=refused
     )
+    pixels = exif.turned(pixels, exif.orientation(image_bytes, name))
     return tf.ensure_shape(pixels, (None, None, None))
 
 
@@ -200,12 +197,16 @@ def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> t
     indices, images = decoded.batch(count + 1).get_single_element()
     bad = tf.sets.difference(tf.range(count)[None], indices[None, :-1]).values
     message = f"`image_bytes` must hold {_LISTED} images. Undecodable indices:"
-    kinds = kind(tf.gather(image_bytes, bad))
-    is_damaged = tf.reduce_any(kinds[:, None] == FORMATS, axis=1)
-    received = tf.where(is_damaged, "a damaged " + kinds, kinds)
-    each = tf.strings.join([tf.strings.as_string(bad), received], ": ")
-    facts = [message, bad, "Received: " + tf.strings.reduce_join(each, separator=", ")]
-    with tf.control_dependencies([tf.debugging.Assert(tf.size(bad) == 0, facts, 1000)]):
+
+    def received():
+        kinds = kind(tf.gather(image_bytes, bad))
+        is_damaged = tf.reduce_any(kinds[:, None] == FORMATS, axis=1)
+        each = [tf.strings.as_string(bad), tf.where(is_damaged, "a damaged " + kinds, kinds)]
+        return "Received: " + tf.strings.reduce_join(tf.strings.join(each, ": "), separator=", ")
+
+    is_good = tf.size(bad) == 0
+    facts = [message, bad, tf.cond(is_good, lambda: "", received)]
+    with tf.control_dependencies([tf.debugging.Assert(is_good, facts, 1000)]):
         return as_floats(images[:-1])
 
 
