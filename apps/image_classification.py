@@ -153,7 +153,7 @@ def signatures(data: images.Images) -> dict[str, Signature]:
             preprocess=lambda image_bytes: decode_batch(image_bytes, data.input_shape),
             postprocess=classification.best_classes(data.classes),
             meanings={
-                "image_bytes": "JPEG, PNG, BMP, GIF or WebP files, of any size",
+                "image_bytes": "JPEG, PNG, BMP, GIF or WebP files of any size, turned as EXIF says",
                 **classification.MEANINGS,
             },
             ties=classification.TIES,

@@ -21,7 +21,8 @@ from data.sources import (
     withheld,
 )
 from data.splits import Splits
-from preprocessing.images import decoded
+from preprocessing import exif
+from preprocessing.images import FORMATS, UNKNOWN, decoded, kind
 
 BUILT_IN = ("digits",)
 
@@ -34,22 +35,6 @@ LARGEST_OWN_SIZE = (224, 224)
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
 """Endings of images that TensorFlow does not decode: bad examples, not files to ignore."""
-
-MAGIC = {
-    "JPEG": b"\xff\xd8",
-    "PNG": b"\x89PNG",
-    "BMP": b"BM",
-    "GIF": b"GIF8",
-    "WebP": b"RIFF",
-}
-"""First bytes of the supported formats."""
-
-UNSUPPORTED = {
-    "TIFF": (0, (b"II*\0", b"MM\0*")),
-    "HEIC": (4, (b"ftypheic", b"ftypheix", b"ftypmif1")),
-    "AVIF": (4, (b"ftypavif",)),
-}
-"""Offset and bytes that mark formats that TensorFlow does not decode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +136,7 @@ def _from_files(
     for file, row in zip(listed, seen, strict=True):
         if row is None:
             expected = "a complete JPEG, PNG, BMP, GIF or WebP image"
-            received = _received(Path(file.path))
-            fix = "convert it" if received in UNSUPPORTED else ""
+            received, fix = _received(Path(file.path))
             faults.append(Fault(file.where, received, expected, fix))
         else:
             rows[file.where] = row
@@ -189,14 +173,18 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
     """Reads and decodes every file.
 
     Returns:
-        For each file, a hash of its content, height, width, and 1 if it has color; None if bad.
+        For each file, a hash of its content, its upright height and width, and 1 if it has color;
+        None if bad.
     """
+
+    def jpeg_size(encoded):
+        stored = tf.image.extract_jpeg_shape(encoded)[:2]
+        is_lying = exif.is_lying(exif.orientation(encoded, kind(encoded)))
+        return tf.where(is_lying, stored[::-1], stored)
 
     def size_and_color(pixels, encoded):
         size = tf.cond(
-            tf.io.is_jpeg(encoded),
-            lambda: tf.image.extract_jpeg_shape(encoded)[:2],
-            lambda: tf.shape(pixels)[:2],
+            tf.io.is_jpeg(encoded), lambda: jpeg_size(encoded), lambda: tf.shape(pixels)[:2]
         )
         has_color = tf.reduce_any(pixels[..., :3] != pixels[..., :1]) & (tf.shape(pixels)[2] > 2)
         return tf.concat([size, [tf.cast(has_color, tf.int32)]], axis=0)
@@ -228,34 +216,33 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
     return rows
 
 
-def _received(path: Path) -> str:
-    """Describes a file that could not be decoded."""
+def _received(path: Path) -> tuple[str, str]:
+    """Describes a file that could not be decoded, and says how to correct that."""
     try:
         with path.open("rb") as file:
             head = file.read(256)
     except FileNotFoundError:
-        return "no such file"
+        return "no such file", ""
     except OSError as error:
-        return f"a file that cannot be read ({error.strerror})"
+        return f"a file that cannot be read ({error.strerror})", ""
     if not head:
-        return "an empty file"
-    for name, magic in MAGIC.items():
-        if head.startswith(magic):
-            return f"a truncated, damaged or unusual {name} image"
-    for name, (offset, marks) in UNSUPPORTED.items():
-        if head[offset:].startswith(marks):
-            return name
+        return "an empty file", ""
+    name = kind(head).numpy().decode()
+    if name in FORMATS:
+        return f"a truncated, damaged or unusual {name} image", ""
+    if name != UNKNOWN:
+        return name, "convert it"
     try:
         head[:64].decode()
     except UnicodeDecodeError:
-        return "an unknown format"
-    return "text"
+        return name, ""
+    return "text", ""
 
 
 def suffix(image_bytes: bytes) -> str:
     """Returns the usual ending of the name of an image file, such as `.png`."""
-    kind = next((name for name, magic in MAGIC.items() if image_bytes.startswith(magic)), "")
-    return f".{kind.lower()}" if kind else ""
+    name = kind(image_bytes).numpy().decode()
+    return f".{name.lower()}" if name in FORMATS else ""
 
 
 def _digits(image_size: tuple[int, int], channels: int) -> Images:

@@ -1,6 +1,60 @@
 """Encoded images as pixels, with TensorFlow operations only."""
 
+import numpy as np
 import tensorflow as tf
+
+from preprocessing import exif
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WebP")
+"""The formats that are decoded."""
+UNKNOWN = "an unknown format"
+_LISTED = "JPEG, PNG, BMP, GIF or WebP"
+
+_MARKS = (
+    ("JPEG", b"\xff\xd8\xff"),
+    ("PNG", b"\x89PNG\r\n\x1a\n"),
+    ("BMP", b"BM"),
+    ("GIF", b"GIF87a"),
+    ("GIF", b"GIF89a"),
+    ("animated WebP", b"RIFF????WEBPVP8X????\x02"),
+    ("WebP", b"RIFF????WEBPVP8"),
+    ("TIFF", b"II*\0"),
+    ("TIFF", b"MM\0*"),
+    *(("HEIC", b"????ftyp" + brand) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
+    ("AVIF", b"????ftypavi"),
+    ("a video (MP4, MOV)", b"????ftyp"),
+    ("JPEG XL", b"\xff\x0a"),
+    ("JPEG XL", b"\0\0\0\x0cJXL "),
+    ("JPEG 2000", b"\0\0\0\x0cjP  "),
+    ("PDF", b"%PDF"),
+    (UNKNOWN, b""),
+)
+"""First bytes of files. A question mark stands for any byte. The first that fits decides."""
+_NAMES, _FIRST_BYTES = zip(*_MARKS, strict=True)
+_HEAD = 21
+_PATTERNS = np.array([list(mark.ljust(_HEAD, b"?")) for mark in _FIRST_BYTES], np.uint8)
+_MASKS = np.where(np.equal(_PATTERNS, ord("?")), 0, 0xFF).astype(np.uint8)
+_MASKS[_NAMES.index("animated WebP"), 20] = 0x02  # One flag among others in that byte.
+
+
+def kind(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Names the format of files by their first bytes.
+
+    Args:
+        image_bytes: The content of the files, strings of any shape.
+
+    Returns:
+        Strings of the same shape: one of `FORMATS`, or the name of a format that is not decoded,
+        such as `HEIC`, or `UNKNOWN`.
+
+    Example:
+        >>> kind(tf.constant([b"GIF89a...", b"MM\\0*...", b"hello"])).numpy().tolist()
+        [b'GIF', b'TIFF', b'an unknown format']
+    """
+    head = tf.io.decode_raw(image_bytes, tf.uint8, fixed_length=_HEAD)  # Ends with zeros.
+    bits = tf.bitwise.bitwise_and(head[..., None, :], _MASKS)
+    fits = tf.reduce_all(bits == _PATTERNS & _MASKS, axis=-1)  # (..., marks)
+    return tf.gather(tf.constant(_NAMES), tf.argmax(fits, axis=-1))
 
 
 def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
@@ -8,8 +62,8 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
 
     It decodes the first frame of a GIF (transparent pixels are black, as in TensorFlow) and the
     upper 8 bits of 16-bit PNG. Transparent pixels of PNG and WebP are blended with white, as in an
-    image viewer; the alpha channel of BMP is ignored. Grayscale is 0.299 R + 0.587 G + 0.114 B. The
-    EXIF orientation is ignored.
+    image viewer; the alpha channel of BMP is ignored. Grayscale is 0.299 R + 0.587 G + 0.114 B.
+    JPEG, PNG and WebP are turned upright by their EXIF orientation.
 
     The image is resized by bilinear interpolation, with antialiasing when it shrinks. This may
     change the aspect ratio.
@@ -39,7 +93,12 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
 
 
 def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes to uint8 `(height, width, 1 to 4)`: gray, gray + alpha, RGB or RGB + alpha."""
+    """Decodes to upright uint8 `(height, width, 1 to 4)`: gray, gray + alpha, RGB or RGB + alpha.
+
+    A decoder gets only what it is known to survive. `tf.io.decode_image` decodes JPEG XL too, and
+    writes beyond its memory at an animated WebP without alpha: it takes 3 bytes for each pixel and
+    fills 4.
+    """
 
     def jpeg():
         # The accurate transform gives the same levels as other programs.
@@ -59,8 +118,17 @@ def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
     def other():
         return tf.io.decode_image(image_bytes, expand_animations=False)
 
-    is_bmp = tf.strings.substr(image_bytes, 0, 2) == b"BM"
-    pixels = tf.case([(tf.io.is_jpeg(image_bytes), jpeg), (is_bmp, bmp)], default=other)
+    def refused():
+        message = f"`image_bytes` must hold a {_LISTED} image. Received:"
+        with tf.control_dependencies([tf.debugging.Assert(is_known, [message, name])]):
+            return tf.zeros((1, 1, 1), tf.uint8)
+
+    name = kind(image_bytes)
+    is_known = tf.reduce_any(name == FORMATS)
+    pixels = tf.case(
+        [(name == "JPEG", jpeg), (name == "BMP", bmp), (is_known, other)], default=refused
+    )
+    pixels = exif.turned(pixels, exif.orientation(image_bytes, name))
     return tf.ensure_shape(pixels, (None, None, None))
 
 
@@ -103,8 +171,8 @@ def _rounded(levels: tf.Tensor) -> tf.Tensor:
 def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
     """Decodes a batch of images in parallel, for a server.
 
-    Fails with an InvalidArgumentError that names the indices of all undecodable images. In a graph
-    only a dataset can catch errors, which costs about 2 ms per call.
+    Fails with an InvalidArgumentError that names the indices of all undecodable images, and what
+    each is. In a graph only a dataset can catch errors, which costs about 2 ms per call.
 
     Args:
         image_bytes: The encoded images, string `(n,)`.
@@ -128,8 +196,17 @@ def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> t
     count = tf.size(image_bytes, out_type=tf.int64)
     indices, images = decoded.batch(count + 1).get_single_element()
     bad = tf.sets.difference(tf.range(count)[None], indices[None, :-1]).values
-    message = "`image_bytes` must hold JPEG, PNG, BMP, GIF or WebP images. Undecodable indices:"
-    with tf.control_dependencies([tf.debugging.Assert(tf.size(bad) == 0, [message, bad], 1000)]):
+    message = f"`image_bytes` must hold {_LISTED} images. Undecodable indices:"
+
+    def received():
+        kinds = kind(tf.gather(image_bytes, bad))
+        is_damaged = tf.reduce_any(kinds[:, None] == FORMATS, axis=1)
+        each = [tf.strings.as_string(bad), tf.where(is_damaged, "a damaged " + kinds, kinds)]
+        return "Received: " + tf.strings.reduce_join(tf.strings.join(each, ": "), separator=", ")
+
+    is_good = tf.size(bad) == 0
+    facts = [message, bad, tf.cond(is_good, lambda: "", received)]
+    with tf.control_dependencies([tf.debugging.Assert(is_good, facts, 1000)]):
         return as_floats(images[:-1])
 
 

@@ -146,6 +146,20 @@ def test_default_input_shape(tmp_path, sizes, mode, expected, draw):
     assert found.input_shape == (5, 6, 3)
 
 
+def test_own_size_is_that_of_the_upright_images(tmp_path, draw):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for i in range(60):
+        path = tmp_path / str(i % 2) / f"{i}.{'jpg' if i % 3 else 'png'}"
+        draw(path, seed=i, size=(8, 20))
+        image = Image.open(path)
+        image.save(path, exif=tags)
+    found = images.load(str(tmp_path))
+    assert found.input_shape == (20, 8, 3)
+    for data, _ in found.test:
+        assert decode(data, found.input_shape).shape == (20, 8, 3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

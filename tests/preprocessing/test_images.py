@@ -1,13 +1,16 @@
 """Decoding against Pillow, for every format, mode and number of channels."""
 
 import io
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from preprocessing.images import as_floats, decode, decode_batch
+from preprocessing.images import FORMATS, UNKNOWN, as_floats, decode, decode_batch, kind
 
 HEIGHT, WIDTH = 30, 40
 
@@ -28,6 +31,10 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def animated(**options) -> bytes:
+    return encoded(COLOR, "WEBP", save_all=True, append_images=[GRAY.convert("RGB")], **options)
 
 
 COLOR = smooth_image()
@@ -122,3 +129,75 @@ def test_batch_names_all_undecodable_images_and_the_process_lives():
         decode(tf.constant([good, damaged_inside]))
     assert decode(tf.constant([good])).shape == (1, 12, 16, 1)
     assert decode(tf.constant([], tf.string)).shape == (0, 12, 16, 1)
+    received = "Received: 1: a damaged PNG, 2: an unknown format, 3: HEIC"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=received):
+        decode(tf.constant([good, good[:99], b"text", b"\0\0\0\x18ftypheic"]))
+
+
+@pytest.mark.parametrize("flags", [0x02, 0x12, 0x3E, 0xFF])
+def test_animated_webp_meets_no_decoder(flags):
+    whole = animated()
+    assert whole[12:16] == b"VP8X"
+    marked = whole[:20] + bytes([flags]) + whole[21:]
+    for content in (marked, marked[:21]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)Received:.*animated WebP"):
+            decode(tf.constant(content), (12, 16, 3))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Received: 1: animated WebP"):
+        decode_batch(tf.constant([CASES["png"], marked]), (12, 16, 3))
+
+
+@pytest.mark.slow
+def test_process_that_gets_an_animated_webp_lives(tmp_path):
+    """TensorFlow's own decoder writes beyond its memory, which ends the process."""
+    (tmp_path / "animated.webp").write_bytes(animated())
+    program = """
+import sys, tensorflow as tf
+from preprocessing.images import decode_batch
+batch = tf.constant([open(sys.argv[1], "rb").read()])
+decode = tf.function(lambda batch: decode_batch(batch, (12, 16, 3)))
+refused = 0
+for _ in range(500):
+    try:
+        decode(batch)
+    except tf.errors.InvalidArgumentError:
+        refused += 1
+print(refused)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "animated.webp")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == "500\n"
+
+
+def saved(kind: str) -> bytes:
+    return encoded(COLOR, kind)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        *((CASES[name], name.split("-")[0]) for name in CASES),
+        (animated(), "animated WebP"),
+        (saved("AVIF"), "AVIF"),
+        (saved("TIFF"), "TIFF"),
+        (saved("JPEG2000"), "JPEG 2000"),
+        (saved("PDF"), "PDF"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1", "HEIC"),
+        (b"\0\0\0\x18ftypisom", "a video (MP4, MOV)"),
+        (b"\xff\x0a" + bytes(9), "JPEG XL"),
+        (b"RIFF\0\0\0\0\xff\x0a" + bytes(9), UNKNOWN),
+        (b"RIFF\0\0\0\0WAVEfmt ", UNKNOWN),
+        (b"GIF88a" + bytes(99), UNKNOWN),
+        (b"\x89PNG", UNKNOWN),
+        (b"text", UNKNOWN),
+        (b"", UNKNOWN),
+    ],
+)
+def test_formats_are_told_apart_and_only_the_known_ones_decoded(content, name):
+    found = kind(tf.constant(content)).numpy().decode()
+    assert found == {known.lower(): known for known in FORMATS}.get(name, name)
+    if found not in FORMATS:
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=f"(?s)must hold.*Received:.*{re.escape(found)}"
+        ):
+            decode(tf.constant(content), (12, 16, 3))
