@@ -1,112 +1,278 @@
-"""From files to examples of a signature: whole files, lines of text, rows of a table."""
+"""From files, folders and tables to examples of a signature, one after the other."""
 
-import csv
+import glob
 import io
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from serving.client import Signature, TensorSpec
+from serving.rows import SUFFIXES, Row, comma_separated, not_utf8, numbered, open_text, read_rows
 
 STANDARD_INPUT = "-"
+PATH_COLUMNS = ("path", "file", "filename", "image")
+"""Columns of a table of files that training reads too."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example, named after its file, and its line where a file holds several."""
+    """One example, or the reason why it is none.
+
+    Args:
+        name: File, and line where the file holds several.
+        inputs: Values by served name of the input.
+        file: Path of the file.
+        line: Number of the line, or of a Parquet file's row; None for a whole file.
+        further: Cells by column that are no inputs.
+        error: What is wrong; empty for an example that can be answered.
+    """
 
     name: str
     inputs: Mapping[str, Any]
+    file: str = ""
+    line: int | None = None
+    further: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
 
 
-def read_examples(
-    files: Sequence[Path], signature: Signature
-) -> tuple[list[Example], dict[str, str]]:
-    """Reads files as the inputs of a signature ask for.
+@dataclass(frozen=True)
+class Reading:
+    """How files become inputs of a signature.
 
-    A single string input named *_bytes takes each file as it is. Others take the rows of .csv
-    files, whose columns have the user's names of the inputs or the served ones, and a single
-    string input the lines of all other files. `-` is standard input.
+    A single string input named *_bytes takes each file as it is, and another single string input
+    the text of a .txt file or each line of others. All inputs take the rows of tables, .csv, .tsv,
+    .jsonl, .json or .parquet. `-` is standard input.
 
-    Returns:
-        The examples, and by file or line the reason why it is none.
+    Args:
+        signature: What is asked.
+        columns: By name of an input the column of tables that it takes. The others take the column
+            that training read, or that of their own name.
+        lines: Whether each line of a .txt file is a text.
+        apart: A file that folders and globs leave out: the one to be written.
     """
-    examples: list[Example] = []
-    failed: dict[str, str] = {}
-    for file in files:
-        try:
-            found = list(_examples(file, _content(file), signature))
-            if not found:
-                raise ValueError("empty")
-            examples += [example for example in found if isinstance(example, Example)]
-            failed.update(example for example in found if isinstance(example, tuple))
-        except OSError as error:
-            failed[str(file)] = error.strerror or str(error)
-        except ValueError as error:
-            failed[str(file)] = str(error)
-    return examples, failed
 
+    signature: Signature
+    columns: Mapping[str, str] = field(default_factory=dict)
+    lines: bool = False
+    apart: Path | None = None
+    _known: dict[tuple[str, ...], dict[str, str]] = field(default_factory=dict, init=False)
 
-def _content(file: Path) -> bytes:
-    return sys.stdin.buffer.read() if str(file) == STANDARD_INPUT else file.read_bytes()
-
-
-def _examples(
-    file: Path, content: bytes, signature: Signature
-) -> Iterator[Example | tuple[str, str]]:
-    inputs = signature.inputs
-    single = next(iter(inputs)) if len(inputs) == 1 else ""
-    text = bool(single) and inputs[single].dtype == "string"
-    if text and single.endswith("_bytes"):
-        yield Example(str(file), {single: content})
-    elif file.suffix.lower() == ".csv" or (str(file) == STANDARD_INPUT and not text):
-        yield from _rows(file, _text(content), signature)
-    elif text and file.suffix.lower() in (".tsv", ".jsonl"):
-        raise ValueError(f"expected a .csv file with a column {single}, or one text per line")
-    elif text:
-        lines = io.StringIO(_text(content), newline=None)
-        for number, line in enumerate(lines, start=1):
-            yield Example(f"{file}:{number}", {single: line.rstrip("\n")})
-    else:
-        taken = ", ".join(f"{signature.title(name)} ({inputs[name].dtype})" for name in inputs)
-        raise ValueError(f"expected a .csv file, since the signature takes {taken}")
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 at byte {error.start}") from error
-
-
-def _rows(file: Path, text: str, signature: Signature) -> Iterator[Example | tuple[str, str]]:
-    """Yields an example a row, or why it is none; columns that are no inputs are left alone."""
-    csv.field_size_limit(sys.maxsize)  # Of its own accord it takes no longer text than 131,072.
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = set(reader.fieldnames or ())
-    names = signature.meant(columns)
-    if missing := sorted(signature.inputs.keys() - signature.optional - names.keys()):
-        titles = ", ".join(map(signature.title, missing))
-        raise ValueError(f"no column {titles}, only {', '.join(sorted(columns))}")
-    for row in reader:
-        name = f"{file}:{reader.line_num}"
-        try:
-            yield Example(
-                name,
-                {
-                    input_name: _cell(column, row[column], signature.inputs[input_name])
-                    for input_name, column in names.items()
-                },
+    def __post_init__(self):
+        known = [*self.signature.inputs, *map(self.signature.title, self.signature.inputs)]
+        if unknown := [name for name in self.columns if name not in known]:
+            raise ValueError(
+                "`columns` must be INPUT=COLUMN with one of the inputs "
+                f"{', '.join(map(self.signature.title, self.signature.inputs))}. "
+                f"Received: {', '.join(unknown)}"
             )
+
+    def examples(self, inputs: Sequence[Path], part: tuple[int, int] = (1, 1)) -> Iterator[Example]:
+        """Yields the examples of files, folders and globs; files are read when it is their turn.
+
+        Args:
+            inputs: What to read. Folders are searched to any depth, in sorted order and without
+                hidden files.
+            part: `(i, n)` yields each n-th of the examples only, from the i-th, counted from 1.
+        """
+        first, step = part
+        places = (place for path in inputs for place in self._places(path))
+        return map(self._read, islice(places, first - 1, None, step))
+
+    @property
+    def _single_text(self) -> str:
+        """The signature's input if it is a single string, else an empty string."""
+        inputs = self.signature.inputs
+        name = next(iter(inputs)) if len(inputs) == 1 else ""
+        return name if name and inputs[name].dtype == "string" else ""
+
+    def _places(self, path: Path) -> Iterator[tuple[Path, Row | None]]:
+        """Yields file and row of what is an example or a failure; None is the whole file."""
+        file = None
+        for file in _files(path, self.apart):
+            row: Row | None = (0, "empty")
+            try:
+                for row in self._rows(file):
+                    yield file, row
+                if row == (0, "empty"):
+                    yield file, row
+            except OSError as error:
+                yield file, (0, error.strerror or str(error))
+            except ValueError as error:
+                yield file, (0, str(error))
+        if file is None:
+            yield path, (0, "a folder without files")
+
+    def _rows(self, file: Path) -> Iterable[Row | None]:
+        suffix, piped = file.suffix.lower(), str(file) == STANDARD_INPUT
+        text = self._single_text
+        if suffix in SUFFIXES:
+            rows = read_rows(file)
+            # JSON lines may have other columns each.
+            return rows if suffix in (".jsonl", ".json") else self._with_inputs(rows)
+        if text.endswith("_bytes") or (text and suffix == ".txt" and not self.lines):
+            return [None]
+        if text:
+            column = self._chosen(text) or text
+            return _lines(column, _standard_input() if piped else open_text(file))
+        if piped:
+            return self._with_inputs(comma_separated(_standard_input(newline="")))
+        inputs = self.signature.inputs
+        taken = ", ".join(f"{self.signature.title(n)} ({inputs[n].dtype})" for n in inputs)
+        raise ValueError(
+            f"expected one of {', '.join(SUFFIXES)}, since the signature takes {taken}"
+        )
+
+    def _read(self, place: tuple[Path, Row | None]) -> Example:
+        file, row = place
+        number, cells = row or (0, {})
+        name = f"{file}:{number}" if number else str(file)
+        example = Example(name, {}, str(file), number or None)
+        if isinstance(cells, str):
+            return replace(example, error=cells)
+        try:
+            if row is None:
+                return Example(name, self._whole(file), name)
+            example = replace(example, further=cells)
+            used = set(self._columns(tuple(cells)).values())
+            further = {column: cells[column] for column in cells if column not in used}
+            example = replace(example, further=further)
+            return replace(example, inputs=self._inputs(file, cells))
+        except OSError as error:
+            return replace(example, error=error.strerror or str(error))
         except ValueError as error:
-            yield name, str(error)
+            return replace(example, error=str(error))
+
+    def _whole(self, file: Path) -> dict[str, Any]:
+        name = self._single_text
+        if name.endswith("_bytes"):
+            piped = str(file) == STANDARD_INPUT
+            return {name: sys.stdin.buffer.read() if piped else file.read_bytes()}
+        with open_text(file) as opened:
+            text = opened.read().rstrip("\n")
+        if wrong := not_utf8(text) or ("" if text else "empty"):
+            raise ValueError(wrong)
+        return {name: text}
+
+    def _chosen(self, name: str) -> str | None:
+        """The column that the user names for an input."""
+        return self.columns.get(self.signature.title(name), self.columns.get(name))
+
+    def _columns(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Returns the column of each input that has one, by the names of a table's columns."""
+        if names not in self._known:
+            signature = self.signature
+            meant = signature.meant(names)
+            found = {}
+            for name in signature.inputs:
+                chosen = self._chosen(name)
+                usual = [signature.columns.get(name), meant.get(name)]
+                if name.endswith("_bytes"):
+                    usual += PATH_COLUMNS
+                wanted = usual if chosen is None else [chosen]
+                column = next((one for one in wanted if one in names), None)
+                if column is not None:
+                    found[name] = column
+            self._known[names] = found
+        return self._known[names]
+
+    def _with_inputs(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Raises `ValueError` where a table lacks a column, once instead of for each row."""
+        for number, cells in rows:
+            if not isinstance(cells, str):
+                self._require(tuple(cells))
+            yield number, cells
+
+    def _require(self, names: tuple[str, ...]) -> None:
+        signature = self.signature
+        known = self._columns(names).keys() | signature.optional
+        if missing := sorted(signature.inputs.keys() - known):
+            wanted = [self._chosen(name) or signature.title(name) for name in missing]
+            fix = " ".join(f"--columns {signature.title(name)}=COLUMN" for name in missing)
+            raise ValueError(
+                f"expected a column {', '.join(wanted)}. Received: the columns {', '.join(names)}. "
+                f"Fix: name the column with {fix}"
+            )
+
+    def _inputs(self, file: Path, cells: Mapping[str, Any]) -> dict[str, Any]:
+        self._require(tuple(cells))
+        columns = self._columns(tuple(cells))
+        return {
+            name: _cell(file, name, column, cells[column], self.signature.inputs[name])
+            for name, column in columns.items()
+        }
 
 
-def _cell(column: str, cell: str | None, spec: TensorSpec) -> Any:
+def _files(path: Path, apart: Path | None) -> Iterator[Path]:
+    """Yields a file, the files of a folder, or those that a glob matches."""
+    if path.is_dir():
+        yield from _inside(path, apart, ())
+    elif glob.has_magic(str(path)) and not path.exists():
+        found = sorted(map(Path, glob.iglob(str(path), recursive=True)))
+        for one in found:
+            if one.is_dir() and "**" not in path.parts:  # That has found what is inside, too.
+                yield from _inside(one, apart, ())
+            elif not one.is_dir() and not _is_same(one, apart):
+                yield one
+        if not found:
+            yield path
+    else:
+        yield path
+
+
+def _inside(folder: Path, apart: Path | None, above: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:  # A link that leads back up.
+        return
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:
+        yield folder
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _inside(path, apart, (*above, real))
+        elif not _is_same(path, apart):
+            yield path
+
+
+def _is_same(path: Path, other: Path | None) -> bool:
+    if other is None or path.name != other.name:  # Which spares nearly all the next, slow step.
+        return False
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _standard_input(newline: str | None = None) -> Iterator[str]:
+    text = io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", "surrogateescape", newline)
+    try:
+        yield from text
+    finally:
+        text.detach()
+
+
+def _lines(column: str, lines: Any) -> Iterator[Row]:
+    with closing(lines):
+        for number, line in numbered(lines):
+            yield number, not_utf8(line) or {column: line}
+
+
+def _cell(file: Path, name: str, column: str, cell: Any, spec: TensorSpec) -> Any:
     """Reads a cell as the input's type, in as many dimensions as an example has."""
-    value = _value(column, cell or "", spec.dtype)
+    if name.endswith("_bytes") and spec.dtype == "string" and isinstance(cell, str):
+        # As in training: from the folder of the table.
+        value: Any = (file.parent / cell).read_bytes()
+    elif isinstance(cell, (list, tuple)):
+        return cell
+    else:
+        value = _value(column, cell, spec.dtype)
     shape = (spec.shape or (None,))[1:]
     if any(size not in (1, None) for size in shape):
         raise ValueError(f"`{column}` has the shape {shape}, and a cell holds one value")
@@ -115,16 +281,23 @@ def _cell(column: str, cell: str | None, spec: TensorSpec) -> Any:
     return value
 
 
-def _value(column: str, cell: str, dtype: str) -> Any:
-    if dtype == "string":
-        return cell
+def _value(column: str, cell: Any, dtype: str) -> Any:
     words = {"true": True, "1": True, "false": False, "0": False}
+    wrong = ValueError(f"`{column}` must be {dtype}. Received: {cell!r:.100}")
+    if dtype == "string":
+        if not isinstance(cell, (str, bytes)):
+            raise wrong
+        return cell
+    # A gap is no number, which is what tables mean by it.
+    if "float" in dtype and (cell is None or not str(cell).strip()):
+        return float("nan")
     try:
+        if not isinstance(cell, str):
+            if isinstance(cell, bool) != (dtype == "bool") or not isinstance(cell, (int, float)):
+                raise wrong
+            return cell
         if dtype == "bool":
             return words[cell.strip().lower()]
-        if "int" in dtype:
-            return int(cell)
-        # A gap is no number, which is what tables mean by it.
-        return float(cell) if cell.strip() else float("nan")
+        return int(cell) if "int" in dtype else float(cell)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"`{column}` must be {dtype}. Received: {cell!r}") from error
+        raise wrong from error

@@ -1,28 +1,29 @@
 """Answers from files by an exported version: in a folder, or of a server here or elsewhere."""
 
-import base64
 import contextlib
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import numpy as np
 import tyro
 
-from serving.client import Client, ServingError
+from serving.answering import Outcome, Outputs, answered, as_plain, in_order
+from serving.client import Client, ServingError, Signature
 from serving.client.folders import models
-from serving.errors import reason
-from serving.examples import Example, read_examples
+from serving.client.wire import numpy_dtype
+from serving.examples import Example, Reading
+from serving.predictions import Predictions
+from serving.progress import Progress
 from serving.table import table
 
-BATCH_SIZE = 32
-Answers = dict[str, dict[str, Any]]
-Ask = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
+Answers = dict[str, Outputs]
 
 
 def main(
@@ -33,43 +34,67 @@ def main(
     version: int | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
     timeout: float = 60.0,
+    output: Path | None = None,
+    top_k: int | None = None,
+    columns: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    lines: bool = False,
+    shard: str = "1/1",
 ) -> int:
-    """Answer files by an exported model: images, sounds, lines of text, rows of tables.
+    """Answer files by an exported model: images, sounds, texts, rows of tables.
 
-    What a file is depends on what the model takes: with an input named *_bytes the file as it
-    is, with a text each of its lines, else each row of a .csv file with columns named after the
-    inputs. Files that cannot be read or understood are named, and the others answered.
+    How a file is read depends on the signature. An input named *_bytes takes each file as it is,
+    and a text that of a .txt file or each line of others. All take the rows of .csv, .tsv, .jsonl
+    and .parquet files. Folders are searched to any depth. An input that cannot be read or answered
+    is named, the others are answered, and the exit status is 1.
 
     Args:
         target: Folder of models, of versions (the newest answers) or one version; or a server:
             grpc://HOST:PORT or http://HOST:PORT, with TLS grpcs:// or https://.
-        files: Files to answer; - for standard input.
+        files: Files, folders and globs; - for standard input.
         model: Name of the model; a folder of one model needs none.
         signature: Name of the signature.
         version: Number of the version in place of the newest.
         as_json: Print a JSON object by example instead of a table.
         timeout: Seconds that a server may take for up to 32 examples.
+        output: Write a row for each input to this .csv, .tsv, .jsonl or .parquet file, which
+            appears when it is whole. Any number of inputs needs the same memory.
+        top_k: Number of classes of an example, best first. Default: all that the model returns;
+            with --output 1.
+        columns: INPUT=COLUMN: the column of tables that an input takes; once for each input.
+            Default: the column of the training data, or that of the input's name.
+        lines: Read each line of .txt files as a text of its own.
+        shard: I/N answers each N-th input from the I-th, to divide the work among N machines.
     """
-    if not files:
-        print("`files` must name at least one file.", file=sys.stderr)
-        return 1
     try:
-        with quiet(), Client(target, timeout=timeout) as client:
+        if not files:
+            raise ValueError("`files` must name at least one file.")
+        if output and as_json:
+            raise ValueError("`--json` is for answers that are printed; leave it out.")
+        part, named = _part(shard), _named(columns)
+        with quiet() as terminal, Client(target, timeout=timeout) as client:
             name = model or _only_model(target)
             found = client.metadata(name, version=version)
             if signature not in found.signatures:
                 known = ", ".join(found.signatures)
                 raise ValueError(f"`signature` must be one of {known}. Received: {signature}")
-            examples, failed = read_examples(files, found.signatures[signature])
-            ask = partial(client.predict, name, signature=signature, version=version)
-            answers, refused = answer(ask, examples)
-    except (FileNotFoundError, ValueError) as error:
+            asked = found.signatures[signature]
+            _require_classes(top_k, asked)
+            reading = Reading(asked, named, lines, output)
+            # All answers are of one version, even if a newer one appears.
+            ask = partial(client.predict, name, signature=signature, version=found.version)
+            outcomes = answered(ask, reading.examples(files, part))
+            if output:
+                failures = _write(output, asked, top_k or 1, outcomes, Progress(terminal))
+            else:
+                answers, failed = _collected(outcomes, top_k)
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     except ServingError as error:
         print(f"{target}: {error}", file=sys.stderr)
         return 1
-    failed |= refused
+    if output:
+        return 1 if failures else 0
     if as_json:
         plain = {
             name: {key: as_plain(key, value[key]) for key in value}
@@ -83,6 +108,25 @@ def main(
     return 1 if failed or not answers else 0
 
 
+def _part(shard: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", shard, re.ASCII)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"`shard` must be I/N with I from 1 to N, such as 3/16. Received: {shard}")
+    return int(match[1]), int(match[2])
+
+
+def _named(columns: Sequence[str]) -> dict[str, str]:
+    """Reads INPUT=COLUMN; the first equals sign divides them."""
+    pairs = [column.partition("=") for column in columns]
+    names = [name for name, _, _ in pairs]
+    if len(set(names)) < len(names) or not all(name and column for name, _, column in pairs):
+        raise ValueError(
+            "`columns` must be INPUT=COLUMN, once for each input, such as text=review. "
+            f"Received: {', '.join(columns)}"
+        )
+    return {name: column for name, _, column in pairs}
+
+
 def _only_model(target: str) -> str:
     if "://" in target:
         raise ValueError("`--model` must name a model of the server.")
@@ -92,83 +136,82 @@ def _only_model(target: str) -> str:
     return names[0]
 
 
-def answer(ask: Ask, examples: Sequence[Example]) -> tuple[Answers, dict[str, str]]:
-    """Answers examples, as many as possible at once.
-
-    Args:
-        ask: Returns outputs by name for a batch of inputs by name.
-        examples: What to answer.
-
-    Returns:
-        By example, the outputs; and of those that the model refuses the reason.
-    """
+def _collected(
+    outcomes: Iterable[tuple[Example, Outcome]], top_k: int | None
+) -> tuple[Answers, dict[str, str]]:
+    """Returns the answers, and what failed and why, by example."""
     answers: Answers = {}
-    refused: dict[str, str] = {}
-    # Tables may lack columns of inputs that have a default.
-    alike = groupby(examples, lambda example: example.inputs.keys())
-    for batch in (batch for _, some in alike for batch in batched(some, BATCH_SIZE)):
-        try:
-            answers |= _together(ask, batch)
-        except (ServingError, TypeError, ValueError) as error:
-            if isinstance(error, ServingError) and error.code == "UNAVAILABLE":
-                refused |= {example.name: str(error) for example in batch}
-                continue
-            for example in batch:
-                try:
-                    answers |= _together(ask, [example])
-                except (ServingError, TypeError, ValueError) as alone:
-                    refused[example.name] = reason(alone)
-    return answers, refused
+    failed = {}
+    for example, outcome in outcomes:
+        if isinstance(outcome, str):
+            failed[example.name] = outcome
+        else:
+            answers[example.name] = (
+                {key: outcome[key][:top_k] for key in outcome} if top_k else outcome
+            )
+    return answers, failed
 
 
-def batched(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
-    rest = iter(examples)
-    while batch := list(islice(rest, size)):
-        yield batch
+CLASSES = {"classes": "class", "scores": "confidence"}
+"""The outputs of a classification by TensorFlow Serving's names, and columns for one of each."""
 
 
-def _together(ask: Ask, batch: Sequence[Example]) -> Answers:
-    columns = {key: [example.inputs[key] for example in batch] for key in batch[0].inputs}
-    outputs = ask(columns)
-    by_row = {key: outputs[key].ndim > 0 and len(outputs[key]) == len(batch) for key in outputs}
-    if len(batch) > 1 and not all(by_row.values()):
-        raise ValueError("the outputs are not one for each example")
-    # Strings first, then scores, then offsets and other whole numbers.
-    kinds = {"O": 0, "S": 0, "f": 1}
-    order = sorted(outputs, key=lambda key: (kinds.get(outputs[key].dtype.kind, 2), key))
-    return {
-        example.name: _without_padding(
-            {key: outputs[key][i if by_row[key] else ()] for key in order}
+def _is_classification(signature: Signature) -> bool:
+    shapes = {spec.shape for spec in signature.outputs.values()}
+    return signature.outputs.keys() == CLASSES.keys() and all(s and len(s) == 2 for s in shapes)
+
+
+def _require_classes(top_k: int | None, signature: Signature) -> None:
+    if top_k is None:
+        return
+    if not _is_classification(signature):
+        raise ValueError(
+            "`top_k` is for signatures that return `classes` and `scores`, best first. "
+            f"Received: a signature that returns {', '.join(signature.outputs)}"
         )
-        for i, example in enumerate(batch)
-    }
+    most = (signature.outputs["classes"].shape or (None, None))[1]
+    if top_k < 1 or (most is not None and top_k > most):
+        limit = "at least 1" if most is None else f"from 1 to {most}, the classes of an answer"
+        raise ValueError(f"`top_k` must be {limit}. Received: top_k={top_k}")
 
 
-def _without_padding(outputs: dict[str, Any]) -> dict[str, Any]:
-    """Cuts off the end of lists that belong together where all hold "", 0 or -1.
+def _write(
+    path: Path,
+    signature: Signature,
+    top_k: int,
+    outcomes: Iterable[tuple[Example, Outcome]],
+    progress: Progress,
+) -> int:
+    """Writes a row for each example and returns how many have an error instead of an answer.
 
-    So are answers padded to the longest of a batch, such as the tags of words. Of numbers alone
-    nobody can tell whether they are padding.
+    A row has `file` and `line`, the cells of the table that are no inputs, the outputs and
+    `error`. A cell whose column has one of the other names moves to `input_NAME`.
     """
-    lengths = {np.shape(value)[0] for value in outputs.values() if np.ndim(value) > 0}
-    lists = [value for value in outputs.values() if np.ndim(value) == 1]
-    if len(lengths) != 1 or not any(value.dtype.kind in "OS" for value in lists):
-        return outputs
-    blank = np.all([[item in (b"", 0, -1) for item in value] for value in lists], axis=0)
-    count = len(blank) - int(np.argmin(blank[::-1])) if not blank.all() else 0
-    return {key: value[:count] if np.ndim(value) else value for key, value in outputs.items()}
-
-
-def as_plain(name: str, value: Any) -> Any:
-    """Returns an output for JSON: text, or base64 where its name ends in `_bytes`, and numbers."""
-    if isinstance(value, np.ndarray):
-        return [as_plain(name, item) for item in value]
-    if isinstance(value, bytes):
-        if name.endswith("_bytes"):
-            return {"b64": base64.b64encode(value).decode()}
-        return value.decode(errors="replace")
-    # The shortest text that reads back as the same float32.
-    return float(str(value)) if isinstance(value, np.floating) else value.item()
+    if _is_classification(signature):
+        places = ["", *(f"_{place}" for place in range(2, top_k + 1))]
+        names = [column + place for place in places for column in CLASSES.values()]
+    else:
+        dtypes = {name: numpy_dtype(spec.dtype) for name, spec in signature.outputs.items()}
+        names = in_order(dtypes)
+    first, last = ["file", "line"], [*names, "error"]
+    with Predictions(path, first, last) as predictions:
+        for example, outcome in outcomes:
+            row: dict[str, Any] = {"file": example.file, "line": example.line}
+            for column, cell in example.further.items():
+                while column in (*first, *last, *row):
+                    column = f"input_{column}"
+                row[column] = cell
+            if isinstance(outcome, str):
+                row["error"] = outcome
+            elif _is_classification(signature):
+                best = [as_plain(name, outcome[name][:top_k]) for name in CLASSES]
+                row |= zip(names, chain.from_iterable(zip(*best, strict=True)), strict=False)
+            else:
+                row |= {name: as_plain(name, outcome[name]) for name in names}
+            predictions.add(row)
+            progress.count(example, outcome)
+    progress.end(path)
+    return progress.failures
 
 
 def as_table(answers: Answers) -> str:
@@ -200,13 +243,17 @@ def _cell(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps from the user what TensorFlow's C++ writes to standard error, such as devices."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+def quiet() -> Iterator[TextIO]:
+    """Keeps from the user what TensorFlow's C++ writes to standard error, such as devices.
+
+    Yields:
+        What writes there nevertheless.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with os.fdopen(os.dup(2), "w") as terminal:
+        try:
+            os.dup2(nowhere, 2)
+            yield terminal
+        finally:
+            os.dup2(terminal.fileno(), 2)
+            os.close(nowhere)

@@ -44,12 +44,15 @@ class Signature:
         optional: The inputs that have a default.
         titles: By served name of an input, the user's name for it. Only a version's model card
             has it, which servers do not send.
+        columns: By served name of an input, the column of tables that training read it from. Only
+            a version's model card has it.
     """
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     optional: frozenset[str] = frozenset()
     titles: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def title(self, name: str) -> str:
         """The user's name for an input, or the served one where that is all that is known."""
@@ -86,16 +89,18 @@ def read_signatures(definitions: Mapping[str, Any], card: Any = None) -> dict[st
         definitions: Messages by name of the signature.
         card: The model card of the version, which may be anything.
     """
-    return {
-        name: Signature(
-            _specs(definitions[name].inputs),
-            _specs(definitions[name].outputs),
-            frozenset(definitions[name].defaults),
-            _titles(card, name),
-        )
-        for name in sorted(definitions)
-        if not name.startswith("__")
-    }
+    found = {}
+    for name in sorted(definitions):
+        if not name.startswith("__"):
+            inputs, titles = _specs(definitions[name].inputs), _titles(card, name)
+            found[name] = Signature(
+                inputs,
+                _specs(definitions[name].outputs),
+                frozenset(definitions[name].defaults),
+                titles,
+                _columns(card, {key: titles.get(key, key) for key in inputs}),
+            )
+    return found
 
 
 def read_states(response: Any) -> list[VersionStatus]:
@@ -118,6 +123,15 @@ def _titles(card: Any, signature: str) -> dict[str, str]:
         return {str(entry["name"]): str(entry["title"]) for entry in inputs}
     except (KeyError, TypeError):
         return {}
+
+
+def _columns(card: Any, titles: Mapping[str, str]) -> dict[str, str]:
+    """Reads the setting `NAME_column` of each input from the run's configuration."""
+    try:
+        named = {name: card["config"].get(f"{title}_column") for name, title in titles.items()}
+    except (AttributeError, KeyError, TypeError):
+        return {}
+    return {name: column for name, column in named.items() if isinstance(column, str)}
 
 
 def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:

@@ -19,7 +19,8 @@ class Flags:
     rest_api_port: int = 8501
     """Port for REST and the playground; 0 for none."""
     host: str = "127.0.0.1"
-    """Address to listen at; 0.0.0.0 for all of this machine."""
+    """Address to listen at, of IPv4 or IPv6; 0.0.0.0 for all IPv4 addresses of this machine, :: for
+    those of both."""
     model_name: str = "default"
     """Name of the model in `--model_base_path`."""
     model_base_path: Path | None = None

@@ -5,7 +5,7 @@ is apart from what runs it: the batcher for clients, the session itself for warm
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -35,11 +35,19 @@ LARGEST_TENSOR = 2**28
 
 @dataclass(frozen=True)
 class Call:
-    """Inputs by name and the names of the outputs wanted, for one signature."""
+    """Inputs by name and the names of the outputs wanted, for one signature.
+
+    Args:
+        signature: Its name.
+        inputs: Arrays by name of the input.
+        outputs: Names of the outputs.
+        fed: Arrays by name of a tensor, for the inputs of other signatures of the same request.
+    """
 
     signature: str
     inputs: Arrays
     outputs: tuple[str, ...]
+    fed: Arrays = field(default_factory=dict)
 
 
 def predict_call(
@@ -206,10 +214,14 @@ def regressions(call: Call, outputs: Sequence[np.ndarray]) -> regression_pb2.Reg
 def inference_calls(
     servable: Servable, request: inference_pb2.MultiInferenceRequest
 ) -> list[tuple[str, Call]]:
-    """Pairs of method and call for each task."""
+    """Pairs of method and call for each task.
+
+    The inputs of all tasks are fed the examples, as one run of the session for all would do: the
+    outputs of one signature may need the input of another.
+    """
     made = {CLASSIFY: classify_call, REGRESS: regress_call}
     calls: list[tuple[str, Call]] = []
-    feeds = set()
+    tensors = []
     for task in request.tasks:
         if not task.model_spec.name:
             raise invalid("Found ModelSpec with an empty model name.")
@@ -227,11 +239,15 @@ def inference_calls(
                 StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
             )
         call = made[task.method_name](servable, task.model_spec.signature_name, request.input)
-        feeds.add(servable.signatures[name].inputs["inputs"].name)
-        if len(feeds) > 1:
-            raise invalid("Input tensor must be the same for all Signatures.")
+        tensors.append(servable.signatures[name].inputs["inputs"].name)
         calls.append((task.method_name, call))
-    return calls
+    return [
+        (
+            method,
+            replace(call, fed=dict.fromkeys(sorted({*tensors} - {own}), call.inputs["inputs"])),
+        )
+        for (method, call), own in zip(calls, tensors, strict=True)
+    ]
 
 
 def serialized(examples: input_pb2.Input) -> np.ndarray:
@@ -294,7 +310,7 @@ def metadata(
 
 def run(servable: Servable, call: Call) -> list[np.ndarray]:
     """Runs a call in the session, in this thread."""
-    return servable.run(call.signature, call.inputs, call.outputs)
+    return servable.run(call.signature, call.inputs, call.outputs, call.fed)
 
 
 def replay(servable: Servable, log) -> None:

@@ -223,6 +223,11 @@ class Manager:
         with self._lock:
             return sorted(self._models)
 
+    def waiting(self) -> list[str]:
+        """Returns the models none of whose versions can be asked."""
+        with self._lock:
+            return sorted(name for name in self._models if not self._models[name].available())
+
     def configs(self) -> dict[str, ModelConfig]:
         with self._lock:
             return {name: model.config for name, model in self._models.items()}

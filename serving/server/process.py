@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -131,7 +132,7 @@ async def _answer_until(
 
 
 def _open_ports(server: grpc.Server, flags: Flags) -> None:
-    address = f"{flags.host}:{flags.port}"
+    address = f"{_in_url(flags.host)}:{flags.port}"
     try:
         if flags.port and flags.ssl_config_file:
             config = protos.read_text(flags.ssl_config_file, protos.SSLConfig())
@@ -161,9 +162,20 @@ async def _start_rest(flags: Flags, service: Service) -> web.ServerRunner | None
     )
     runner = web.ServerRunner(api.make_server(), shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
-    await web.TCPSite(runner, flags.host, flags.rest_api_port).start()
-    print(f"REST and playground at http://{flags.host}:{flags.rest_api_port}/", flush=True)
+    site: web.BaseSite = web.TCPSite(runner, flags.host, flags.rest_api_port)
+    if flags.host == "::" and socket.has_dualstack_ipv6():
+        # As gRPC does, but not asyncio: for IPv4, too.
+        address = (flags.host, flags.rest_api_port)
+        both = socket.create_server(address, family=socket.AF_INET6, dualstack_ipv6=True)
+        site = web.SockSite(runner, both)
+    await site.start()
+    print(f"REST and playground at http://{_in_url(flags.host)}:{flags.rest_api_port}/", flush=True)
     return runner
+
+
+def _in_url(host: str) -> str:
+    """Puts an IPv6 address in brackets, without which its colons would run into the port's."""
+    return f"[{host}]" if ":" in host else host
 
 
 async def _or_stopped(work, stop: asyncio.Event) -> bool:

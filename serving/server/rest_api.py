@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import tensorflow as tf
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 from google.protobuf import json_format
 from grpc import StatusCode
 from tensorflow_serving.apis import (
@@ -49,6 +50,10 @@ INFLATION = 100
 """What a compressed body of more than `FREE_INFLATED_BYTES` may unfold to, for each byte sent."""
 SMALL_BODY = 2**16
 """Bytes of a request that are read in the event loop itself: a millisecond or so."""
+READY = "/readyz"
+HEALTH = ("/healthz", READY)
+SERVER = {"Server": "hornbook"}
+"""In place of aiohttp's header, which names the versions of itself and of Python."""
 PLAYGROUND = Path(__file__).with_name("playground.html")
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -64,6 +69,31 @@ class Answer:
     status: int
     body: bytes
     content_type: str = "application/json"
+
+
+class _Handler(web.RequestHandler):
+    """Answers what is no HTTP with an error like all others."""
+
+    def handle_error(self, request, status=500, exc=None, message=None):
+        text = " ".join((message or str(exc or "")).split()) or "Internal error"
+        if isinstance(exc, ContentEncodingError):
+            text = "The body must be as it is, or compressed with gzip or deflate"
+        response = super().handle_error(request, status, exc, message)
+        response.content_type = Answer.content_type
+        response.body = json_tensors.write_error(text)
+        response.headers.update(SERVER)
+        return response
+
+
+class _Server(web.Server):
+    """Hands each connection to a `_Handler` with some options."""
+
+    def __init__(self, handler: Callable[..., Any], request_factory: Any, **options: Any):
+        super().__init__(handler, request_factory=request_factory, handler_cancellation=True)
+        self.options = options
+
+    def __call__(self) -> web.RequestHandler:
+        return _Handler(self, loop=asyncio.get_running_loop(), **self.options)
 
 
 class RestApi:
@@ -112,11 +142,10 @@ class RestApi:
                 client_max_size=self._max_request_bytes,
             )
 
-        return web.Server(
+        return _Server(
             self.handle,
             request_factory=request,
             access_log=None,
-            handler_cancellation=True,
             keepalive_timeout=self._timeout,
         )
 
@@ -137,7 +166,7 @@ class RestApi:
             status=answer.status,
             body=answer.body,
             content_type=answer.content_type,
-            headers=self._headers,
+            headers={**SERVER, **self._headers},
         )
         if answer.status == 413:
             # What else the client sends is not waited for.
@@ -155,6 +184,8 @@ class RestApi:
             return Answer(200, await asyncio.to_thread(self._described))
         if request.method == "GET" and path == self._metrics_path:
             return Answer(200, self._service.metrics.text().encode(), "text/plain")
+        if request.method in ("GET", "HEAD") and path in HEALTH:
+            return self._health(path)
         if not path.lower().startswith("/v1/"):
             return Answer(404, NOT_FOUND_PAGE.encode(), "text/html")
         if request.method == "POST" and (match := PREDICTION.fullmatch(path)):
@@ -162,6 +193,13 @@ class RestApi:
         if request.method == "GET" and (match := STATUS.fullmatch(path)):
             return self._status(match)
         raise invalid(f"Malformed request: {request.method} {path}")
+
+    def _health(self, path: str) -> Answer:
+        waiting = self._service.manager.waiting() if path == READY else []
+        if waiting:
+            message = f"No version is available of: {', '.join(waiting)}"
+            return Answer(503, json_tensors.write_error(message))
+        return Answer(200, b'{"status": "ok"}')
 
     async def _predict(self, request: web.BaseRequest, match: re.Match) -> Answer:
         deadline = time.monotonic() + self._timeout

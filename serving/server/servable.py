@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Servable:
         self.shapes = _shapes(self.signatures) if graph.have_layouts(operations) else {}
         # The queue of each signature and its outputs, made where requests are batched.
         self.batchers: dict[tuple[str, tuple[str, ...]], Any] = {}
-        self._callables: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Callable] = {}
+        self._callables: dict[tuple[str, *tuple[tuple[str, ...], ...]], Callable] = {}
         self._lock = threading.Lock()
 
     def card(self) -> Any:
@@ -89,14 +90,26 @@ class Servable:
                     f"{list(given)} is provided"
                 )
 
-    def run(self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]):
+    def run(
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        fed: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ):
         """Returns the arrays of the named outputs, in their order.
 
         Does not compare shapes with the signature: `require_shapes` does, where it matters.
+
+        Args:
+            signature: Name of the signature.
+            inputs: Arrays by name of the input.
+            outputs: Names of outputs.
+            fed: Arrays by name of a tensor, for tensors besides those of the inputs.
         """
-        call = self._callable(signature, tuple(inputs), tuple(outputs))
+        call = self._callable(signature, tuple(inputs), tuple(outputs), tuple(fed))
         try:
-            arrays = call(*inputs.values())
+            arrays = call(*inputs.values(), *fed.values())
             # A single string comes as itself.
             return [np.array(a, object) if isinstance(a, bytes) else a for a in arrays]
         except tf.errors.OpError as error:
@@ -111,13 +124,19 @@ class Servable:
         self._session.close()
         del self._session
 
-    def _callable(self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]):
-        key = signature, inputs, outputs
+    def _callable(
+        self,
+        signature: str,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        fed: tuple[str, ...],
+    ):
+        key = signature, inputs, outputs, fed
         with self._lock:
             if key not in self._callables:
                 definition = self.signature(signature)
                 options = config_pb2.CallableOptions(
-                    feed=[definition.inputs[name].name for name in inputs],
+                    feed=[*(definition.inputs[name].name for name in inputs), *fed],
                     fetch=[definition.outputs[name].name for name in outputs],
                 )
                 if len(self._callables) >= MOST_CALLABLES:

@@ -137,9 +137,12 @@ class Service:
         return self._batching is not None
 
     def run(self, servable: Servable, call: Call, deadline: float | None) -> list[np.ndarray]:
-        """Runs a call, with others where requests are batched."""
+        """Runs a call, with others where requests are batched.
+
+        One that feeds the inputs of several signatures is of no queue, as in TensorFlow Serving.
+        """
         self._refuse_bombs_of(call)
-        if self._batching is None:
+        if self._batching is None or call.fed:
             return inference.run(servable, call)
         return self._batcher(servable, call, self._batching).answer(call.inputs, deadline)
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving.answering import answered, as_plain
 from serving.client import ServingError
 from serving.examples import Example
-from serving.predict import answer, as_plain, as_table, main, quiet
+from serving.predict import as_table, main, quiet
 from tests.serving.conftest import encoded
 
 
@@ -34,6 +35,13 @@ def target(request, server) -> str:
 def answers_of(target: str, *files: Path, capsys, **options) -> dict:
     assert main(target, files, as_json=True, **options) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def answer(ask, examples) -> tuple[dict, dict]:
+    """Returns the outputs, and the reasons why there are none, by example."""
+    outcomes = {example.name: outcome for example, outcome in answered(ask, iter(examples))}
+    refused = {name: why for name, why in outcomes.items() if isinstance(why, str)}
+    return {name: outcomes[name] for name in outcomes if name not in refused}, refused
 
 
 @pytest.mark.slow
@@ -74,6 +82,17 @@ def test_servers_answer_images_as_the_folder_does(server, files, capsys):
         assert answers_of(target, *files[:3], capsys=capsys, model="tiny") == expected
 
 
+def test_servers_fill_the_file_as_the_folder_does(server, files, tmp_path):
+    texts = []
+    for i, target in enumerate((server.folder / "tiny", server.grpc, server.rest)):
+        output = tmp_path / f"{i}.csv"
+        assert main(str(target), tuple(files), model="tiny", output=output) == 0
+        texts.append(output.read_text())
+    assert texts[0].splitlines()[0] == "file,line,class,confidence,error"
+    assert len(texts[0].splitlines()) == 41
+    assert texts[1] == texts[2] == texts[0]
+
+
 def test_bad_files_are_named_and_the_others_answered(target, files, tmp_path, capsys):
     bad, missing = tmp_path / "bad.jpg", tmp_path / "missing.png"
     bad.write_text("not an image")
@@ -92,7 +111,7 @@ def test_bad_files_are_named_and_the_others_answered(target, files, tmp_path, ca
 def test_texts_are_answered_line_by_line(target, tmp_path, capsys):
     path = tmp_path / "some.txt"
     path.write_bytes("one\r\n\nGrüße\u2028\n".encode())
-    assert answers_of(target, path, capsys=capsys, model="echo") == {
+    assert answers_of(target, path, capsys=capsys, model="echo", lines=True) == {
         f"{path}:1": {"length": 3, "upper": "ONE"},
         f"{path}:2": {"length": 0, "upper": ""},
         f"{path}:3": {"length": 10, "upper": "GRüßE\u2028"},
@@ -128,16 +147,19 @@ def test_a_bad_row_and_a_bad_table_are_named(server, tmp_path, capsys):
     bad.write_text("colour,count,size\nred,two,1\nblue,3,2\n")
     narrow.write_text("colour,size\nred,1\n")
     empty.write_text("colour,count,size\n")
-    files = (bad, narrow, empty, tmp_path)
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    files = (bad, narrow, empty, nothing)
     assert main(str(server.folder), files, model="echo", signature="rows") == 1
     said = capsys.readouterr()
     assert said.out.splitlines()[1].split() == [f"{bad}:3", "blue", "6"]
     assert sorted(said.err.splitlines()) == sorted(
         [
             f"{bad}:2: `count` must be int64. Received: 'two'",
-            f"{narrow}: no column count, only colour, size",
+            f"{narrow}: expected a column count. Received: the columns colour, size. "
+            "Fix: name the column with --columns count=COLUMN",
             f"{empty}: empty",
-            f"{tmp_path}: Is a directory",
+            f"{nothing}: a folder without files",
         ]
     )
 
@@ -152,7 +174,9 @@ def test_text_that_is_none_is_named(server, tmp_path, capsys):
 def test_an_output_for_all_examples_together_is_requested_one_by_one(server, tmp_path, capsys):
     path = tmp_path / "some.txt"
     path.write_text("one\ntwo\n")
-    answers = answers_of(str(server.folder), path, capsys=capsys, model="echo", signature="whole")
+    answers = answers_of(
+        str(server.folder), path, capsys=capsys, model="echo", signature="whole", lines=True
+    )
     assert [item["count"] for item in answers.values()] == [1, 1]
 
 

@@ -13,6 +13,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving.server.batching import Batching
+from serving.server.metrics import Metrics
+from serving.server.service import Service
 from tests.serving.server.conftest import model_config
 from tests.serving.server.foreign import example
 
@@ -146,6 +149,18 @@ def test_asks_several_signatures_at_once(server):
         "INVALID_ARGUMENT",
         "ModelSpec has no name specified.",
     )
+
+
+def test_asks_signatures_of_several_inputs_with_and_without_batches(server):
+    request = inference_pb2.MultiInferenceRequest()
+    request.input.example_list.examples.append(example(1))
+    for signature in ("regress", "regress_elsewhere", "regress_three"):
+        task = request.tasks.add(method_name="tensorflow/serving/regress")
+        task.model_spec.name, task.model_spec.signature_name = "half", signature
+    batched = Service(server.service.manager, Metrics(), batching=Batching(timeout=0.0))
+    for ask in (server.predict.MultiInference, batched.multi_inference):
+        results = ask(request).results
+        assert [r.regression_result.regressions[0].value for r in results] == [2.5, 2.5, 3.5]
 
 
 def test_tells_metadata(server):

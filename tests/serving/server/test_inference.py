@@ -270,6 +270,19 @@ def test_several_signatures_are_run_at_once(half):
     ]
 
 
+def test_signatures_of_several_inputs_get_the_same_examples(half):
+    """`regress_elsewhere` has an input of its own and computes with that of `regress`."""
+    pairs = [("regress", "regress"), ("regress", "regress_elsewhere"), ("classify", "scores")]
+    for order in (pairs, pairs[::-1]):
+        calls = [call for _, call in inference.inference_calls(half, tasks(*order))]
+        outputs = {call.signature: inference.run(half, call)[0] for call in calls}
+        assert outputs["regress"] == outputs["regress_elsewhere"] == 2.5
+        assert outputs["scores"].tolist() == [[2.5, 3.5]]
+    alone = inference.inference_calls(half, tasks(pairs[1]))[0][1]
+    with refused("INVALID_ARGUMENT", "You must feed a value for placeholder"):
+        inference.run(half, alone)
+
+
 @pytest.mark.parametrize(
     ("request_", "code", "message"),
     [
@@ -289,17 +302,12 @@ def test_several_signatures_are_run_at_once(half):
             "Requested signature not found in model graph: s",
         ),
         (
-            tasks(("regress", "regress"), ("regress", "regress_elsewhere")),
-            "INVALID_ARGUMENT",
-            "Input tensor must be the same for all Signatures.",
-        ),
-        (
             tasks(("regress", "regress"), name=""),
             "INVALID_ARGUMENT",
             "Found ModelSpec with an empty model name.",
         ),
     ],
-    ids=["predict", "twice", "unknown", "other input", "no name"],
+    ids=["predict", "twice", "unknown", "no name"],
 )
 def test_bad_tasks_are_refused(half, request_, code, message):
     with refused(code, message):
@@ -339,19 +347,29 @@ def logs() -> dict[str, prediction_log_pb2.PredictionLog]:
         part.request.model_spec.signature_name = {"c": "classify", "r": "regress"}[name]
         part.request.input.CopyFrom(examples(1))
     made["m"].multi_inference_log.request.CopyFrom(tasks(("regress", "regress")))
+    both = tasks(("regress", "regress"), ("regress", "regress_elsewhere"))
+    made["two"] = prediction_log_pb2.PredictionLog()
+    made["two"].multi_inference_log.request.CopyFrom(both)
     return made
 
 
 @pytest.mark.parametrize(
-    ("kind", "signature"), [("p", ""), ("c", "classify"), ("r", "regress"), ("m", "regress")]
+    ("kind", "signatures"),
+    [
+        ("p", [""]),
+        ("c", ["classify"]),
+        ("r", ["regress"]),
+        ("m", ["regress"]),
+        ("two", ["regress", "regress_elsewhere"]),
+    ],
 )
-def test_records_of_each_kind_are_replayed(half, kind, signature, monkeypatch):
+def test_records_of_each_kind_are_replayed(half, kind, signatures, monkeypatch):
     run, calls = inference.run, []
     monkeypatch.setattr(
         inference, "run", lambda servable, call: calls.append(call) or run(servable, call)
     )
     inference.replay(half, logs()[kind])
-    assert [call.signature for call in calls] == [signature]
+    assert [call.signature for call in calls] == signatures
 
 
 def test_a_record_that_cannot_be_answered_is_an_error(half):

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -396,6 +397,36 @@ def test_the_socket_of_a_path_answers_beside_the_port(server, tmp_path):
         for address in (f"unix:{path}", f"127.0.0.1:{flags.port}"):
             with grpc.insecure_channel(address) as channel:
                 assert half_of_one(channel) == 2.5
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize(("host", "clients"), [("::1", ["[::1]"]), ("::", ["[::1]", "127.0.0.1"])])
+def test_both_protocols_listen_at_an_address_of_ipv6(server, tmp_path, host, clients, capfd):
+    ports = {"port": free_port(), "rest_api_port": free_port()}
+    flags = Flags(model_base_path=tmp_path, host=host, **ports)
+
+    async def asked() -> list[int]:
+        runner = await process._start_rest(flags, server.service)
+        try:
+            return [await asyncio.to_thread(status, client) for client in clients]
+        finally:
+            if runner:
+                await runner.cleanup()
+
+    def status(client: str) -> int:
+        connection = http.client.HTTPConnection(f"{client}:{flags.rest_api_port}", timeout=20)
+        with contextlib.closing(connection):
+            connection.request("GET", "/v1/models/half")
+            return connection.getresponse().status
+
+    assert asyncio.run(asked()) == [200] * len(clients)
+    with listening(server.service, flags):
+        for client in clients:
+            with grpc.insecure_channel(f"{client}:{flags.port}") as channel:
+                assert half_of_one(channel) == 2.5
+    printed = capfd.readouterr().out
+    assert f"gRPC at [{host}]:{flags.port}\n" in printed
+    assert f"at http://[{host}]:{flags.rest_api_port}/\n" in printed
 
 
 # From the command to the exit status.

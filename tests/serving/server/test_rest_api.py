@@ -301,6 +301,17 @@ def test_tells_metrics(server):
     assert 'model_name="half",API="Predict",entrypoint="REST"' in text
 
 
+def test_tells_health(server, monkeypatch):
+    for path in ("/healthz", "/readyz"):
+        assert get(server, path) == (200, '{"status": "ok"}')
+        assert ask(server.rest_port, "HEAD", path)[:2] == (200, "")
+        assert ask(server.rest_port, "POST", path)[0] == 404
+    monkeypatch.setattr(server.service.manager, "waiting", lambda: ["m", "n"])
+    assert get(server, "/healthz")[0] == 200
+    status, text = get(server, "/readyz")
+    assert (status, error(text)) == (503, "No version is available of: m, n")
+
+
 # HTTP itself.
 
 
@@ -342,8 +353,29 @@ def test_clients_that_wait_for_permission_get_it(server):
         assert b"HTTP/1.1 200 OK" in connection.recv(1000)
 
 
-def test_what_is_no_http_is_refused(server):
-    assert b" 400 " in raw(server, b"nonsense\r\n\r\n")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "nonsense\r\n\r\n",
+        f"{POST}Content-Encoding: br\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+        f"{POST}Content-Length: x\r\n\r\n",
+        f"{POST}Long: {'x' * 10_000}\r\n\r\n",
+        f"{POST}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n",
+    ],
+    ids=["nonsense", "brotli", "length", "long header", "chunks"],
+)
+def test_what_is_no_http_is_refused_as_json(server, request_):
+    head, _, body = raw(server, request_.encode()).decode().partition("\r\n\r\n")
+    assert " 400 " in head.partition("\r\n")[0]
+    assert "Content-Type: application/json" in head
+    assert "Server: hornbook\r\n" in f"{head}\r\n"
+    assert error(body)
+    assert "Brotli" not in body
+
+
+def test_no_answer_tells_versions_of_software(server):
+    for path in ("/", "/v1/models/half", "/v1/models/x", "/x", "/healthz"):
+        assert ask(server.rest_port, "GET", path)[2]["Server"] == "hornbook"
 
 
 def test_pages_from_elsewhere_may_ask_only_where_that_is_allowed(server):
