@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from data.sources import SPLIT_NAMES, BadData, Fault, completed, empty_splits, is_hidden
+from data.sources import (
+    BadData,
+    Fault,
+    Finding,
+    by_split,
+    completed,
+    empty_splits,
+    is_hidden,
+    not_read,
+    split_named,
+)
+from data.text_files import given_by
 
 COLUMN_NAMES = {
     "path": "path",
@@ -53,12 +64,13 @@ Example = TypeVar("Example", bound=Labeled)
 
 def labeled_files(
     data: str, suffixes: Collection[str], others: Collection[str] = ()
-) -> tuple[list[LabeledFile], list[Fault]]:
-    """Lists the files of a folder or CSV file, and the problems of the listing itself.
+) -> tuple[list[LabeledFile], list[Finding]]:
+    """Lists the files of a folder or CSV file, and what is to be said of the listing itself.
 
     A folder has one sub-folder per class with files at any depth. Or it has a sub-folder train/,
-    and optionally test/ and validation/ (or val/), each with one sub-folder per class. Hidden files
-    and files with other suffixes are ignored. A CSV file has the columns `path` (relative to the
+    and optionally validation/ and test/, each with one sub-folder per class; `SPLIT_NAMES` has
+    their other usual names. Hidden files are ignored. Files with other suffixes and folders beside
+    the splits are named. A CSV file has the columns `path` (relative to the
     folder of the CSV file), `label` and optionally `split`. A header (path, file, filename or
     image; label or class; split) may give them another order.
 
@@ -83,27 +95,32 @@ def _visible(folder: Path) -> list[Path]:
 
 def _from_folder(
     root: Path, usable: Collection[str], others: Collection[str]
-) -> tuple[list[LabeledFile], list[Fault]]:
-    files, faults = [], []
+) -> tuple[list[LabeledFile], list[Finding]]:
+    files: list[LabeledFile] = []
+    faults: list[Finding] = []
     suffixes = {*usable, *others}
-    top = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
-    given = {SPLIT_NAMES[name]: path for name, path in top.items() if name in SPLIT_NAMES}
-    if not _is_split(top, given, suffixes):
-        given = {"": root}
+    given, beside = {"": root}, []
+    if _has_splits(root, suffixes):
+        given = by_split(str(root), [path for path in _visible(root) if path.is_dir()])
+        beside = [path for path in _visible(root) if path not in given.values()]
+        faults.append(given_by(given))
     for split, folder in given.items():
         for entry in _visible(folder):
             where = entry.relative_to(root).as_posix()
-            if entry.is_file() and entry.suffix.lower() in suffixes:
-                received = "a file outside the class folders"
-                faults.append(Fault(where, received, "files in class folders only"))
             if not entry.is_dir():
+                if entry.suffix.lower() in suffixes:
+                    received = "a file outside the class folders"
+                    faults.append(Fault(where, received, "files in class folders only"))
+                else:
+                    beside.append(entry)
                 continue
-            paths = [
+            inside = [
                 path
                 for path in sorted(entry.rglob("*"))
-                if path.suffix.lower() in suffixes
-                and not any(part.startswith(".") for part in path.relative_to(entry).parts)
+                if not any(part.startswith(".") for part in path.relative_to(entry).parts)
             ]
+            paths = [path for path in inside if path.suffix.lower() in suffixes]
+            beside += [path for path in inside if path not in paths and path.is_file()]
             for path in paths:
                 name = path.relative_to(root).as_posix()
                 if name.encode(errors="replace").decode() == name:
@@ -116,24 +133,27 @@ def _from_folder(
                 fix = "add files, or remove the folder"
                 received = "an empty class folder"
                 faults.append(Fault(f"{where}/", received, expected, fix, examples=0))
-    return files, faults
+    return files, [*faults, *not_read(beside, suffixes)]
 
 
-def _is_split(top: dict[str, Path], given: dict[str, Path], suffixes: Collection[str]) -> bool:
+def _has_splits(root: Path, suffixes: Collection[str]) -> bool:
     """Whether train/ is a split with class folders, not the class of pictures of trains."""
-    if "train" not in given:
-        return False
-    inside = _visible(given["train"])
+    top = [path for path in _visible(root) if path.is_dir()]
+    train = [path for path in top if split_named(path.name) == "train"]
+    inside = [path for folder in train for path in _visible(folder)]
     loose = any(path.is_file() and path.suffix.lower() in suffixes for path in inside)
-    alone = set(top) <= set(SPLIT_NAMES)
+    alone = all(split_named(path.name) for path in top)
     others = [
-        path for split, folder in given.items() if split != "train" for path in _visible(folder)
+        path
+        for folder in top
+        if split_named(folder.name) in ("validation", "test")
+        for path in _visible(folder)
     ]
     like_others = any(path.is_dir() for path in others)
     return any(path.is_dir() for path in inside) and (alone or like_others or not loose)
 
 
-def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:
+def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Finding]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -145,11 +165,12 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:
     header = [COLUMN_NAMES.get(cell.lower(), "") for cell in rows[0][1]] if rows else []
     if "path" in header and "label" in header:
         columns, rows = header, rows[1:]
-    files, faults = [], []
+    files: list[LabeledFile] = []
+    faults: list[Finding] = []
     for line, cells in rows:
         row = dict(zip(columns, cells, strict=False))
         where = f"{path.name} line {line}"
-        split = SPLIT_NAMES.get(row.get("split", "").lower(), "")
+        split = split_named(row.get("split", ""))
         if not row.get("path") or not row.get("label"):
             missing = "label" if row.get("path") else "path"
             received = f"no {missing} in {','.join(cells)!r}"
@@ -166,7 +187,7 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:
 
 def without_conflicts(
     files: Sequence[LabeledFile], contents: Sequence[int]
-) -> tuple[list[LabeledFile], list[Fault]]:
+) -> tuple[list[LabeledFile], list[Finding]]:
     """Leaves out files with the same content as a file of another class.
 
     Args:
@@ -176,7 +197,8 @@ def without_conflicts(
     same = defaultdict(list)
     for file, content in zip(files, contents, strict=True):
         same[content].append(file)
-    kept, faults = [], []
+    kept: list[LabeledFile] = []
+    faults: list[Finding] = []
     for copies in same.values():
         if len({file.label for file in copies}) == 1:
             kept += copies
@@ -189,7 +211,7 @@ def without_conflicts(
     return kept, faults
 
 
-def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Fault]]:
+def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
     """Assigns a split to every example, and leaves out classes without training examples.
 
     If the data has no splits, a hash of the names puts 10 % of the examples in validation and 10 %
@@ -200,7 +222,7 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Fault]]:
         replace(example, split=completed(example.split, example.name, given))
         for example in examples
     ]
-    faults = []
+    faults: list[Finding] = []
     trained = {example.label for example in examples if example.split == "train"}
     unseen = Counter(example.label for example in examples if example.label not in trained)
     for label, count in unseen.items():

@@ -14,17 +14,19 @@ from data.sources import (
     SPLITS,
     BadData,
     Fault,
+    Finding,
     completed,
     empty_splits,
     existing,
-    left_out,
     named_splits,
+    reported,
     tfds_builder,
 )
 from data.splits import Splits
 from data.text_files import not_utf8, read_text, required_split_files
 
 BUILT_IN = ("python_docs",)
+SUFFIXES = (".json",)
 OTHER_LAYOUT = (KeyError, TypeError, AttributeError, ValueError, OverflowError)
 """Errors that reading JSON with another layout raises."""
 
@@ -128,9 +130,10 @@ class _InArticle:
 def load(data: str, *, skip_bad: bool = False) -> Questions:
     """Loads the questions that `data` names, checks all of them and splits them.
 
-    Files are SQuAD JSON, version 1.1 or 2.0. A folder contains such files with train, dev (or val)
-    and test in their names. A missing split becomes 10 % of the articles by a hash of their titles,
-    so that no document is in two splits, and adding articles never moves old ones.
+    Files are SQuAD JSON, version 1.1 or 2.0. A folder contains such files with train, dev and test
+    in their names, or others of `SPLIT_NAMES`. A missing split becomes 10 % of the articles by a
+    hash of their titles, so that no document is in two splits, and adding articles never moves old
+    ones.
 
     Reference:
         Rajpurkar et al., SQuAD: 100,000+ Questions for Machine Comprehension of Text, 2016.
@@ -160,30 +163,26 @@ def load(data: str, *, skip_bad: bool = False) -> Questions:
     if data.startswith("tfds:"):
         return _divided(data, *_from_tfds(data.removeprefix("tfds:")), skip_bad)
     path = existing(data, "a SQuAD JSON file, a folder with such files", BUILT_IN)
-    questions, faults = [], []
-    for split, file in required_split_files(path, "SQuAD JSON files").items():
+    files, findings = required_split_files(path, "SQuAD JSON files", SUFFIXES)
+    questions = []
+    for split, file in files.items():
         good, wrong = _from_file(file, split)
         questions += good
-        faults += wrong
-    return _divided(data, questions, faults, skip_bad)
+        findings += wrong
+    return _divided(data, questions, findings, skip_bad)
 
 
 def _divided(
-    data: str, questions: list[_InArticle], faults: list[Fault], skip_bad: bool
+    data: str, questions: list[_InArticle], findings: Sequence[Finding], skip_bad: bool
 ) -> Questions:
     given = {one.split for one in questions}
     splits: dict[str, list[Question]] = {split: [] for split in SPLITS}
     for one in questions:
         # As ASCII, because a title that is not UTF-8 cannot be hashed.
         splits[completed(one.split, ascii(one.article), given)].append(one.question)
-    faults = faults + empty_splits({split: len(some) for split, some in splits.items()})
-    skipped = left_out(data, faults, skip_bad)
-    return Questions(
-        train=tuple(splits["train"]),
-        validation=tuple(splits["validation"]),
-        test=tuple(splits["test"]),
-        skipped=skipped,
-    )
+    empty = empty_splits({split: len(some) for split, some in splits.items()})
+    said = reported(data, [*findings, *empty], skip_bad)
+    return Questions(**said | {split: tuple(some) for split, some in splits.items()})
 
 
 def _from_file(path: Path, split: str) -> tuple[list[_InArticle], list[Fault]]:

@@ -19,6 +19,7 @@ class Splits:
         test: Examples to measure by; None if the task has none.
         other: Further splits by name.
         skipped: Number of bad examples that were left out.
+        remarks: What else the user should know about the data: what was read and what was not.
     """
 
     train: Any
@@ -26,6 +27,7 @@ class Splits:
     test: Any = None
     other: Mapping[str, Any] = field(default_factory=dict)
     skipped: int = 0
+    remarks: tuple[str, ...] = ()
 
     def split(self, name: str) -> Any:
         """Returns the examples of a split; raises `ValueError` if there is none of that name."""

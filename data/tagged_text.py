@@ -14,10 +14,11 @@ from data.sources import (
     SPLITS,
     BadData,
     Fault,
+    Finding,
     completed,
     empty_splits,
     existing,
-    left_out,
+    reported,
     tfds_builder,
     tfds_splits,
 )
@@ -62,9 +63,9 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
     A CoNLL file has one word per line. Tabs or spaces separate the columns, and the word is the
     first column. Blank lines separate sentences; -DOCSTART- lines are ignored. Tags follow the BIO
     scheme (IOB2): `B-person` on the first word of a person, `I-person` on the other words, `O` on
-    words outside of entities. A folder contains such files with train, dev (or val) and test in
-    their names. If the data has no splits, a hash of the sentence decides, so that adding sentences
-    never moves old ones. Sentences keep their order in the files.
+    words outside of entities. A folder contains such files with train, dev and test in their
+    names, or others of `SPLIT_NAMES`. If the data has no splits, a hash of the sentence decides, so
+    that adding sentences never moves old ones. Sentences keep their order in the files.
 
     Reference: Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003.
         https://aclanthology.org/W03-0419
@@ -94,16 +95,17 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
     if not isinstance(column, int):
         message = f"`tag_column` must be a number for files. Received: tag_column={tag_column!r}"
         raise ValueError(message)
-    sentences, faults = [], []
-    for split, file in required_split_files(path, "CoNLL files").items():
+    files, findings = required_split_files(path, "CoNLL files")
+    sentences = []
+    for split, file in files.items():
         good, wrong = _from_file(file, split, column)
         sentences += good
-        faults += wrong
-    return _divided(data, sentences, faults, skip_bad)
+        findings += wrong
+    return _divided(data, sentences, findings, skip_bad)
 
 
 def _divided(
-    data: str, sentences: Sequence[_Sentence], faults: list[Fault], skip_bad: bool
+    data: str, sentences: Sequence[_Sentence], findings: list[Finding], skip_bad: bool
 ) -> TaggedTexts:
     given = {sentence.split for sentence in sentences}
     splits: dict[str, list[_Sentence]] = {split: [] for split in SPLITS}
@@ -114,13 +116,13 @@ def _divided(
     for split, some in splits.items():
         splits[split] = [sentence for sentence in some if _kinds(sentence) <= known]
         unseen.update(min(strange) for one in some if (strange := _kinds(one) - known))
-    faults = faults + [_unseen(kind, count) for kind, count in sorted(unseen.items())]
-    faults += empty_splits({split: len(some) for split, some in splits.items()})
+    findings = findings + [_unseen(kind, count) for kind, count in sorted(unseen.items())]
+    findings += empty_splits({split: len(some) for split, some in splits.items()})
     if splits["train"] and not known:
         expected = "at least one other tag, such as B-person"
-        faults.append(Fault("the training split", "only the tag O", expected, skippable=False))
+        findings.append(Fault("the training split", "only the tag O", expected, skippable=False))
     tags = ("O", *(f"{begin}-{kind}" for kind in sorted(known) for begin in "BI"))
-    skipped = left_out(data, faults, skip_bad)
+    said = reported(data, findings, skip_bad)
     numbers = {tag: number for number, tag in enumerate(tags)}
 
     def chosen(split: str) -> tf.data.Dataset:
@@ -132,7 +134,7 @@ def _divided(
         # Each element is a dense tensor already; the map corrects the type of the dataset.
         return tf.data.Dataset.from_tensor_slices(tuple(ragged)).map(lambda *example: example)
 
-    return TaggedTexts(**{split: chosen(split) for split in SPLITS}, tags=tags, skipped=skipped)
+    return TaggedTexts(**{split: chosen(split) for split in SPLITS}, tags=tags, **said)
 
 
 def _unseen(kind: str, count: int) -> Fault:

@@ -16,12 +16,14 @@ import tensorflow as tf
 from data import python_docs
 from data.labeled_files import Labeled, divided, labeled_files
 from data.sources import (
-    SPLIT_NAMES,
     SPLITS,
     BadData,
     Fault,
+    Finding,
     existing,
-    left_out,
+    named_splits,
+    reported,
+    split_named,
     stable_order,
     tfds_builder,
     tfds_splits,
@@ -143,8 +145,9 @@ def load(
 
     User files are UTF-8: .csv (with quotes), .tsv (without quotes) or .jsonl (one object per line).
     A file without a header must have two columns, text and label. A folder contains such files with
-    train, dev (or val) and test in their names. Or it has one sub-folder of .txt files per class,
-    optionally below train/, dev/ and test/. A single file may have a column `split`. If the data
+    train, dev and test in their names, or others of `SPLIT_NAMES`. Or it has one sub-folder of .txt
+    files per class, optionally below train/, dev/ and test/. A single file may have a column
+    `split`. If the data
     has no splits, a hash of the text decides: equal texts get the same split, and adding texts
     never moves old ones. The examples are sorted by that hash, which mixes the classes.
 
@@ -174,15 +177,15 @@ def load(
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
         expected = "a .csv, .tsv or .jsonl file, or a folder"
         raise BadData(data, [Fault(path.name, "another kind of file", expected, skippable=False)])
-    files = split_files(path, SUFFIXES)
+    files, findings = split_files(path, SUFFIXES)
     if not files:
         return _divided(data, *_from_folders(data), skip_bad)
-    examples, faults = [], []
+    examples = []
     for split, file in files.items():
         good, wrong = _from_table(data, file, split, columns)
         examples += good
-        faults += wrong
-    return _divided(data, examples, faults, skip_bad)
+        findings += wrong
+    return _divided(data, examples, findings, skip_bad)
 
 
 def shown(texts: Iterable[bytes]) -> str:
@@ -190,12 +193,12 @@ def shown(texts: Iterable[bytes]) -> str:
     return " | ".join(text.decode(errors="replace") for text in texts)
 
 
-def _divided(data: str, examples: list[_Example], faults: list[Fault], skip_bad: bool) -> Texts:
+def _divided(data: str, examples: list[_Example], findings: list[Finding], skip_bad: bool) -> Texts:
     kept, missing = divided(examples)
     if len({len(example.texts) for example in kept}) > 1:
         expected = "pairs in all splits or in none"
         missing.append(Fault("the splits", "pairs in only some", expected, skippable=False))
-    skipped = left_out(data, faults + missing, skip_bad)
+    said = reported(data, findings + missing, skip_bad)
     classes = sorted({example.label for example in kept})
     kept.sort(key=lambda example: stable_order(example.name))
 
@@ -204,9 +207,7 @@ def _divided(data: str, examples: list[_Example], faults: list[Fault], skip_bad:
         labels = [classes.index(example.label) for example in kept if example.split == split]
         return tf.data.Dataset.from_tensor_slices((texts, np.array(labels, np.int32)))
 
-    return Texts(
-        **{split: chosen(split) for split in SPLITS}, classes=tuple(classes), skipped=skipped
-    )
+    return Texts(**{split: chosen(split) for split in SPLITS}, classes=tuple(classes), **said)
 
 
 def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Example | Fault:
@@ -223,7 +224,7 @@ def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Examp
     return fault or _Example("\n".join(stripped), label.strip(), split, where, tuple(stripped))
 
 
-def _from_folders(data: str) -> tuple[list[_Example], list[Fault]]:
+def _from_folders(data: str) -> tuple[list[_Example], list[Finding]]:
     """Reads a folder with one sub-folder of .txt files per class."""
     files, faults = labeled_files(data, {".txt"})
     examples = []
@@ -238,7 +239,7 @@ def _from_folders(data: str) -> tuple[list[_Example], list[Fault]]:
 
 def _from_table(
     data: str, path: Path, split: str, columns: Columns
-) -> tuple[list[_Example], list[Fault]]:
+) -> tuple[list[_Example], list[Finding]]:
     """Reads a .csv, .tsv or .jsonl file.
 
     Args:
@@ -256,23 +257,26 @@ def _from_table(
         return [], [*faults, Fault(path.name, "no examples", expected, skippable=False)]
     names = dict.fromkeys(name for _, row in rows for name in row)
     *text_names, label_name = _chosen(data, path.name, list(names), columns)
+    split_column = next((name for name in names if name.strip().lower() == "split"), None)
     examples = []
+    findings: list[Finding] = [*faults]
     for line, row in rows:
         where = f"{path.name} line {line}"
         example: _Example | Fault
         given = split
-        if not split and "split" in names:
-            given = SPLIT_NAMES.get(str(row.get("split")).strip().lower(), "")
-        if not given and "split" in names:
-            example = Fault(where, f"the split {row.get('split')!r}", "train, validation or test")
+        if not split and split_column:
+            given = split_named(str(row.get(split_column)))
+        if not given and split_column:
+            received = f"the split {row.get(split_column)!r}"
+            example = Fault(where, received, "train, validation or test")
         else:
             texts = [row.get(name) for name in text_names]
             example = _example(where, given, row.get(label_name), texts)
         if isinstance(example, Fault):
-            faults.append(example)
+            findings.append(example)
         else:
             examples.append(example)
-    return examples, faults
+    return examples, findings
 
 
 def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> list[str]:
@@ -402,6 +406,7 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     named = isinstance(label_feature, tfds.features.ClassLabel)
     unusable = withheld(builder, label_name) if named else set()
     splits = tfds_splits(builder, unusable=unusable)
+    used = set(named_splits(builder, unusable).values())
     classes = label_feature.names if named else _classes_of(splits["train"], label_name)
 
     def number(row: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -426,10 +431,10 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     return Texts(
         **{split: examples(rows) for split, rows in splits.items()},
         classes=tuple(classes),
-        skipped=left_out(f"tfds:{name}", faults, skip_bad),
+        **reported(f"tfds:{name}", faults, skip_bad),
         other={
             split: examples(builder.as_dataset(split=split, shuffle_files=False))
-            for split in sorted(set(builder.info.splits) - set(SPLIT_NAMES))
+            for split in sorted(set(builder.info.splits) - unusable - used)
         },
     )
 

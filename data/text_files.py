@@ -1,17 +1,15 @@
 """Text files: the file of each split, and text that may not be UTF-8."""
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 
-from data.sources import SPLIT_NAMES, BadData, Fault
-
-# A whole word of the file's name, such as in wnut17train.conll and dev-v1.1.json.
-_SPLIT = re.compile(r"(?<![a-z])(" + "|".join(SPLIT_NAMES) + r")(?![a-z])")
+from data.sources import SPLITS, BadData, Fault, Finding, by_split, is_hidden, not_read
 
 
-def split_files(path: Path, suffixes: Collection[str] | None = None) -> dict[str, Path]:
-    """Finds the file of each split by a word in its name: train, dev, val, test and so on.
+def split_files(
+    path: Path, suffixes: Collection[str] | None = None
+) -> tuple[dict[str, Path], list[Finding]]:
+    """Finds the file of each split by a word in its name, one of `SPLIT_NAMES`.
 
     Args:
         path: A file, which holds all the data, or a folder with one file per split.
@@ -19,41 +17,49 @@ def split_files(path: Path, suffixes: Collection[str] | None = None) -> dict[str
 
     Returns:
         The files by train, validation and test; a single file by the empty string. Empty if no
-        name in the folder contains such a word.
+        name in the folder contains such a word. Then a remark on what was read, and on what
+        stands beside it.
     """
     if path.is_file():
-        return {"": path}
-    files: dict[str, Path] = {}
-    for entry in sorted(path.iterdir()):
-        word = _SPLIT.search(entry.name.lower())
-        usable = entry.is_file() and not entry.name.startswith(".")
-        if not word or not usable or (suffixes and entry.suffix.lower() not in suffixes):
-            continue
-        split = SPLIT_NAMES[word[1]]
-        if split in files:
-            received = f"both {files[split].name} and {entry.name}"
-            fault = Fault(f"the {split} split", received, "one file per split", skippable=False)
-            raise BadData(str(path), [fault])
-        files[split] = entry
-    if files and "train" not in files:
+        return {"": path}, []
+    entries = sorted(entry for entry in path.iterdir() if not is_hidden(entry.name))
+    usable = [
+        entry
+        for entry in entries
+        if entry.is_file() and (suffixes is None or entry.suffix.lower() in suffixes)
+    ]
+    files = by_split(str(path), usable, word=True)
+    if not files:
+        return {}, []
+    if "train" not in files:
         received = f"only {', '.join(file.name for file in files.values())}"
         fault = Fault(path.name, received, "a file with train in its name", skippable=False)
         raise BadData(str(path), [fault])
-    return files
+    beside = [entry for entry in entries if entry not in files.values()]
+    return files, [given_by(files), *not_read(beside, suffixes)]
 
 
-def required_split_files(path: Path, expected: str) -> dict[str, Path]:
+def given_by(paths: dict[str, Path]) -> str:
+    """Says which file or folder each split was read from."""
+    given = [f"{split} from {paths[split].name}" for split in SPLITS if split in paths]
+    return f"Splits: {', '.join(given)}."
+
+
+def required_split_files(
+    path: Path, expected: str, suffixes: Collection[str] | None = None
+) -> tuple[dict[str, Path], list[Finding]]:
     """Finds the file of each split like `split_files`; raises `BadData` if there is none.
 
     Args:
         path: A file, or a folder with one file per split.
         expected: Kind of the files, such as "CoNLL files".
+        suffixes: As in `split_files`.
     """
-    files = split_files(path)
+    files, findings = split_files(path, suffixes)
     if not files:
         expected = f"{expected} with train, dev and test in their names"
         raise BadData(str(path), [Fault(path.name, "no such file", expected, skippable=False)])
-    return files
+    return files, findings
 
 
 def read_text(path: Path) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from data import images
 from data.labeled_files import divided, labeled_files, without_conflicts
-from data.sources import SPLITS, BadData
+from data.sources import SPLITS, BadData, Fault
 from preprocessing.images import decode
 
 
@@ -55,12 +55,17 @@ def test_a_loose_file_beside_the_classes_of_train_makes_no_classes_of_the_splits
     shutil.rmtree(folder / "test" / "train", ignore_errors=True)
     (folder / "train" / "labels.csv").write_text("cat/1.png,cat")
     (folder / "notes").mkdir()
-    found, faults = labeled_files(str(folder), images.SUFFIXES)
-    assert not faults and {file.label for file in found} == {"cat", "dog"}
+    found, findings = labeled_files(str(folder), images.SUFFIXES)
+    assert findings == [
+        "Splits: train from train, test from test.",
+        "Not read: notes/, 1 file (.csv).",
+    ]
+    assert {file.label for file in found} == {"cat", "dog"}
     assert {file.split for file in found} == {"train", "test"}
     draw(folder / "train" / "montage.png", seed=77)
-    found, faults = labeled_files(str(folder), images.SUFFIXES)
+    found, findings = labeled_files(str(folder), images.SUFFIXES)
     assert {file.label for file in found} == {"cat", "dog"}
+    faults = [finding for finding in findings if isinstance(finding, Fault)]
     assert [fault.received for fault in faults] == ["a file outside the class folders"]
     # Loose pictures, a class beside it and no classes in test/: train is a class, too.
     for name in ("cat", "dog"):
@@ -94,9 +99,19 @@ def test_faults_of_a_csv_name_file_and_line(folder):
 
 def test_unknown_split_in_a_csv_is_named(folder):
     table = folder / "labels.csv"
-    table.write_text("cat/1.png,cat,holdout\ndog/0.png,dog,train")
-    assert "line 1: expected train, validation or test. Received: the split 'holdout'" in faults_of(
+    table.write_text("cat/1.png,cat,late\ndog/0.png,dog,train")
+    assert "line 1: expected train, validation or test. Received: the split 'late'" in faults_of(
         table
+    )
+
+
+def test_two_folders_for_one_split_are_refused(folder):
+    for name in ("Train", "val", "dev"):
+        shutil.copytree(folder / "cat", folder / name / "cat")
+    shutil.rmtree(folder / "cat")
+    assert (
+        "the validation split: expected one folder per split. Received: both dev and val. "
+        "Fix: move one of them elsewhere." in faults_of(folder)
     )
 
 
@@ -154,8 +169,8 @@ def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
     draw(folder / "cat" / "deep" / "a.PNG", seed=700)
     draw(folder / "cat" / ".hidden" / "b.png", seed=701)
     (folder / "cat" / "notes.txt").write_text("not an example")
-    files, faults = labeled_files(str(folder), {".png"})
-    assert len(files) == 101 and not faults
+    files, findings = labeled_files(str(folder), {".png"})
+    assert len(files) == 101 and findings == ["Not read: 1 file (.txt)."]
     assert ("cat/deep/a.PNG", "cat", "") in {(file.name, file.label, file.split) for file in files}
 
 

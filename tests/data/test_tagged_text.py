@@ -82,6 +82,17 @@ def test_a_word_may_hold_a_space_that_is_not_the_common_one(tmp_path):
     assert words.numpy()[0].decode().endswith("\u00a0000") and len(words) == 2
 
 
+def test_splits_may_be_named_as_in_conll2003(tmp_path):
+    for name in ("eng.train", "eng.testa", "eng.testb", "README"):
+        (tmp_path / name).write_text(GOOD)
+    found = tagged_text.load(str(tmp_path))
+    assert sizes(found) == [80, 80, 80]
+    assert found.remarks[:2] == (
+        "Splits: train from eng.train, validation from eng.testa, test from eng.testb.",
+        "Not read: README.",
+    )
+
+
 def test_another_column_can_hold_the_tags(tmp_path):
     path = tmp_path / "people.bio"
     path.write_text("\n".join(f"{line} VERB" if line else "" for line in GOOD.split("\n")))

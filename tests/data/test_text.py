@@ -261,8 +261,9 @@ def test_a_column_of_splits_is_used(tmp_path):
     table = tmp_path / "films.tsv"
     splits = ["train", "train", "train", "train", "dev", "test"]
     rows = [(*row, splits[i % 6]) for i, row in enumerate(ROWS)]
-    table.write_text(lines(rows, ("text", "label", "split")))
-    assert sizes(text.load(str(table))) == [40, 10, 10]
+    for name in ("split", " Split", "SPLIT"):
+        table.write_text(lines(rows, ("text", "label", name)))
+        assert sizes(text.load(str(table))) == [40, 10, 10]
     message = faults_of(table, lines([*rows, ("x", "0", "late")], ("text", "label", "split")))
     assert (
         "films.tsv line 62: expected train, validation or test. Received: the split 'late'."
@@ -280,6 +281,18 @@ def test_given_splits_are_kept_and_a_missing_one_is_cut_from_train(tmp_path):
     (tmp_path / "dev.csv").write_text("")
     assert "expected one file per split. Received: both dev.csv and valid.tsv." in faults_of(
         tmp_path
+    )
+
+
+def test_what_stands_beside_the_files_of_the_splits_is_named(tmp_path):
+    for name in ("Training.csv", "DEV.csv", "holdout.csv", "more.csv", "labels.md", "notes.md"):
+        (tmp_path / name).write_text(lines(ROWS, ("text", "label"), ","))
+    (tmp_path / "old").mkdir()
+    found = text.load(str(tmp_path))
+    assert sizes(found) == [60, 60, 60]
+    assert found.remarks[:2] == (
+        "Splits: train from Training.csv, validation from DEV.csv, test from holdout.csv.",
+        "Not read: more.csv, old/, 2 files (.md).",
     )
 
 
