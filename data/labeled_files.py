@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from data.sources import (
+    SPLITS,
     BadData,
     Fault,
     Finding,
     by_split,
-    completed,
     empty_splits,
     is_hidden,
     not_read,
     split_named,
 )
-from data.text_files import given_by
+from data.splits import by_class, chosen_by_hash, shared, stratified
+from data.text_files import columns_read, given_by
 
 COLUMN_NAMES = {
     "path": "path",
@@ -36,7 +37,7 @@ class Labeled:
     """One example of a class.
 
     Args:
-        name: Decides its split and its order. For a file, the path relative to the data.
+        name: Decides its order. For a file, the path relative to the data.
         label: Name of its class.
         split: train, validation or test; empty if the data does not say.
         where: File, and line if there is one, for messages.
@@ -47,6 +48,11 @@ class Labeled:
     split: str
     where: str
 
+    @property
+    def content(self) -> str:
+        """Decides its split: examples with equal contents stay together."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class LabeledFile(Labeled):
@@ -54,9 +60,15 @@ class LabeledFile(Labeled):
 
     Args:
         path: Path of the file.
+        fingerprint: A hash of its content; empty if it is not known.
     """
 
     path: str
+    fingerprint: str = ""
+
+    @property
+    def content(self) -> str:
+        return self.fingerprint or self.name
 
 
 Example = TypeVar("Example", bound=Labeled)
@@ -161,12 +173,20 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Finding]]:
     except (UnicodeDecodeError, csv.Error) as error:
         fault = Fault(path.name, str(error), "comma-separated UTF-8 text", skippable=False)
         raise BadData(str(path), [fault]) from error
-    columns = ["path", "label", "split"]
+    names = ["path", "label", "split"]
     header = [COLUMN_NAMES.get(cell.lower(), "") for cell in rows[0][1]] if rows else []
     if "path" in header and "label" in header:
-        columns, rows = header, rows[1:]
+        names, rows = rows[0][1], rows[1:]
+    columns = [COLUMN_NAMES.get(name.lower(), "") for name in names]
+    # Of two columns of a kind, the first is read.
+    columns = ["" if kind in columns[:i] else kind for i, kind in enumerate(columns)]
     files: list[LabeledFile] = []
-    faults: list[Finding] = []
+    width = max((len(cells) for _, cells in rows), default=0)
+    faults: list[Finding] = columns_read(
+        dict(zip(columns, names[:width], strict=False)),
+        [*(name for kind, name in zip(columns, names, strict=True) if not kind)]
+        + [f"column {number + 1}" for number in range(len(names), width)],
+    )
     for line, cells in rows:
         row = dict(zip(columns, cells, strict=False))
         where = f"{path.name} line {line}"
@@ -190,13 +210,15 @@ def without_conflicts(
 ) -> tuple[list[LabeledFile], list[Finding]]:
     """Leaves out files with the same content as a file of another class.
 
+    The files that are kept get the hash as their fingerprint.
+
     Args:
         files: The files.
         contents: A hash of the content of each file.
     """
     same = defaultdict(list)
     for file, content in zip(files, contents, strict=True):
-        same[content].append(file)
+        same[content].append(replace(file, fingerprint=f"{content}"))
     kept: list[LabeledFile] = []
     faults: list[Finding] = []
     for copies in same.values():
@@ -214,13 +236,19 @@ def without_conflicts(
 def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
     """Assigns a split to every example, and leaves out classes without training examples.
 
-    If the data has no splits, a hash of the names puts 10 % of the examples in validation and 10 %
-    in test. If only one of the two is missing, 10 % of train become that split.
+    If validation or test is missing, 10 % of the examples in train become that split, chosen by a
+    hash of their contents; `data.splits.stratified` says what holds for small classes. Contents
+    that stand in two splits of the user are named, and the examples of each class counted.
     """
     given = {example.split for example in examples}
+    loose = [example for example in examples if example.split in ("", "train")]
+    classes: dict[str, str] = {}
+    for example in sorted(loose, key=lambda example: example.label):
+        classes.setdefault(example.content, example.label)
+    chosen = stratified(classes, given)
     examples = [
-        replace(example, split=completed(example.split, example.name, given))
-        for example in examples
+        replace(one, split=chosen[one.content]) if one.split in ("", "train") else one
+        for one in examples
     ]
     faults: list[Finding] = []
     trained = {example.label for example in examples if example.split == "train"}
@@ -237,4 +265,10 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
         received = f"only the class {trained.pop()!r}" if trained else "no usable example"
         expected = "at least two classes"
         faults.insert(0, Fault("the training split", received, expected, skippable=False))
-    return examples, faults
+    contents: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for example in examples:
+        contents[example.split][example.content] = example.name
+        labels[example.split][example.label] += 1
+    remarks = chosen_by_hash(given) + by_class(labels) + shared(contents, "examples")
+    return examples, faults + remarks

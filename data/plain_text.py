@@ -7,11 +7,9 @@ from pathlib import Path
 
 from data import python_docs
 from data.sources import (
-    SPLITS,
     BadData,
     Fault,
     Finding,
-    completed,
     empty_splits,
     existing,
     is_hidden,
@@ -22,7 +20,7 @@ from data.sources import (
     tfds_splits,
     watched,
 )
-from data.splits import Splits
+from data.splits import Splits, dealt, shared
 from data.text_files import not_utf8, read_text, split_files
 
 BUILT_IN = ("python_docs",)
@@ -134,13 +132,11 @@ def _divided(
     skip_bad: bool,
 ) -> PlainTexts:
     """Splits documents, which come with their split (empty if they have none) and their name."""
-    named = list(named)
-    given = {split for split, _, _ in named}
-    splits: dict[str, list[Document]] = {split: [] for split in SPLITS}
-    for split, name, document in named:
-        splits[completed(split, name, given)].append(document)
+    splits, remarks = dealt(named)
+    contents = {split: {"\n".join(one): one[0] for one in some} for split, some in splits.items()}
+    remarks += shared(contents, "documents")
     empty = empty_splits({split: len(some) for split, some in splits.items()})
-    said = reported(data, [*findings, *empty], skip_bad)
+    said = reported(data, [*findings, *remarks, *empty], skip_bad)
     return PlainTexts(**said | {split: tuple(some) for split, some in splits.items()})
 
 

@@ -11,18 +11,16 @@ import tensorflow as tf
 
 from data import python_docs
 from data.sources import (
-    SPLITS,
     BadData,
     Fault,
     Finding,
-    completed,
     empty_splits,
     existing,
     named_splits,
     reported,
     tfds_builder,
 )
-from data.splits import Splits
+from data.splits import Splits, dealt, shared
 from data.text_files import not_utf8, read_text, required_split_files
 
 BUILT_IN = ("python_docs",)
@@ -175,13 +173,17 @@ def load(data: str, *, skip_bad: bool = False) -> Questions:
 def _divided(
     data: str, questions: list[_InArticle], findings: Sequence[Finding], skip_bad: bool
 ) -> Questions:
-    given = {one.split for one in questions}
-    splits: dict[str, list[Question]] = {split: [] for split in SPLITS}
-    for one in questions:
-        # As ASCII, because a title that is not UTF-8 cannot be hashed.
-        splits[completed(one.split, ascii(one.article), given)].append(one.question)
+    # As ASCII, because a title that is not UTF-8 cannot be hashed.
+    splits, remarks = dealt((one.split, ascii(one.article), one.question) for one in questions)
+    contents = {
+        split: {one.document: one.document for one in some} for split, some in splits.items()
+    }
+    remarks += shared(contents, "documents")
+    answerless = sum(not one.question.answers for one in questions)
+    if answerless:
+        remarks.append(f"Questions without an answer: {answerless:,} of {len(questions):,}.")
     empty = empty_splits({split: len(some) for split, some in splits.items()})
-    said = reported(data, [*findings, *empty], skip_bad)
+    said = reported(data, [*findings, *remarks, *empty], skip_bad)
     return Questions(**said | {split: tuple(some) for split, some in splits.items()})
 
 

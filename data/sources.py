@@ -111,7 +111,7 @@ def reported(data: str, findings: Sequence[Finding], skip_bad: bool) -> dict[str
     faults = [finding for finding in findings if isinstance(finding, Fault)]
     if any(not fault.skippable for fault in faults) or (faults and not skip_bad):
         raise BadData(data, sorted(faults, key=lambda fault: fault.skippable))
-    remarks = tuple(finding for finding in findings if isinstance(finding, str))
+    remarks = tuple(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
     return {"skipped": sum(fault.examples for fault in faults), "remarks": remarks}
 
 
@@ -210,21 +210,6 @@ def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
     if position < test:
         return "test"
     return "validation" if position < test + validation else "train"
-
-
-def completed(split: str, name: str, given: Collection[str]) -> str:
-    """Returns the split of an example; if the data has none, chooses it by `split_of`.
-
-    Args:
-        split: train, validation or test; empty if the data does not say.
-        name: Name of the example. Examples with the same name get the same split.
-        given: The splits that the data has. If validation or test is missing, it becomes 10 % of
-            the examples in train.
-    """
-    if split not in ("", "train"):
-        return split
-    shares = {other: 0.0 if other in given else 0.1 for other in ("validation", "test")}
-    return split_of(name, **shares)
 
 
 def empty_splits(counts: Mapping[str, int]) -> list[Fault]:

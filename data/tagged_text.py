@@ -15,14 +15,13 @@ from data.sources import (
     BadData,
     Fault,
     Finding,
-    completed,
     empty_splits,
     existing,
     reported,
     tfds_builder,
     tfds_splits,
 )
-from data.splits import Splits
+from data.splits import Splits, dealt, shared
 from data.text_files import not_utf8, read_text, required_split_files
 
 BUILT_IN = ("python_docs",)
@@ -107,16 +106,20 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
 def _divided(
     data: str, sentences: Sequence[_Sentence], findings: list[Finding], skip_bad: bool
 ) -> TaggedTexts:
-    given = {sentence.split for sentence in sentences}
-    splits: dict[str, list[_Sentence]] = {split: [] for split in SPLITS}
-    for sentence in sentences:
-        splits[completed(sentence.split, " ".join(sentence.words), given)].append(sentence)
+    splits, remarks = dealt((one.split, " ".join(one.words), one) for one in sentences)
     known = {kind for sentence in splits["train"] for kind in _kinds(sentence)}
     unseen: Counter[str] = Counter()
     for split, some in splits.items():
         splits[split] = [sentence for sentence in some if _kinds(sentence) <= known]
         unseen.update(min(strange) for one in some if (strange := _kinds(one) - known))
-    findings = findings + [_unseen(kind, count) for kind, count in sorted(unseen.items())]
+    remarks += shared(
+        {
+            split: {" ".join(one.words): " ".join(one.words) for one in splits[split]}
+            for split in splits
+        },
+        "sentences",
+    )
+    findings = findings + remarks + [_unseen(kind, count) for kind, count in sorted(unseen.items())]
     findings += empty_splits({split: len(some) for split, some in splits.items()})
     if splits["train"] and not known:
         expected = "at least one other tag, such as B-person"

@@ -30,7 +30,7 @@ from data.sources import (
     withheld,
 )
 from data.splits import Splits
-from data.text_files import not_utf8, read_text, split_files
+from data.text_files import columns_read, not_utf8, read_text, split_files
 
 MEANINGS = {"text": "the text, in UTF-8", "pair": "the second text, in UTF-8"}
 """Meanings of the columns of an example."""
@@ -259,7 +259,11 @@ def _from_table(
     *text_names, label_name = _chosen(data, path.name, list(names), columns)
     split_column = next((name for name in names if name.strip().lower() == "split"), None)
     examples = []
-    findings: list[Finding] = [*faults]
+    read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
+    if split_column and not split:
+        read["split"] = split_column
+    others = [name for name in names if name not in read.values()]
+    findings: list[Finding] = [*columns_read(read, others), *faults]
     for line, row in rows:
         where = f"{path.name} line {line}"
         example: _Example | Fault
@@ -421,6 +425,8 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     received = "no label (-1)" if named else "a class without training examples"
     expected = f"one of {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
     faults = [Fault(where, received, expected) for where in missing]
+    read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
+    others = [name for name in sorted(features) if name not in read.values()]
 
     def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.stack([row[text] for text in text_names]), number(row)
@@ -431,7 +437,7 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     return Texts(
         **{split: examples(rows) for split, rows in splits.items()},
         classes=tuple(classes),
-        **reported(f"tfds:{name}", faults, skip_bad),
+        **reported(f"tfds:{name}", [*columns_read(read, others), *faults], skip_bad),
         other={
             split: examples(builder.as_dataset(split=split, shuffle_files=False))
             for split in sorted(set(builder.info.splits) - unusable - used)

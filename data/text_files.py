@@ -1,9 +1,18 @@
 """Text files: the file of each split, and text that may not be UTF-8."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from data.sources import SPLITS, BadData, Fault, Finding, by_split, is_hidden, not_read
+from data.sources import (
+    SPLITS,
+    BadData,
+    Fault,
+    Finding,
+    by_split,
+    is_hidden,
+    listed,
+    not_read,
+)
 
 
 def split_files(
@@ -37,6 +46,21 @@ def split_files(
         raise BadData(str(path), [fault])
     beside = [entry for entry in entries if entry not in files.values()]
     return files, [given_by(files), *not_read(beside, suffixes)]
+
+
+def columns_read(read: dict[str, str], others: Sequence[str]) -> list[Finding]:
+    """Says which columns of a table are read.
+
+    Args:
+        read: Name of the column by what it holds.
+        others: Names of the columns that are not read.
+
+    Example:
+        >>> columns_read({"text": "body", "label": "kind"}, ["id"])
+        ["Columns: text from 'body', label from 'kind'. Not read: id."]
+    """
+    text = f"Columns: {', '.join(f'{kind} from {name!r}' for kind, name in read.items() if kind)}."
+    return [f"{text} Not read: {listed(others)}." if others else text]
 
 
 def given_by(paths: dict[str, Path]) -> str:

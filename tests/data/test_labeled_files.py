@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -187,12 +188,58 @@ def test_names_that_are_not_utf8_are_reported_or_left_out(folder):
 def test_same_content_under_one_class_is_no_conflict(folder):
     files, _ = labeled_files(str(folder), {".png"})
     cats = [file for file in files if file.label == "cat"]
-    assert without_conflicts(cats, [1] * len(cats)) == (cats, [])
+    kept, faults = without_conflicts(cats, [1] * len(cats))
+    assert [file.path for file in kept] == [file.path for file in cats] and not faults
+    marked, _ = without_conflicts(cats, range(len(cats)))
+    assert [file.content for file in marked] == [str(number) for number in range(len(cats))]
     kept, faults = without_conflicts(files, [1, *range(2, len(files)), 1])
     assert len(kept) == len(files) - 2 and faults[0].examples == 2
 
 
 def test_division_gives_every_file_a_split(folder):
-    files, faults = divided(labeled_files(str(folder), {".png"})[0])
-    assert len(files) == 100 and not faults
-    assert {file.split for file in files} == set(SPLITS)
+    files, (made, classes) = divided(labeled_files(str(folder), {".png"})[0])
+    assert len(files) == 100 and {file.split for file in files} == set(SPLITS)
+    pairs = Counter((file.label, file.split) for file in files)
+    counts = {label: [pairs[label, split] for split in SPLITS] for label in ("cat", "dog")}
+    assert made == "Chosen by a hash: validation and test, about 10 % each."
+    assert (
+        classes
+        == "Classes (train, validation, test): "
+        + ", ".join(f"{label} ({', '.join(map(str, counts[label]))})" for label in counts)
+        + "."
+    )
+    assert min(min(counts[label]) for label in counts) >= 5
+
+
+def test_copies_of_an_image_share_a_split_and_those_in_two_given_ones_are_named(folder, draw):
+    for i in range(30):
+        shutil.copy(folder / "cat" / "1.png", folder / "cat" / f"copy{i}.png")
+    found = images.load(str(folder))
+    data = (folder / "cat" / "1.png").read_bytes()
+    counts = [sum(one.numpy() == data for one, _ in getattr(found, split)) for split in SPLITS]
+    assert sorted(counts) == [0, 0, 31]
+    shutil.copytree(folder, folder.parent / "given" / "train")
+    for name in ("cat/1.png", "dog/2.png"):
+        draw(folder.parent / "given" / "test" / name, seed=int(name[4]))
+    draw(folder.parent / "given" / "test" / "dog" / "new.png", seed=999)
+    remarks = images.load(str(folder.parent / "given")).remarks
+    assert (
+        "In test, 2 of 3 different examples are also in train, such as 'test/cat/1.png'."
+    ) in remarks
+
+
+def test_columns_of_a_csv_that_are_not_read_are_named(folder):
+    table = folder / "labels.csv"
+    rows = [f"{path.relative_to(folder)},{path.parent.name},8" for path in folder.rglob("*.png")]
+    table.write_text("\n".join(["file,class,width", *rows]))
+    assert labeled_files(str(table), {".png"})[1] == [
+        "Columns: path from 'file', label from 'class'. Not read: width."
+    ]
+    table.write_text("\n".join(["image,label,file", *rows]))
+    files, remarks = labeled_files(str(table), {".png"})
+    assert remarks == ["Columns: path from 'image', label from 'label'. Not read: file."]
+    assert files[0].label in ("cat", "dog")
+    table.write_text("\n".join(f"{row.rsplit(',', 1)[0]},train,8" for row in rows))
+    assert labeled_files(str(table), {".png"})[1] == [
+        "Columns: path from 'path', label from 'label', split from 'split'. Not read: column 4."
+    ]

@@ -83,6 +83,11 @@ def test_given_splits_are_kept(tmp_path):
         (tmp_path / f"{name}.txt").write_text(content)
     found = plain_text.load(str(tmp_path))
     assert sizes(found) == [40, 1, 2] and found.test == (("Two .",), ("Three .",))
+    (tmp_path / "test.txt").write_text("Verse 3 .\nSecond line 3 .\n\nTwo .")
+    assert plain_text.load(str(tmp_path)).remarks == (
+        "Splits: train from train.txt, validation from dev.txt, test from test.txt.",
+        "In test, 1 of 2 different documents is also in train, such as 'Verse 3 .'.",
+    )
 
 
 def test_sub_folders_are_splits_and_files_without_a_split_are_named(tmp_path):

@@ -105,6 +105,12 @@ def test_version_2_has_questions_without_answers_and_offsets_count_characters(tm
     question, impossible = found.validation
     assert question.question == "Where?" and question.answers == (("Oslo", 17), ("in Oslo", 14))
     assert impossible.answers == ()
+    assert found.remarks[1:] == (
+        f"In validation, 1 of 1 different documents is also in train, such as {CONTEXT!r}.",
+        f"In test, 1 of 1 different documents is also in train, such as {CONTEXT!r}.",
+        f"In test, 1 of 1 different documents is also in validation, such as {CONTEXT!r}.",
+        "Questions without an answer: 3 of 6.",
+    )
 
 
 def test_white_space_around_an_answer_is_no_part_of_it(tmp_path):

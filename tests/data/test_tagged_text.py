@@ -91,6 +91,9 @@ def test_splits_may_be_named_as_in_conll2003(tmp_path):
         "Splits: train from eng.train, validation from eng.testa, test from eng.testb.",
         "Not read: README.",
     )
+    assert "In test, 80 of 80 different sentences are also in train, such as 'Ann0" in (
+        "".join(found.remarks)
+    )
 
 
 def test_another_column_can_hold_the_tags(tmp_path):

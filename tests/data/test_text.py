@@ -205,9 +205,10 @@ def test_all_forms_give_the_same_examples(tmp_path, form):
 
 def test_more_rows_move_no_old_ones_and_equal_texts_stay_together(tmp_path):
     table = tmp_path / "films.tsv"
-    table.write_text(lines(ROWS[:40], ("text", "label")))
+    more = [(f"{row} {part}", label) for part in range(12) for row, label in ROWS]
+    table.write_text(lines([*ROWS, *more[:500]], ("text", "label")))
     before = contents(text.load(str(table)))
-    table.write_text(lines([*ROWS, (ROWS[3][0], "0")], ("text", "label")))
+    table.write_text(lines([*ROWS, *more, (ROWS[3][0], "0")], ("text", "label")))
     after = contents(text.load(str(table)))
     for split in SPLITS:
         assert set(before[split]) <= set(after[split])
@@ -293,6 +294,19 @@ def test_what_stands_beside_the_files_of_the_splits_is_named(tmp_path):
     assert found.remarks[:2] == (
         "Splits: train from Training.csv, validation from DEV.csv, test from holdout.csv.",
         "Not read: more.csv, old/, 2 files (.md).",
+    )
+
+
+def test_what_was_read_is_said_and_texts_in_two_splits_are_named(tmp_path):
+    rows = [(f"{i}", *row) for i, row in enumerate(ROWS)]
+    (tmp_path / "train.tsv").write_text(lines(rows, ("id", "text", "label")))
+    (tmp_path / "dev.tsv").write_text(lines([("0", "new", "0")], ("id", "text", "label")))
+    (tmp_path / "test.tsv").write_text(lines(rows[:2] + rows[:1], ("id", "text", "label")))
+    assert text.load(str(tmp_path)).remarks == (
+        "Splits: train from train.tsv, validation from dev.tsv, test from test.tsv.",
+        "Columns: text from 'text', label from 'label'. Not read: id.",
+        "Classes (train, validation, test): 0 (30, 1, 2), 1 (30, 0, 1).",
+        f"In test, 2 of 2 different examples are also in train, such as {ROWS[0][0]!r}.",
     )
 
 
