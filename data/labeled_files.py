@@ -1,6 +1,5 @@
 """Files with one class each: a folder per class, or a CSV file with paths and labels."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from data.sources import (
     split_named,
 )
 from data.splits import by_class, chosen_by_hash, shared, stratified
-from data.text_files import columns_read, given_by
+from data.tables import columns_read, rows_of_cells
+from data.text_files import given_by, not_utf8
 
 COLUMN_NAMES = {
     "path": "path",
@@ -166,13 +166,8 @@ def _has_splits(root: Path, suffixes: Collection[str]) -> bool:
 
 
 def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Finding]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        fault = Fault(path.name, str(error), "comma-separated UTF-8 text", skippable=False)
-        raise BadData(str(path), [fault]) from error
+    cells_of_rows, faults = rows_of_cells(str(path), path)
+    rows = [(where, [cell.strip() for cell in cells]) for where, cells in cells_of_rows]
     names = ["path", "label", "split"]
     header = [COLUMN_NAMES.get(cell.lower(), "") for cell in rows[0][1]] if rows else []
     if "path" in header and "label" in header:
@@ -182,16 +177,17 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Finding]]:
     columns = ["" if kind in columns[:i] else kind for i, kind in enumerate(columns)]
     files: list[LabeledFile] = []
     width = max((len(cells) for _, cells in rows), default=0)
-    faults: list[Finding] = columns_read(
+    faults += columns_read(
         dict(zip(columns, names[:width], strict=False)),
         [*(name for kind, name in zip(columns, names, strict=True) if not kind)]
         + [f"column {number + 1}" for number in range(len(names), width)],
     )
-    for line, cells in rows:
+    for where, cells in rows:
         row = dict(zip(columns, cells, strict=False))
-        where = f"{path.name} line {line}"
         split = split_named(row.get("split", ""))
-        if not row.get("path") or not row.get("label"):
+        if fault := not_utf8("".join(cells), where):
+            faults.append(fault)
+        elif not row.get("path") or not row.get("label"):
             missing = "label" if row.get("path") else "path"
             received = f"no {missing} in {','.join(cells)!r}"
             faults.append(Fault(where, received, "path,label"))

@@ -1,6 +1,9 @@
 """Text files: the file of each split, and text that may not be UTF-8."""
 
-from collections.abc import Collection, Sequence
+import io
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Collection
 from pathlib import Path
 
 from data.sources import (
@@ -10,9 +13,17 @@ from data.sources import (
     Finding,
     by_split,
     is_hidden,
-    listed,
     not_read,
 )
+
+NO_TEXT = {
+    b"\x1f\x8b": ("a gzip file", "decompress it"),
+    b"PK\x03\x04": ("a ZIP or Excel file", "unpack it, or export it as text"),
+    b"PAR1": ("a Parquet file", "export it as JSON lines"),
+}
+"""First bytes of files that are often named like text, what they are, and what to do."""
+MOST_FOREIGN = 2
+"""Bytes that are not UTF-8, up to which they count as faults of single lines."""
 
 
 def split_files(
@@ -48,21 +59,6 @@ def split_files(
     return files, [given_by(files), *not_read(beside, suffixes)]
 
 
-def columns_read(read: dict[str, str], others: Sequence[str]) -> list[Finding]:
-    """Says which columns of a table are read.
-
-    Args:
-        read: Name of the column by what it holds.
-        others: Names of the columns that are not read.
-
-    Example:
-        >>> columns_read({"text": "body", "label": "kind"}, ["id"])
-        ["Columns: text from 'body', label from 'kind'. Not read: id."]
-    """
-    text = f"Columns: {', '.join(f'{kind} from {name!r}' for kind, name in read.items() if kind)}."
-    return [f"{text} Not read: {listed(others)}." if others else text]
-
-
 def given_by(paths: dict[str, Path]) -> str:
     """Says which file or folder each split was read from."""
     given = [f"{split} from {paths[split].name}" for split in SPLITS if split in paths]
@@ -87,12 +83,37 @@ def required_split_files(
 
 
 def read_text(path: Path) -> str:
-    """Reads UTF-8, with or without a byte order mark; every line ending becomes a line feed.
+    """Reads UTF-8, with or without a byte order mark, or UTF-16 with one.
 
-    Bytes that are not UTF-8 become surrogates, so that `not_utf8` can report them.
+    Every line ending becomes a line feed. Single bytes that are not UTF-8 become surrogates, so
+    that `not_utf8` can report them. A file in another encoding raises `BadData`.
     """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        return file.read()
+    raw = path.read_bytes()
+
+    def bad(received: str, fix: str) -> BadData:
+        return BadData(str(path), [Fault(path.name, received, "UTF-8 text", fix, skippable=False)])
+
+    for magic, (received, fix) in NO_TEXT.items():
+        if raw.startswith(magic):
+            raise bad(received, fix)
+    encoding = "utf-16" if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    errors = "strict" if encoding == "utf-16" else "surrogateescape"
+    if encoding != "utf-16" and 4 * raw[:1000].count(0) > len(raw[:1000]):
+        fix = f"convert it, for example with iconv -f UTF-16LE -t UTF-8 {path.name}"
+        raise bad("UTF-16 text without a byte order mark, or no text", fix)
+    try:
+        text = io.TextIOWrapper(io.BytesIO(raw), encoding, errors).read()
+    except UnicodeDecodeError as error:
+        raise bad("UTF-16 text that is cut off or damaged", "save it as UTF-8") from error
+    foreign = [] if text.isascii() else re.findall(r"[^\x00-\x7f]", text)
+    if len(foreign) > MOST_FOREIGN and all("\udc80" <= mark <= "\udcff" for mark in foreign):
+        number, line = next(
+            (number, line) for number, line in enumerate(text.split("\n"), 1) if not_utf8(line, "")
+        )
+        received = f"text in another encoding, such as {line[:40]!r} in line {number}"
+        fix = f"convert it, for example with iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
+        raise bad(received, fix)
+    return text
 
 
 def not_utf8(text: str, where: str) -> Fault | None:
@@ -106,5 +127,5 @@ def not_utf8(text: str, where: str) -> Fault | None:
         text.encode()
     except UnicodeEncodeError:
         received = f"bytes that are not UTF-8 in {text[:40]!r}"
-        return Fault(where, received, "UTF-8 text")
+        return Fault(where, received, "UTF-8 text", "save the file as UTF-8")
     return None

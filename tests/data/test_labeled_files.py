@@ -228,6 +228,16 @@ def test_copies_of_an_image_share_a_split_and_those_in_two_given_ones_are_named(
     ) in remarks
 
 
+def test_a_csv_of_files_may_have_semicolons_and_its_encoding_is_named(folder):
+    table = folder / "labels.csv"
+    rows = [f"{path.relative_to(folder)};{path.parent.name}" for path in folder.rglob("*.png")]
+    table.write_text("\n".join(["path;label", *rows]))
+    files, remarks = labeled_files(str(table), {".png"})
+    assert len(files) == 100 and remarks[0] == "labels.csv is separated by semicolons."
+    table.write_bytes("\n".join([*rows, "cat/1.png;chàt"]).encode("latin1"))
+    assert "labels.csv line 101: expected UTF-8 text. Received: bytes that are" in faults_of(table)
+
+
 def test_columns_of_a_csv_that_are_not_read_are_named(folder):
     table = folder / "labels.csv"
     rows = [f"{path.relative_to(folder)},{path.parent.name},8" for path in folder.rglob("*.png")]

@@ -177,12 +177,31 @@ def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
         text.load("tfds:fashion_mnist")
 
 
-@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "bare.csv", "swapped.tsv", "folder"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "csv",
+        "tsv",
+        "jsonl",
+        "json",
+        "bare.csv",
+        "swapped.tsv",
+        "folder",
+        "semicolons.csv",
+        "utf16.csv",
+    ],
+)
 def test_all_forms_give_the_same_examples(tmp_path, form):
     quoted = [(f'"{sentence}"', label) for sentence, label in ROWS]
     path = tmp_path / f"films.{form}"
     if form == "csv":
         path.write_text("\ufeff" + lines(quoted, ("Review", "Sentiment"), ","), encoding="utf-8")
+    elif form in ("semicolons.csv", "utf16.csv"):
+        encoding = "utf-16" if form == "utf16.csv" else "utf-8"
+        path.write_text(lines(quoted, ("text", "label"), ";"), encoding=encoding)
+    elif form == "json":
+        rows = [{"label": int(label), "text": sentence} for sentence, label in ROWS]
+        path.write_text(json.dumps(rows, indent=2))
     elif form == "bare.csv":
         path.write_text(lines(quoted, separator=","))
     elif form == "tsv":
@@ -347,17 +366,52 @@ def test_faults_of_json_lines_name_their_line(tmp_path):
     table = tmp_path / "films.jsonl"
     good = [json.dumps({"text": sentence, "label": label}) for sentence, label in ROWS]
     bad = ['{"text": "cut', "[1]", '{"text": "a"}', '{"text": 3, "label": "0"}']
-    odd = '{"text": "a", "label": ["0"]}'
-    message = faults_of(table, "\n".join([*good, *bad, odd]))
+    odd = [
+        '{"text": "a", "label": ["0"]}',
+        '{"text": "a", "label": NaN}',
+        '{"text": "a", "label": null}',
+    ]
+    message = faults_of(table, "\n".join([*good, *bad, *odd]))
     for line in (
         "films.jsonl line 61: expected a JSON object with text and label. Received: invalid JSON (",
         "films.jsonl line 62: expected a JSON object with text and label. Received: [1].",
         "films.jsonl line 63: expected the name of a class. Received: no label.",
         "films.jsonl line 64: expected some text. Received: an empty text.",
         "films.jsonl line 65: expected the name of a class. Received: the label ['0'].",
+        "films.jsonl line 66: expected the name of a class. Received: no label.",
+        "films.jsonl line 67: expected the name of a class. Received: no label.",
     ):
         assert line in message
-    assert text.load(str(table), skip_bad=True).skipped == 5
+    found = text.load(str(table), skip_bad=True)
+    assert found.skipped == 7 and found.classes == ("0", "1")
+
+
+def test_measurements_are_no_classes_but_few_fractions_are(tmp_path):
+    table = tmp_path / "films.csv"
+    rows = [(sentence, f"{i / 2 % 3}") for i, (sentence, _) in enumerate(ROWS)]
+    table.write_text(lines(rows, ("text", "score"), ","))
+    found = text.load(str(table), label_column="score")
+    assert found.classes == ("0.0", "0.5", "1.0", "1.5", "2.0", "2.5")
+    rows = [(sentence, f"{i / 7:.3f}") for i, (sentence, _) in enumerate(ROWS)]
+    message = faults_of(table, lines(rows, ("text", "score"), ","), label_column="score")
+    assert (
+        "films.csv: expected names of classes. Received: floating numbers in the column 'score', "
+        "such as 0.143. Fix: this app classifies: turn the numbers into classes, or name another "
+        "--label-column." in message
+    )
+
+
+def test_a_table_in_latin_1_is_one_clear_error(tmp_path):
+    content = lines([(f"{text} è", label) for text, label in ROWS], ("text", "label")).encode(
+        "latin1"
+    )
+    message = faults_of(tmp_path / "films.tsv", content)
+    assert "1 problem:" in message and "Fix: convert it, for example with iconv" in message
+    (tmp_path / "films" / "0").mkdir(parents=True)
+    (tmp_path / "films" / "0" / "a.txt").write_bytes("è é à".encode("latin1"))
+    assert "0/a.txt: expected UTF-8 text. Received: text in another encoding" in faults_of(
+        tmp_path / "films"
+    )
 
 
 @pytest.mark.parametrize(
@@ -422,5 +476,7 @@ def test_data_that_is_not_there_says_what_is_expected(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "halves").mkdir()
     (tmp_path / "halves" / "test.csv").write_text("text,label\na,0")
-    expected = "(at least two classes|a .csv, .tsv or .jsonl file|a file with train in its name)"
+    expected = (
+        "(at least two classes|a .csv, .tsv, .jsonl or .json file|a file with train in its name)"
+    )
     assert re.search(f"expected {expected}", faults_of(tmp_path / name))
