@@ -189,7 +189,7 @@ def by_split(data: str, paths: Iterable[Path], *, word: bool = False) -> dict[st
             raise BadData(data, [fault])
         if split:
             chosen[split] = path
-    return chosen
+    return {split: chosen[split] for split in SPLITS if split in chosen}
 
 
 def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from data.sources import (
-    SPLITS,
     BadData,
     Fault,
     Finding,
@@ -61,8 +60,7 @@ def split_files(
 
 def given_by(paths: dict[str, Path]) -> str:
     """Says which file or folder each split was read from."""
-    given = [f"{split} from {paths[split].name}" for split in SPLITS if split in paths]
-    return f"Splits: {', '.join(given)}."
+    return f"Splits: {', '.join(f'{split} from {path.name}' for split, path in paths.items())}."
 
 
 def required_split_files(
