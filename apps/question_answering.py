@@ -39,7 +39,8 @@ class Config(TextSettings):
     EPOCHS = 3
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME` with the features of squad, a SQuAD JSON file (1.1 or
-    2.0), or a folder of such files with train, dev and test in their names."""
+    2.0), a .json or .jsonl file with a record per question, or a folder of such files with train,
+    dev and test in their names."""
     model: str = "bert_tiny"
     """The network; `--model help` lists them. `bert` needs `--preset`."""
     epochs: Auto[int] = AUTO

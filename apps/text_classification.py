@@ -39,8 +39,8 @@ FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
 @dataclass(frozen=True)
 class Config(ClassifierSettings):
     data: str = "python_docs"
-    """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv or .jsonl file, a folder of such files
-    named train, dev and test, or a folder with one sub-folder of .txt files per class."""
+    """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv, .jsonl or .json file, a folder of such
+    files named train, dev and test, or a folder with one sub-folder of .txt files per class."""
     model: str = "gru"
     """The network; `--model help` lists them. `bert`, `gpt` and `elmo` need `--preset`."""
     epochs: Auto[int] = AUTO

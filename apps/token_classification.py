@@ -47,7 +47,7 @@ class Config(ClassifierSettings):
     out: Path = Path("saved_models/token_classification")
     tag_column: int | str | None = None
     """Column of the tags: an index from 0, or from the end if negative; or the name of a feature of
-    TensorFlow Datasets. Default: the last column, or found by its name."""
+    TensorFlow Datasets. Default: the last column (UPOS in .conllu files), or found by its name."""
     lowercase: bool = False
     """Convert words to lower case, if the vocabulary is learned."""
     length: int = 128

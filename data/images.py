@@ -13,7 +13,7 @@ from data.sources import (
     BadData,
     Fault,
     existing,
-    left_out,
+    reported,
     stable_order,
     tfds_builder,
     tfds_splits,
@@ -144,7 +144,7 @@ def _from_files(
     kept, conflicts = without_conflicts(good, [rows[file.where][0] for file in good])
     kept, missing = divided(kept)
     faults = faults + conflicts + missing
-    skipped = left_out(data, faults, skip_bad)
+    said = reported(data, faults, skip_bad)
 
     _, heights, widths, has_color = np.array([rows[file.where] for file in kept]).T
     classes = sorted({file.label for file in kept})
@@ -165,7 +165,7 @@ def _from_files(
         **{split: chosen(split) for split in SPLITS},
         classes=tuple(classes),
         input_shape=(*image_size, channels or (3 if np.any(has_color) else 1)),
-        skipped=skipped,
+        **said,
     )
 
 

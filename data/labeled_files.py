@@ -1,13 +1,25 @@
 """Files with one class each: a folder per class, or a CSV file with paths and labels."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from data.sources import SPLIT_NAMES, BadData, Fault, completed, empty_splits, is_hidden
+from data.sources import (
+    SPLITS,
+    BadData,
+    Fault,
+    Finding,
+    by_split,
+    empty_splits,
+    is_hidden,
+    not_read,
+    split_named,
+)
+from data.splits import by_class, chosen_by_hash, shared, stratified
+from data.tables import columns_read, rows_of_cells
+from data.text_files import given_by, not_utf8
 
 COLUMN_NAMES = {
     "path": "path",
@@ -25,7 +37,7 @@ class Labeled:
     """One example of a class.
 
     Args:
-        name: Decides its split and its order. For a file, the path relative to the data.
+        name: Decides its order. For a file, the path relative to the data.
         label: Name of its class.
         split: train, validation or test; empty if the data does not say.
         where: File, and line if there is one, for messages.
@@ -36,6 +48,11 @@ class Labeled:
     split: str
     where: str
 
+    @property
+    def content(self) -> str:
+        """Decides its split: examples with equal contents stay together."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class LabeledFile(Labeled):
@@ -43,9 +60,15 @@ class LabeledFile(Labeled):
 
     Args:
         path: Path of the file.
+        fingerprint: A hash of its content; empty if it is not known.
     """
 
     path: str
+    fingerprint: str = ""
+
+    @property
+    def content(self) -> str:
+        return self.fingerprint or self.name
 
 
 Example = TypeVar("Example", bound=Labeled)
@@ -53,12 +76,13 @@ Example = TypeVar("Example", bound=Labeled)
 
 def labeled_files(
     data: str, suffixes: Collection[str], others: Collection[str] = ()
-) -> tuple[list[LabeledFile], list[Fault]]:
-    """Lists the files of a folder or CSV file, and the problems of the listing itself.
+) -> tuple[list[LabeledFile], list[Finding]]:
+    """Lists the files of a folder or CSV file, and what is to be said of the listing itself.
 
     A folder has one sub-folder per class with files at any depth. Or it has a sub-folder train/,
-    and optionally test/ and validation/ (or val/), each with one sub-folder per class. Hidden files
-    and files with other suffixes are ignored. A CSV file has the columns `path` (relative to the
+    and optionally validation/ and test/, each with one sub-folder per class; `SPLIT_NAMES` has
+    their other usual names. Hidden files are ignored. Files with other suffixes and folders beside
+    the splits are named. A CSV file has the columns `path` (relative to the
     folder of the CSV file), `label` and optionally `split`. A header (path, file, filename or
     image; label or class; split) may give them another order.
 
@@ -83,27 +107,32 @@ def _visible(folder: Path) -> list[Path]:
 
 def _from_folder(
     root: Path, usable: Collection[str], others: Collection[str]
-) -> tuple[list[LabeledFile], list[Fault]]:
-    files, faults = [], []
+) -> tuple[list[LabeledFile], list[Finding]]:
+    files: list[LabeledFile] = []
+    faults: list[Finding] = []
     suffixes = {*usable, *others}
-    top = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
-    given = {SPLIT_NAMES[name]: path for name, path in top.items() if name in SPLIT_NAMES}
-    if not _is_split(top, given, suffixes):
-        given = {"": root}
+    given, beside = {"": root}, []
+    if _has_splits(root, suffixes):
+        given = by_split(str(root), [path for path in _visible(root) if path.is_dir()])
+        beside = [path for path in _visible(root) if path not in given.values()]
+        faults.append(given_by(given))
     for split, folder in given.items():
         for entry in _visible(folder):
             where = entry.relative_to(root).as_posix()
-            if entry.is_file() and entry.suffix.lower() in suffixes:
-                received = "a file outside the class folders"
-                faults.append(Fault(where, received, "files in class folders only"))
             if not entry.is_dir():
+                if entry.suffix.lower() in suffixes:
+                    received = "a file outside the class folders"
+                    faults.append(Fault(where, received, "files in class folders only"))
+                else:
+                    beside.append(entry)
                 continue
-            paths = [
+            inside = [
                 path
                 for path in sorted(entry.rglob("*"))
-                if path.suffix.lower() in suffixes
-                and not any(part.startswith(".") for part in path.relative_to(entry).parts)
+                if not any(part.startswith(".") for part in path.relative_to(entry).parts)
             ]
+            paths = [path for path in inside if path.suffix.lower() in suffixes]
+            beside += [path for path in inside if path not in paths and path.is_file()]
             for path in paths:
                 name = path.relative_to(root).as_posix()
                 if name.encode(errors="replace").decode() == name:
@@ -116,41 +145,49 @@ def _from_folder(
                 fix = "add files, or remove the folder"
                 received = "an empty class folder"
                 faults.append(Fault(f"{where}/", received, expected, fix, examples=0))
-    return files, faults
+    return files, [*faults, *not_read(beside, suffixes)]
 
 
-def _is_split(top: dict[str, Path], given: dict[str, Path], suffixes: Collection[str]) -> bool:
+def _has_splits(root: Path, suffixes: Collection[str]) -> bool:
     """Whether train/ is a split with class folders, not the class of pictures of trains."""
-    if "train" not in given:
-        return False
-    inside = _visible(given["train"])
+    top = [path for path in _visible(root) if path.is_dir()]
+    train = [path for path in top if split_named(path.name) == "train"]
+    inside = [path for folder in train for path in _visible(folder)]
     loose = any(path.is_file() and path.suffix.lower() in suffixes for path in inside)
-    alone = set(top) <= set(SPLIT_NAMES)
+    alone = all(split_named(path.name) for path in top)
     others = [
-        path for split, folder in given.items() if split != "train" for path in _visible(folder)
+        path
+        for folder in top
+        if split_named(folder.name) in ("validation", "test")
+        for path in _visible(folder)
     ]
     like_others = any(path.is_dir() for path in others)
     return any(path.is_dir() for path in inside) and (alone or like_others or not loose)
 
 
-def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        fault = Fault(path.name, str(error), "comma-separated UTF-8 text", skippable=False)
-        raise BadData(str(path), [fault]) from error
-    columns = ["path", "label", "split"]
+def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Finding]]:
+    cells_of_rows, faults = rows_of_cells(str(path), path)
+    rows = [(where, [cell.strip() for cell in cells]) for where, cells in cells_of_rows]
+    names = ["path", "label", "split"]
     header = [COLUMN_NAMES.get(cell.lower(), "") for cell in rows[0][1]] if rows else []
     if "path" in header and "label" in header:
-        columns, rows = header, rows[1:]
-    files, faults = [], []
-    for line, cells in rows:
+        names, rows = rows[0][1], rows[1:]
+    columns = [COLUMN_NAMES.get(name.lower(), "") for name in names]
+    # Of two columns of a kind, the first is read.
+    columns = ["" if kind in columns[:i] else kind for i, kind in enumerate(columns)]
+    files: list[LabeledFile] = []
+    width = max((len(cells) for _, cells in rows), default=0)
+    faults += columns_read(
+        dict(zip(columns, names[:width], strict=False)),
+        [*(name for kind, name in zip(columns, names, strict=True) if not kind)]
+        + [f"column {number + 1}" for number in range(len(names), width)],
+    )
+    for where, cells in rows:
         row = dict(zip(columns, cells, strict=False))
-        where = f"{path.name} line {line}"
-        split = SPLIT_NAMES.get(row.get("split", "").lower(), "")
-        if not row.get("path") or not row.get("label"):
+        split = split_named(row.get("split", ""))
+        if fault := not_utf8("".join(cells), where):
+            faults.append(fault)
+        elif not row.get("path") or not row.get("label"):
             missing = "label" if row.get("path") else "path"
             received = f"no {missing} in {','.join(cells)!r}"
             faults.append(Fault(where, received, "path,label"))
@@ -166,8 +203,10 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Fault]]:
 
 def without_conflicts(
     files: Sequence[LabeledFile], contents: Sequence[int]
-) -> tuple[list[LabeledFile], list[Fault]]:
+) -> tuple[list[LabeledFile], list[Finding]]:
     """Leaves out files with the same content as a file of another class.
+
+    The files that are kept get the hash as their fingerprint.
 
     Args:
         files: The files.
@@ -175,8 +214,9 @@ def without_conflicts(
     """
     same = defaultdict(list)
     for file, content in zip(files, contents, strict=True):
-        same[content].append(file)
-    kept, faults = [], []
+        same[content].append(replace(file, fingerprint=f"{content}"))
+    kept: list[LabeledFile] = []
+    faults: list[Finding] = []
     for copies in same.values():
         if len({file.label for file in copies}) == 1:
             kept += copies
@@ -189,18 +229,24 @@ def without_conflicts(
     return kept, faults
 
 
-def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Fault]]:
+def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
     """Assigns a split to every example, and leaves out classes without training examples.
 
-    If the data has no splits, a hash of the names puts 10 % of the examples in validation and 10 %
-    in test. If only one of the two is missing, 10 % of train become that split.
+    If validation or test is missing, 10 % of the examples in train become that split, chosen by a
+    hash of their contents; `data.splits.stratified` says what holds for small classes. Contents
+    that stand in two splits of the user are named, and the examples of each class counted.
     """
     given = {example.split for example in examples}
+    loose = [example for example in examples if example.split in ("", "train")]
+    classes: dict[str, str] = {}
+    for example in sorted(loose, key=lambda example: example.label):
+        classes.setdefault(example.content, example.label)
+    chosen = stratified(classes, given)
     examples = [
-        replace(example, split=completed(example.split, example.name, given))
-        for example in examples
+        replace(one, split=chosen[one.content]) if one.split in ("", "train") else one
+        for one in examples
     ]
-    faults = []
+    faults: list[Finding] = []
     trained = {example.label for example in examples if example.split == "train"}
     unseen = Counter(example.label for example in examples if example.label not in trained)
     for label, count in unseen.items():
@@ -215,4 +261,10 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Fault]]:
         received = f"only the class {trained.pop()!r}" if trained else "no usable example"
         expected = "at least two classes"
         faults.insert(0, Fault("the training split", received, expected, skippable=False))
-    return examples, faults
+    contents: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    labels: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for example in examples:
+        contents[example.split][example.content] = example.name
+        labels[example.split][example.label] += 1
+    remarks = chosen_by_hash(given) + by_class(labels) + shared(contents, "examples")
+    return examples, faults + remarks

@@ -7,20 +7,20 @@ from pathlib import Path
 
 from data import python_docs
 from data.sources import (
-    SPLIT_NAMES,
-    SPLITS,
     BadData,
     Fault,
-    completed,
+    Finding,
     empty_splits,
     existing,
     is_hidden,
-    left_out,
+    not_read,
+    reported,
+    split_named,
     tfds_builder,
     tfds_splits,
     watched,
 )
-from data.splits import Splits
+from data.splits import Splits, dealt, shared
 from data.text_files import not_utf8, read_text, split_files
 
 BUILT_IN = ("python_docs",)
@@ -40,9 +40,9 @@ def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
 
     Documents are separated by blank lines. If a file has titles such as ` = Title = `, as WikiText
     has, a title begins each document instead, and blank lines are ignored. A folder contains .txt
-    files with train, dev (or val) and test in their names, or sub-folders with these names, or any
-    .txt files at any depth. If the data has no splits, a hash of the document decides, so that
-    adding documents never moves old ones to another split.
+    files with train, dev and test (or others of `SPLIT_NAMES`) in their names, or sub-folders with
+    these names, or any .txt files at any depth. If the data has no splits, a hash of the document
+    decides, so that adding documents never moves old ones to another split.
 
     Reference: Merity et al., Pointer Sentinel Mixture Models, 2017, for WikiText.
         https://arxiv.org/abs/1609.07843
@@ -60,18 +60,18 @@ def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
     if data == "python_docs":
         sections = python_docs.documents()
         return _divided(data, [("", name, lines) for name, lines in sections.items()], [], skip_bad)
-    faults: list[Fault] = []
+    findings: list[Finding] = []
     if data.startswith("tfds:"):
         texts = _from_tfds(data.removeprefix("tfds:"))
     else:
         path = existing(data, "a text file, a folder of .txt files", BUILT_IN)
-        texts, faults = _from_files(path)
+        texts, findings = _from_files(path)
     named = [
         (split, "\n".join(document), document)
         for split, lines in texts
         for document in documents(lines)
     ]
-    return _divided(data, named, faults, skip_bad)
+    return _divided(data, named, findings, skip_bad)
 
 
 def documents(lines: Iterable[str]) -> Iterator[Document]:
@@ -126,56 +126,56 @@ def chunks(documents: Sequence[Document], size: int = 1024) -> Iterator[list[str
 
 
 def _divided(
-    data: str, named: Iterable[tuple[str, str, Document]], faults: list[Fault], skip_bad: bool
+    data: str,
+    named: Iterable[tuple[str, str, Document]],
+    findings: Sequence[Finding],
+    skip_bad: bool,
 ) -> PlainTexts:
     """Splits documents, which come with their split (empty if they have none) and their name."""
-    named = list(named)
-    given = {split for split, _, _ in named}
-    splits: dict[str, list[Document]] = {split: [] for split in SPLITS}
-    for split, name, document in named:
-        splits[completed(split, name, given)].append(document)
-    faults = faults + empty_splits({split: len(some) for split, some in splits.items()})
-    skipped = left_out(data, faults, skip_bad)
-    return PlainTexts(
-        train=tuple(splits["train"]),
-        validation=tuple(splits["validation"]),
-        test=tuple(splits["test"]),
-        skipped=skipped,
-    )
+    splits, remarks = dealt(named)
+    contents = {split: {"\n".join(one): one[0] for one in some} for split, some in splits.items()}
+    remarks += shared(contents, "documents")
+    empty = empty_splits({split: len(some) for split, some in splits.items()})
+    said = reported(data, [*findings, *remarks, *empty], skip_bad)
+    return PlainTexts(**said | {split: tuple(some) for split, some in splits.items()})
 
 
-def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Fault]]:
+def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
     """Reads the split and the lines of each file."""
-    files = {file: split for split, file in split_files(path, {".txt"}).items()}
+    by_name, findings = split_files(path, {".txt"})
+    files = {file: split for split, file in by_name.items()}
     every = [
         file
-        for file in sorted(path.rglob("*.txt"))
+        for file in sorted(path.rglob("*"))
         if file.is_file() and not any(map(is_hidden, file.relative_to(path).parts))
     ]
+    readable = [file for file in every if file.suffix.lower() == ".txt"]
     if not files:
-        tops = {file: file.relative_to(path).parts[0].lower() for file in every}
-        files = {file: SPLIT_NAMES[top] for file, top in tops.items() if top in SPLIT_NAMES}
+        tops = {file: split_named(file.relative_to(path).parts[0]) for file in readable}
+        files = {file: split for file, split in tops.items() if split}
         if "train" not in files.values():
-            files = dict.fromkeys(every, "")
-    texts, faults = [], []
-    for file in every:
-        if file not in files:
-            name = file.relative_to(path).as_posix()
-            expected = "train, dev or test in the name"
-            faults.append(Fault(name, "a name without a split", expected, examples=0))
+            files = dict.fromkeys(readable, "")
+        findings = not_read([file for file in every if file not in files], {".txt"})
+    if set(files.values()) == {"train"}:  # As of a book whose name holds the word.
+        for file in readable:
+            if file not in files:
+                name = file.relative_to(path).as_posix()
+                expected = "train, dev or test in the name"
+                findings.append(Fault(name, "a name without a split", expected, examples=0))
+    texts = []
     for file, split in files.items():
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         kept = []
         for number, line in enumerate(read_text(file).split("\n"), 1):
             fault = not_utf8(line, f"{name} line {number}")
             if fault:
-                faults.append(fault)
+                findings.append(fault)
             else:
                 kept.append(line)
         if not any(line.strip() for line in kept):
-            faults.append(Fault(name, "an empty file", "some text", examples=0))
+            findings.append(Fault(name, "an empty file", "some text", examples=0))
         texts.append((split, kept))
-    return texts, faults
+    return texts, findings
 
 
 def _from_tfds(name: str) -> list[tuple[str, list[str]]]:

@@ -1,6 +1,5 @@
 """Questions about documents, answered by spans: SQuAD files, TensorFlow Datasets or a sample."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,20 +10,26 @@ import tensorflow as tf
 
 from data import python_docs
 from data.sources import (
-    SPLITS,
     BadData,
     Fault,
-    completed,
+    Finding,
     empty_splits,
     existing,
-    left_out,
     named_splits,
+    reported,
     tfds_builder,
 )
-from data.splits import Splits
-from data.text_files import not_utf8, read_text, required_split_files
+from data.splits import Splits, dealt, shared
+from data.tables import json_values
+from data.text_files import not_utf8, required_split_files
 
 BUILT_IN = ("python_docs",)
+SUFFIXES = (".json", ".jsonl")
+LAYOUT = (
+    'SQuAD JSON: {"data": [{"paragraphs": [{"context": ..., "qas": [{"question": ..., "answers": '
+    '...}]}]}]}, or records {"context": ..., "question": ..., "answers": ...}'
+)
+"""The layouts of files, for messages."""
 OTHER_LAYOUT = (KeyError, TypeError, AttributeError, ValueError, OverflowError)
 """Errors that reading JSON with another layout raises."""
 
@@ -128,9 +133,11 @@ class _InArticle:
 def load(data: str, *, skip_bad: bool = False) -> Questions:
     """Loads the questions that `data` names, checks all of them and splits them.
 
-    Files are SQuAD JSON, version 1.1 or 2.0. A folder contains such files with train, dev (or val)
-    and test in their names. A missing split becomes 10 % of the articles by a hash of their titles,
-    so that no document is in two splits, and adding articles never moves old ones.
+    Files are SQuAD JSON, version 1.1 or 2.0, or records of one question as in Hugging Face's copies
+    of SQuAD: a .json file with a list of them, or a .jsonl file. Titles and ids may be missing. A
+    folder contains such files with train, dev and test in their names, or others of `SPLIT_NAMES`.
+    A missing split becomes 10 % of the articles by a hash of their titles (or of their first
+    documents), so that no document is in two splits, and adding articles never moves old ones.
 
     Reference:
         Rajpurkar et al., SQuAD: 100,000+ Questions for Machine Comprehension of Text, 2016.
@@ -160,77 +167,117 @@ def load(data: str, *, skip_bad: bool = False) -> Questions:
     if data.startswith("tfds:"):
         return _divided(data, *_from_tfds(data.removeprefix("tfds:")), skip_bad)
     path = existing(data, "a SQuAD JSON file, a folder with such files", BUILT_IN)
-    questions, faults = [], []
-    for split, file in required_split_files(path, "SQuAD JSON files").items():
+    files, findings = required_split_files(path, "SQuAD JSON files", SUFFIXES)
+    questions = []
+    for split, file in files.items():
         good, wrong = _from_file(file, split)
         questions += good
-        faults += wrong
-    return _divided(data, questions, faults, skip_bad)
+        findings += wrong
+    return _divided(data, questions, findings, skip_bad)
 
 
 def _divided(
-    data: str, questions: list[_InArticle], faults: list[Fault], skip_bad: bool
+    data: str, questions: list[_InArticle], findings: Sequence[Finding], skip_bad: bool
 ) -> Questions:
-    given = {one.split for one in questions}
-    splits: dict[str, list[Question]] = {split: [] for split in SPLITS}
-    for one in questions:
-        # As ASCII, because a title that is not UTF-8 cannot be hashed.
-        splits[completed(one.split, ascii(one.article), given)].append(one.question)
-    faults = faults + empty_splits({split: len(some) for split, some in splits.items()})
-    skipped = left_out(data, faults, skip_bad)
-    return Questions(
-        train=tuple(splits["train"]),
-        validation=tuple(splits["validation"]),
-        test=tuple(splits["test"]),
-        skipped=skipped,
+    # As ASCII, because a title that is not UTF-8 cannot be hashed.
+    splits, remarks = dealt((one.split, ascii(one.article), one.question) for one in questions)
+    contents = {
+        split: {one.document: one.document for one in some} for split, some in splits.items()
+    }
+    remarks += shared(contents, "documents")
+    answerless = sum(not one.question.answers for one in questions)
+    remarks.append(
+        f"Documents: {len({one.question.document for one in questions}):,}; "
+        f"questions without an answer: {answerless:,} of {len(questions):,}."
     )
+    empty = empty_splits({split: len(some) for split, some in splits.items()})
+    said = reported(data, [*findings, *remarks, *empty], skip_bad)
+    return Questions(**said | {split: tuple(some) for split, some in splits.items()})
 
 
-def _from_file(path: Path, split: str) -> tuple[list[_InArticle], list[Fault]]:
-    expected = 'SQuAD JSON: {"data": [{"title": ..., "paragraphs": [...]}, ...]}'
+def _from_file(path: Path, split: str) -> tuple[list[_InArticle], list[Finding]]:
+    values, findings = json_values(path, LAYOUT)
+    if len(values) == 1 and isinstance(values[0][1], dict) and "data" in values[0][1]:
+        articles = values[0][1]["data"]
+        if not isinstance(articles, list):
+            return [], [Fault(path.name, "no list 'data'", LAYOUT, skippable=False)]
+        values = [(f"{path.name}, article {number}", one) for number, one in enumerate(articles)]
+    elif not values and not findings:
+        return [], [Fault(path.name, "no questions", LAYOUT, skippable=False)]
+    questions = []
+    for where, value in values:
+        good, wrong = _in_article(value, where, path.name, split)
+        questions += good
+        findings += wrong
+    return questions, findings
+
+
+def _in_article(
+    article: Any, where: str, file: str, split: str
+) -> tuple[list[_InArticle], list[Fault]]:
+    """Reads an article, or a record of one question with its document.
+
+    Without a title, the first document stands for it.
+    """
     try:
-        articles = json.loads(read_text(path))["data"]
-    except json.JSONDecodeError as error:
-        where, received = f"{path.name} line {error.lineno}", f"invalid JSON ({error.msg})"
-        return [], [Fault(where, received, expected, skippable=False)]
-    except (KeyError, TypeError):
-        articles = None
-    if not isinstance(articles, list):
-        return [], [Fault(path.name, "no list 'data'", expected, skippable=False)]
-    questions, faults = [], []
-    for number, article in enumerate(articles):
-        where = f"{path.name}, article {number}"
-        try:
-            title, paragraphs = article["title"], list(article["paragraphs"])
-        except OTHER_LAYOUT as error:
-            faults.append(Fault(where, f"another layout ({error!r})", expected))
-            continue
-        for paragraph in paragraphs:
-            good, wrong = _in_paragraph(paragraph, f"{path.name}, article {title!r}")
-            questions += [_InArticle(question, title, split) for question in good]
-            faults += wrong
+        is_record = "question" in article and "paragraphs" not in article
+        paragraphs = [{**article, "qas": [article]}] if is_record else list(article["paragraphs"])
+        title = article.get("title") or (paragraphs[0]["context"] if paragraphs else "")
+        if "title" in article and not is_record:
+            where = f"{file}, article {title!r}"
+    except OTHER_LAYOUT as error:
+        return [], [Fault(where, _layout(error), LAYOUT)]
+    questions: list[_InArticle] = []
+    faults = []
+    for number, paragraph in enumerate(paragraphs):
+        place = "" if is_record else f", paragraph {number}"
+        good, wrong = _in_paragraph(paragraph, where, place)
+        questions += [_InArticle(question, str(title), split) for question in good]
+        faults += wrong
     return questions, faults
 
 
-def _in_paragraph(paragraph: Any, where: str) -> tuple[list[Question], list[Fault]]:
-    expected = 'SQuAD JSON: {"context": ..., "qas": [{"id": ..., "question": ..., "answers": ...}]}'
+def _layout(error: Exception) -> str:
+    """Describes what is wrong with the layout of JSON, after one of `OTHER_LAYOUT`."""
+    missing = isinstance(error, KeyError)
+    return f"another layout (no {error})" if missing else "another layout (a value of another type)"
+
+
+def _in_paragraph(paragraph: Any, where: str, place: str) -> tuple[list[Question], list[Fault]]:
+    """Reads the questions about a document.
+
+    Args:
+        paragraph: The document and its questions.
+        where: File and article.
+        place: The paragraph in the article, for questions without an id.
+    """
     try:
         document, listed = paragraph["context"] + "", list(paragraph["qas"])
     except OTHER_LAYOUT as error:
-        return [], [Fault(where, f"a paragraph with another layout ({error!r})", expected)]
+        return [], [Fault(f"{where}{place}", _layout(error), LAYOUT)]
     questions, faults = [], []
-    for one in listed:
+    for number, one in enumerate(listed):
         try:
-            answers = tuple(_answer(of["text"], of["answer_start"]) for of in one["answers"])
-            question = Question(str(one["id"]), one["question"].strip(), document, answers)
+            named = one.get("id") not in (None, "")
+            name = str(one["id"]) if named else f"{where}{place}, question {number}"
+            none = "answers" not in one and one.get("is_impossible") is True
+            answers = () if none else _answers(one["answers"])
+            questions.append(Question(name, one["question"].strip(), document, answers))
         except OTHER_LAYOUT as error:
-            name = one.get("id", "") if isinstance(one, dict) else ""
-            received = f"another layout ({error!r})"
-            faults.append(Fault(f"{where}, question {name}", received, expected))
-        else:
-            questions.append(question)
+            given = one.get("id", number) if isinstance(one, dict) else number
+            faults.append(Fault(f"{where}, question {given}", _layout(error), LAYOUT))
     good, wrong = _checked(questions, where)
     return good, faults + wrong
+
+
+def _answers(answers: Any) -> tuple[tuple[str, int], ...]:
+    """Reads a list of answers, or lists of texts and starts as in Hugging Face's records."""
+    if isinstance(answers, dict):
+        texts, starts = answers["text"], answers["answer_start"]
+        if isinstance(texts, str):
+            texts, starts = [texts], [starts]
+        return tuple(_answer(text, start) for text, start in zip(texts, starts, strict=True))
+    return tuple(_answer(of["text"], of["answer_start"]) for of in answers)
 
 
 def _answer(text: str, start: int) -> tuple[str, int]:
@@ -240,7 +287,10 @@ def _answer(text: str, start: int) -> tuple[str, int]:
 
 def _checked(questions: Sequence[Question], where: str) -> tuple[list[Question], list[Fault]]:
     """Returns the good questions, and the faults of the others."""
-    faults = [_wrong(question, f"{where}, question {question.id}") for question in questions]
+    places = [
+        one.id if one.id.startswith(where) else f"{where}, question {one.id}" for one in questions
+    ]
+    faults = list(map(_wrong, questions, places))
     good = [question for question, fault in zip(questions, faults, strict=True) if not fault]
     return good, [fault for fault in faults if fault]
 

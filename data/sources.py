@@ -3,8 +3,10 @@
 import difflib
 import hashlib
 import os
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +16,14 @@ import tensorflow as tf
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "dev": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "development", "testa"), "validation"),
+    **dict.fromkeys(("test", "testing", "testb", "eval", "evaluation", "holdout"), "test"),
 }
-"""Usual names of the three splits."""
+"""Usual names of the three splits, those of the CoNLL shared tasks included."""
+_SPLIT_WORD = re.compile(r"(?<![a-z])(" + "|".join(SPLIT_NAMES) + r")(?![a-z])")
 MAX_LISTED = 10
-"""Maximum number of problems that a message lists."""
+"""Maximum number of problems or names that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,10 @@ class Fault:
     def __str__(self):
         line = f"{self.where}: expected {self.expected}. Received: {self.received}."
         return f"{line} Fix: {self.fix}." if self.fix else line
+
+
+Finding = Fault | str
+"""What a loader finds in the data: a problem, or a remark in whole sentences for the user."""
 
 
 class BadData(ValueError):
@@ -94,22 +97,99 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))
 
 
-def left_out(data: str, faults: Sequence[Fault], skip_bad: bool) -> int:
-    """Counts the examples that are skipped; raises `BadData` if a problem must not be skipped.
+def reported(data: str, findings: Sequence[Finding], skip_bad: bool) -> dict[str, Any]:
+    """Returns what `Splits` says about the data; raises `BadData` if a problem must not be skipped.
 
     Args:
         data: The data that the user named.
-        faults: Its problems; may be empty.
+        findings: Its problems and the remarks on it; may be empty.
         skip_bad: Whether to skip problems that are skippable instead of raising.
+
+    Returns:
+        `skipped`, the number of examples that are left out, and `remarks`.
     """
+    faults = [finding for finding in findings if isinstance(finding, Fault)]
     if any(not fault.skippable for fault in faults) or (faults and not skip_bad):
         raise BadData(data, sorted(faults, key=lambda fault: fault.skippable))
-    return sum(fault.examples for fault in faults)
+    remarks = tuple(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
+    return {"skipped": sum(fault.examples for fault in faults), "remarks": remarks}
+
+
+def listed(names: Sequence[str]) -> str:
+    """Joins names by commas, at most `MAX_LISTED` of them.
+
+    Example:
+        >>> listed([f"{number}" for number in range(12)])
+        '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    """
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def not_read(paths: Iterable[Path], suffixes: Collection[str] | None = None) -> list[Finding]:
+    """Says which files and folders are left out; hidden ones are not mentioned.
+
+    Args:
+        paths: What is left out.
+        suffixes: Suffixes of the files that the loader reads, in lower case; None for any. Files
+            with other suffixes are counted instead of named.
+    """
+    names, others = [], Counter[str]()
+    for path in paths:
+        suffix = path.suffix.lower()
+        if is_hidden(path.name):
+            continue
+        if path.is_dir() or suffixes is None or suffix in suffixes:
+            names.append(f"{path.name}/" if path.is_dir() else path.name)
+        else:
+            others[suffix] += 1
+    for suffix, count in sorted(others.items()):
+        files = "1 file" if count == 1 else f"{count:,} files"
+        names.append(f"{files} ({suffix})" if suffix else f"{files} without a suffix")
+    return [f"Not read: {listed(names)}."] if names else []
 
 
 def stable_order(name: str) -> int:
     """Hashes a name to a sort key in [0, 2**64), the same in every process and version."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+
+
+def split_named(name: str, *, word: bool = False) -> str:
+    """Returns the split that a name stands for: train, validation, test, or "" if none.
+
+    Args:
+        name: Such as a folder's name or the content of a column; upper and lower case are equal.
+        word: Whether the split may be one word of the name, as in the name of a file.
+
+    Example:
+        >>> split_named("Dev"), split_named("eng.testb", word=True), split_named("trains")
+        ('validation', 'test', '')
+    """
+    name = name.strip().lower()
+    found = _SPLIT_WORD.search(name) if word else None
+    return SPLIT_NAMES.get(found[1] if found else name, "")
+
+
+def by_split(data: str, paths: Iterable[Path], *, word: bool = False) -> dict[str, Path]:
+    """Finds the path of each split by its name; raises `BadData` if there are two for one split.
+
+    Args:
+        data: The data that the user named.
+        paths: Files or folders.
+        word: As in `split_named`.
+    """
+    chosen: dict[str, Path] = {}
+    for path in paths:
+        split = split_named(path.name, word=word)
+        if split in chosen:
+            received = f"both {chosen[split].name} and {path.name}"
+            fix = "move one of them elsewhere"
+            expected = f"one {'file' if word else 'folder'} per split"
+            fault = Fault(f"the {split} split", received, expected, fix, skippable=False)
+            raise BadData(data, [fault])
+        if split:
+            chosen[split] = path
+    return {split: chosen[split] for split in SPLITS if split in chosen}
 
 
 def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
@@ -130,21 +210,6 @@ def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
     if position < test:
         return "test"
     return "validation" if position < test + validation else "train"
-
-
-def completed(split: str, name: str, given: Collection[str]) -> str:
-    """Returns the split of an example; if the data has none, chooses it by `split_of`.
-
-    Args:
-        split: train, validation or test; empty if the data does not say.
-        name: Name of the example. Examples with the same name get the same split.
-        given: The splits that the data has. If validation or test is missing, it becomes 10 % of
-            the examples in train.
-    """
-    if split not in ("", "train"):
-        return split
-    shares = {other: 0.0 if other in given else 0.1 for other in ("validation", "test")}
-    return split_of(name, **shares)
 
 
 def empty_splits(counts: Mapping[str, int]) -> list[Fault]:
@@ -243,13 +308,15 @@ def withheld(builder: Any, label: str, decoders: Any = None) -> set[str]:
 def named_splits(builder: Any, unusable: Collection[str] = ()) -> dict[str, str]:
     """Maps train, validation and test to the dataset's names of them, such as dev or val.
 
+    Of several names for one split, the first in `SPLIT_NAMES` is chosen.
+
     Args:
         builder: From `tfds_builder`.
         unusable: Splits to treat as missing, such as one without labels.
     """
     usable = [split for split in builder.info.splits if split not in unusable]
     known = [split for split in SPLIT_NAMES if split in usable]
-    names = {SPLIT_NAMES[split]: split for split in (*known, *(s for s in SPLITS if s in known))}
+    names = {SPLIT_NAMES[split]: split for split in reversed(known)}
     if "train" not in names:
         received = f"only {', '.join(usable)}" if usable else "no usable split"
         fault = Fault(builder.name, received, "a train split", skippable=False)
@@ -262,8 +329,8 @@ def tfds_splits(
 ) -> dict[str, tf.data.Dataset]:
     """Reads the train, validation and test examples, dicts of features, in their stored order.
 
-    The validation split may also be called dev, val or valid. If it is missing, it becomes the last
-    10 % of train. A missing test split becomes the 10 % before that. Both stay the same as long as
+    The splits may have any of `SPLIT_NAMES`. A missing validation split becomes the last 10 % of
+    train. A missing test split becomes the 10 % before that. Both stay the same as long as
     the prepared dataset does.
 
     Args:

@@ -1,10 +1,21 @@
 """Examples split for training, validation and test: the base of what every loader returns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import tensorflow as tf
+
+from data.sources import SPLITS, Finding, listed, split_of, stable_order
+
+HELD_OUT = 0.1
+"""Share of the examples in a validation or test split that the data lacks."""
+MOST_BORROWED = 10
+"""Number of examples of a class up to which a held-out split is filled up."""
+MOST_CLASSES = 20
+"""Number of classes up to which the examples of each are counted aloud."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +30,7 @@ class Splits:
         test: Examples to measure by; None if the task has none.
         other: Further splits by name.
         skipped: Number of bad examples that were left out.
+        remarks: What else the user should know about the data: what was read and what was not.
     """
 
     train: Any
@@ -26,6 +38,7 @@ class Splits:
     test: Any = None
     other: Mapping[str, Any] = field(default_factory=dict)
     skipped: int = 0
+    remarks: tuple[str, ...] = ()
 
     def split(self, name: str) -> Any:
         """Returns the examples of a split; raises `ValueError` if there is none of that name."""
@@ -75,3 +88,130 @@ class Splits:
             return text
         many = "example was" if self.skipped == 1 else "examples were"
         return f"{text}; {self.skipped:,} bad {many} left out"
+
+
+def shares(given: Collection[str]) -> dict[str, float]:
+    """Returns the share of the examples that each held-out split takes from train.
+
+    Args:
+        given: The splits that the data has.
+    """
+    return {split: 0.0 if split in given else HELD_OUT for split in ("validation", "test")}
+
+
+def chosen_by_hash(given: Collection[str]) -> list[Finding]:
+    """Says which splits Hornbook makes.
+
+    Args:
+        given: The splits that the data has.
+    """
+    made = [split for split, share in shares(given).items() if share]
+    each = " each" if len(made) > 1 else ""
+    share = f"about {100 * HELD_OUT:.0f} %{each}"
+    return [f"Chosen by a hash: {' and '.join(made)}, {share}."] if made else []
+
+
+def dealt(
+    examples: Iterable[tuple[str, str, Any]],
+) -> tuple[dict[str, list[Any]], list[Finding]]:
+    """Puts examples into splits; those that the data lacks are chosen by a hash of the names.
+
+    Adding examples never moves an old one. Examples with the same name get the same split.
+
+    Args:
+        examples: For each its split (empty if the data does not say), its name, and itself.
+    """
+    examples = list(examples)
+    given = {split for split, _, _ in examples}
+    splits: dict[str, list[Any]] = {split: [] for split in SPLITS}
+    for split, name, example in examples:
+        if split in ("", "train"):
+            split = split_of(name, **shares(given))
+        splits[split].append(example)
+    return splits, chosen_by_hash(given)
+
+
+def stratified(classes: Mapping[str, str], given: Collection[str]) -> dict[str, str]:
+    """Chooses the split of contents by a hash, and sees to it that each has all classes.
+
+    A hash of the content alone decides, as in `split_of`. That may leave a small class without test
+    examples. So each split that is made gets a tenth of a class, rounded down, but no fewer than 1
+    and no more than `MOST_BORROWED`; train keeps half of the class. What is missing is borrowed
+    from the split that can spare most, again chosen by a hash. A class with too few contents for
+    that stays in train.
+
+    Equal contents are one key, so they share a split. If the hash gives each split enough of a
+    class, adding examples never moves an old one. That is so for nearly all classes of more than
+    200 contents (the chance that a split gets fewer than 10 of 200 is 0.4 %). In smaller classes
+    an added example may move a borrowed one; a rule that forbids that can promise no class a place.
+
+    Args:
+        classes: Class of each content.
+        given: The splits that the data has.
+    """
+    taken = shares(given)
+    members = defaultdict(list)
+    for content, label in classes.items():
+        members[label].append(content)
+    splits = {content: split_of(content, **taken) for content in classes}
+    for contents in members.values():
+        made = [split for split in taken if taken[split]]
+        enough = min(MOST_BORROWED, max(1, int(HELD_OUT * len(contents))))
+        least = {split: enough if len(contents) > len(made) else 0 for split in made}
+        least["train"] = max(1, len(contents) // 2)
+        counts = Counter(splits[content] for content in contents)
+        for split in least:
+            while counts[split] < least[split]:
+                spare = max(least, key=lambda other: counts[other] - least[other])
+                able = [content for content in contents if splits[content] == spare]
+                borrowed = min(able, key=lambda content: stable_order(f"{split} {content}"))
+                splits[borrowed] = split
+                counts.update({split: 1, spare: -1})
+    return splits
+
+
+def shared(contents: Mapping[str, Mapping[str, str]], what: str) -> list[Finding]:
+    """Names what stands in two splits.
+
+    Args:
+        contents: By split, the contents, each with the text that shows it.
+        what: Name of the contents in the plural.
+
+    Example:
+        >>> shared({"train": {"a": "a", "b": "b"}, "test": {"b": "b"}}, "texts")
+        ["In test, 1 of 1 different texts is also in train, such as 'b'."]
+    """
+    remarks: list[Finding] = []
+    for one, other in combinations([split for split in SPLITS if split in contents], 2):
+        both = [text for content, text in contents[other].items() if content in contents[one]]
+        if both:
+            are = "is" if len(both) == 1 else "are"
+            example = both[0] if len(both[0]) <= 60 else f"{both[0][:60]}..."
+            remarks.append(
+                f"In {other}, {len(both):,} of {len(contents[other]):,} different {what} {are} "
+                f"also in {one}, such as {example!r}."
+            )
+    return remarks
+
+
+def by_class(labels: Mapping[str, Mapping[str, int]]) -> list[Finding]:
+    """Counts the examples of each class, and names the classes that no test example has.
+
+    Args:
+        labels: By split, the number of examples of each class.
+
+    Example:
+        >>> by_class({"train": {"a": 1200, "b": 9}, "test": {"b": 2}})
+        ['Classes (train, test): a (1,200, 0), b (9, 2).', 'Classes without test examples: a.']
+    """
+    classes = sorted({label for counts in labels.values() for label in counts})
+    rows = [
+        f"{label} ({', '.join(f'{counts.get(label, 0):,}' for counts in labels.values())})"
+        for label in classes
+    ]
+    few = f"Classes ({', '.join(labels)}): {', '.join(rows)}."
+    remarks: list[Finding] = [few if len(rows) <= MOST_CLASSES else f"{len(rows):,} classes."]
+    untested = [label for label in classes if "test" in labels and not labels["test"].get(label)]
+    if untested:
+        remarks.append(f"Classes without test examples: {listed(untested)}.")
+    return remarks

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,21 @@ from data.sources import (
     SPLITS,
     BadData,
     Fault,
-    completed,
+    Finding,
     empty_splits,
     existing,
-    left_out,
+    reported,
     tfds_builder,
     tfds_splits,
 )
-from data.splits import Splits
+from data.splits import Splits, by_class, dealt, shared
+from data.tables import columns_read
+from data.tag_schemes import REMARKS, converted, recognized
 from data.text_files import not_utf8, read_text, required_split_files
 
 BUILT_IN = ("python_docs",)
+Line = tuple[int, list[str]]
+"""Number and fields of a line."""
 WORD_NAMES = ("tokens", "words")
 """Preferred features of TensorFlow Datasets if a dataset has several sequences of texts."""
 TAG_NAMES = ("tags", "ner", "ner_tags")
@@ -53,18 +57,24 @@ class TaggedTexts(Splits):
 class _Sentence:
     words: tuple[str, ...]
     tags: tuple[str, ...]
-    split: str
+    split: str = ""
+    file: str = ""
+    lines: tuple[int, ...] = ()
 
 
 def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = False) -> TaggedTexts:
     """Loads the tagged sentences that `data` names, checks all of them and splits them.
 
     A CoNLL file has one word per line. Tabs or spaces separate the columns, and the word is the
-    first column. Blank lines separate sentences; -DOCSTART- lines are ignored. Tags follow the BIO
-    scheme (IOB2): `B-person` on the first word of a person, `I-person` on the other words, `O` on
-    words outside of entities. A folder contains such files with train, dev (or val) and test in
-    their names. If the data has no splits, a hash of the sentence decides, so that adding sentences
-    never moves old ones. Sentences keep their order in the files.
+    first column. Blank lines separate sentences; -DOCSTART- lines are ignored. A .conllu file has
+    the word in the second column; its comments, multiword tokens and empty nodes are not read.
+
+    Tags become BIO (IOB2): `B-person` on the first word of a person, `I-person` on the other words,
+    `O` on words outside of entities. `data.tag_schemes` recognizes other schemes and converts them.
+
+    A folder contains such files with train, dev and test in their names, or others of
+    `SPLIT_NAMES`. If the data has no splits, a hash of the sentence decides, so
+    that adding sentences never moves old ones. Sentences keep their order in the files.
 
     Reference: Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003.
         https://aclanthology.org/W03-0419
@@ -73,8 +83,8 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
         data: `python_docs` (which words of the Python reference are code; `./python_docs` for a
             folder of that name), `tfds:NAME`, or the path of a file or folder.
         tag_column: For files, the index of the column with tags, from 0, or from the end if
-            negative; None: the last. For TensorFlow Datasets, the name of the feature; None: one
-            of `TAG_NAMES`, or else the only one.
+            negative; None: the last, in .conllu files UPOS (3). For TensorFlow Datasets, the name
+            of the feature; None: one of `TAG_NAMES`, or else the only one.
         skip_bad: Whether to skip and count bad sentences instead of raising.
 
     Example:
@@ -85,42 +95,71 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
         if tag_column is not None:
             raise ValueError(f"`tag_column` is for other data. Received: tag_column={tag_column!r}")
         tagged = python_docs.tagged_sentences()
-        sentences = [_Sentence(tuple(words), tuple(tags), "") for words, tags in tagged]
+        sentences = [_Sentence(tuple(words), tuple(tags)) for words, tags in tagged]
         return _divided(data, sentences, [], skip_bad)
     if data.startswith("tfds:"):
         return _from_tfds(data.removeprefix("tfds:"), tag_column)
     path = existing(data, "a CoNLL file, a folder with such files", BUILT_IN)
-    column = -1 if tag_column is None else tag_column
-    if not isinstance(column, int):
+    if isinstance(tag_column, str):
         message = f"`tag_column` must be a number for files. Received: tag_column={tag_column!r}"
         raise ValueError(message)
-    sentences, faults = [], []
-    for split, file in required_split_files(path, "CoNLL files").items():
-        good, wrong = _from_file(file, split, column)
+    has_universal = path.is_dir() and any(path.glob("*.conllu"))
+    kinds = {".conllu"} if has_universal else None
+    files, findings = required_split_files(path, "CoNLL files", kinds)
+    sentences = []
+    for split, file in files.items():
+        good, wrong = _from_file(file, split, tag_column)
         sentences += good
-        faults += wrong
-    return _divided(data, sentences, faults, skip_bad)
+        findings += wrong
+    scheme = recognized([sentence.tags for sentence in sentences])
+    findings.append(REMARKS[scheme])
+    kept = []
+    for sentence in sentences:
+        tags = converted(sentence.tags, scheme)
+        fault = _wrong_tags(sentence, tags)
+        if fault:
+            findings.append(fault)
+        else:
+            kept.append(replace(sentence, tags=tags))
+    return _divided(data, kept, findings, skip_bad, "B" if scheme == "words" else "BI")
 
 
 def _divided(
-    data: str, sentences: Sequence[_Sentence], faults: list[Fault], skip_bad: bool
+    data: str,
+    sentences: Sequence[_Sentence],
+    findings: list[Finding],
+    skip_bad: bool,
+    letters: str = "BI",
 ) -> TaggedTexts:
-    given = {sentence.split for sentence in sentences}
-    splits: dict[str, list[_Sentence]] = {split: [] for split in SPLITS}
-    for sentence in sentences:
-        splits[completed(sentence.split, " ".join(sentence.words), given)].append(sentence)
+    """Divides sentences and numbers their tags; `letters` are those that the tags begin with."""
+    splits, remarks = dealt((one.split, " ".join(one.words), one) for one in sentences)
     known = {kind for sentence in splits["train"] for kind in _kinds(sentence)}
     unseen: Counter[str] = Counter()
     for split, some in splits.items():
         splits[split] = [sentence for sentence in some if _kinds(sentence) <= known]
         unseen.update(min(strange) for one in some if (strange := _kinds(one) - known))
-    faults = faults + [_unseen(kind, count) for kind, count in sorted(unseen.items())]
-    faults += empty_splits({split: len(some) for split, some in splits.items()})
-    if splits["train"] and not known:
+    remarks += shared(
+        {
+            split: {" ".join(one.words): " ".join(one.words) for one in splits[split]}
+            for split in splits
+        },
+        "sentences",
+    )
+    spans = {
+        split: Counter(tag[2:] for one in some for tag in one.tags if tag.startswith("B-"))
+        for split, some in splits.items()
+    }
+    remarks += by_class(spans) if known else []
+    findings = findings + remarks + [_unseen(kind, count) for kind, count in sorted(unseen.items())]
+    findings += empty_splits({split: len(some) for split, some in splits.items()})
+    only = "O" if not known else "".join(known) if letters == "B" and len(known) == 1 else ""
+    if splits["train"] and only:
         expected = "at least one other tag, such as B-person"
-        faults.append(Fault("the training split", "only the tag O", expected, skippable=False))
-    tags = ("O", *(f"{begin}-{kind}" for kind in sorted(known) for begin in "BI"))
-    skipped = left_out(data, faults, skip_bad)
+        received = f"only the tag {only}"
+        fix = "pass --tag-column, if another column has the tags"
+        findings.append(Fault("the training split", received, expected, fix, skippable=False))
+    tags = ("O", *(f"{letter}-{kind}" for kind in sorted(known) for letter in letters))
+    said = reported(data, findings, skip_bad)
     numbers = {tag: number for number, tag in enumerate(tags)}
 
     def chosen(split: str) -> tf.data.Dataset:
@@ -132,7 +171,7 @@ def _divided(
         # Each element is a dense tensor already; the map corrects the type of the dataset.
         return tf.data.Dataset.from_tensor_slices(tuple(ragged)).map(lambda *example: example)
 
-    return TaggedTexts(**{split: chosen(split) for split in SPLITS}, tags=tags, skipped=skipped)
+    return TaggedTexts(**{split: chosen(split) for split in SPLITS}, tags=tags, **said)
 
 
 def _unseen(kind: str, count: int) -> Fault:
@@ -147,27 +186,45 @@ def _kinds(sentence: _Sentence) -> set[str]:
     return {tag[2:] for tag in sentence.tags if tag != "O"}
 
 
-def _from_file(path: Path, split: str, column: int) -> tuple[list[_Sentence], list[Fault]]:
-    sentences, faults = [], []
-    width = 0
+def _from_file(
+    path: Path, split: str, tag_column: int | None
+) -> tuple[list[_Sentence], list[Finding]]:
+    """Reads the sentences of a file with their tags in any scheme."""
+    universal = path.suffix.lower() == ".conllu"
+    word_column, column = (1, 3) if universal else (0, -1)
+    column = column if tag_column is None else tag_column
+    sentences: list[_Sentence] = []
+    findings: list[Finding] = []
+    width, others = 0, 0
     for lines in _line_groups(read_text(path)):
+        words = [line for line in lines if not _is_other(line, lines, universal)]
+        others += len(lines) - len(words)
+        if not words:
+            continue
         # All sentences of a file have as many columns as its first line.
-        width = width or max(len(lines[0][1]), 2)
-        wrong = _wrong(path.name, lines, width, column)
+        width = width or max(len(words[0][1]), 2)
+        wrong = _wrong(path.name, words, width, word_column, column)
         if wrong is None:
-            words, tags = zip(*((fields[0], fields[column]) for _, fields in lines), strict=True)
-            sentences.append(_Sentence(words, tags, split))
+            numbers, cells = zip(*words, strict=True)
+            texts, tags = (tuple(fields[i] for fields in cells) for i in (word_column, column))
+            sentences.append(_Sentence(texts, tags, split, path.name, numbers))
         else:
-            faults.append(wrong)
+            findings.append(wrong)
     if not width:
         expected = "one word and its tag per line"
-        faults.append(Fault(path.name, "no sentence", expected, skippable=False))
-    return sentences, faults
+        findings.append(Fault(path.name, "no sentence", expected, skippable=False))
+    findings.append(
+        f"Columns, from 0: words from {word_column}, tags from {column % max(width, 1)}."
+    )
+    if others:
+        kind = "comments, multiword tokens and empty nodes" if universal else "comments"
+        findings.append(f"Not read: {others:,} lines of {path.name} ({kind}).")
+    return sentences, findings
 
 
-def _line_groups(text: str) -> Iterator[list[tuple[int, list[str]]]]:
+def _line_groups(text: str) -> Iterator[list[Line]]:
     """Yields the lines of each sentence, with their numbers and fields."""
-    group: list[tuple[int, list[str]]] = []
+    group: list[Line] = []
     for number, line in enumerate([*text.split("\n"), ""], 1):
         # Only the common space separates fields: some words contain other spaces.
         cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
@@ -179,38 +236,61 @@ def _line_groups(text: str) -> Iterator[list[tuple[int, list[str]]]]:
             group = []
 
 
+def _is_other(line: Line, lines: Sequence[Line], universal: bool) -> bool:
+    """Whether a line is no word: a comment, or a multiword token or empty node of CoNLL-U.
+
+    In other files a comment begins with #, too, and has another number of fields than the last
+    line of its sentence: # may also be a word.
+    """
+    name = line[1][0]
+    if universal:
+        return name.startswith("#") or bool(re.fullmatch(r"\d+[-.]\d+", name))
+    return name.startswith("#") and len(line[1]) != len(lines[-1][1])
+
+
 def _wrong(
-    name: str, lines: Sequence[tuple[int, list[str]]], width: int, column: int
+    name: str, lines: Sequence[Line], width: int, word_column: int, column: int
 ) -> Fault | None:
-    """Returns the first fault of a sentence, or None."""
-    before = "O"
+    """Returns the first fault of the lines of a sentence, or None."""
     for number, fields in lines:
         where = f"{name} line {number}"
         if len(fields) != width:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
             return Fault(where, f"{count} in {' '.join(fields)!r}", f"{width} fields")
-        if not -width <= column < width:
+        if not -width <= column < width or word_column >= width:
             expected = f"`tag_column` to be one of {width} columns"
             return Fault(where, f"tag_column={column}", expected, skippable=False)
-        word, tag = fields[0], fields[column]
-        if not word:
+        if not fields[word_column]:
             return Fault(where, "no word", "a word and its tag")
+        if fault := not_utf8(fields[word_column] + fields[column], where):
+            return fault
+    return None
+
+
+def _wrong_tags(sentence: _Sentence, tags: Sequence[str]) -> Fault | None:
+    """Returns the first fault of the tags of a sentence, converted to BIO, or None."""
+    before, received = "O", "O"
+    for number, word, given, tag in zip(
+        sentence.lines, sentence.words, sentence.tags, tags, strict=True
+    ):
+        where = f"{sentence.file} line {number}"
         if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
             expected = "O, B-... or I-... (the BIO scheme)"
-            return Fault(where, f"the tag {tag!r} of {word!r}", expected)
+            return Fault(where, f"the tag {given!r} of {word!r}", expected)
         if tag.startswith("I-") and before[2:] != tag[2:]:
-            expected = f"B-{tag[2:]} or I-{tag[2:]} before {tag}"
-            return Fault(where, before, expected)
-        if fault := not_utf8(word + tag, where):
-            return fault
-        before = tag
+            expected = f"B-{tag[2:]} or I-{tag[2:]} before {given}"
+            return Fault(where, received, expected)
+        before, received = tag, given
     return None
 
 
 def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
     builder = tfds_builder(name)
     words, tags = _features(builder, tag_column)
-    names = builder.info.features[tags].feature.names
+    features = builder.info.features
+    names = features[tags].feature.names
+    others = [key for key in sorted(features) if key not in (words, tags)]
+    remarks = columns_read({"words": words, "tags": tags}, others)
     ordered = ["O", *(tag for tag in names if tag != "O")]
     numbers = tf.constant([ordered.index(tag) for tag in names], tf.int32)
     splits = tfds_splits(builder)
@@ -223,6 +303,7 @@ def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
             for split, rows in splits.items()
         },
         tags=tuple(ordered),
+        **reported(f"tfds:{name}", remarks, skip_bad=False),
     )
 
 

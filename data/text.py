@@ -1,9 +1,6 @@
 """Texts, or pairs of texts, with one class each: user files, TensorFlow Datasets or a sample."""
 
-import csv
-import io
-import json
-import sys
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,24 +13,27 @@ import tensorflow as tf
 from data import python_docs
 from data.labeled_files import Labeled, divided, labeled_files
 from data.sources import (
-    SPLIT_NAMES,
     SPLITS,
     BadData,
     Fault,
+    Finding,
     existing,
-    left_out,
+    named_splits,
+    reported,
+    split_named,
     stable_order,
     tfds_builder,
     tfds_splits,
     withheld,
 )
 from data.splits import Splits
+from data.tables import columns_read, json_values, rows_of_cells
 from data.text_files import not_utf8, read_text, split_files
 
 MEANINGS = {"text": "the text, in UTF-8", "pair": "the second text, in UTF-8"}
 """Meanings of the columns of an example."""
 BUILT_IN = ("python_docs",)
-SUFFIXES = (".csv", ".tsv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 PAIR_NAMES = (
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -51,6 +51,9 @@ LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "gold_label", "quality", "sentiment"),
     *("intent", "topic", "is_duplicate"),
 )
+
+MOST_FRACTIONS = 20
+"""Number of different fractions that may be names of classes, such as 3.5 stars."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +144,13 @@ def load(
 ) -> Texts:
     """Loads the texts that `data` names, checks all of them and splits them.
 
-    User files are UTF-8: .csv (with quotes), .tsv (without quotes) or .jsonl (one object per line).
-    A file without a header must have two columns, text and label. A folder contains such files with
-    train, dev (or val) and test in their names. Or it has one sub-folder of .txt files per class,
-    optionally below train/, dev/ and test/. A single file may have a column `split`. If the data
+    User files are UTF-8, or UTF-16 with a byte order mark: .csv (with quotes; commas, semicolons,
+    tabs or vertical bars separate the cells), .tsv (without quotes), .jsonl (one object per line)
+    or .json (a list of objects). A file without a header must have two columns, text and label. A
+    folder contains such files with train, dev and test in their names, or others of `SPLIT_NAMES`.
+    Or it has one sub-folder of .txt files per class, optionally below train/, dev/ and test/. A
+    single file may have a column
+    `split`. If the data
     has no splits, a hash of the text decides: equal texts get the same split, and adding texts
     never moves old ones. The examples are sorted by that hash, which mixes the classes.
 
@@ -170,19 +176,20 @@ def load(
         return _divided(data, examples, [], skip_bad)
     if data.startswith("tfds:"):
         return _from_tfds(data.removeprefix("tfds:"), columns, skip_bad)
-    path = existing(data, "a .csv, .tsv or .jsonl file, a folder", BUILT_IN)
+    path = existing(data, "a .csv, .tsv, .jsonl or .json file, a folder", BUILT_IN)
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
-        expected = "a .csv, .tsv or .jsonl file, or a folder"
-        raise BadData(data, [Fault(path.name, "another kind of file", expected, skippable=False)])
-    files = split_files(path, SUFFIXES)
+        expected = "a .csv, .tsv, .jsonl or .json file, or a folder"
+        fault = Fault(path.name, "another kind of file", expected, "export it", skippable=False)
+        raise BadData(data, [fault])
+    files, findings = split_files(path, SUFFIXES)
     if not files:
         return _divided(data, *_from_folders(data), skip_bad)
-    examples, faults = [], []
+    examples = []
     for split, file in files.items():
         good, wrong = _from_table(data, file, split, columns)
         examples += good
-        faults += wrong
-    return _divided(data, examples, faults, skip_bad)
+        findings += wrong
+    return _divided(data, examples, findings, skip_bad)
 
 
 def shown(texts: Iterable[bytes]) -> str:
@@ -190,12 +197,12 @@ def shown(texts: Iterable[bytes]) -> str:
     return " | ".join(text.decode(errors="replace") for text in texts)
 
 
-def _divided(data: str, examples: list[_Example], faults: list[Fault], skip_bad: bool) -> Texts:
+def _divided(data: str, examples: list[_Example], findings: list[Finding], skip_bad: bool) -> Texts:
     kept, missing = divided(examples)
     if len({len(example.texts) for example in kept}) > 1:
         expected = "pairs in all splits or in none"
         missing.append(Fault("the splits", "pairs in only some", expected, skippable=False))
-    skipped = left_out(data, faults + missing, skip_bad)
+    said = reported(data, findings + missing, skip_bad)
     classes = sorted({example.label for example in kept})
     kept.sort(key=lambda example: stable_order(example.name))
 
@@ -204,14 +211,14 @@ def _divided(data: str, examples: list[_Example], faults: list[Fault], skip_bad:
         labels = [classes.index(example.label) for example in kept if example.split == split]
         return tf.data.Dataset.from_tensor_slices((texts, np.array(labels, np.int32)))
 
-    return Texts(
-        **{split: chosen(split) for split in SPLITS}, classes=tuple(classes), skipped=skipped
-    )
+    return Texts(**{split: chosen(split) for split in SPLITS}, classes=tuple(classes), **said)
 
 
 def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Example | Fault:
     """Returns an example, or the fault if its label or a text cannot be used."""
-    if isinstance(label, (bool, int, float)):
+    if isinstance(label, float) and math.isnan(label):
+        label = None
+    if isinstance(label, bool | int | float):
         label = str(label)
     if not isinstance(label, str) or not label.strip():
         received = "no label" if label in (None, "") else f"the label {label!r}"
@@ -223,12 +230,17 @@ def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Examp
     return fault or _Example("\n".join(stripped), label.strip(), split, where, tuple(stripped))
 
 
-def _from_folders(data: str) -> tuple[list[_Example], list[Fault]]:
+def _from_folders(data: str) -> tuple[list[_Example], list[Finding]]:
     """Reads a folder with one sub-folder of .txt files per class."""
     files, faults = labeled_files(data, {".txt"})
     examples = []
     for file in files:
-        example = _example(file.where, file.split, file.label, [read_text(Path(file.path))])
+        try:
+            content = read_text(Path(file.path))
+        except BadData as error:
+            faults += [replace(one, where=file.where, skippable=True) for one in error.faults]
+            continue
+        example = _example(file.where, file.split, file.label, [content])
         if isinstance(example, Fault):
             faults.append(example)
         else:
@@ -238,8 +250,8 @@ def _from_folders(data: str) -> tuple[list[_Example], list[Fault]]:
 
 def _from_table(
     data: str, path: Path, split: str, columns: Columns
-) -> tuple[list[_Example], list[Fault]]:
-    """Reads a .csv, .tsv or .jsonl file.
+) -> tuple[list[_Example], list[Finding]]:
+    """Reads a .csv, .tsv, .jsonl or .json file.
 
     Args:
         data: The data that the user named.
@@ -247,8 +259,8 @@ def _from_table(
         split: Its split; empty if a column `split`, or else a hash, decides.
         columns: The columns to read.
     """
-    if path.suffix.lower() == ".jsonl":
-        rows, faults = _from_json_lines(path)
+    if path.suffix.lower() in (".jsonl", ".json"):
+        rows, faults = _from_json(path)
     else:
         rows, faults = _from_cells(data, path, columns)
     if not rows:
@@ -256,23 +268,30 @@ def _from_table(
         return [], [*faults, Fault(path.name, "no examples", expected, skippable=False)]
     names = dict.fromkeys(name for _, row in rows for name in row)
     *text_names, label_name = _chosen(data, path.name, list(names), columns)
+    split_column = next((name for name in names if name.strip().lower() == "split"), None)
+    _require_classes(data, path.name, label_name, [row.get(label_name) for _, row in rows])
     examples = []
-    for line, row in rows:
-        where = f"{path.name} line {line}"
+    read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
+    if split_column and not split:
+        read["split"] = split_column
+    others = [name for name in names if name not in read.values()]
+    findings: list[Finding] = [*columns_read(read, others), *faults]
+    for where, row in rows:
         example: _Example | Fault
         given = split
-        if not split and "split" in names:
-            given = SPLIT_NAMES.get(str(row.get("split")).strip().lower(), "")
-        if not given and "split" in names:
-            example = Fault(where, f"the split {row.get('split')!r}", "train, validation or test")
+        if not split and split_column:
+            given = split_named(str(row.get(split_column)))
+        if not given and split_column:
+            received = f"the split {row.get(split_column)!r}"
+            example = Fault(where, received, "train, validation or test")
         else:
             texts = [row.get(name) for name in text_names]
             example = _example(where, given, row.get(label_name), texts)
         if isinstance(example, Fault):
-            faults.append(example)
+            findings.append(example)
         else:
             examples.append(example)
-    return examples, faults
+    return examples, findings
 
 
 def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> list[str]:
@@ -302,69 +321,52 @@ def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> li
     return [text, pair, label] if pair else [text, label]
 
 
-Rows = list[tuple[int, dict[str, Any]]]
-"""Line numbers, and the content of each column in that line."""
+def _require_classes(data: str, where: str, column: str, labels: Sequence[Any]) -> None:
+    """Raises `BadData` if a column holds measurements: fractions that hardly ever repeat."""
+    try:
+        numbers = [float(label) for label in labels if label not in (None, "")]
+    except (TypeError, ValueError):
+        return
+    fractions = [number for number in numbers if math.isfinite(number) and number % 1]
+    different = len(set(numbers))
+    if fractions and (different > MOST_FRACTIONS or 2 * different > len(numbers)):
+        received = f"floating numbers in the column {column!r}, such as {fractions[0]}"
+        fix = "this app classifies: turn the numbers into classes, or name another --label-column"
+        raise BadData(data, [Fault(where, received, "names of classes", fix, skippable=False)])
 
 
-def _from_json_lines(path: Path) -> tuple[Rows, list[Fault]]:
-    rows: Rows = []
-    faults = []
-    for line, text in enumerate(read_text(path).split("\n"), 1):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-            received = f"{row!r:.80}"
-        except json.JSONDecodeError as error:
-            row, received = None, f"invalid JSON ({error.msg})"
-        if isinstance(row, dict):
-            rows.append((line, row))
-        else:
-            expected = "a JSON object with text and label"
-            faults.append(Fault(f"{path.name} line {line}", received, expected))
+Rows = list[tuple[str, dict[str, Any]]]
+"""File and line, and the content of each column there."""
+
+
+def _from_json(path: Path) -> tuple[Rows, list[Finding]]:
+    expected = "a JSON object with text and label"
+    values, faults = json_values(path, expected)
+    rows = [(where, value) for where, value in values if isinstance(value, dict)]
+    for where, value in values:
+        if not isinstance(value, dict):
+            faults.append(Fault(where, f"{value!r:.80}", expected))
     return rows, faults
 
 
-def _from_cells(data: str, path: Path, columns: Columns) -> tuple[Rows, list[Fault]]:
-    text = read_text(path)
-    if path.suffix.lower() == ".tsv":
-        lines = [(n, line.split("\t")) for n, line in enumerate(text.split("\n"), 1) if line]
-    else:
-        lines = _comma_separated(data, path.name, text)
+def _from_cells(data: str, path: Path, columns: Columns) -> tuple[Rows, list[Finding]]:
+    lines, findings = rows_of_cells(data, path)
     if not lines:
         return [], []
     names, headed = _header(data, path.name, lines, columns)
-    rows, faults = [], []
-    for line, cells in lines[headed:]:
+    rows = []
+    for where, cells in lines[headed:]:
         if len(cells) == len(names):
-            rows.append((line, dict(zip(names, cells, strict=True))))
+            rows.append((where, dict(zip(names, cells, strict=True))))
         else:
             expected = f"{len(names)} fields ({', '.join(names)})"
             received = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
-            faults.append(Fault(f"{path.name} line {line}", received, expected))
-    return rows, faults
-
-
-def _comma_separated(data: str, name: str, text: str) -> list[tuple[int, list[str]]]:
-    """Reads a CSV file; returns the number of the first line, and the cells, of each row."""
-    lines, line = [], 0
-    csv.field_size_limit(sys.maxsize)  # By default a field has at most 131,072 characters.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for cells in reader:
-            if cells:
-                lines.append((line + 1, cells))
-            line = reader.line_num
-    except csv.Error as error:
-        received = f"{error} in the row that starts here"
-        expected = "comma-separated text; quotes inside a quoted field are doubled"
-        fault = Fault(f"{name} line {line + 1}", received, expected, skippable=False)
-        raise BadData(data, [fault]) from error
-    return lines
+            findings.append(Fault(where, received, expected))
+    return rows, findings
 
 
 def _header(
-    data: str, where: str, lines: Sequence[tuple[int, list[str]]], columns: Columns
+    data: str, where: str, lines: Sequence[tuple[str, list[str]]], columns: Columns
 ) -> tuple[list[str], int]:
     """Returns the names of the columns, and the number of header lines (0 or 1).
 
@@ -374,7 +376,7 @@ def _header(
     first = [cell.strip() for cell in lines[0][1]]
     usual = any(cell.lower() in LABEL_NAMES for cell in first)
     if usual or len(first) != 2 or columns.given():
-        if fault := not_utf8("".join(first), f"{where} line {lines[0][0]}"):
+        if fault := not_utf8("".join(first), lines[0][0]):
             raise BadData(data, [replace(fault, skippable=False)])
         return first, 1
     counts = [Counter(cells[i] for _, cells in lines if len(cells) == 2) for i in (0, 1)]
@@ -402,6 +404,7 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     named = isinstance(label_feature, tfds.features.ClassLabel)
     unusable = withheld(builder, label_name) if named else set()
     splits = tfds_splits(builder, unusable=unusable)
+    used = set(named_splits(builder, unusable).values())
     classes = label_feature.names if named else _classes_of(splits["train"], label_name)
 
     def number(row: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -416,6 +419,8 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     received = "no label (-1)" if named else "a class without training examples"
     expected = f"one of {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
     faults = [Fault(where, received, expected) for where in missing]
+    read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
+    others = [name for name in sorted(features) if name not in read.values()]
 
     def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.stack([row[text] for text in text_names]), number(row)
@@ -426,10 +431,10 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     return Texts(
         **{split: examples(rows) for split, rows in splits.items()},
         classes=tuple(classes),
-        skipped=left_out(f"tfds:{name}", faults, skip_bad),
+        **reported(f"tfds:{name}", [*columns_read(read, others), *faults], skip_bad),
         other={
             split: examples(builder.as_dataset(split=split, shuffle_files=False))
-            for split in sorted(set(builder.info.splits) - set(SPLIT_NAMES))
+            for split in sorted(set(builder.info.splits) - unusable - used)
         },
     )
 

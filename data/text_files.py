@@ -1,17 +1,34 @@
 """Text files: the file of each split, and text that may not be UTF-8."""
 
+import io
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Collection
 from pathlib import Path
 
-from data.sources import SPLIT_NAMES, BadData, Fault
+from data.sources import (
+    BadData,
+    Fault,
+    Finding,
+    by_split,
+    is_hidden,
+    not_read,
+)
 
-# A whole word of the file's name, such as in wnut17train.conll and dev-v1.1.json.
-_SPLIT = re.compile(r"(?<![a-z])(" + "|".join(SPLIT_NAMES) + r")(?![a-z])")
+NO_TEXT = {
+    b"\x1f\x8b": ("a gzip file", "decompress it"),
+    b"PK\x03\x04": ("a ZIP or Excel file", "unpack it, or export it as text"),
+    b"PAR1": ("a Parquet file", "export it as JSON lines"),
+}
+"""First bytes of files that are often named like text, what they are, and what to do."""
+MOST_FOREIGN = 2
+"""Bytes that are not UTF-8, up to which they count as faults of single lines."""
 
 
-def split_files(path: Path, suffixes: Collection[str] | None = None) -> dict[str, Path]:
-    """Finds the file of each split by a word in its name: train, dev, val, test and so on.
+def split_files(
+    path: Path, suffixes: Collection[str] | None = None
+) -> tuple[dict[str, Path], list[Finding]]:
+    """Finds the file of each split by a word in its name, one of `SPLIT_NAMES`.
 
     Args:
         path: A file, which holds all the data, or a folder with one file per split.
@@ -19,50 +36,82 @@ def split_files(path: Path, suffixes: Collection[str] | None = None) -> dict[str
 
     Returns:
         The files by train, validation and test; a single file by the empty string. Empty if no
-        name in the folder contains such a word.
+        name in the folder contains such a word. Then a remark on what was read, and on what
+        stands beside it.
     """
     if path.is_file():
-        return {"": path}
-    files: dict[str, Path] = {}
-    for entry in sorted(path.iterdir()):
-        word = _SPLIT.search(entry.name.lower())
-        usable = entry.is_file() and not entry.name.startswith(".")
-        if not word or not usable or (suffixes and entry.suffix.lower() not in suffixes):
-            continue
-        split = SPLIT_NAMES[word[1]]
-        if split in files:
-            received = f"both {files[split].name} and {entry.name}"
-            fault = Fault(f"the {split} split", received, "one file per split", skippable=False)
-            raise BadData(str(path), [fault])
-        files[split] = entry
-    if files and "train" not in files:
+        return {"": path}, []
+    entries = sorted(entry for entry in path.iterdir() if not is_hidden(entry.name))
+    usable = [
+        entry
+        for entry in entries
+        if entry.is_file() and (suffixes is None or entry.suffix.lower() in suffixes)
+    ]
+    files = by_split(str(path), usable, word=True)
+    if not files:
+        return {}, []
+    if "train" not in files:
         received = f"only {', '.join(file.name for file in files.values())}"
         fault = Fault(path.name, received, "a file with train in its name", skippable=False)
         raise BadData(str(path), [fault])
-    return files
+    beside = [entry for entry in entries if entry not in files.values()]
+    return files, [given_by(files), *not_read(beside, suffixes)]
 
 
-def required_split_files(path: Path, expected: str) -> dict[str, Path]:
+def given_by(paths: dict[str, Path]) -> str:
+    """Says which file or folder each split was read from."""
+    return f"Splits: {', '.join(f'{split} from {path.name}' for split, path in paths.items())}."
+
+
+def required_split_files(
+    path: Path, expected: str, suffixes: Collection[str] | None = None
+) -> tuple[dict[str, Path], list[Finding]]:
     """Finds the file of each split like `split_files`; raises `BadData` if there is none.
 
     Args:
         path: A file, or a folder with one file per split.
         expected: Kind of the files, such as "CoNLL files".
+        suffixes: As in `split_files`.
     """
-    files = split_files(path)
+    files, findings = split_files(path, suffixes)
     if not files:
         expected = f"{expected} with train, dev and test in their names"
         raise BadData(str(path), [Fault(path.name, "no such file", expected, skippable=False)])
-    return files
+    return files, findings
 
 
 def read_text(path: Path) -> str:
-    """Reads UTF-8, with or without a byte order mark; every line ending becomes a line feed.
+    """Reads UTF-8, with or without a byte order mark, or UTF-16 with one.
 
-    Bytes that are not UTF-8 become surrogates, so that `not_utf8` can report them.
+    Every line ending becomes a line feed. Single bytes that are not UTF-8 become surrogates, so
+    that `not_utf8` can report them. A file in another encoding raises `BadData`.
     """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        return file.read()
+    raw = path.read_bytes()
+
+    def bad(received: str, fix: str) -> BadData:
+        return BadData(str(path), [Fault(path.name, received, "UTF-8 text", fix, skippable=False)])
+
+    for magic, (received, fix) in NO_TEXT.items():
+        if raw.startswith(magic):
+            raise bad(received, fix)
+    encoding = "utf-16" if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    errors = "strict" if encoding == "utf-16" else "surrogateescape"
+    if encoding != "utf-16" and 4 * raw[:1000].count(0) > len(raw[:1000]):
+        fix = f"convert it, for example with iconv -f UTF-16LE -t UTF-8 {path.name}"
+        raise bad("UTF-16 text without a byte order mark, or no text", fix)
+    try:
+        text = io.TextIOWrapper(io.BytesIO(raw), encoding, errors).read()
+    except UnicodeDecodeError as error:
+        raise bad("UTF-16 text that is cut off or damaged", "save it as UTF-8") from error
+    foreign = [] if text.isascii() else re.findall(r"[^\x00-\x7f]", text)
+    if len(foreign) > MOST_FOREIGN and all("\udc80" <= mark <= "\udcff" for mark in foreign):
+        number, line = next(
+            (number, line) for number, line in enumerate(text.split("\n"), 1) if not_utf8(line, "")
+        )
+        received = f"text in another encoding, such as {line[:40]!r} in line {number}"
+        fix = f"convert it, for example with iconv -f WINDOWS-1252 -t UTF-8 {path.name}"
+        raise bad(received, fix)
+    return text
 
 
 def not_utf8(text: str, where: str) -> Fault | None:
@@ -76,5 +125,5 @@ def not_utf8(text: str, where: str) -> Fault | None:
         text.encode()
     except UnicodeEncodeError:
         received = f"bytes that are not UTF-8 in {text[:40]!r}"
-        return Fault(where, received, "UTF-8 text")
+        return Fault(where, received, "UTF-8 text", "save the file as UTF-8")
     return None

@@ -97,7 +97,7 @@ def start(config: Settings) -> Run:
 
 
 def counted(run: Run, data: Data, what: str) -> Data:
-    """Prints how many examples there are, notes it for the report, and returns them.
+    """Prints how many examples there are, and remarks on them; notes both for the report.
 
     Args:
         run: What `start` returned.
@@ -105,7 +105,9 @@ def counted(run: Run, data: Data, what: str) -> Data:
         what: Name of an example in the plural.
     """
     run.facts[what] = data.counted(what)
-    print(run.facts[what], flush=True)
+    if data.remarks:
+        run.facts["remarks"] = " ".join(data.remarks)
+    print(run.facts[what], *data.remarks, sep="\n", flush=True)
     return data
 
 

@@ -2,12 +2,13 @@
 
 import re
 import shutil
+from collections import Counter
 
 import pytest
 
 from data import images
 from data.labeled_files import divided, labeled_files, without_conflicts
-from data.sources import SPLITS, BadData
+from data.sources import SPLITS, BadData, Fault
 from preprocessing.images import decode
 
 
@@ -55,12 +56,17 @@ def test_a_loose_file_beside_the_classes_of_train_makes_no_classes_of_the_splits
     shutil.rmtree(folder / "test" / "train", ignore_errors=True)
     (folder / "train" / "labels.csv").write_text("cat/1.png,cat")
     (folder / "notes").mkdir()
-    found, faults = labeled_files(str(folder), images.SUFFIXES)
-    assert not faults and {file.label for file in found} == {"cat", "dog"}
+    found, findings = labeled_files(str(folder), images.SUFFIXES)
+    assert findings == [
+        "Splits: train from train, test from test.",
+        "Not read: notes/, 1 file (.csv).",
+    ]
+    assert {file.label for file in found} == {"cat", "dog"}
     assert {file.split for file in found} == {"train", "test"}
     draw(folder / "train" / "montage.png", seed=77)
-    found, faults = labeled_files(str(folder), images.SUFFIXES)
+    found, findings = labeled_files(str(folder), images.SUFFIXES)
     assert {file.label for file in found} == {"cat", "dog"}
+    faults = [finding for finding in findings if isinstance(finding, Fault)]
     assert [fault.received for fault in faults] == ["a file outside the class folders"]
     # Loose pictures, a class beside it and no classes in test/: train is a class, too.
     for name in ("cat", "dog"):
@@ -94,9 +100,19 @@ def test_faults_of_a_csv_name_file_and_line(folder):
 
 def test_unknown_split_in_a_csv_is_named(folder):
     table = folder / "labels.csv"
-    table.write_text("cat/1.png,cat,holdout\ndog/0.png,dog,train")
-    assert "line 1: expected train, validation or test. Received: the split 'holdout'" in faults_of(
+    table.write_text("cat/1.png,cat,late\ndog/0.png,dog,train")
+    assert "line 1: expected train, validation or test. Received: the split 'late'" in faults_of(
         table
+    )
+
+
+def test_two_folders_for_one_split_are_refused(folder):
+    for name in ("Train", "val", "dev"):
+        shutil.copytree(folder / "cat", folder / name / "cat")
+    shutil.rmtree(folder / "cat")
+    assert (
+        "the validation split: expected one folder per split. Received: both dev and val. "
+        "Fix: move one of them elsewhere." in faults_of(folder)
     )
 
 
@@ -154,8 +170,8 @@ def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
     draw(folder / "cat" / "deep" / "a.PNG", seed=700)
     draw(folder / "cat" / ".hidden" / "b.png", seed=701)
     (folder / "cat" / "notes.txt").write_text("not an example")
-    files, faults = labeled_files(str(folder), {".png"})
-    assert len(files) == 101 and not faults
+    files, findings = labeled_files(str(folder), {".png"})
+    assert len(files) == 101 and findings == ["Not read: 1 file (.txt)."]
     assert ("cat/deep/a.PNG", "cat", "") in {(file.name, file.label, file.split) for file in files}
 
 
@@ -172,12 +188,68 @@ def test_names_that_are_not_utf8_are_reported_or_left_out(folder):
 def test_same_content_under_one_class_is_no_conflict(folder):
     files, _ = labeled_files(str(folder), {".png"})
     cats = [file for file in files if file.label == "cat"]
-    assert without_conflicts(cats, [1] * len(cats)) == (cats, [])
+    kept, faults = without_conflicts(cats, [1] * len(cats))
+    assert [file.path for file in kept] == [file.path for file in cats] and not faults
+    marked, _ = without_conflicts(cats, range(len(cats)))
+    assert [file.content for file in marked] == [str(number) for number in range(len(cats))]
     kept, faults = without_conflicts(files, [1, *range(2, len(files)), 1])
     assert len(kept) == len(files) - 2 and faults[0].examples == 2
 
 
 def test_division_gives_every_file_a_split(folder):
-    files, faults = divided(labeled_files(str(folder), {".png"})[0])
-    assert len(files) == 100 and not faults
-    assert {file.split for file in files} == set(SPLITS)
+    files, (made, classes) = divided(labeled_files(str(folder), {".png"})[0])
+    assert len(files) == 100 and {file.split for file in files} == set(SPLITS)
+    pairs = Counter((file.label, file.split) for file in files)
+    counts = {label: [pairs[label, split] for split in SPLITS] for label in ("cat", "dog")}
+    assert made == "Chosen by a hash: validation and test, about 10 % each."
+    assert (
+        classes
+        == "Classes (train, validation, test): "
+        + ", ".join(f"{label} ({', '.join(map(str, counts[label]))})" for label in counts)
+        + "."
+    )
+    assert min(min(counts[label]) for label in counts) >= 5
+
+
+def test_copies_of_an_image_share_a_split_and_those_in_two_given_ones_are_named(folder, draw):
+    for i in range(30):
+        shutil.copy(folder / "cat" / "1.png", folder / "cat" / f"copy{i}.png")
+    found = images.load(str(folder))
+    data = (folder / "cat" / "1.png").read_bytes()
+    counts = [sum(one.numpy() == data for one, _ in getattr(found, split)) for split in SPLITS]
+    assert sorted(counts) == [0, 0, 31]
+    shutil.copytree(folder, folder.parent / "given" / "train")
+    for name in ("cat/1.png", "dog/2.png"):
+        draw(folder.parent / "given" / "test" / name, seed=int(name[4]))
+    draw(folder.parent / "given" / "test" / "dog" / "new.png", seed=999)
+    remarks = images.load(str(folder.parent / "given")).remarks
+    assert (
+        "In test, 2 of 3 different examples are also in train, such as 'test/cat/1.png'."
+    ) in remarks
+
+
+def test_a_csv_of_files_may_have_semicolons_and_its_encoding_is_named(folder):
+    table = folder / "labels.csv"
+    rows = [f"{path.relative_to(folder)};{path.parent.name}" for path in folder.rglob("*.png")]
+    table.write_text("\n".join(["path;label", *rows]))
+    files, remarks = labeled_files(str(table), {".png"})
+    assert len(files) == 100 and remarks[0] == "labels.csv is separated by semicolons."
+    table.write_bytes("\n".join([*rows, "cat/1.png;chàt"]).encode("latin1"))
+    assert "labels.csv line 101: expected UTF-8 text. Received: bytes that are" in faults_of(table)
+
+
+def test_columns_of_a_csv_that_are_not_read_are_named(folder):
+    table = folder / "labels.csv"
+    rows = [f"{path.relative_to(folder)},{path.parent.name},8" for path in folder.rglob("*.png")]
+    table.write_text("\n".join(["file,class,width", *rows]))
+    assert labeled_files(str(table), {".png"})[1] == [
+        "Columns: path from 'file', label from 'class'. Not read: width."
+    ]
+    table.write_text("\n".join(["image,label,file", *rows]))
+    files, remarks = labeled_files(str(table), {".png"})
+    assert remarks == ["Columns: path from 'image', label from 'label'. Not read: file."]
+    assert files[0].label in ("cat", "dog")
+    table.write_text("\n".join(f"{row.rsplit(',', 1)[0]},train,8" for row in rows))
+    assert labeled_files(str(table), {".png"})[1] == [
+        "Columns: path from 'path', label from 'label', split from 'split'. Not read: column 4."
+    ]

@@ -83,19 +83,27 @@ def test_given_splits_are_kept(tmp_path):
         (tmp_path / f"{name}.txt").write_text(content)
     found = plain_text.load(str(tmp_path))
     assert sizes(found) == [40, 1, 2] and found.test == (("Two .",), ("Three .",))
+    (tmp_path / "test.txt").write_text("Verse 3 .\nSecond line 3 .\n\nTwo .")
+    assert plain_text.load(str(tmp_path)).remarks == (
+        "Splits: train from train.txt, validation from dev.txt, test from test.txt.",
+        "In test, 1 of 2 different documents is also in train, such as 'Verse 3 .'.",
+    )
 
 
-def test_sub_folders_are_splits_and_files_without_a_split_are_reported(tmp_path):
+def test_sub_folders_are_splits_and_files_without_a_split_are_named(tmp_path):
     for name, content in (("train/a", TEXT), ("Dev/deep/b", "One ."), ("test/c", "Two .")):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / f"{name}.txt").write_text(content)
     found = plain_text.load(str(tmp_path))
     assert sizes(found) == [40, 1, 1] and found.test == (("Two .",),)
     (tmp_path / "extra.txt").write_text("Three .")
-    assert "extra.txt: expected train, dev or test in the name" in faults_of(tmp_path)
-    assert sizes(plain_text.load(str(tmp_path), skip_bad=True)) == [40, 1, 1]
+    (tmp_path / "train" / "about.md").write_text("not read")
+    found = plain_text.load(str(tmp_path))
+    assert sizes(found) == [40, 1, 1]
+    assert found.remarks == ("Not read: extra.txt, 1 file (.md).",)
     (tmp_path / "extra.txt").rename(tmp_path / "._extra.txt")
-    assert sizes(plain_text.load(str(tmp_path))) == [40, 1, 1]
+    found = plain_text.load(str(tmp_path))
+    assert sizes(found) == [40, 1, 1] and found.remarks == ("Not read: 1 file (.md).",)
 
 
 def test_a_book_whose_name_holds_a_split_is_not_all_there_is(tmp_path):

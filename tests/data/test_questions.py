@@ -105,6 +105,71 @@ def test_version_2_has_questions_without_answers_and_offsets_count_characters(tm
     question, impossible = found.validation
     assert question.question == "Where?" and question.answers == (("Oslo", 17), ("in Oslo", 14))
     assert impossible.answers == ()
+    assert found.remarks[1:] == (
+        f"In validation, 1 of 1 different documents is also in train, such as {CONTEXT!r}.",
+        f"In test, 1 of 1 different documents is also in train, such as {CONTEXT!r}.",
+        f"In test, 1 of 1 different documents is also in validation, such as {CONTEXT!r}.",
+        "Documents: 1; questions without an answer: 3 of 6.",
+    )
+
+
+RECORDS = [
+    {
+        "id": f"q{i}",
+        "title": f"title {i}",
+        "context": f"{CONTEXT} {i}",
+        "question": "Where?",
+        "answers": {"text": ["Oslo", "in Oslo"], "answer_start": [17, 14]},
+    }
+    for i in range(40)
+]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "data.json", "lines.json"])
+def test_records_of_one_question_are_read(tmp_path, form):
+    path = tmp_path / f"all.{form}"
+    path.write_text("\n".join(map(json.dumps, RECORDS)))
+    if form in ("json", "data.json"):
+        path.write_text(json.dumps(RECORDS if form == "json" else {"data": RECORDS}))
+    found = questions.load(str(path))
+    check_answers(found)
+    together = [one for split in SPLITS for one in getattr(found, split)]
+    assert sorted(one.document for one in together) == sorted(one["context"] for one in RECORDS)
+    assert {one.answers for one in together} == {(("Oslo", 17), ("in Oslo", 14))}
+    assert {one.id for one in together} == {one["id"] for one in RECORDS}
+
+
+def test_titles_and_ids_may_be_missing_and_a_document_stays_in_one_split(tmp_path):
+    bare = [{key: one[key] for key in ("context", "question", "answers")} for one in RECORDS]
+    path = tmp_path / "all.jsonl"
+    path.write_text("\n".join(map(json.dumps, bare + bare)))
+    found = questions.load(str(path))
+    check_answers(found)
+    assert sum(sizes(found)) == 80
+    content = squad(*map(str, range(40)))
+    for number, article in enumerate(content["data"]):
+        del article["title"]
+        article["paragraphs"][0]["context"] += f" {number}"
+        del article["paragraphs"][0]["qas"][0]["id"]
+    (tmp_path / "squad.json").write_text(json.dumps(content))
+    found = questions.load(str(tmp_path / "squad.json"))
+    check_answers(found)
+    names = [one.id for split in SPLITS for one in getattr(found, split) if one.answers]
+    assert len(set(names)) == 40 and "squad.json, article 7, paragraph 0, question 0" in names
+
+
+def test_a_record_without_answers_is_named_unless_it_has_none(tmp_path):
+    rows = [{"context": CONTEXT, "question": "Why?"}, {**RECORDS[0], "answers": {"text": ["a"]}}]
+    good = {"context": CONTEXT, "question": "Why?", "is_impossible": True}
+    message = faults_of(tmp_path / "a.jsonl", "\n".join(map(json.dumps, [*rows, good])))
+    assert "a.jsonl line 1, question 0: expected SQuAD" in message
+    assert "Received: another layout (no 'answers')." in message
+    assert "a.jsonl line 2, question q0: expected SQuAD" in message
+    assert "Received: another layout (no 'answer_start')." in message and "line 3" not in message
+    wrong = {**rows[0], "answers": {"text": ["Oslo"], "answer_start": [0]}}
+    assert "a.jsonl line 1, question 0: expected the answer 'Oslo'. Received: 'Ännc' at" in (
+        faults_of(tmp_path / "a.jsonl", json.dumps(wrong))
+    )
 
 
 def test_white_space_around_an_answer_is_no_part_of_it(tmp_path):
@@ -136,7 +201,7 @@ def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
     content["data"] += [squad(f"form{i}", **form)["data"][0] for i, form in enumerate(forms)]
     content["data"] += [
         {"title": "odd", "paragraphs": [{"context": CONTEXT}, {"context": None, "qas": []}]},
-        {"paragraphs": []},
+        {"paragraphs": 5},
     ]
     path = tmp_path / "all.json"
     message = faults_of(path, content)
@@ -148,11 +213,12 @@ def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
         "question qbad3: expected a question about a document. Received: no question.",
         "question qbad4: expected UTF-8 text. Received: bytes that are not UTF-8",
         "article 'form0', question qform0: expected SQuAD JSON",
-        "Received: another layout (TypeError",
-        "Received: another layout (ValueError(",
-        "Received: another layout (ValueError('cannot convert float NaN",
-        "Received: another layout (AttributeError",
-        "Received: a paragraph with another layout (KeyError('qas'))",
+        "question qform1: expected SQuAD JSON",
+        "question qform2: expected SQuAD JSON",
+        "question qform3: expected SQuAD JSON",
+        "Received: another layout (a value of another type).",
+        "article 'odd', paragraph 0: expected SQuAD JSON",
+        "Received: another layout (no 'qas').",
         "--skip-bad",
     ):
         assert line in message
@@ -167,7 +233,10 @@ def test_faults_name_file_article_and_question_and_can_be_left_out(tmp_path):
         ('{"data":\n [1,}', "Received: invalid JSON (Expecting value"),
         ("[]", "bad.json: expected SQuAD JSON"),
         ('{"data": 5}', "Received: no list 'data'."),
-        ('{"data": [{"paragraphs": []}]}', "Received: another layout (KeyError"),
+        ('{"data": [{"title": "a"}]}', "article 0: expected SQuAD JSON: "),
+        ('{"data": [{"title": "a"}]}', "Received: another layout (no 'paragraphs')."),
+        ('{"data": [{"paragraphs": []}]}', "the train split: expected at least one example"),
+        ('{"question": "Why?"}', "Received: another layout (no 'context')."),
         ('{"data": []}', "the train split: expected at least one example"),
         (squad("one"), "Received: 0 of 2 examples. Fix: add examples, or provide a split"),
     ],

@@ -56,6 +56,46 @@ def test_long_work_shows_its_rate_on_stderr_and_short_work_nothing(capsys, monke
     assert "Checking: 4 of 4 in 3 s" in written
 
 
+NAMES = {
+    "train": ("train", "Training", " TRAIN "),
+    "validation": ("validation", "valid", "Val", "dev", "development", "testa"),
+    "test": ("test", "Testing", "eval", "evaluation", "testb", "holdout"),
+    "": ("trains", "contest", "late", "", "eval 2"),
+}
+
+
+@pytest.mark.parametrize(("split", "name"), [(s, name) for s in NAMES for name in NAMES[s]])
+def test_usual_names_of_splits_are_known(split, name):
+    assert sources.split_named(name) == split
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("eng.testa", "validation"),
+        ("eng.testb", "test"),
+        ("en_ewt-ud-train.conllu", "train"),
+        ("dev-v1.1.json", "validation"),
+        ("wnut17train.conll", "train"),
+        ("Holdout_2.CSV", "test"),
+        ("trainable.csv", ""),
+        ("contest.csv", ""),
+    ],
+)
+def test_a_split_may_be_a_word_of_the_name_of_a_file(name, split):
+    assert sources.split_named(name, word=True) == split
+
+
+def test_what_is_not_read_is_named_and_files_of_other_kinds_are_counted(tmp_path):
+    (tmp_path / "old").mkdir()
+    paths = [tmp_path / name for name in ("old", "b.csv", "x.md", "y.MD", "LICENSE", ".git")]
+    assert sources.not_read(paths, {".csv"}) == [
+        "Not read: old/, b.csv, 1 file without a suffix, 2 files (.md)."
+    ]
+    assert sources.not_read(paths[1:3]) == ["Not read: b.csv, x.md."]
+    assert sources.not_read(paths[-1:]) == []
+
+
 @pytest.mark.parametrize(
     ("splits", "named"),
     [

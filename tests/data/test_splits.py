@@ -1,8 +1,11 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.splits import Splits
+from data.sources import split_of
+from data.splits import Splits, by_class, chosen_by_hash, dealt, shared, stratified
 
 NUMBERS = tf.data.Dataset.range(10).map(lambda number: (number, 10 * number))
 
@@ -60,3 +63,74 @@ def test_picked_rows_are_arrays():
     ).picked("train", [0])
     assert words.tolist() == [b"a", b"b"]
     np.testing.assert_array_equal(tags, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("size", "held_out", "train"), [(1, 0, 1), (2, 0, 1), (3, 1, 1), (9, 1, 4), (40, 4, 20)]
+)
+def test_each_made_split_has_its_part_of_a_small_class(size, held_out, train):
+    for start in range(30):
+        classes = {f"{start} {name}": "a" for name in range(size)}
+        counts = Counter(stratified(classes, {""}).values())
+        assert sum(counts.values()) == size and counts["train"] >= train
+        assert min(counts["validation"], counts["test"]) >= held_out
+
+
+def test_classes_are_divided_one_by_one_and_large_ones_as_the_hash_says():
+    small = {f"small {name}": "small" for name in range(40)}
+    large = {f"large {name}": "large" for name in range(1000)}
+    together = stratified(small | large, {""})
+    assert {name: together[name] for name in small} == stratified(small, {""})
+    assert {name: together[name] for name in large} == {name: split_of(name) for name in large}
+
+
+def test_adding_to_a_class_that_borrows_nothing_moves_nothing():
+    names = [f"{name}" for name in range(2000)]
+    before = stratified(dict.fromkeys(names[:1000], "a"), {""})
+    after = stratified(dict.fromkeys(names, "a"), {""})
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    ("given", "made", "said"),
+    [
+        ({""}, {"validation", "test"}, ["Chosen by a hash: validation and test, about 10 % each."]),
+        ({"train", "test"}, {"validation"}, ["Chosen by a hash: validation, about 10 %."]),
+        ({"train", "validation", "test"}, set(), []),
+    ],
+)
+def test_only_the_splits_that_are_missing_are_made(given, made, said):
+    classes = {f"{name}": "ab"[name % 2] for name in range(50)}
+    assert set(stratified(classes, given).values()) == {"train"} | made
+    assert chosen_by_hash(given) == said
+    splits, remarks = dealt(("train", name, name) for name in classes)
+    assert remarks and {split for split in splits if splits[split]} == {
+        "train",
+        "validation",
+        "test",
+    }
+
+
+def test_what_stands_in_two_splits_is_named_with_an_example():
+    contents = {
+        "train": {"1": "a", "2": "b", "3": "c"},
+        "validation": {"3": "c", "4": "d" * 90},
+        "test": {"1": "a", "2": "b", "4": "d" * 90},
+    }
+    assert shared(contents, "texts") == [
+        "In validation, 1 of 2 different texts is also in train, such as 'c'.",
+        "In test, 2 of 3 different texts are also in train, such as 'a'.",
+        f"In test, 1 of 3 different texts is also in validation, such as '{'d' * 60}...'.",
+    ]
+
+
+def test_up_to_twenty_classes_are_counted_by_split_and_untested_ones_named():
+    few = {"train": {f"{i}": i for i in range(1, 21)}, "test": {f"{i}": 1 for i in range(1, 20)}}
+    counted, untested = by_class(few)
+    assert counted.startswith("Classes (train, test): 1 (1, 1), 10 (10, 1), ")
+    assert untested == "Classes without test examples: 20."
+    many = {"train": dict.fromkeys(map(str, range(21)), 5), "test": {"0": 1}}
+    assert by_class(many) == [
+        "21 classes.",
+        "Classes without test examples: 1, 10, 11, 12, 13, 14, 15, 16, 17, 18 and 10 more.",
+    ]

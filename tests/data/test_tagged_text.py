@@ -75,6 +75,86 @@ def test_all_forms_of_a_file_give_the_same(tmp_path, form):
         assert contents(found, split) == contents(plain, split)
 
 
+@pytest.mark.parametrize(
+    ("remark", "tags"),
+    [
+        ("Tags: BIO (IOB2).", "B-per I-per B-per O B-loc"),
+        ("Tags: IOB1, converted to BIO.", "I-per I-per B-per O I-loc"),
+        ("Tags: BIOES (or BILOU), converted to BIO.", "B-per E-per S-per O S-loc"),
+        ("Tags: BIOES (or BILOU), converted to BIO.", "B-per L-per U-per O U-loc"),
+    ],
+)
+def test_other_schemes_give_the_same_as_bio(tmp_path, remark, tags):
+    words = ["Ann{i}", "Lee", "Bob", "saw", "Oslo"]
+    lines = [f"{word} {tag}" for word, tag in zip(words, tags.split(), strict=True)]
+    path = tmp_path / "people.txt"
+    path.write_text("\n\n".join("\n".join(lines).format(i=i) for i in range(60)))
+    found = tagged_text.load(str(path))
+    assert remark in found.remarks and found.tags == ("O", "B-loc", "I-loc", "B-per", "I-per")
+    for split in SPLITS:
+        for _, row in contents(found, split):
+            assert row == ["B-per", "I-per", "B-per", "O", "B-loc"]
+
+
+def test_faults_of_another_scheme_name_the_tag_in_the_file(tmp_path):
+    content = "".join(f"Ann{i} S-per\nran O\n\n" for i in range(40)) + "a O\nb E-per\n\nc X\n"
+    message = faults_of(tmp_path / "a.bioes", content)
+    assert "a.bioes line 122: expected B-per or I-per before E-per. Received: O." in message
+    assert "a.bioes line 124: expected O, B-... or I-... (the BIO scheme). Received: the tag" in (
+        message
+    )
+
+
+CONLLU = """# newdoc
+# sent_id = {i}
+# text = Ann{i} can't run.
+1\tAnn{i}\tAnn\tPROPN\tNNP\t_\t3\tnsubj\t_\t_
+2-3\tcan't\t_\t_\t_\t_\t_\t_\t_\t_
+2\tca\tcan\tAUX\tMD\t_\t4\taux\t_\t_
+3\tn't\tnot\tPART\tRB\t_\t4\tadvmod\t_\t_
+3.1\tgone\tgo\tVERB\tVB\t_\t_\t_\t_\t_
+4\trun\trun\tVERB\tVB\t_\t0\troot\t_\t_
+5\t.\t.\tPUNCT\t.\t_\t4\tpunct\t_\t_
+
+"""
+
+
+def test_conllu_gives_parts_of_speech(tmp_path):
+    for split in ("train", "dev", "test"):
+        lines = "".join(CONLLU.format(i=f"{split}{i}") for i in range(3))
+        (tmp_path / f"en-ud-{split}.conllu").write_text(lines)
+        (tmp_path / f"en-ud-{split}.txt").write_text("Ann can't run.")
+    found = tagged_text.load(str(tmp_path))
+    assert sizes(found) == [3, 3, 3]
+    assert found.tags == ("O", "B-AUX", "B-PART", "B-PROPN", "B-PUNCT", "B-VERB")
+    assert contents(found, "test")[0] == (
+        ["Anntest0", "ca", "n't", "run", "."],
+        ["B-PROPN", "B-AUX", "B-PART", "B-VERB", "B-PUNCT"],
+    )
+    assert found.remarks[1:] == (
+        "Not read: 3 files (.txt).",
+        "Columns, from 0: words from 1, tags from 3.",
+        "Not read: 15 lines of en-ud-train.conllu (comments, multiword tokens and empty nodes).",
+        "Not read: 15 lines of en-ud-dev.conllu (comments, multiword tokens and empty nodes).",
+        "Not read: 15 lines of en-ud-test.conllu (comments, multiword tokens and empty nodes).",
+        "Tags: one per word, such as parts of speech; each word became a span, B-...",
+        "Classes (train, validation, test): AUX (3, 3, 3), PART (3, 3, 3), PROPN (3, 3, 3), "
+        "PUNCT (3, 3, 3), VERB (3, 3, 3).",
+    )
+    xpos = tagged_text.load(str(tmp_path), tag_column=4)
+    assert xpos.tags == ("O", "B-.", "B-MD", "B-NNP", "B-RB", "B-VB")
+
+
+def test_comments_are_told_from_words_that_begin_with_their_mark(tmp_path):
+    path = tmp_path / "tweets.conll"
+    path.write_text("".join(f"# id {i}\n#tag{i} B-x\n# O\n\n" for i in range(40)))
+    found = tagged_text.load(str(path))
+    assert sum(sizes(found)) == 40
+    for words, tags in contents(found, "train"):
+        assert words[0].startswith("#tag") and words[1:] == ["#"] and tags == ["B-x", "O"]
+    assert "Not read: 40 lines of tweets.conll (comments)." in found.remarks
+
+
 def test_a_word_may_hold_a_space_that_is_not_the_common_one(tmp_path):
     path = tmp_path / "prices.conll"
     path.write_text("".join(f"{number}\u00a0000  O\nOslo B-place \n\n" for number in range(40)))
@@ -82,10 +162,26 @@ def test_a_word_may_hold_a_space_that_is_not_the_common_one(tmp_path):
     assert words.numpy()[0].decode().endswith("\u00a0000") and len(words) == 2
 
 
+def test_splits_may_be_named_as_in_conll2003(tmp_path):
+    for name in ("eng.train", "eng.testa", "eng.testb", "README"):
+        (tmp_path / name).write_text(GOOD)
+    found = tagged_text.load(str(tmp_path))
+    assert sizes(found) == [80, 80, 80]
+    assert found.remarks[:2] == (
+        "Splits: train from eng.train, validation from eng.testa, test from eng.testb.",
+        "Not read: README.",
+    )
+    assert "Columns, from 0: words from 0, tags from 1." in found.remarks
+    assert "Classes (train, validation, test): loc (40, 40, 40), per (40, 40, 40)." in found.remarks
+    assert "In test, 80 of 80 different sentences are also in train, such as 'Ann0" in (
+        "".join(found.remarks)
+    )
+
+
 def test_another_column_can_hold_the_tags(tmp_path):
     path = tmp_path / "people.bio"
     path.write_text("\n".join(f"{line} VERB" if line else "" for line in GOOD.split("\n")))
-    assert "expected O, B-... or I-... (the BIO scheme). Received: the tag 'VERB' of 'Ann0'" in (
+    assert "expected at least one other tag, such as B-person. Received: only the tag VERB. " in (
         faults_of(path)
     )
     for column in (1, -2):

@@ -177,12 +177,31 @@ def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
         text.load("tfds:fashion_mnist")
 
 
-@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "bare.csv", "swapped.tsv", "folder"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "csv",
+        "tsv",
+        "jsonl",
+        "json",
+        "bare.csv",
+        "swapped.tsv",
+        "folder",
+        "semicolons.csv",
+        "utf16.csv",
+    ],
+)
 def test_all_forms_give_the_same_examples(tmp_path, form):
     quoted = [(f'"{sentence}"', label) for sentence, label in ROWS]
     path = tmp_path / f"films.{form}"
     if form == "csv":
         path.write_text("\ufeff" + lines(quoted, ("Review", "Sentiment"), ","), encoding="utf-8")
+    elif form in ("semicolons.csv", "utf16.csv"):
+        encoding = "utf-16" if form == "utf16.csv" else "utf-8"
+        path.write_text(lines(quoted, ("text", "label"), ";"), encoding=encoding)
+    elif form == "json":
+        rows = [{"label": int(label), "text": sentence} for sentence, label in ROWS]
+        path.write_text(json.dumps(rows, indent=2))
     elif form == "bare.csv":
         path.write_text(lines(quoted, separator=","))
     elif form == "tsv":
@@ -205,9 +224,10 @@ def test_all_forms_give_the_same_examples(tmp_path, form):
 
 def test_more_rows_move_no_old_ones_and_equal_texts_stay_together(tmp_path):
     table = tmp_path / "films.tsv"
-    table.write_text(lines(ROWS[:40], ("text", "label")))
+    more = [(f"{row} {part}", label) for part in range(12) for row, label in ROWS]
+    table.write_text(lines([*ROWS, *more[:500]], ("text", "label")))
     before = contents(text.load(str(table)))
-    table.write_text(lines([*ROWS, (ROWS[3][0], "0")], ("text", "label")))
+    table.write_text(lines([*ROWS, *more, (ROWS[3][0], "0")], ("text", "label")))
     after = contents(text.load(str(table)))
     for split in SPLITS:
         assert set(before[split]) <= set(after[split])
@@ -261,8 +281,9 @@ def test_a_column_of_splits_is_used(tmp_path):
     table = tmp_path / "films.tsv"
     splits = ["train", "train", "train", "train", "dev", "test"]
     rows = [(*row, splits[i % 6]) for i, row in enumerate(ROWS)]
-    table.write_text(lines(rows, ("text", "label", "split")))
-    assert sizes(text.load(str(table))) == [40, 10, 10]
+    for name in ("split", " Split", "SPLIT"):
+        table.write_text(lines(rows, ("text", "label", name)))
+        assert sizes(text.load(str(table))) == [40, 10, 10]
     message = faults_of(table, lines([*rows, ("x", "0", "late")], ("text", "label", "split")))
     assert (
         "films.tsv line 62: expected train, validation or test. Received: the split 'late'."
@@ -280,6 +301,31 @@ def test_given_splits_are_kept_and_a_missing_one_is_cut_from_train(tmp_path):
     (tmp_path / "dev.csv").write_text("")
     assert "expected one file per split. Received: both dev.csv and valid.tsv." in faults_of(
         tmp_path
+    )
+
+
+def test_what_stands_beside_the_files_of_the_splits_is_named(tmp_path):
+    for name in ("Training.csv", "DEV.csv", "holdout.csv", "more.csv", "labels.md", "notes.md"):
+        (tmp_path / name).write_text(lines(ROWS, ("text", "label"), ","))
+    (tmp_path / "old").mkdir()
+    found = text.load(str(tmp_path))
+    assert sizes(found) == [60, 60, 60]
+    assert found.remarks[:2] == (
+        "Splits: train from Training.csv, validation from DEV.csv, test from holdout.csv.",
+        "Not read: more.csv, old/, 2 files (.md).",
+    )
+
+
+def test_what_was_read_is_said_and_texts_in_two_splits_are_named(tmp_path):
+    rows = [(f"{i}", *row) for i, row in enumerate(ROWS)]
+    (tmp_path / "train.tsv").write_text(lines(rows, ("id", "text", "label")))
+    (tmp_path / "dev.tsv").write_text(lines([("0", "new", "0")], ("id", "text", "label")))
+    (tmp_path / "test.tsv").write_text(lines(rows[:2] + rows[:1], ("id", "text", "label")))
+    assert text.load(str(tmp_path)).remarks == (
+        "Splits: train from train.tsv, validation from dev.tsv, test from test.tsv.",
+        "Columns: text from 'text', label from 'label'. Not read: id.",
+        "Classes (train, validation, test): 0 (30, 1, 2), 1 (30, 0, 1).",
+        f"In test, 2 of 2 different examples are also in train, such as {ROWS[0][0]!r}.",
     )
 
 
@@ -320,17 +366,52 @@ def test_faults_of_json_lines_name_their_line(tmp_path):
     table = tmp_path / "films.jsonl"
     good = [json.dumps({"text": sentence, "label": label}) for sentence, label in ROWS]
     bad = ['{"text": "cut', "[1]", '{"text": "a"}', '{"text": 3, "label": "0"}']
-    odd = '{"text": "a", "label": ["0"]}'
-    message = faults_of(table, "\n".join([*good, *bad, odd]))
+    odd = [
+        '{"text": "a", "label": ["0"]}',
+        '{"text": "a", "label": NaN}',
+        '{"text": "a", "label": null}',
+    ]
+    message = faults_of(table, "\n".join([*good, *bad, *odd]))
     for line in (
         "films.jsonl line 61: expected a JSON object with text and label. Received: invalid JSON (",
         "films.jsonl line 62: expected a JSON object with text and label. Received: [1].",
         "films.jsonl line 63: expected the name of a class. Received: no label.",
         "films.jsonl line 64: expected some text. Received: an empty text.",
         "films.jsonl line 65: expected the name of a class. Received: the label ['0'].",
+        "films.jsonl line 66: expected the name of a class. Received: no label.",
+        "films.jsonl line 67: expected the name of a class. Received: no label.",
     ):
         assert line in message
-    assert text.load(str(table), skip_bad=True).skipped == 5
+    found = text.load(str(table), skip_bad=True)
+    assert found.skipped == 7 and found.classes == ("0", "1")
+
+
+def test_measurements_are_no_classes_but_few_fractions_are(tmp_path):
+    table = tmp_path / "films.csv"
+    rows = [(sentence, f"{i / 2 % 3}") for i, (sentence, _) in enumerate(ROWS)]
+    table.write_text(lines(rows, ("text", "score"), ","))
+    found = text.load(str(table), label_column="score")
+    assert found.classes == ("0.0", "0.5", "1.0", "1.5", "2.0", "2.5")
+    rows = [(sentence, f"{i / 7:.3f}") for i, (sentence, _) in enumerate(ROWS)]
+    message = faults_of(table, lines(rows, ("text", "score"), ","), label_column="score")
+    assert (
+        "films.csv: expected names of classes. Received: floating numbers in the column 'score', "
+        "such as 0.143. Fix: this app classifies: turn the numbers into classes, or name another "
+        "--label-column." in message
+    )
+
+
+def test_a_table_in_latin_1_is_one_clear_error(tmp_path):
+    content = lines([(f"{text} è", label) for text, label in ROWS], ("text", "label")).encode(
+        "latin1"
+    )
+    message = faults_of(tmp_path / "films.tsv", content)
+    assert "1 problem:" in message and "Fix: convert it, for example with iconv" in message
+    (tmp_path / "films" / "0").mkdir(parents=True)
+    (tmp_path / "films" / "0" / "a.txt").write_bytes("è é à".encode("latin1"))
+    assert "0/a.txt: expected UTF-8 text. Received: text in another encoding" in faults_of(
+        tmp_path / "films"
+    )
 
 
 @pytest.mark.parametrize(
@@ -395,5 +476,7 @@ def test_data_that_is_not_there_says_what_is_expected(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "halves").mkdir()
     (tmp_path / "halves" / "test.csv").write_text("text,label\na,0")
-    expected = "(at least two classes|a .csv, .tsv or .jsonl file|a file with train in its name)"
+    expected = (
+        "(at least two classes|a .csv, .tsv, .jsonl or .json file|a file with train in its name)"
+    )
     assert re.search(f"expected {expected}", faults_of(tmp_path / name))

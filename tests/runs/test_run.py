@@ -1,6 +1,6 @@
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -324,3 +324,6 @@ def test_examples_are_counted_aloud(capsys):
     assert counted(run, DATA, "points") is DATA
     assert run.facts["points"] == "64 training, 16 validation, 16 test points"
     assert capsys.readouterr().out == "64 training, 16 validation, 16 test points\n"
+    counted(run, replace(DATA, remarks=("Not read: a.", "Read: b.")), "points")
+    assert run.facts["remarks"] == "Not read: a. Read: b."
+    assert capsys.readouterr().out.splitlines()[1:] == ["Not read: a.", "Read: b."]
