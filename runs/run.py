@@ -219,7 +219,7 @@ def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model
 def _plan(config: Settings, peak: float) -> str:
     """Says in words how a network is trained, whether the user or the network chose it."""
     return (
-        f"{config.model} for {config.epochs} epochs in batches of {config.batch_size}: "
+        f"{config.model} for {config.epochs} epoch{'s' * (config.epochs > 1)} in batches of {config.batch_size}: "
         f"{config.optimizer}, learning rate {peak:.3g}, {config.schedule}, warm-up "
         f"{config.warmup_epochs:g} epochs, weight decay {config.weight_decay:g}, {config.precision}"
     )
@@ -407,6 +407,8 @@ def finish(
         known = {name: score for name, (_, score) in baselines.items()}
         lines.append(f"Baselines: {written.headline} of {_in_words(known)}")
     lines += [f"Model  {version}", f"Report {path}"]
+    lines.append(f"Next   hornbook predict {version.parent} FILE...")
+    lines.append(f"       hornbook serve {version.parent.parent}")
     answered = query_export(version, example)
     print(f"Evaluated and exported: {trained.choice}")
     for warning in doubted:

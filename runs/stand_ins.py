@@ -65,10 +65,13 @@ class _StandIn(ModuleType):
     def __getitem__(self, key: Any) -> Any:
         return self
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
     def __or__(self, other: Any) -> Any:
         return self
 
-    __ror__ = __or__
+    __ror__ = __add__ = __radd__ = __mul__ = __rmul__ = __sub__ = __rsub__ = __or__
 
     def __mro_entries__(self, bases: Any) -> tuple[type, ...]:
         return ()
