@@ -293,7 +293,7 @@ def test_baselines_are_scores_of_the_run_and_warnings_stand_before_them(tmp_path
     assert json.loads((tmp_path / "scores.json").read_text()) == scores
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
     assert card["scores"] == scores
-    *_, first, second, third, score, compared, _, _ = capsys.readouterr().out.splitlines()
+    *_, first, second, third, score, compared, _, _, _, _ = capsys.readouterr().out.splitlines()
     assert first.startswith("Warning: A simpler predictor beats this network")
     assert second == "Warning: The test set has fewer than 100 points: 16."
     assert third == "Warning: No point is found."
