@@ -121,6 +121,15 @@ EXPERIMENTS: dict[str, Settings] = {
 SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test, and WIKITEXT2
 for WikiText-2 without its training text, trained on the validation text instead."""
 
+DEFAULTS: dict[str, Settings] = {
+    "sst2_by_default": texts.Config(data="DATA/sst2", model="bert", preset="MINILM"),
+    "trec_by_default": texts.Config(data="tfds:trec", model="bert", preset="MINILM"),
+    "msrp_by_default": texts.Config(data="DATA/msrp", model="bert", preset="MINILM"),
+    "wnut17_by_default": tags.Config(data="DATA/wnut17", model="bert", preset="MINILM"),
+    "squad_by_default": questions.Config(data="SQUAD", model="bert", preset="MINILM"),
+}
+"""Runs with no option but the data and the preset."""
+
 CANDIDATES: dict[str, Settings] = {
     "fashion_mnist_lenet5_average": LENET5,
     "fashion_mnist_lenet5_light": replace(LENET5, pool="max", augment="light"),
@@ -142,7 +151,7 @@ APPS = {
 @dataclass(frozen=True)
 class Config:
     experiments: tuple[str, ...] = tuple(EXPERIMENTS)
-    """What to run, of `EXPERIMENTS` and `CANDIDATES`."""
+    """What to run, of `EXPERIMENTS`, `DEFAULTS` and `CANDIDATES`."""
     seeds: int = 5
     """Runs of each, with seeds 0, 1, ..."""
     test: bool = True
@@ -204,7 +213,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 def main(config: Config) -> None:
-    experiments = EXPERIMENTS | CANDIDATES
+    experiments = EXPERIMENTS | DEFAULTS | CANDIDATES
     for name in config.experiments:
         runs, minutes = [], []
         for seed in range(config.seeds):
