@@ -85,6 +85,7 @@ EXPERIMENTS: dict[str, Settings] = {
         length=64,
         learning_rate=1e-4,
         warmup_epochs=0.3,
+        weight_decay=0.05,
         precision="bfloat16",
     ),
     "python_docs_questions": questions.Config(),
@@ -96,6 +97,7 @@ EXPERIMENTS: dict[str, Settings] = {
         batch_size=16,
         learning_rate=3e-4,
         warmup_epochs=0.2,
+        weight_decay=0.05,
         precision="bfloat16",
     ),
     "wikitext2_bert": bert.Config(
