@@ -165,7 +165,9 @@ def bert_classifier(
         encoded = encode(features)
         if pooling == "first":
             return encoded["pooled_output"]
-        return mean(encoded, mask=features["padding_mask"])
+        mask = features["padding_mask"]
+        # A row of padding alone has a mean, too: its first token, which is never padding in others.
+        return mean(encoded, mask=ops.concatenate([ops.ones_like(mask[:, :1]), mask[:, 1:]], 1))
 
     if num_orders == 1:
         inputs = _inputs()

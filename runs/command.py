@@ -1,13 +1,16 @@
 """What every app's command line does around `main`: read the config, end with one clear line."""
 
+import fcntl
 import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tyro
 
-from runs.settings import Listing
+from runs.settings import Listing, Settings
 from training.loop import Interrupted, NotFinite
 
 
@@ -43,7 +46,8 @@ def run(main: Callable[[Any], dict[str, float]], config: Any) -> None:
         config: The settings.
     """
     try:
-        main(config)
+        with _owned(config):
+            main(config)
     except Interrupted as stop:
         print(f"\n{stop}", file=sys.stderr)
         sys.exit(130)
@@ -59,6 +63,30 @@ def run(main: Callable[[Any], dict[str, float]], config: Any) -> None:
         print(f"\nError: {error}", file=sys.stderr)
         print("(HORNBOOK_TRACEBACK=1 shows where it comes from.)", file=sys.stderr)
         sys.exit(1)
+
+
+@contextmanager
+def _owned(config: Settings) -> Iterator[None]:
+    """Keeps other runs out of a run's folder until the end of the `with`, or of the process."""
+    # Several workers share the folder. A file in its place is an error of the run itself.
+    if config.strategy == "multi_worker" or config.out.is_file():
+        yield
+        return
+    config.out.mkdir(parents=True, exist_ok=True)
+    path = config.out / ".run"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"Another run is writing to {config.out}. Wait for its end, or choose another "
+                "--out."
+            ) from None
+        try:
+            yield
+        finally:
+            if [*config.out.iterdir()] == [path]:  # Nothing else was written.
+                shutil.rmtree(config.out)
 
 
 def command(main: Callable[[Any], dict[str, float]], config_class: type, description: str) -> None:

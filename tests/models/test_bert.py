@@ -15,7 +15,7 @@ from models.bert import (
     bert_tagger,
     pretrained_backbone,
 )
-from models.transformers import attention_weights, depths
+from models.transformers import attention_weights, depths, width
 from tests.models.blueprint import blueprint, count, with_slow
 
 MODELS = {
@@ -249,6 +249,8 @@ def test_mean_pooling_is_the_mean_of_the_tokens_that_are_no_padding():
     mean = (sequence * mask).sum(1) / mask.sum(1)
     kernel, bias = model.get_layer("logits").get_weights()
     np.testing.assert_allclose(model(given), mean @ np.asarray(kernel) + bias, atol=1e-6)
+    padding = {name: np.zeros_like(value) for name, value in given.items()}
+    assert np.isfinite(model(padding)).all()
     with pytest.raises(ValueError, match="`pooling` must be one of first, mean"):
         bert_classifier(backbone, 3, pooling="max")
 
@@ -324,3 +326,8 @@ def test_a_published_preset_answers_as_bert_written_out(minilm):
     np.testing.assert_allclose(sequence[real], x[real], atol=1e-3)
     np.testing.assert_allclose(attention_weights(model, inputs), attention, atol=1e-4)
     assert set(FEATURES) == set(model.input)
+
+
+def test_width_is_the_number_of_features_of_a_token():
+    backbone = bert_backbone("tiny", 30, 12)
+    assert width(bert_classifier(backbone, 3)) == 128

@@ -1,9 +1,11 @@
+import fcntl
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from runs.command import command
+from runs.command import command, run
 from training.loop import Interrupted, NotFinite
 
 
@@ -11,10 +13,18 @@ from training.loop import Interrupted, NotFinite
 class Config:
     epochs: int = 5
     """Passes over the training set."""
+    out: Path = Path("run")
+    strategy: str = "none"
 
     def __post_init__(self):
         if self.epochs < 1:
             raise ValueError(f"`epochs` must be at least 1. Received: epochs={self.epochs}")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "run"
 
 
 def raising(error):
@@ -66,3 +76,22 @@ def test_bad_setting_is_refused_by_the_config(monkeypatch, capsys):
     assert end.value.code != 0
     said = capsys.readouterr()
     assert "must be at least 1" in said.err + said.out
+
+
+def test_a_folder_has_one_run_at_a_time(folder, capsys):
+    folder.mkdir()
+    with (folder / ".run").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit):
+            run(raising(AssertionError), Config())
+        assert "Another run is writing to run." in capsys.readouterr().err
+        run(lambda config: {}, Config(strategy="multi_worker"))
+    run(lambda config: {"accuracy": 1.0}, Config())
+
+
+def test_a_run_that_wrote_nothing_leaves_no_folder(folder):
+    with pytest.raises(SystemExit):
+        run(raising(ValueError("bad data")), Config())
+    assert not folder.exists()
+    run(lambda config: (config.out / "report.html").write_text(""), Config())
+    assert (folder / "report.html").exists()
