@@ -114,7 +114,7 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
 
     def query(command, **options):
         # In this process: a new one takes seconds to import TensorFlow.
-        done = type("Done", (), {"returncode": predict(command[4], (Path(command[5]),))})
+        done = type("Done", (), {"returncode": predict(command[-2], (Path(command[-1]),))})
         return done
 
     real_save, real_export, real_load = Checkpoint.save, run_module.export, graph.load
