@@ -1,5 +1,6 @@
 """From files, folders and tables to examples of a signature, one after the other."""
 
+import base64
 import glob
 import io
 import os
@@ -69,6 +70,12 @@ class Reading:
                 "`columns` must be INPUT=COLUMN with one of the inputs "
                 f"{', '.join(map(self.signature.title, self.signature.inputs))}. "
                 f"Received: {', '.join(unknown)}"
+            )
+        text = self._single_text
+        if self.lines and (not text or text.endswith("_bytes")):
+            raise ValueError(
+                "`lines` is for signatures that take one text. Received: one that takes "
+                f"{', '.join(map(self.signature.title, self.signature.inputs))}"
             )
 
     def examples(self, inputs: Sequence[Path], part: tuple[int, int] = (1, 1)) -> Iterator[Example]:
@@ -266,9 +273,8 @@ def _lines(column: str, lines: Any) -> Iterator[Row]:
 
 def _cell(file: Path, name: str, column: str, cell: Any, spec: TensorSpec) -> Any:
     """Reads a cell as the input's type, in as many dimensions as an example has."""
-    if name.endswith("_bytes") and spec.dtype == "string" and isinstance(cell, str):
-        # As in training: from the folder of the table.
-        value: Any = (file.parent / cell).read_bytes()
+    if name.endswith("_bytes") and spec.dtype == "string":
+        value: Any = _content(file, column, cell)
     elif isinstance(cell, (list, tuple)):
         return cell
     else:
@@ -279,6 +285,19 @@ def _cell(file: Path, name: str, column: str, cell: Any, spec: TensorSpec) -> An
     for _ in shape:
         value = [value]
     return value
+
+
+def _content(table: Path, column: str, cell: Any) -> bytes:
+    """Returns the bytes that a cell holds or names, as data sets and requests write them."""
+    match cell:
+        case bytes() | {"bytes": bytes()}:
+            return cell if isinstance(cell, bytes) else cell["bytes"]
+        case {"b64": str(text)}:
+            return base64.b64decode(text, validate=True)
+        case str():
+            # As in training: from the folder of the table.
+            return (table.parent / cell).read_bytes()
+    raise ValueError(f"`{column}` must hold bytes or the path of a file. Received: {cell!r:.100}")
 
 
 def _value(column: str, cell: Any, dtype: str) -> Any:

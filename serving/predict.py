@@ -250,7 +250,7 @@ def quiet() -> Iterator[TextIO]:
         What writes there nevertheless.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    with os.fdopen(os.dup(2), "w") as terminal:
+    with os.fdopen(os.dup(2), "w", errors="backslashreplace") as terminal:
         try:
             os.dup2(nowhere, 2)
             yield terminal

@@ -60,9 +60,18 @@ def not_utf8(text: str) -> str:
 
 def comma_separated(file: Iterable[str]) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)  # By default a cell has at most 131,072 characters.
-    reader = csv.reader(file)
+    # Without `strict` a quote that is not closed swallows all that follows.
+    reader = csv.reader(file, strict=True)
+
+    def numbered_rows() -> Iterator[tuple[int, list[str]]]:
+        line = 0
+        for cells in reader:
+            if cells:
+                yield line + 1, cells
+            line = reader.line_num  # Cells may have several lines.
+
     try:
-        yield from _with_header((reader.line_num, cells) for cells in reader if cells)
+        yield from _with_header(numbered_rows())
     except csv.Error as error:
         raise ValueError(
             f"line {reader.line_num}: expected comma-separated text. Received: {error}"

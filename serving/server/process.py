@@ -336,7 +336,7 @@ def _load(
 
 
 def _warm_up(servable: Servable) -> None:
-    path = servable.path / "assets.extra" / "tf_serving_warmup_requests"
+    path = servable.warmup_path
     if not path.is_file():
         return
     records = tf.compat.v1.io.tf_record_iterator(str(path))

@@ -27,7 +27,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.server import inference, json_tensors
+from serving.server import inference, json_tensors, playground
 from serving.server.failure import Failure, invalid
 from serving.server.servable import Servable
 from serving.server.service import Service
@@ -39,6 +39,10 @@ PREDICTION = re.compile(
     rf"(?ia)/v1/models/(?P<model>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)"
 )
 STATUS = re.compile(rf"(?ia)/v1/models(?:/(?P<model>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?")
+
+EXAMPLES = re.compile(
+    rf"/playground/examples/(?P<model>[^/:]+){_WHICH}/signatures/(?P<signature>[^/]+)"
+)
 
 NOT_FOUND_PAGE = (
     "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n"
@@ -182,6 +186,8 @@ class RestApi:
             return Answer(200, PLAYGROUND.read_bytes(), "text/html")
         if request.method == "GET" and path == "/playground/models":
             return Answer(200, await asyncio.to_thread(self._described))
+        if request.method == "GET" and (match := EXAMPLES.fullmatch(path)):
+            return Answer(200, await asyncio.to_thread(self._examples, match))
         if request.method == "GET" and path == self._metrics_path:
             return Answer(200, self._service.metrics.text().encode(), "text/plain")
         if request.method in ("GET", "HEAD") and path in HEALTH:
@@ -340,9 +346,20 @@ class RestApi:
                     for key, definition in servable.signatures.items()
                     if not key.startswith("__")
                 }
-                return {"signatures": signatures, "card": servable.card()}
+                return {
+                    "signatures": signatures,
+                    "card": servable.card(),
+                    "examples": servable.warmup_path.is_file(),
+                }
         except Failure:
-            return {"signatures": {}, "card": None}
+            return {"signatures": {}, "card": None, "examples": False}
+
+    def _examples(self, match: re.Match) -> bytes:
+        spec = _spec(match)
+        if spec is None:
+            raise Failure(StatusCode.NOT_FOUND, "No such version")
+        with self._service.manager.using(spec) as servable:
+            return playground.examples(servable, unquote(match["signature"]))
 
 
 _JSON = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}

@@ -59,6 +59,11 @@ class Servable:
         self._callables: dict[tuple[str, *tuple[tuple[str, ...], ...]], Callable] = {}
         self._lock = threading.Lock()
 
+    @property
+    def warmup_path(self) -> Path:
+        """The file of the version's warmup requests, which need not be there."""
+        return self.path / "assets.extra" / "tf_serving_warmup_requests"
+
     def card(self) -> Any:
         """The model card of the version; None where there is none."""
         path = self.path / "assets.extra" / "model_card.json"

@@ -1,5 +1,7 @@
 """The playground in a browser, against a server with small models of every kind of answer."""
 
+import ast
+import base64
 import json
 import re
 import shutil
@@ -22,6 +24,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from tensorflow.core.protobuf import saved_model_pb2
 
+from serving.warmup import Record, write_records
 from tests.serving.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,6 +169,9 @@ def save_classifier(folder: Path) -> None:
 
 def save_models(base: Path) -> None:
     save_classifier(base / "classifier" / "1")
+    pngs = [tf.io.encode_png(np.full((4, 4, 3), i, np.uint8)).numpy() for i in (0, 255)]
+    images = {"image_bytes": np.array(pngs, object)}
+    write_records(base / "classifier" / "1", [Record("serving_default", images, {})])
     save(
         base / "detector" / "1",
         {"serving_default": (detect, texts("image_bytes"))},
@@ -188,6 +194,13 @@ def save_models(base: Path) -> None:
         base / "scaler" / "1",
         {"scale": (scale, numbers), "tag": (tag, texts("text"))},
         {"signatures": {"scale": {"inputs": [{"name": "factor", "title": "Größe (cm)"}]}}},
+    )
+    rows = np.array([[1, 2.5, np.nan], [3, 4, 5]], np.float32)
+    scaled = {"rows": rows, "factor": np.array(2, np.float32), "exact": np.array(2**60 + 1)}
+    tagged = [{"text": np.array(some, object)} for some in ([b"Ada"], ["«Ö».\n".encode(), b"x"])]
+    write_records(
+        base / "scaler" / "1",
+        [Record("scale", scaled, {}), *(Record("tag", some, {}) for some in tagged)],
     )
 
 
@@ -578,6 +591,81 @@ def test_curl_command_is_copied(page):
     page.wait(lambda: button.text == "Copied", "copy")
     copied = page.browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     assert copied == page.one(".curl").text
+
+
+def python_answer(page: Page, folder: Path) -> dict:
+    script = page.one(".signature[open] .python").text
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, stdout=subprocess.PIPE)
+    answer = ast.literal_eval(re.sub(r"\b(nan|inf)\b", r"'\1'", done.stdout.decode()))
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_python_script_gives_the_same_answer(page, image):
+    page.open("classifier")
+    page.ask(image_bytes=image)
+    answer = python_answer(page, image.parent)
+    assert answer["predictions"][0]["classes"][0] == MARKUP
+    page.open("reader")
+    page.ask(question="true \"null\" \\ 'é'", document="one\ntwo")
+    assert python_answer(page, image.parent)["predictions"][0]["answer"] == "330 metres"
+
+
+def test_python_script_has_values_as_python_writes_them(page):
+    page.open("scaler")
+    page.fill(rows="[NaN, 1, -Infinity]", factor="2", exact="1152921504606846977")
+    lines = page.one(".signature[open] .python").text.splitlines()
+    request = next(line for line in lines if line.startswith("request = "))
+    assert request == (
+        'request = {"signature_name": "scale", "inputs": {"exact": 1152921504606846977, '
+        '"factor": 2, "rows": [[float("nan"), 1, float("-inf")]]}}'
+    )
+
+
+# Examples of the version.
+
+
+def test_an_example_is_filled_in_and_answered(page, tmp_path):
+    page.open("classifier")
+    page.one(".example").click()
+    answer = page.answer()
+    assert MARKUP in answer.text
+    page.wait(lambda: "4 \N{MULTIPLICATION SIGN} 4 pixels" in page.one(".previews").text, "size")
+    expected = tf.io.encode_png(np.zeros((4, 4, 3), np.uint8)).numpy()
+    assert base64.b64encode(expected).decode() in page.one(".curl").text
+    assert python_answer(page, tmp_path)["predictions"][0]["classes"][0] == MARKUP
+
+
+def test_examples_follow_each_other_and_begin_again(page):
+    page.open("scaler")
+    for signature in page.all(".signature"):
+        signature.find_element("css selector", "summary").click()
+    texts = []
+    for _ in range(4):
+        page.one(".signature[open] .example").click()
+        before = texts[-1:]
+        value = page.wait(
+            lambda before=before: (
+                now if [now := page.field("text").get_property("value")] != before else None
+            ),
+            "next example",
+        )
+        texts.append(value)
+        page.answer()
+    assert texts == ["Ada", "«Ö».\n", "x", "Ada"]
+
+
+def test_an_example_of_numbers_stays_exact(page):
+    page.open("scaler")
+    page.one(".signature[open] .example").click()
+    page.answer()
+    assert page.field("exact").get_property("value") == str(2**60 + 1)
+    assert page.field("rows").get_property("value") == "[1,2.5,NaN]"
+
+
+def test_a_version_without_warmup_requests_offers_no_example(page):
+    page.open("tagger")
+    assert not page.all(".example")
 
 
 # Errors.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from itertools import count, islice
 from pathlib import Path
 
@@ -217,9 +218,45 @@ def test_tables_name_files_from_their_own_folder(letters, tmp_path):
     assert [row["size"] for row in rows] == ["5", ""]
     assert [row["label"] for row in rows] == ["cat", "dog"]
     assert rows[1]["error"] == "No such file or directory"
-    content = save_table(tmp_path / "in.parquet", [{"image_bytes": b"123"}])
-    (row,) = written(letters, content, output=tmp_path / "out.csv", signature="files")
-    assert row["size"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("in.parquet", {"image_bytes": b"123"}),
+        ("in.parquet", {"image": {"bytes": b"123", "path": None}, "label": 2}),
+        ("in.jsonl", {"image": {"b64": "MTIz"}}),
+    ],
+    ids=["bytes", "as in data sets of Hugging Face", "as in requests"],
+)
+def test_tables_hold_files_themselves(letters, name, cell, tmp_path):
+    table = save_table(tmp_path / name, [cell])
+    (row,) = written(letters, table, output=tmp_path / "out.csv", signature="files")
+    assert (row["size"], row.get("label")) == ("3", "2" if "label" in cell else None)
+
+
+def test_a_cell_without_a_file_is_an_error(letters, tmp_path):
+    table = save_table(tmp_path / "in.jsonl", [{"path": 5}, {"path": {"b64": "?"}}])
+    rows = written(letters, table, output=tmp_path / "out.csv", signature="files", status=1)
+    assert rows[0]["error"] == "`path` must hold bytes or the path of a file. Received: 5"
+    assert rows[1]["error"]
+
+
+def test_lines_are_numbered_where_rows_begin(letters, tmp_path):
+    table = tmp_path / "in.csv"
+    table.write_text('text,id\n"a\nb\nb",1\n\nc,2\n"a')
+    rows = written(letters, table, output=tmp_path / "out.csv", status=1)
+    assert [(row["line"], row["class"]) for row in rows] == [("2", "b"), ("6", "c"), ("", "")]
+    assert "line 7: expected comma-separated text" in rows[2]["error"]
+
+
+def test_names_of_files_need_not_be_utf8(letters, tmp_path, capfd):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt"))
+    path.write_text("a!")
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        (row,) = written(letters, path, output=tmp_path / f"out{suffix}", status=1)
+        assert row["file"].endswith("\\udcff.txt" if suffix != ".jsonl" else "\udcff.txt")
+    assert "\\udcff.txt: " in capfd.readouterr().err
 
 
 def test_cells_of_json_have_types(letters, tmp_path):
@@ -321,6 +358,8 @@ def test_options_that_cannot_be_are_refused(letters, tmp_path, capsys):
     assert "`top_k` is for signatures that return" in said(top_k=1, signature="table")
     assert "with one of the inputs text. Received: txt" in said(columns=("txt=review",))
     assert "`columns` must be INPUT=COLUMN" in said(columns=("review",))
+    assert "`lines` is for signatures that take one text" in said(lines=True, signature="files")
+    assert "one that takes count, size" in said(lines=True, signature="table")
 
 
 class Terminal(io.StringIO):

@@ -9,6 +9,7 @@ import pytest
 from serving.server.batching import Batching
 from serving.server.metrics import Metrics
 from serving.server.service import Service
+from tests.serving.conftest import encoded
 from tests.serving.server.conftest import rest_server
 
 POST = "POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\n"
@@ -310,6 +311,26 @@ def test_tells_health(server, monkeypatch):
     assert get(server, "/healthz")[0] == 200
     status, text = get(server, "/readyz")
     assert (status, error(text)) == (503, "No version is available of: m, n")
+
+
+# What the playground asks for.
+
+
+def test_warmup_requests_are_examples(server):
+    for which in ("tiny", "tiny/versions/1"):
+        status, text = get(server, f"/playground/examples/{which}/signatures/serving_default")
+        requests = json.loads(text)["requests"]
+        assert status == 200
+        assert [len(request["image_bytes"]) for request in requests] == [1, 2, 4, 3]
+        found = [base64.b64decode(one["b64"]) for r in requests for one in r["image_bytes"]]
+        assert found == list(encoded(10))
+    for which in ("tiny/signatures/unknown", "half/signatures/serving_default"):
+        assert get(server, f"/playground/examples/{which}") == (200, '{"requests": []}')
+    assert get(server, "/playground/examples/x/signatures/s")[0] == 404
+    assert get(server, f"/playground/examples/half/versions/{2**63}/signatures/s")[0] == 404
+    models = json.loads(get(server, "/playground/models")[1])["models"]
+    shown = {model["name"]: model["versions"][0]["examples"] for model in models}
+    assert (shown["tiny"], shown["half"]) == (True, False)
 
 
 # HTTP itself.
