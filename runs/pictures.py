@@ -7,14 +7,22 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draws each metric over the epochs, training and validation in one panel."""
+def learning_curves(
+    history: Mapping[str, Sequence[float]], rates: Mapping[int, float] | None = None
+) -> Figure:
+    """Draws each metric over the epochs, training and validation in one panel.
+
+    Args:
+        history: By name of the metric, its value after each epoch.
+        rates: Learning rate at some of the steps, by their number, for a further panel.
+    """
     names = [name for name in history if f"val_{name}" in history] or list(history)
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
+    number = len(names) + bool(rates)
+    columns = min(3, number)
+    rows = -(-number // columns)
     figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in panels[len(names) :]:
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[number:]:
         axes.remove()
     for axes, name in zip(panels, names, strict=False):
         epochs = range(1, len(history[name]) + 1)
@@ -22,9 +30,13 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         if f"val_{name}" in history:
             axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
         axes.set(xlabel="epoch", title=name)
+        axes.legend()
+    if rates:
+        panels[len(names)].plot(list(rates), list(rates.values()))
+        panels[len(names)].set(xlabel="step", title="learning rate")
+    for axes in panels[:number]:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
     return figure
 
 

@@ -46,12 +46,15 @@ class Trained:
         history: By name of the metric, its value after each epoch.
         checkpoint: The state of the training; deleted once the export is written.
         choice: Which epoch's weights the model has, in words.
+        rates: Learning rate at some of the steps, by their number from 0; empty for models that
+            have several optimizers.
     """
 
     model: keras.Model
     history: dict[str, list[float]]
     checkpoint: Checkpoint
     choice: str
+    rates: dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -194,12 +197,14 @@ def train(
         config=identity,
     )
     is_chief = setup.is_chief(run.strategy)
+    several = getattr(model, "optimizers", None)
+    rates = {} if several else _rates(config, steps_per_epoch, _epochs(history))
     if is_chief:
         model = setup.undistributed(model, make_model)
         # Some networks are trained with parts that are not exported, such as auxiliary heads.
         finished = getattr(model, "finished", None)
         model = finished() if finished else model
-    run.stages[stage] = Trained(model, history, checkpoint, _choice(best, history))
+    run.stages[stage] = Trained(model, history, checkpoint, _choice(best, history), rates)
     return run.stages[stage] if is_chief else None
 
 
@@ -264,19 +269,7 @@ def configured_optimizer(
         steps_per_epoch: Batches of an epoch.
         scale: As in `training.optimizers.optimizer`.
     """
-    steps = steps_per_epoch * config.epochs
-    if steps < config.accumulate:
-        raise ValueError(
-            f"`accumulate` must be at most {steps}, the steps of the run. "
-            f"Received: accumulate={config.accumulate}"
-        )
-    updates = steps // config.accumulate
-    rate = learning_rate_schedule(
-        LEARNING_RATES[config.optimizer] if config.learning_rate is None else config.learning_rate,
-        config.schedule,
-        min(round(config.warmup_epochs * steps_per_epoch / config.accumulate), updates - 1),
-        updates,
-    )
+    rate = _learning_rate(config, steps_per_epoch)
     return optimizer(
         config.optimizer,
         rate,
@@ -286,6 +279,36 @@ def configured_optimizer(
         accumulate=config.accumulate,
         average=config.average,
     )
+
+
+def _learning_rate(
+    config: Settings, steps_per_epoch: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate, from the number of an update if it changes."""
+    steps = steps_per_epoch * config.epochs
+    if steps < config.accumulate:
+        raise ValueError(
+            f"`accumulate` must be at most {steps}, the steps of the run. "
+            f"Received: accumulate={config.accumulate}"
+        )
+    updates = steps // config.accumulate
+    return learning_rate_schedule(
+        LEARNING_RATES[config.optimizer] if config.learning_rate is None else config.learning_rate,
+        config.schedule,
+        min(round(config.warmup_epochs * steps_per_epoch / config.accumulate), updates - 1),
+        updates,
+    )
+
+
+def _rates(config: Settings, steps_per_epoch: int, epochs: int) -> dict[int, float]:
+    """Returns the learning rate at no more than 60 of the steps of some epochs."""
+    rate = _learning_rate(config, steps_per_epoch)
+    updates = steps_per_epoch * epochs // config.accumulate
+    shown = np.unique(np.linspace(0, max(updates - 1, 0), 60, dtype=int)).tolist()
+    rates = (rate(update) if callable(rate) else rate for update in shown)
+    return {
+        update * config.accumulate: float(value) for update, value in zip(shown, rates, strict=True)
+    }
 
 
 def _callbacks(
@@ -349,6 +372,7 @@ def finish(
         scores=scores,
         measured=f"{num_test:,} test {examples}",
         histories={name: stage.history for name, stage in run.stages.items()},
+        rates={name: stage.rates for name, stage in run.stages.items()},
         sections=report,
         baselines=baselines or {},
     )

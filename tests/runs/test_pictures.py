@@ -57,6 +57,15 @@ def test_many_learning_curves_stand_in_rows_of_three():
     assert tuple(figure.get_size_inches()) == (13.5, 6.4)
 
 
+def test_the_learning_rate_has_a_panel_over_the_steps():
+    figure = learning_curves({"loss": [1.0, 0.5]}, {0: 0.1, 50: 0.05, 99: 0.0})
+    loss, rate = figure.axes
+    assert (rate.get_title(), rate.get_xlabel(), loss.get_xlabel()) == (
+        *("learning rate", "step", "epoch"),
+    )
+    np.testing.assert_array_equal(rate.lines[0].get_xydata(), [[0, 0.1], [50, 0.05], [99, 0]])
+
+
 def test_confusion_matrix_counts_and_keeps_the_worst_classes():
     found = evaluation([0, 0, 1, 2, 2], [0, 1, 1, 2, 2])
     axes = confusion_matrix(found, ("a", "b", "c")).axes[0]
