@@ -23,8 +23,9 @@ from models.imagenet import PRESETS, pretrained
 from preprocessing.augmentation import augmentation
 from preprocessing.images import as_floats, decode, decode_batch
 from runs import pictures
+from runs.classified import classified
 from runs.command import command
-from runs.report import Picture, Section, Table
+from runs.report import Picture, Section
 from runs.run import Example, counted, finish, start, train
 from runs.settings import AUTO, Auto, Settings
 from serving.signature import Signature, tensors
@@ -168,8 +169,7 @@ def signatures(data: images.Images) -> dict[str, Signature]:
 def report(data: images.Images, test: classification.Evaluation) -> list[Section]:
     mistakes = [image for image, _ in data.picked("test", test.worst)]
     return [
-        Table("Scores by class", classification.HEADING, test.by_class(data.classes)),
-        Picture("Confusion matrix", pictures.confusion_matrix(test, data.classes)),
+        *classified(test, data.classes),
         Picture(
             "Worst mistakes",
             pictures.image_grid(

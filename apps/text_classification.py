@@ -25,6 +25,7 @@ from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
 from runs import pictures
+from runs.classified import classified
 from runs.command import command
 from runs.report import Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
@@ -183,8 +184,7 @@ def report(config, data: text.Texts, reader: Reader, model, test) -> list[Sectio
     texts = (text.shown(texts) for texts, _ in data.picked("test", test.worst))
     mistakes = [(one, *test.row(i, data.classes)) for i, one in zip(test.worst, texts, strict=True)]
     return [
-        Table("Scores by class", classification.HEADING, test.by_class(data.classes)),
-        Picture("Confusion matrix", pictures.confusion_matrix(test, data.classes)),
+        *classified(test, data.classes),
         Table("Worst mistakes", ("text", "true", "predicted", "confidence"), mistakes),
         *attention(config, data, reader, model),
     ]

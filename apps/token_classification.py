@@ -189,6 +189,7 @@ def report(data: tagged_text.TaggedTexts, test: tagging.Tagging) -> list[Section
     return [
         Table("Entities by type", tagging.HEADING, test.by_type),
         Picture("Confusion matrix", pictures.confusion_matrix(test.words, data.tags)),
+        Picture("Calibration", pictures.reliability_curve(test.words)),
         Table("Worst mistakes", ("word", "true", "predicted", "confidence", "sentence"), mistakes),
         Marked("Entities in test sentences", entities(data, test)),
     ]

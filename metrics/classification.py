@@ -23,8 +23,10 @@ MEANINGS = {
 TIES = {"classes": "scores"}
 """Which score ranks the classes of `best_classes`."""
 LOGITS = "log-probabilities of all classes up to a constant"
-HEADING = ("class", "precision", "recall", "F1", "test examples")
-"""Columns of `Evaluation.by_class`."""
+BINS = 10
+"""Intervals of confidence in `Evaluation.calibration`."""
+
+Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,49 @@ class Evaluation:
             scores["top_5_accuracy"] = float(hits[:, :5].any(axis=1).mean())
         return scores
 
-    def by_class(self, classes: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Returns a row of `HEADING` for each class; what nothing is divided by is 0."""
+    def by_class(self, classes: Sequence[str]) -> tuple[tuple[str, ...], Rows]:
+        """Returns heading and rows of a table of all classes; what nothing is divided by is 0."""
         precision, recall, f1, count = precision_recall_fscore_support(
             self.labels, self.predictions, labels=range(len(classes)), zero_division=0
         )
-        return [
+        return ("class", "precision", "recall", "F1", "test examples"), [
             (name, *(f"{score[i]:.3f}" for score in (precision, recall, f1)), int(count[i]))
             for i, name in enumerate(classes)
         ]
+
+    def confusions(self, classes: Sequence[str]) -> tuple[tuple[str, ...], Rows]:
+        """Returns heading and rows of a table of the ten most frequent errors."""
+        wrong = self.predictions != self.labels
+        pairs = np.stack([self.labels[wrong], self.predictions[wrong]], axis=1)
+        kinds, counts = np.unique(pairs, axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:10]
+        totals = np.bincount(self.labels, minlength=len(classes))
+        return ("true", "predicted", "test examples", "share of the true class"), [
+            (classes[true], classes[predicted], int(count), f"{count / totals[true]:.0%}")
+            for (true, predicted), count in zip(kinds[order], counts[order], strict=True)
+        ]
+
+    @property
+    def calibration(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean confidence, accuracy and number of examples in ten intervals of confidence.
+
+        Intervals without an example are left out. The confidence is the probability of the
+        predicted class.
+
+        Reference:
+            Guo et al., On Calibration of Modern Neural Networks, 2017, section 2.
+            https://arxiv.org/abs/1706.04599
+        """
+        confidence = self.probabilities.max(axis=-1)
+        # (0, 0.1], (0.1, 0.2], ...
+        bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+        counts, confidences, hits = (
+            np.bincount(bins, weights, BINS)
+            for weights in (None, confidence, self.predictions == self.labels)
+        )
+        there = counts > 0
+        counts = counts[there]
+        return confidences[there] / counts, hits[there] / counts, counts
 
     def warnings(self, classes: Sequence[str]) -> list[str]:
         """Names the classes that have examples, but none that is predicted correctly."""

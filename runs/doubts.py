@@ -33,15 +33,26 @@ def doubts(report: Report, num_test: int, examples: str) -> Iterator[str]:
             "pretrained network (--preset)."
         )
     yield from _rising(report.histories)
-    if majority and f"{name}_low" in report.scores:
-        width = report.scores[f"{name}_high"] - report.scores[f"{name}_low"]
-        if 0 < score - majority[1] < width:
+    if f"{name}_low" in report.scores:
+        yield from _wide(report, majority)
+        if score == 1:
+            # Hanley & Lippman-Hand, If Nothing Goes Wrong, Is Everything All Right?, 1983.
             yield (
-                f"The 95 % interval is {width:.3g} wide, and the gain over always giving "
-                f"{majority[0]} is only {score - majority[1]:.3g}."
+                f"Without an error in the test set the 95 % interval has no width. Up to "
+                f"{min(3 / num_test, 1):.1%} of other {examples} may be wrong."
             )
     if num_test < FEW:
         yield f"The test set has fewer than {FEW} {examples}: {num_test}."
+
+
+def _wide(report: Report, majority: tuple[str, float] | None) -> Iterator[str]:
+    name, score = report.headline, report.scores[report.headline]
+    width = report.scores[f"{name}_high"] - report.scores[f"{name}_low"]
+    if majority and 0 < score - majority[1] < width:
+        yield (
+            f"The 95 % interval is {width:.3g} wide, and the gain over always giving "
+            f"{majority[0]} is only {score - majority[1]:.3g}."
+        )
 
 
 def _rising(histories: Mapping[str, History]) -> Iterator[str]:

@@ -7,14 +7,22 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draws each metric over the epochs, training and validation in one panel."""
+def learning_curves(
+    history: Mapping[str, Sequence[float]], rates: Mapping[int, float] | None = None
+) -> Figure:
+    """Draws each metric over the epochs, training and validation in one panel.
+
+    Args:
+        history: By name of the metric, its value after each epoch.
+        rates: Learning rate at some of the steps, by their number, for a further panel.
+    """
     names = [name for name in history if f"val_{name}" in history] or list(history)
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
+    number = len(names) + bool(rates)
+    columns = min(3, number)
+    rows = -(-number // columns)
     figure = Figure(figsize=(4.5 * columns, 3.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in panels[len(names) :]:
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[number:]:
         axes.remove()
     for axes, name in zip(panels, names, strict=False):
         epochs = range(1, len(history[name]) + 1)
@@ -22,9 +30,13 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         if f"val_{name}" in history:
             axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
         axes.set(xlabel="epoch", title=name)
+        axes.legend()
+    if rates:
+        panels[len(names)].plot(list(rates), list(rates.values()))
+        panels[len(names)].set(xlabel="step", title="learning rate")
+    for axes in panels[:number]:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
     return figure
 
 
@@ -50,12 +62,37 @@ def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) ->
     names = [_plain(classes[index]) for index in shown]
     axes.set_xticks(range(len(shown)), names, rotation=90)
     axes.set_yticks(range(len(shown)), names)
-    title = f"the {most} classes with the most errors" if len(classes) > most else None
+    title = None
+    if len(classes) > most:
+        outside = (errors.sum() // 2) - (counts.sum() - np.trace(counts))
+        title = f"the {most} classes with the most errors; {outside:,} errors lie outside"
     axes.set(xlabel="predicted", ylabel="true", title=title)
     for row, column in zip(*np.nonzero(counts), strict=True):
         color = "white" if shares[row, column] > 0.5 else "black"
         text = str(counts[row, column])
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def reliability_curve(evaluation: Any) -> Figure:
+    """Draws how often predictions of each confidence are correct.
+
+    The expected calibration error is the mean distance of the two, weighted by the examples.
+
+    Args:
+        evaluation: Has `calibration`: mean confidence, accuracy and number of examples `(bins,)`.
+    """
+    confidence, accuracy, counts = evaluation.calibration
+    error = np.average(np.abs(confidence - accuracy), weights=counts)
+    figure = Figure(figsize=(4.5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="as often as predicted")
+    axes.plot(confidence, accuracy, label="this network")
+    axes.scatter(confidence, accuracy, s=10 + 190 * counts / counts.sum())
+    axes.set(xlabel="confidence", ylabel="share that is correct", xlim=(0, 1), ylim=(-0.02, 1.02))
+    axes.set_title(f"expected calibration error {error:.3f}", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

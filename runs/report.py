@@ -80,6 +80,7 @@ class Report:
         measured: What the scores are measured on, such as "270 test images".
         histories: By stage, for each metric its value after each epoch. A run of a single stage
             calls it "".
+        rates: By stage, the learning rate at some of the steps, by their number.
         facts: Further rows of the table about the run, such as the wall time in seconds.
         sections: What the app shows, in its order.
         baselines: Simpler predictors by name: their description, and their value of the first
@@ -92,6 +93,7 @@ class Report:
     scores: Mapping[str, float]
     measured: str
     histories: Mapping[str, History]
+    rates: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     sections: Sequence[Section] = ()
     baselines: Mapping[str, tuple[str, float]] = field(default_factory=dict)
@@ -200,7 +202,8 @@ def _report_html(report: Report) -> str:
     for stage, history in report.histories.items():
         if any(history.values()):
             title = f"Learning curves: {stage}" if stage else "Learning curves"
-            parts += [f"<h2>{html.escape(title)}</h2>", _figure(title, learning_curves(history))]
+            curves = learning_curves(history, report.rates.get(stage, {}))
+            parts += [f"<h2>{html.escape(title)}</h2>", _figure(title, curves)]
     for section in report.sections:
         parts += [f"<h2>{html.escape(section.title)}</h2>", *_section(section)]
     parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]

@@ -47,12 +47,15 @@ class Trained:
         history: By name of the metric, its value after each epoch.
         checkpoint: The state of the training; deleted once the export is written.
         choice: Which epoch's weights the model has, in words.
+        rates: Learning rate at some of the steps, by their number from 0; empty for models that
+            have several optimizers.
     """
 
     model: keras.Model
     history: dict[str, list[float]]
     checkpoint: Checkpoint
     choice: str
+    rates: dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,8 @@ def train(
             weighted_metrics=watched[1] or None,
             jit_compile=config.jit_compile,
         )
-        run.facts["training"] = _plan(config, rates.peak(model) if rates else config.rate())
+        peak = rates.peak(model) if rates else config.rate()
+        run.facts["training"] = _plan(config, peak)
     if setup.is_chief(run.strategy) and step < steps_per_epoch * config.epochs:
         print(f"Training {run.facts['training']}", flush=True)
     if config.monitor:
@@ -201,8 +205,10 @@ def train(
         checkpoint_every=config.checkpoint_every,
         config=identity,
     )
+    several = getattr(model, "optimizers", None)
+    drawn = {} if several else _rates(config, steps_per_epoch, peak, _epochs(history))
     exported = _exported(run, model, make_model)
-    run.stages[stage] = Trained(exported, history, checkpoint, _choice(best, history))
+    run.stages[stage] = Trained(exported, history, checkpoint, _choice(best, history), drawn)
     return run.stages[stage] if setup.is_chief(run.strategy) else None
 
 
@@ -292,19 +298,7 @@ def configured_optimizer(
     """
     peak = rates.peak(model) if rates else config.rate()
     scale = rates.scale(model) if rates and rates.scale else None
-    steps = steps_per_epoch * config.epochs
-    if steps < config.accumulate:
-        raise ValueError(
-            f"`accumulate` must be at most {steps}, the steps of the run. "
-            f"Received: accumulate={config.accumulate}"
-        )
-    updates = steps // config.accumulate
-    rate = learning_rate_schedule(
-        peak,
-        config.schedule,
-        min(round(config.warmup_epochs * steps_per_epoch / config.accumulate), updates - 1),
-        updates,
-    )
+    rate = _learning_rate(config, steps_per_epoch, peak)
     return optimizer(
         config.optimizer,
         rate,
@@ -314,6 +308,36 @@ def configured_optimizer(
         accumulate=config.accumulate,
         average=config.average,
     )
+
+
+def _learning_rate(
+    config: Settings, steps_per_epoch: int, peak: float
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate, from the number of an update if it changes."""
+    steps = steps_per_epoch * config.epochs
+    if steps < config.accumulate:
+        raise ValueError(
+            f"`accumulate` must be at most {steps}, the steps of the run. "
+            f"Received: accumulate={config.accumulate}"
+        )
+    updates = steps // config.accumulate
+    return learning_rate_schedule(
+        peak,
+        config.schedule,
+        min(round(config.warmup_epochs * steps_per_epoch / config.accumulate), updates - 1),
+        updates,
+    )
+
+
+def _rates(config: Settings, steps_per_epoch: int, peak: float, epochs: int) -> dict[int, float]:
+    """Returns the learning rate at no more than 60 of the steps of some epochs."""
+    rate = _learning_rate(config, steps_per_epoch, peak)
+    updates = steps_per_epoch * epochs // config.accumulate
+    shown = np.unique(np.linspace(0, max(updates - 1, 0), 60, dtype=int)).tolist()
+    rates = (rate(update) if callable(rate) else rate for update in shown)
+    return {
+        update * config.accumulate: float(value) for update, value in zip(shown, rates, strict=True)
+    }
 
 
 def _callbacks(
@@ -380,6 +404,7 @@ def finish(
         scores=scores,
         measured=f"{num_test:,} test {examples}",
         histories={name: stage.history for name, stage in run.stages.items()},
+        rates={name: stage.rates for name, stage in run.stages.items()},
         sections=report,
         baselines=baselines or {},
     )

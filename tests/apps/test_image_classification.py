@@ -58,7 +58,10 @@ SMALL = Small(
         "image_size": (12, 12),
     },
     beats=("accuracy", 0.75),
-    sections=["Scores by class", "Confusion matrix", "Worst mistakes"],
+    sections=[
+        *("Scores by class", "Confusion matrix", "Most frequent errors", "Calibration"),
+        "Worst mistakes",
+    ],
     odd=[
         {"image_bytes": encoded((1, 1), "L")},
         {"image_bytes": encoded((300, 2), "RGB")},

@@ -52,8 +52,7 @@ SMALL = Small(
     },
     beats=("accuracy", 0.8),
     sections=[
-        "Scores by class",
-        "Confusion matrix",
+        *("Scores by class", "Confusion matrix", "Most frequent errors", "Calibration"),
         "Worst mistakes",
         *(f"Attention in test text {number}" for number in (1, 2, 3)),
     ],

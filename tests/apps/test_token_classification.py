@@ -62,6 +62,7 @@ SMALL = Small(
     sections=[
         "Entities by type",
         "Confusion matrix",
+        "Calibration",
         "Worst mistakes",
         "Entities in test sentences",
     ],

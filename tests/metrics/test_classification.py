@@ -15,7 +15,9 @@ def evaluation(labels, predictions, num_classes: int) -> Evaluation:
 def test_scores_of_two_classes_by_hand():
     # Of class 0 two of three are found, with one wrong; of class 1 one of two, with one wrong.
     test = evaluation([0, 0, 0, 1, 1], [0, 0, 1, 1, 0], 2)
-    assert test.by_class(["cat", "dog"]) == [
+    heading, rows = test.by_class(["cat", "dog"])
+    assert heading == ("class", "precision", "recall", "F1", "test examples")
+    assert rows == [
         ("cat", "0.667", "0.667", "0.667", 3),
         ("dog", "0.500", "0.500", "0.500", 2),
     ]
@@ -33,7 +35,7 @@ def test_scores_are_those_of_scikit_learn_also_of_classes_that_never_occur():
     # Class 3 is never predicted, class 4 has no example, class 5 neither.
     report = classification_report(labels, predictions, output_dict=True, zero_division=0)
     names = [str(number) for number in range(6)]
-    for name, precision, recall, f1, count in test.by_class(names):
+    for name, precision, recall, f1, count in test.by_class(names)[1]:
         row = report.get(name, {"precision": 0, "recall": 0, "f1-score": 0, "support": 0})
         assert [float(precision), float(recall), float(f1), count] == pytest.approx(
             list(row.values()), abs=5e-4
@@ -54,6 +56,31 @@ def test_classes_without_a_correct_prediction_are_named():
         + ", ".join(f"c{number}" for number in range(1, 11))
         + " and 2 more."
     ]
+
+
+def test_the_most_frequent_errors_are_named_with_their_share():
+    test = evaluation([0, 0, 0, 1, 1, 1, 2], [1, 1, 0, 0, 2, 2, 2], 3)
+    heading, rows = test.confusions(["cat", "dog", "eel"])
+    assert heading[:2] == ("true", "predicted")
+    assert rows == [
+        ("cat", "dog", 2, "67%"),
+        ("dog", "eel", 2, "67%"),
+        ("dog", "cat", 1, "33%"),
+    ]
+    assert evaluation([0, 1], [0, 1], 2).confusions(["cat", "dog"])[1] == []
+    labels, predictions = zip(*((i, j) for i in range(4) for j in range(4) if i != j), strict=True)
+    assert len(evaluation(labels, predictions, 4).confusions("abcd")[1]) == 10
+
+
+def test_calibration_is_worked_out_in_ten_intervals():
+    confidence = np.array([1.0, 0.95, 0.91, 0.9, 0.81, 0.5])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    confidences, accuracies, counts = Evaluation(
+        np.array([0, 0, 1, 1, 1, 0]), probabilities
+    ).calibration
+    assert confidences == pytest.approx([0.5, (0.9 + 0.81) / 2, (1 + 0.95 + 0.91) / 3])
+    assert accuracies == pytest.approx([1, 0, 2 / 3])
+    assert counts.tolist() == [1, 2, 3]
 
 
 def test_worst_are_the_wrong_answers_of_the_largest_losses():

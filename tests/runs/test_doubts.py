@@ -82,5 +82,11 @@ def test_an_interval_wider_than_the_gain_is_doubted():
     assert doubted({**scores, "accuracy_high": 0.625}) == []
 
 
+def test_a_score_without_an_error_is_not_certain():
+    (warning,) = doubted({"f1": 1.0, "f1_low": 1.0, "f1_high": 1.0}, num_test=200)
+    assert "no width" in warning and "1.5% of other texts" in warning
+    assert doubted({"f1": 0.9, "f1_low": 0.9, "f1_high": 0.9}, num_test=200) == []
+
+
 def test_few_test_examples_are_doubted():
     assert doubted(num_test=99) == ["The test set has fewer than 100 texts: 99."]

@@ -4,7 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from runs.pictures import confusion_matrix, heat_map, image_grid, learning_curves
+from runs.pictures import (
+    confusion_matrix,
+    heat_map,
+    image_grid,
+    learning_curves,
+    reliability_curve,
+)
 
 
 def evaluation(labels: list[int], predictions: list[int]) -> SimpleNamespace:
@@ -51,6 +57,15 @@ def test_many_learning_curves_stand_in_rows_of_three():
     assert tuple(figure.get_size_inches()) == (13.5, 6.4)
 
 
+def test_the_learning_rate_has_a_panel_over_the_steps():
+    figure = learning_curves({"loss": [1.0, 0.5]}, {0: 0.1, 50: 0.05, 99: 0.0})
+    loss, rate = figure.axes
+    assert (rate.get_title(), rate.get_xlabel(), loss.get_xlabel()) == (
+        *("learning rate", "step", "epoch"),
+    )
+    np.testing.assert_array_equal(rate.lines[0].get_xydata(), [[0, 0.1], [50, 0.05], [99, 0]])
+
+
 def test_confusion_matrix_counts_and_keeps_the_worst_classes():
     found = evaluation([0, 0, 1, 2, 2], [0, 1, 1, 2, 2])
     axes = confusion_matrix(found, ("a", "b", "c")).axes[0]
@@ -62,6 +77,17 @@ def test_confusion_matrix_counts_and_keeps_the_worst_classes():
     found = evaluation([0, 0, 0, 0, 0, 1, 1, 1], [0, 2, 3, 2, 3, 0, 0, 0])
     axes = confusion_matrix(found, tuple("abcd"), most=2).axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.2, 0], [1, 0]])
+    # Of seven errors, those from b to a are drawn.
+    assert axes.get_title() == "the 2 classes with the most errors; 4 errors lie outside"
+    assert confusion_matrix(found, tuple("abcd")).axes[0].get_title() == ""
+
+
+def test_reliability_curve_shows_bins_and_their_mean_error():
+    bins = np.array([0.5, 0.9]), np.array([0.7, 0.8]), np.array([10, 30])
+    axes = reliability_curve(SimpleNamespace(calibration=bins)).axes[0]
+    np.testing.assert_array_equal(axes.lines[1].get_xydata(), [[0.5, 0.7], [0.9, 0.8]])
+    # (10 * 0.2 + 30 * 0.1) / 40
+    assert axes.get_title() == "expected calibration error 0.125"
 
 
 def test_image_grid_of_no_pictures_is_none():

@@ -137,6 +137,24 @@ def test_early_stopping_needs_validation(tmp_path):
         trained(Config(out=tmp_path, patience=1), Splits(train=DATA.train))
 
 
+def test_the_learning_rate_of_the_steps_is_noted(tmp_path):
+    _, made = trained(Config(out=tmp_path, epochs=2, accumulate=2))
+    # 64 points in batches of 8 are 8 updates of 2 batches each.
+    steps = np.arange(0, 16, 2)
+    cosine = 0.05 * (1 + np.cos(np.pi * steps / 16)) / 2
+    assert list(made.rates) == steps.tolist()
+    assert list(made.rates.values()) == pytest.approx(cosine, abs=1e-7)
+
+
+def test_the_noted_learning_rate_is_that_of_the_optimizer(tmp_path):
+    settings = {"epochs": 8, "keep": "last", "schedule": "constant", "warmup_epochs": 2.0}
+    _, made = trained(Config(out=tmp_path, **settings))
+    assert len(made.rates) == 60 and max(made.rates) == 63
+    assert made.rates[0] == 0.0 and made.rates[63] == pytest.approx(0.05)
+    rising = {step: rate for step, rate in made.rates.items() if step < 16}
+    assert rising == pytest.approx({step: 0.05 * step / 16 for step in rising}, abs=1e-7)
+
+
 def test_a_warm_up_as_long_as_the_run_leaves_one_update(tmp_path):
     changes = {"epochs": 1, "warmup_epochs": 0.9, "accumulate": 8}
     _, made = trained(Config(out=tmp_path, **changes))
@@ -258,6 +276,7 @@ def test_networks_with_a_train_step_and_optimizers_of_their_own_train(tmp_path):
     assert made.model.output_shape == (None, 3)
     assert [len(made.history[name]) for name in ("generator_loss", "critic_loss")] == [2, 2]
     assert made.choice == "epoch 2, the last"
+    assert made.rates == {}
 
 
 def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
