@@ -92,6 +92,9 @@ def labeled_files(
         others: Further suffixes of files to list, which the loader reports as bad.
     """
     root = Path(data)
+    if fault := not_utf8(data, "the path of the data"):
+        fix = "rename the folder"
+        raise BadData(data, [replace(fault, expected="UTF-8", fix=fix, skippable=False)])
     if root.is_dir():
         return _from_folder(root, suffixes, others)
     if root.is_file() and root.suffix.lower() == ".csv":

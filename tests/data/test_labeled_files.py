@@ -185,6 +185,11 @@ def test_names_that_are_not_utf8_are_reported_or_left_out(folder):
     assert images.load(str(folder), skip_bad=True).skipped == 1
 
 
+def test_a_path_that_is_not_utf8_is_named():
+    with pytest.raises(BadData, match=r"the path of the data: expected UTF-8\. .* Fix: rename"):
+        labeled_files("caf\udce9", {".png"})
+
+
 def test_same_content_under_one_class_is_no_conflict(folder):
     files, _ = labeled_files(str(folder), {".png"})
     cats = [file for file in files if file.label == "cat"]

@@ -120,6 +120,13 @@ def test_tfds_pairs_are_found_and_a_test_split_without_labels_is_put_aside(store
     assert sizes(found) == [27, 5, 3] and found.classes == ("no", "yes")
     assert contents(found)["validation"][1] == (("a 1", "b 1"), "yes")
     assert found.other == {}
+    assert found.remarks == (
+        "Splits: train from train, validation from validation.",
+        "Cut from the end of train: test, 10 %.",
+        "Splits that are not read: test.",
+        "Columns: text from 'sentence1', pair from 'sentence2', label from 'label'.",
+        "Classes (train, validation, test): no (14, 3, 1), yes (13, 2, 2).",
+    )
 
 
 def test_tfds_rows_without_a_label_are_named_or_left_out(store):
