@@ -45,7 +45,7 @@ def test_wikitext_documents_start_at_their_titles(shared_data, tmp_path):
 
 def test_wikitext_without_a_file_to_train_on_says_so(shared_data):
     message = faults_of(shared_data / "wikitext2")
-    assert "a file with train in its name. Received: only test.txt, valid.txt." in message
+    assert "a file with train in its name. Received: only valid.txt, test.txt." in message
 
 
 def test_tiny_shakespeare_is_cut_at_blank_lines(shared_tfds, monkeypatch):
