@@ -18,6 +18,7 @@ from data.sources import (
     Fault,
     Finding,
     existing,
+    listed,
     named_splits,
     reported,
     split_named,
@@ -234,6 +235,12 @@ def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Examp
 def _from_folders(data: str) -> tuple[list[_Example], list[Finding]]:
     """Reads a folder with one sub-folder of .txt files per class."""
     files, faults = labeled_files(data, {".txt"})
+    tables = [path.name for path in sorted(Path(data).iterdir()) if path.suffix.lower() in SUFFIXES]
+    if tables and not files:
+        expected = "files with train, dev and test in their names"
+        fix = "pass one of them as --data, or rename them"
+        fault = Fault(Path(data).name, f"only {listed(tables)}", expected, fix, skippable=False)
+        raise BadData(data, [fault])
     examples = []
     for file in files:
         try:

@@ -336,6 +336,14 @@ def test_what_was_read_is_said_and_texts_in_two_splits_are_named(tmp_path):
     )
 
 
+def test_a_folder_of_tables_without_splits_says_what_to_do(tmp_path):
+    (tmp_path / "films.csv").write_text(lines(ROWS, ("text", "label"), ","))
+    assert (
+        "expected files with train, dev and test in their names. Received: only films.csv. "
+        "Fix: pass one of them as --data, or rename them." in faults_of(tmp_path)
+    )
+
+
 def test_folders_of_a_class_may_lie_below_splits(tmp_path):
     for i, (sentence, label) in enumerate(ROWS):
         path = tmp_path / ("test" if i < 10 else "train") / label / f"{i}.txt"
