@@ -16,6 +16,7 @@ from data.sources import (
     reported,
     stable_order,
     tfds_builder,
+    tfds_remarks,
     tfds_splits,
     watched,
     withheld,
@@ -111,6 +112,7 @@ def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | No
         },
         classes=tuple(features[label].names),
         input_shape=(*image_size, channels or (1 if stored_channels == 1 else 3)),
+        **reported(f"tfds:{name}", tfds_remarks(builder, unlabeled), skip_bad=False),
     )
 
 

@@ -1,5 +1,6 @@
 """Files with one class each: a folder per class, or a CSV file with paths and labels."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -81,10 +82,12 @@ def labeled_files(
 
     A folder has one sub-folder per class with files at any depth. Or it has a sub-folder train/,
     and optionally validation/ and test/, each with one sub-folder per class; `SPLIT_NAMES` has
-    their other usual names. Hidden files are ignored. Files with other suffixes and folders beside
-    the splits are named. A CSV file has the columns `path` (relative to the
-    folder of the CSV file), `label` and optionally `split`. A header (path, file, filename or
-    image; label or class; split) may give them another order.
+    their other usual names. Linked folders are followed. Hidden files are ignored. Files with other
+    suffixes, and folders beside the splits, are named.
+
+    A CSV file has the columns `path` (relative to the folder of the CSV file), `label` and
+    optionally `split`. A header (path, file, filename or image; label or class; split) may give
+    them another order.
 
     Args:
         data: Path of the folder or CSV file.
@@ -92,6 +95,9 @@ def labeled_files(
         others: Further suffixes of files to list, which the loader reports as bad.
     """
     root = Path(data)
+    if fault := not_utf8(data, "the path of the data"):
+        fix = "rename the folder"
+        raise BadData(data, [replace(fault, expected="UTF-8", fix=fix, skippable=False)])
     if root.is_dir():
         return _from_folder(root, suffixes, others)
     if root.is_file() and root.suffix.lower() == ".csv":
@@ -103,6 +109,18 @@ def labeled_files(
 
 def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Lists the visible files at any depth. A folder that links lead to again is listed once."""
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else sorted(n for n in folders if not is_hidden(n))
+        if real not in seen:
+            found += [Path(parent, name) for name in names if not is_hidden(name)]
+        seen.add(real)
+    return sorted(found)
 
 
 def _from_folder(
@@ -126,13 +144,9 @@ def _from_folder(
                 else:
                     beside.append(entry)
                 continue
-            inside = [
-                path
-                for path in sorted(entry.rglob("*"))
-                if not any(part.startswith(".") for part in path.relative_to(entry).parts)
-            ]
-            paths = [path for path in inside if path.suffix.lower() in suffixes]
-            beside += [path for path in inside if path not in paths and path.is_file()]
+            below = _files_below(entry)
+            paths = [path for path in below if path.suffix.lower() in suffixes]
+            beside += [path for path in below if path.suffix.lower() not in suffixes]
             for path in paths:
                 name = path.relative_to(root).as_posix()
                 if name.encode(errors="replace").decode() == name:

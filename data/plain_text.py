@@ -17,6 +17,7 @@ from data.sources import (
     reported,
     split_named,
     tfds_builder,
+    tfds_remarks,
     tfds_splits,
     watched,
 )
@@ -62,7 +63,7 @@ def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
         return _divided(data, [("", name, lines) for name, lines in sections.items()], [], skip_bad)
     findings: list[Finding] = []
     if data.startswith("tfds:"):
-        texts = _from_tfds(data.removeprefix("tfds:"))
+        texts, findings = _from_tfds(data.removeprefix("tfds:"))
     else:
         path = existing(data, "a text file, a folder of .txt files", BUILT_IN)
         texts, findings = _from_files(path)
@@ -134,6 +135,7 @@ def _divided(
     """Splits documents, which come with their split (empty if they have none) and their name."""
     splits, remarks = dealt(named)
     contents = {split: {"\n".join(one): one[0] for one in some} for split, some in splits.items()}
+    remarks.append(f"Lines: {sum(len(one) for some in splits.values() for one in some):,}.")
     remarks += shared(contents, "documents")
     empty = empty_splits({split: len(some) for split, some in splits.items()})
     said = reported(data, [*findings, *remarks, *empty], skip_bad)
@@ -178,7 +180,7 @@ def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Finding]]
     return texts, findings
 
 
-def _from_tfds(name: str) -> list[tuple[str, list[str]]]:
+def _from_tfds(name: str) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
     """Reads the split and the lines of each text."""
     import tensorflow_datasets as tfds
 
@@ -190,8 +192,9 @@ def _from_tfds(name: str) -> list[tuple[str, list[str]]]:
         expected = "a feature with the name text, or only one feature with texts"
         raise BadData(f"tfds:{name}", [Fault(f"tfds:{name}", received, expected, skippable=False)])
     key = "text" if "text" in texts else texts[0]
-    return [
+    texts_of_splits = [
         (split, text.decode().split("\n"))
         for split, rows in tfds_splits(builder).items()
         for text in rows.map(lambda row: row[key]).as_numpy_iterator()
     ]
+    return texts_of_splits, tfds_remarks(builder)

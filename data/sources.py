@@ -75,7 +75,12 @@ class BadData(ValueError):
         lines += [f"  {fault}" for fault in faults[:MAX_LISTED]]
         if skippable and len(faults) > 1:
             lines.append("Fix: correct or remove them, or pass --skip-bad.")
-        super().__init__("\n".join(lines))
+        super().__init__(_printable("\n".join(lines)))
+
+
+def _printable(text: str) -> str:
+    """Shows the bytes of names that are not UTF-8, which cannot be printed, by their numbers."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def existing(data: str, expected: str, built_in: Sequence[str]) -> Path:
@@ -111,7 +116,9 @@ def reported(data: str, findings: Sequence[Finding], skip_bad: bool) -> dict[str
     faults = [finding for finding in findings if isinstance(finding, Fault)]
     if any(not fault.skippable for fault in faults) or (faults and not skip_bad):
         raise BadData(data, sorted(faults, key=lambda fault: fault.skippable))
-    remarks = tuple(dict.fromkeys(finding for finding in findings if isinstance(finding, str)))
+    remarks = tuple(
+        dict.fromkeys(_printable(finding) for finding in findings if isinstance(finding, str))
+    )
     return {"skipped": sum(fault.examples for fault in faults), "remarks": remarks}
 
 
@@ -349,3 +356,24 @@ def tfds_splits(
         split: builder.as_dataset(split=selected, decoders=decoders, shuffle_files=False)
         for split, selected in slices.items()
     }
+
+
+def tfds_remarks(
+    builder: Any, unusable: Collection[str] = (), further: Collection[str] = ()
+) -> list[Finding]:
+    """Says which splits of a dataset `tfds_splits` reads, which it cuts and which are not read.
+
+    Args:
+        builder: From `tfds_builder`.
+        unusable: As in `tfds_splits`.
+        further: Other splits that the loader reads.
+    """
+    names = named_splits(builder, unusable)
+    given = ", ".join(f"{split} from {names[split]}" for split in SPLITS if split in names)
+    remarks: list[Finding] = [f"Splits: {given}."]
+    cut = [split for split in ("validation", "test") if split not in names]
+    if cut:
+        each = " each" if len(cut) > 1 else ""
+        remarks.append(f"Cut from the end of train: {' and '.join(cut)}, 10 %{each}.")
+    rest = sorted(set(builder.info.splits) - {*names.values(), *further})
+    return [*remarks, f"Splits that are not read: {listed(rest)}."] if rest else remarks

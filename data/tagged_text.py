@@ -19,6 +19,7 @@ from data.sources import (
     existing,
     reported,
     tfds_builder,
+    tfds_remarks,
     tfds_splits,
 )
 from data.splits import Splits, by_class, dealt, shared
@@ -290,7 +291,7 @@ def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
     features = builder.info.features
     names = features[tags].feature.names
     others = [key for key in sorted(features) if key not in (words, tags)]
-    remarks = columns_read({"words": words, "tags": tags}, others)
+    remarks = tfds_remarks(builder) + columns_read({"words": words, "tags": tags}, others)
     ordered = ["O", *(tag for tag in names if tag != "O")]
     numbers = tf.constant([ordered.index(tag) for tag in names], tf.int32)
     splits = tfds_splits(builder)

@@ -18,15 +18,17 @@ from data.sources import (
     Fault,
     Finding,
     existing,
+    listed,
     named_splits,
     reported,
     split_named,
     stable_order,
     tfds_builder,
+    tfds_remarks,
     tfds_splits,
     withheld,
 )
-from data.splits import Splits
+from data.splits import Splits, by_class
 from data.tables import columns_read, json_values, rows_of_cells
 from data.text_files import not_utf8, read_text, split_files
 
@@ -233,6 +235,12 @@ def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Examp
 def _from_folders(data: str) -> tuple[list[_Example], list[Finding]]:
     """Reads a folder with one sub-folder of .txt files per class."""
     files, faults = labeled_files(data, {".txt"})
+    tables = [path.name for path in sorted(Path(data).iterdir()) if path.suffix.lower() in SUFFIXES]
+    if tables and not files:
+        expected = "files with train, dev and test in their names"
+        fix = "pass one of them as --data, or rename them"
+        fault = Fault(Path(data).name, f"only {listed(tables)}", expected, fix, skippable=False)
+        raise BadData(data, [fault])
     examples = []
     for file in files:
         try:
@@ -414,13 +422,20 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
             label = tf.where(tf.reduce_any(same), tf.argmax(same), -1)
         return tf.cast(label, tf.int32)
 
-    splits, missing = _labeled_rows(splits, number)
+    splits, missing, counts = _labeled_rows(splits, number, classes)
     # SNLI uses -1 for pairs on which its annotators disagreed.
     received = "no label (-1)" if named else "a class without training examples"
     expected = f"one of {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
     faults = [Fault(where, received, expected) for where in missing]
     read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
     others = [name for name in sorted(features) if name not in read.values()]
+    further = sorted(set(builder.info.splits) - unusable - used)
+    findings = [
+        *tfds_remarks(builder, unusable, further),
+        *columns_read(read, others),
+        *by_class(counts),
+        *faults,
+    ]
 
     def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.stack([row[text] for text in text_names]), number(row)
@@ -431,10 +446,10 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     return Texts(
         **{split: examples(rows) for split, rows in splits.items()},
         classes=tuple(classes),
-        **reported(f"tfds:{name}", [*columns_read(read, others), *faults], skip_bad),
+        **reported(f"tfds:{name}", findings, skip_bad),
         other={
             split: examples(builder.as_dataset(split=split, shuffle_files=False))
-            for split in sorted(set(builder.info.splits) - unusable - used)
+            for split in further
         },
     )
 
@@ -482,10 +497,17 @@ def _classes_of(rows: tf.data.Dataset, label: str) -> list[str]:
 
 
 def _labeled_rows(
-    splits: dict[str, tf.data.Dataset], number: Callable[[dict[str, tf.Tensor]], tf.Tensor]
-) -> tuple[dict[str, tf.data.Dataset], list[str]]:
-    """Leaves out the rows whose class number is -1; also returns where they are."""
-    labeled, skipped = {}, []
+    splits: dict[str, tf.data.Dataset],
+    number: Callable[[dict[str, tf.Tensor]], tf.Tensor],
+    classes: Sequence[str],
+) -> tuple[dict[str, tf.data.Dataset], list[str], dict[str, dict[str, int]]]:
+    """Leaves out the rows whose class number is -1.
+
+    Returns:
+        The rows of each split; the places of the rows without a class; the number of rows of each
+        class by split.
+    """
+    labeled, skipped, counts = {}, [], {}
     for split, rows in splits.items():
         batches = rows.map(number).batch(4096).as_numpy_iterator()
         numbers = np.concatenate([np.zeros(0, np.int32), *batches])
@@ -495,4 +517,7 @@ def _labeled_rows(
             left = tf.data.experimental.assert_cardinality(len(rows) - len(missing))
             rows = rows.filter(lambda row: number(row) >= 0).apply(left)
         labeled[split] = rows
-    return labeled, skipped
+        numbers = np.bincount(numbers[numbers >= 0], minlength=len(classes))
+        counts[split] = dict(zip(classes, numbers.tolist(), strict=True))
+    counts = {split: counts[split] for split in SPLITS}
+    return labeled, skipped, counts

@@ -69,6 +69,11 @@ def test_tfds_test_images_without_labels_are_put_aside_and_large_ones_shrink(sto
     labels = [[int(label) for _, label in part] for part in (found.train, found.test)]
     assert [len(part) for part in labels] == [27, 3] and set(labels[1]) == {0, 1}
     assert len(found.validation) == 4 and found.input_shape == (224, 224, 3)
+    assert found.remarks == (
+        "Splits: train from train, validation from valid.",
+        "Cut from the end of train: test, 10 %.",
+        "Splits that are not read: test.",
+    )
 
 
 def test_tfds_without_images_is_refused(shared_tfds, monkeypatch):

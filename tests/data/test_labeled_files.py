@@ -175,6 +175,20 @@ def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
     assert ("cat/deep/a.PNG", "cat", "") in {(file.name, file.label, file.split) for file in files}
 
 
+def test_linked_folders_are_followed_and_circles_end(folder, draw):
+    elsewhere = folder.parent / "elsewhere"
+    draw(elsewhere / "eel" / "1.png", seed=800)
+    draw(elsewhere / "more" / "2.png", seed=801)
+    (folder / "eel").symlink_to(elsewhere / "eel")
+    (folder / "cat" / "more").symlink_to(elsewhere / "more")
+    (folder / "cat" / "circle").symlink_to(folder / "cat")
+    (elsewhere / "more" / "back").symlink_to(elsewhere / "more")
+    files, findings = labeled_files(str(folder), {".png"})
+    assert len(files) == 102 and not findings
+    found = {(file.name, file.label) for file in files}
+    assert {("eel/1.png", "eel"), ("cat/more/2.png", "cat")} < found
+
+
 def test_names_that_are_not_utf8_are_reported_or_left_out(folder):
     try:
         shutil.copy(folder / "cat" / "1.png", folder / "cat" / "caf\udce9.png")
@@ -183,6 +197,11 @@ def test_names_that_are_not_utf8_are_reported_or_left_out(folder):
     with pytest.raises(BadData, match=r"'cat/caf\\udce9.png': expected a UTF-8 name"):
         images.load(str(folder))
     assert images.load(str(folder), skip_bad=True).skipped == 1
+
+
+def test_a_path_that_is_not_utf8_is_named():
+    with pytest.raises(BadData, match=r"the path of the data: expected UTF-8\. .* Fix: rename"):
+        labeled_files("caf\udce9", {".png"})
 
 
 def test_same_content_under_one_class_is_no_conflict(folder):

@@ -45,7 +45,7 @@ def test_wikitext_documents_start_at_their_titles(shared_data, tmp_path):
 
 def test_wikitext_without_a_file_to_train_on_says_so(shared_data):
     message = faults_of(shared_data / "wikitext2")
-    assert "a file with train in its name. Received: only test.txt, valid.txt." in message
+    assert "a file with train in its name. Received: only valid.txt, test.txt." in message
 
 
 def test_tiny_shakespeare_is_cut_at_blank_lines(shared_tfds, monkeypatch):
@@ -56,6 +56,9 @@ def test_tiny_shakespeare_is_cut_at_blank_lines(shared_tfds, monkeypatch):
         "Before we proceed any further, hear me speak.",
     )
     assert sizes(found) == [6283, 441, 500]
+    assert (
+        found.remarks[0] == "Splits: train from train, validation from validation, test from test."
+    )
 
 
 def test_a_file_is_split_by_document_and_more_move_no_old_ones(tmp_path):
@@ -86,6 +89,7 @@ def test_given_splits_are_kept(tmp_path):
     (tmp_path / "test.txt").write_text("Verse 3 .\nSecond line 3 .\n\nTwo .")
     assert plain_text.load(str(tmp_path)).remarks == (
         "Splits: train from train.txt, validation from dev.txt, test from test.txt.",
+        "Lines: 84.",
         "In test, 1 of 2 different documents is also in train, such as 'Verse 3 .'.",
     )
 
@@ -100,10 +104,10 @@ def test_sub_folders_are_splits_and_files_without_a_split_are_named(tmp_path):
     (tmp_path / "train" / "about.md").write_text("not read")
     found = plain_text.load(str(tmp_path))
     assert sizes(found) == [40, 1, 1]
-    assert found.remarks == ("Not read: extra.txt, 1 file (.md).",)
+    assert found.remarks == ("Not read: extra.txt, 1 file (.md).", "Lines: 82.")
     (tmp_path / "extra.txt").rename(tmp_path / "._extra.txt")
     found = plain_text.load(str(tmp_path))
-    assert sizes(found) == [40, 1, 1] and found.remarks == ("Not read: 1 file (.md).",)
+    assert sizes(found) == [40, 1, 1] and found.remarks[0] == "Not read: 1 file (.md)."
 
 
 def test_a_book_whose_name_holds_a_split_is_not_all_there_is(tmp_path):

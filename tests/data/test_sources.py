@@ -44,6 +44,12 @@ def test_message_does_not_offer_to_skip_what_cannot_be_skipped():
     assert "--skip-bad" not in str(BadData("photos", [fault]))
 
 
+def test_names_that_are_not_utf8_can_be_printed():
+    said = sources.reported("a", ["Not read: caf\udce9/.", "Not read: caf\udce9/."], False)
+    assert said == {"skipped": 0, "remarks": ("Not read: caf\\udce9/.",)}
+    assert str(BadData("caf\udce9", [Fault("a", "b", "c")])).startswith("caf\\udce9 cannot be")
+
+
 def test_long_work_shows_its_rate_on_stderr_and_short_work_nothing(capsys, monkeypatch):
     seconds = iter([0.0, 0.1, 0.2, 0.3])
     monkeypatch.setattr(sources.time, "monotonic", lambda: next(seconds))

@@ -120,6 +120,13 @@ def test_tfds_pairs_are_found_and_a_test_split_without_labels_is_put_aside(store
     assert sizes(found) == [27, 5, 3] and found.classes == ("no", "yes")
     assert contents(found)["validation"][1] == (("a 1", "b 1"), "yes")
     assert found.other == {}
+    assert found.remarks == (
+        "Splits: train from train, validation from validation.",
+        "Cut from the end of train: test, 10 %.",
+        "Splits that are not read: test.",
+        "Columns: text from 'sentence1', pair from 'sentence2', label from 'label'.",
+        "Classes (train, validation, test): no (14, 3, 1), yes (13, 2, 2).",
+    )
 
 
 def test_tfds_rows_without_a_label_are_named_or_left_out(store):
@@ -326,6 +333,14 @@ def test_what_was_read_is_said_and_texts_in_two_splits_are_named(tmp_path):
         "Columns: text from 'text', label from 'label'. Not read: id.",
         "Classes (train, validation, test): 0 (30, 1, 2), 1 (30, 0, 1).",
         f"In test, 2 of 2 different examples are also in train, such as {ROWS[0][0]!r}.",
+    )
+
+
+def test_a_folder_of_tables_without_splits_says_what_to_do(tmp_path):
+    (tmp_path / "films.csv").write_text(lines(ROWS, ("text", "label"), ","))
+    assert (
+        "expected files with train, dev and test in their names. Received: only films.csv. "
+        "Fix: pass one of them as --data, or rename them." in faults_of(tmp_path)
     )
 
 
