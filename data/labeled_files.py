@@ -1,6 +1,8 @@
 """Files with one class each: a folder per class, or a CSV file with paths and labels."""
 
 import csv
+import os
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -57,8 +59,9 @@ def labeled_files(
     """Lists the files of a folder or CSV file, and the problems of the listing itself.
 
     A folder has one sub-folder per class with files at any depth. Or it has a sub-folder train/,
-    and optionally test/ and validation/ (or val/), each with one sub-folder per class. Hidden files
-    and files with other suffixes are ignored. A CSV file has the columns `path` (relative to the
+    and optionally test/ and validation/ (or val/), each with one sub-folder per class. Linked
+    folders are followed. Hidden files are ignored, and files with other suffixes after a line on
+    stderr that counts them. A CSV file has the columns `path` (relative to the
     folder of the CSV file), `label` and optionally `split`. A header (path, file, filename or
     image; label or class; split) may give them another order.
 
@@ -81,11 +84,24 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
 
 
+def _files_below(folder: Path) -> list[Path]:
+    """Lists the visible files at any depth. A folder that links lead to again is listed once."""
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else sorted(n for n in folders if not is_hidden(n))
+        if real not in seen:
+            found += [Path(parent, name) for name in names if not is_hidden(name)]
+        seen.add(real)
+    return sorted(found)
+
+
 def _from_folder(
     root: Path, usable: Collection[str], others: Collection[str]
 ) -> tuple[list[LabeledFile], list[Fault]]:
     files, faults = [], []
     suffixes = {*usable, *others}
+    ignored: Counter[str] = Counter()
     top = {path.name.lower(): path for path in _visible(root) if path.is_dir()}
     given = {SPLIT_NAMES[name]: path for name, path in top.items() if name in SPLIT_NAMES}
     if not _is_split(top, given, suffixes):
@@ -98,12 +114,9 @@ def _from_folder(
                 faults.append(Fault(where, received, "files in class folders only"))
             if not entry.is_dir():
                 continue
-            paths = [
-                path
-                for path in sorted(entry.rglob("*"))
-                if path.suffix.lower() in suffixes
-                and not any(part.startswith(".") for part in path.relative_to(entry).parts)
-            ]
+            below = _files_below(entry)
+            paths = [path for path in below if path.suffix.lower() in suffixes]
+            ignored.update(path.suffix.lower() for path in below)
             for path in paths:
                 name = path.relative_to(root).as_posix()
                 if name.encode(errors="replace").decode() == name:
@@ -116,6 +129,15 @@ def _from_folder(
                 fix = "add files, or remove the folder"
                 received = "an empty class folder"
                 faults.append(Fault(f"{where}/", received, expected, fix, examples=0))
+    counts = [
+        f"{count} {suffix or 'without a suffix'}"
+        for suffix, count in sorted(ignored.items())
+        if suffix not in suffixes
+    ]
+    if counts:
+        # The name of a suffix may hold anything, as that of a file.
+        line = f"Other files in the class folders of {root} are ignored: {', '.join(counts)}"
+        print(line.encode(errors="replace").decode(), file=sys.stderr)
     return files, faults
 
 

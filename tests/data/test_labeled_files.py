@@ -159,6 +159,33 @@ def test_files_are_listed_by_their_path_below_the_folder(folder, draw):
     assert ("cat/deep/a.PNG", "cat", "") in {(file.name, file.label, file.split) for file in files}
 
 
+def test_files_with_other_suffixes_are_counted_in_one_line(folder, capsys):
+    for name in ("notes.txt", "a.JSON", "deep/b.json", "LICENSE", ".DS_Store", "phone.heic"):
+        (folder / "cat" / name).parent.mkdir(exist_ok=True)
+        (folder / "cat" / name).write_text("not an example")
+    files, faults = labeled_files(str(folder), {".png"}, {".heic"})
+    assert len(files) == 101 and not faults
+    assert capsys.readouterr().err == (
+        f"Other files in the class folders of {folder} are ignored: "
+        "1 without a suffix, 2 .json, 1 .txt\n"
+    )
+
+
+def test_linked_folders_are_followed_and_circles_end(folder, draw, capsys):
+    elsewhere = folder.parent / "elsewhere"
+    draw(elsewhere / "eel" / "1.png", seed=800)
+    draw(elsewhere / "more" / "2.png", seed=801)
+    (folder / "eel").symlink_to(elsewhere / "eel")
+    (folder / "cat" / "more").symlink_to(elsewhere / "more")
+    (folder / "cat" / "circle").symlink_to(folder / "cat")
+    (elsewhere / "more" / "back").symlink_to(elsewhere / "more")
+    files, faults = labeled_files(str(folder), {".png"})
+    assert len(files) == 102 and not faults
+    found = {(file.name, file.label) for file in files}
+    assert {("eel/1.png", "eel"), ("cat/more/2.png", "cat")} < found
+    assert capsys.readouterr().err == ""
+
+
 def test_names_that_are_not_utf8_are_reported_or_left_out(folder):
     try:
         shutil.copy(folder / "cat" / "1.png", folder / "cat" / "caf\udce9.png")
