@@ -1,5 +1,7 @@
 """Images with one class each: user files, TensorFlow Datasets or a built-in sample."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data.labeled_files import divided, labeled_files, without_conflicts
+from data.labeled_files import LabeledFile, divided, labeled_files, without_conflicts
 from data.sources import (
     SPLITS,
     BadData,
@@ -35,7 +37,7 @@ LARGEST_OWN_SIZE = (224, 224)
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
-"""Endings of images that TensorFlow does not decode: bad examples, not files to ignore."""
+"""Suffixes of images that TensorFlow does not decode: bad examples, not files to ignore."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +138,9 @@ def _from_files(
     seen = _inspected([file.path for file in listed])
     rows: dict[str, np.ndarray] = {}
     for file, row in zip(listed, seen, strict=True):
-        if row is None:
-            expected = "a complete JPEG, PNG, BMP, GIF or WebP image"
-            received, fix = _received(Path(file.path))
-            faults.append(Fault(file.where, received, expected, fix))
-        else:
+        if row is not None:
             rows[file.where] = row
+    faults += _faults([file for file in listed if file.where not in rows])
     good = [file for file in listed if file.where in rows]
     kept, conflicts = without_conflicts(good, [rows[file.where][0] for file in good])
     kept, missing = divided(kept)
@@ -216,6 +215,26 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
         for row in batch:
             rows[row[0]] = row[1:]
     return rows
+
+
+def _faults(bad: Sequence[LabeledFile]) -> list[Fault]:
+    """Describes files that could not be decoded; those to convert by suffix, others one by one."""
+    alike: dict[tuple[str, ...], list[LabeledFile]] = defaultdict(list)
+    for file in bad:
+        received, fix = _received(Path(file.path))
+        ending = Path(file.path).suffix.lower()
+        together = ending in OTHER_SUFFIXES and fix
+        alike[(received, fix, ending if together else file.where)].append(file)
+    faults = []
+    for (received, fix, ending), files in alike.items():
+        where = files[0].where
+        if ending in OTHER_SUFFIXES:
+            if len(files) > 1:
+                where, fix = f"{where} and {len(files) - 1} more with {ending}", "convert each"
+            fix += f" (`magick mogrify -format jpg *{ending}`) and remove the original"
+        expected = "a complete JPEG, PNG, BMP, GIF or WebP image"
+        faults.append(Fault(where, received, expected, fix, examples=len(files)))
+    return faults
 
 
 def _received(path: Path) -> tuple[str, str]:

@@ -106,9 +106,7 @@ def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
 
     def bmp():
         pixels = tf.io.decode_bmp(image_bytes)
-        header = tf.cast(
-            tf.io.decode_raw(tf.strings.substr(image_bytes, 0, 54), tf.uint8), tf.int32
-        )
+        header = tf.cast(tf.io.decode_raw(image_bytes, tf.uint8, fixed_length=54), tf.int32)
         return tf.cond(
             header[28] == 8,
             lambda: _from_palette(image_bytes, header, pixels),
@@ -141,6 +139,8 @@ def _from_palette(image_bytes: tf.Tensor, header: tf.Tensor, indices: tf.Tensor)
     start = 14 + header[14] + 256 * header[15]
     colors = header[46] + 256 * header[47]
     colors = tf.where(colors == 0, 256, colors)
+    # Beyond the end, the error would quote the file, which is no text: Python fails to raise it.
+    start = tf.minimum(start, tf.strings.length(image_bytes))
     palette = tf.io.decode_raw(tf.strings.substr(image_bytes, start, 4 * colors), tf.uint8)
     return tf.gather(tf.reshape(palette, (-1, 4))[:, 2::-1], tf.cast(indices[..., 0], tf.int32))
 

@@ -192,11 +192,32 @@ def test_real_photographs_load_from_a_csv(shared_data, tmp_path):
 
 
 def test_images_that_tensorflow_does_not_decode_are_named(folder):
-    kitten = folder / "cat" / "kitten.tif"
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(kitten)
-    with pytest.raises(BadData, match=r"cat/kitten.tif: expected .*\. Received: TIFF\. Fix: conv"):
+    heic = b"\0\0\0\x18ftypheic"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "cat" / "kitten.tif")
+    for i in range(3):
+        (folder / "dog" / f"{i}.HEIC").write_bytes(heic + bytes([i]))
+    (folder / "dog" / "phone.jpg").write_bytes(heic + bytes(9))
+    (folder / "dog" / "moving.webp").write_bytes(b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02")
+    (folder / "dog" / "nothing.heic").write_bytes(b"")
+    with pytest.raises(BadData) as caught:
         images.load(str(folder))
-    assert images.load(str(folder), skip_bad=True).skipped == 1
-    kitten.unlink()
-    (folder / "cat" / "1.png").rename(folder / "cat" / "1.jfif")
-    assert images.load(str(folder)).skipped == 0
+    found = str(caught.value).replace("expected a complete JPEG, PNG, BMP, GIF or WebP image. ", "")
+    assert "5 problems" in found
+    for line in (
+        "cat/kitten.tif: Received: TIFF. Fix: convert it (`magick mogrify -format jpg *.tif`)",
+        "dog/0.HEIC and 2 more with .heic: Received: HEIC. Fix: convert each "
+        "(`magick mogrify -format jpg *.heic`) and remove the original.",
+        "dog/phone.jpg: Received: HEIC. Fix: convert it.",
+        "dog/moving.webp: Received: animated WebP. Fix: convert it.",
+        "dog/nothing.heic: Received: an empty file.",
+    ):
+        assert line in found
+    assert images.load(str(folder), skip_bad=True).skipped == 7
+
+
+def test_all_suffixes_of_jpeg_are_read(folder, draw):
+    for name in ("a.jfif", "b.jpe"):
+        draw(folder / "cat" / "photo.jpg", seed=len(name))
+        (folder / "cat" / "photo.jpg").rename(folder / "cat" / name)
+    found = images.load(str(folder))
+    assert sum(len(getattr(found, split)) for split in SPLITS) == 102

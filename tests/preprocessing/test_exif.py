@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from preprocessing import exif
-from preprocessing.images import decode, decoded, kind
+from preprocessing.images import decode, decode_batch, decoded, kind
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 UPRIGHT = {
@@ -74,6 +74,13 @@ def test_image_is_turned_before_it_is_resized():
     content = encoded(6, "PNG")
     resized = decode(tf.constant(content), (7, 5, 3))
     np.testing.assert_array_equal(resized, UPRIGHT[6])
+
+
+def test_batch_of_a_server_is_turned():
+    batch = tf.constant([encoded(orientation, "PNG") for orientation in (5, 6, 7, 8)])
+    floats = tf.function(lambda batch: decode_batch(batch, (7, 5, 3)))(batch)
+    expected = np.stack([UPRIGHT[orientation] for orientation in (5, 6, 7, 8)])
+    np.testing.assert_allclose(floats, expected / 255, atol=1e-6)
 
 
 def directory(order, orientation, *, kind=3, count=1, entries=1):

@@ -1,5 +1,6 @@
 """Decoding against Pillow, for every format, mode and number of channels."""
 
+import dataclasses
 import io
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from benchmarks import image_fuzzer
 from preprocessing.images import FORMATS, UNKNOWN, as_floats, decode, decode_batch, kind
 
 HEIGHT, WIDTH = 30, 40
@@ -134,6 +136,18 @@ def test_batch_names_all_undecodable_images_and_the_process_lives():
         decode(tf.constant([good, good[:99], b"text", b"\0\0\0\x18ftypheic"]))
 
 
+@pytest.mark.parametrize("size", [2, 40, 53, 60])
+def test_bmp_that_ends_early_is_refused_in_words(size):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(tf.constant(CASES["bmp-gray"][:size]), (12, 16, 3))
+
+
+def test_bmp_whose_palette_would_lie_beyond_its_end_is_refused_in_words():
+    far = CASES["bmp-gray"][:14] + b"\xff\xff" + CASES["bmp-gray"][16:]
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(tf.constant(far), (12, 16, 3))
+
+
 @pytest.mark.parametrize("flags", [0x02, 0x12, 0x3E, 0xFF])
 def test_animated_webp_meets_no_decoder(flags):
     whole = animated()
@@ -152,6 +166,7 @@ def test_process_that_gets_an_animated_webp_lives(tmp_path):
     (tmp_path / "animated.webp").write_bytes(animated())
     program = """
 import sys, tensorflow as tf
+from benchmarks import image_fuzzer
 from preprocessing.images import decode_batch
 batch = tf.constant([open(sys.argv[1], "rb").read()])
 decode = tf.function(lambda batch: decode_batch(batch, (12, 16, 3)))
@@ -166,6 +181,16 @@ print(refused)
     command = [sys.executable, "-c", program, str(tmp_path / "animated.webp")]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout == "500\n"
+
+
+@pytest.mark.slow
+def test_fuzzer_ends_the_decoder_alone_but_not_the_graph(tmp_path, monkeypatch):
+    for name in ("LD_PRELOAD", "MALLOC_CHECK_"):
+        monkeypatch.setenv(name, "")  # The fuzzer sets them; they go at the end of the test.
+    few = image_fuzzer.Config(files=300, out=tmp_path)
+    assert image_fuzzer.main(few) == 0
+    assert image_fuzzer.main(dataclasses.replace(few, bare=True, files=60)) > 0
+    assert list(tmp_path.iterdir())
 
 
 def saved(kind: str) -> bytes:
