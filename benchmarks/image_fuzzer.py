@@ -51,7 +51,7 @@ class Config:
     found."""
     seconds: float = 60.0
     """The longest that one file may take; loading TensorFlow counts as part of the first."""
-    out: Path = Path("image_fuzzer")
+    out: Path = Path("saved_models/image_fuzzer")
     """Folder for the files that crash."""
 
 
