@@ -21,8 +21,12 @@ def stand_ins() -> Iterator[None]:
     """Until the end of the `with`, libraries are stand-ins for themselves when they are imported.
 
     Modules that are imported meanwhile can be read: settings, names of networks, docstrings. They
-    cannot compute, and are forgotten at the end. Modules imported before stay as they are.
+    cannot compute, and are forgotten at the end. Where Keras is there already nothing changes: it
+    would register the layers of two modules under one name.
     """
+    if "keras" in sys.modules:
+        yield
+        return
     before, finder = dict(sys.modules), _Finder()
     for name in before:
         if name.partition(".")[0] in OURS:
