@@ -23,7 +23,7 @@ class BestWeights(Resumable):
     ended, counted from 1; 0 if there is none yet.
 
     With `EarlyStopping` in the same run, let only one of them restore weights:
-    `EarlyStopping(..., restore_kept_weights=False)`.
+    `EarlyStopping(..., restore_best_weights=False)`.
 
     Reference:
         Breiman, Friedman, Olshen & Stone, Classification and Regression Trees, 1984, section

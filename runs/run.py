@@ -424,7 +424,8 @@ def finish(
     columns = {name: _array(column) for name, column in warmup.items()}
     version = export(config.out, model, signatures, columns, card)
     save_model(model, config.out / "model.keras")
-    shown = _facts(run, trained, {**facts, **_divided(scores)[1]})
+    on_test, on_validation = _divided(scores)
+    shown = _facts(run, trained, {**facts, **on_validation})
     path = write_report(config.out, replace(written, facts=shown, warnings=doubted))
     for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
@@ -438,9 +439,8 @@ def finish(
     print(f"Evaluated and exported: {trained.choice}")
     for warning in doubted:
         print(f"Warning: {warning}")
-    on_test, others = _divided(scores)
-    if others:
-        print(_in_words(others).capitalize())
+    if on_validation:
+        print(_in_words(on_validation).capitalize())
     print(f"Test {_in_words(on_test)} on {num_test:,} {examples}", *lines, sep="\n")
     if not answered:
         raise ValueError(
