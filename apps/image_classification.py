@@ -38,6 +38,9 @@ class Config(Settings):
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder per class (optionally below
     train/, validation/ and test/), or a CSV file with columns `path`, `label` and optionally
     `split`."""
+    group: str | None = None
+    """What must not stand in two splits, such as a patient: a column, or the number of a level of
+    folders (1: those below the class folders). Default: only copies stay together."""
     model: str = "lenet5"
     """The network; `--model help` lists them."""
     epochs: Auto[int] = AUTO
@@ -59,6 +62,8 @@ class Config(Settings):
     """Augmentation of the training images."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes, in [0, 1)."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """Weight of the classes in the loss; `balanced` makes rare classes count as much as others."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -82,6 +87,13 @@ class Config(Settings):
         pretrained = {"epochs": 10, "warmup_epochs": 0.5} if self.preset != "none" else {}
         return super().usual | pretrained
 
+    @property
+    def advice(self):
+        needs_less = (
+            "A pretrained network needs fewer: --model mobilenet --preset imagenet --freeze."
+        )
+        return needs_less if self.preset == "none" else ""
+
     def rate(self, factor=1.0):
         tuned = self.preset != "none" and not self.freeze
         return super().rate(0.1 * factor if tuned else factor)
@@ -96,7 +108,9 @@ def main(config: Config) -> dict[str, float]:
         run,
         partial(build, config, data),
         fed,
-        loss=keras.losses.CategoricalCrossentropy(True, label_smoothing=config.label_smoothing),
+        loss=classification.cross_entropy(
+            config.label_smoothing, data.class_weights(config.class_weight)
+        ),
         metrics=lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
         monitor="val_accuracy",
     )
@@ -125,6 +139,7 @@ def load(config: Config) -> images.Images:
         config.data,
         image_size=config.image_size,
         channels=3 if config.preset != "none" else config.channels,
+        group=config.group,
         skip_bad=config.skip_bad,
     )
 

@@ -52,6 +52,9 @@ class Config(ClassifierSettings):
     """Column of the second text of a pair. Default: found by its name."""
     label_column: str | None = None
     """Column of the class. Default: found by its name."""
+    group: str | None = None
+    """What must not stand in two splits, such as an author: a column, or the number of a level of
+    folders (1: those below the class folders). Default: only equal texts stay together."""
     out_of_scope: str | None = None
     """TensorFlow Datasets split of texts of no class, such as test_oos: how many are refused."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
@@ -61,6 +64,8 @@ class Config(ClassifierSettings):
     """Read pairs, whose two texts have no order, in both orders (GPT and BERT)."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes, in [0, 1)."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """Weight of the classes in the loss; `balanced` makes rare classes count as much as others."""
     attention_layer: int = -1
     """BERT layer whose attention the report shows; -1 is the last."""
     attention_head: int | None = None
@@ -85,7 +90,9 @@ def main(config: Config) -> dict[str, float]:
         run,
         partial(build, config, data, reader),
         fed,
-        loss=keras.losses.CategoricalCrossentropy(True, label_smoothing=config.label_smoothing),
+        loss=classification.cross_entropy(
+            config.label_smoothing, data.class_weights(config.class_weight)
+        ),
         metrics=lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
         rates=config.rates(transformers.width, transformers.depths),
         monitor="val_accuracy",
@@ -124,6 +131,7 @@ def load(config: Config) -> text.Texts:
         text_column=config.text_column,
         pair_column=config.pair_column,
         label_column=config.label_column,
+        group=config.group,
         skip_bad=config.skip_bad,
     )
     data.require(config.out_of_scope, config.symmetric)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data.labeled_files import LabeledFile, divided, labeled_files, without_conflicts
+from data.labeled_files import LabeledFile, divided, labeled_files, refuse_groups, without_conflicts
 from data.sources import (
     SPLITS,
     BadData,
@@ -23,7 +23,7 @@ from data.sources import (
     watched,
     withheld,
 )
-from data.splits import Splits
+from data.splits import ClassifiedSplits
 from preprocessing import exif
 from preprocessing.images import FORMATS, UNKNOWN, decoded, kind
 
@@ -41,17 +41,15 @@ OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images(Splits):
+class Images(ClassifiedSplits):
     """Encoded images with the number of their class, in a stable order.
 
     The splits are datasets of `(encoded bytes: string (), label: int32 ())`.
 
     Args:
-        classes: Name of each label.
         input_shape: `(height, width, channels)` that a network should take, in pixels.
     """
 
-    classes: tuple[str, ...]
     input_shape: tuple[int, int, int]
 
 
@@ -60,6 +58,7 @@ def load(
     *,
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
+    group: str | None = None,
     skip_bad: bool = False,
 ) -> Images:
     """Loads the images that `data` names, checks all of them and splits them.
@@ -75,18 +74,20 @@ def load(
         image_size: `(height, width)` for the network in pixels. None: the size of the images if
             they share one of at most 224 x 224, else 224 x 224; 28 x 28 for `digits`.
         channels: 1 (grayscale) or 3 (color). None: 1 if all images are grayscale, else 3.
+        group: What holds groups of images that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad files instead of raising.
     """
     if image_size is not None and min(image_size) < 1:
         raise ValueError(f"`image_size` must be positive. Received: image_size={image_size}")
     if channels not in (None, 1, 3):
         raise ValueError(f"`channels` must be 1, 3 or None. Received: channels={channels}")
+    refuse_groups(data, BUILT_IN, group)
     if data == "digits":
         return _digits(image_size or SAMPLE_SIZE, channels or 1)
     if data.startswith("tfds:"):
         return _from_tfds(data.removeprefix("tfds:"), image_size, channels)
     existing(data, "a folder, a .csv file", BUILT_IN)
-    return _from_files(data, image_size, channels, skip_bad)
+    return _from_files(data, image_size, channels, group, skip_bad)
 
 
 def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | None) -> Images:
@@ -132,9 +133,13 @@ def _feature(builder: Any, kind: type) -> str:
 
 
 def _from_files(
-    data: str, image_size: tuple[int, int] | None, channels: int | None, skip_bad: bool
+    data: str,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    group: str | None,
+    skip_bad: bool,
 ) -> Images:
-    listed, faults = labeled_files(data, SUFFIXES, OTHER_SUFFIXES)
+    listed, faults = labeled_files(data, SUFFIXES, OTHER_SUFFIXES, group)
     seen = _inspected([file.path for file in listed])
     rows: dict[str, np.ndarray] = {}
     for file, row in zip(listed, seen, strict=True):

@@ -3,9 +3,12 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
+from scipy import sparse
 
 from data.sources import (
     SPLITS,
@@ -42,12 +45,15 @@ class Labeled:
         label: Name of its class.
         split: train, validation or test; empty if the data does not say.
         where: File, and line if there is one, for messages.
+        group: What it shares with examples that must be in the same split, such as a patient;
+            empty if it stands alone.
     """
 
     name: str
     label: str
     split: str
     where: str
+    group: str = field(default="", kw_only=True)
 
     @property
     def content(self) -> str:
@@ -76,7 +82,7 @@ Example = TypeVar("Example", bound=Labeled)
 
 
 def labeled_files(
-    data: str, suffixes: Collection[str], others: Collection[str] = ()
+    data: str, suffixes: Collection[str], others: Collection[str] = (), group: str | None = None
 ) -> tuple[list[LabeledFile], list[Finding]]:
     """Lists the files of a folder or CSV file, and what is to be said of the listing itself.
 
@@ -93,18 +99,36 @@ def labeled_files(
         data: Path of the folder or CSV file.
         suffixes: Suffixes of the files to list, in lower case, such as `.png`.
         others: Further suffixes of files to list, which the loader reports as bad.
+        group: What holds the groups: the name of a column; in a folder the number of a level of
+            folders, where 1 is the level below the class folders. None: there are no groups.
     """
     root = Path(data)
     if fault := not_utf8(data, "the path of the data"):
         fix = "rename the folder"
         raise BadData(data, [replace(fault, expected="UTF-8", fix=fix, skippable=False)])
     if root.is_dir():
-        return _from_folder(root, suffixes, others)
+        return _from_folder(root, suffixes, others, _level(data, group))
     if root.is_file() and root.suffix.lower() == ".csv":
-        return _from_csv(root)
+        return _from_csv(root, group)
     received = "another kind of file" if root.exists() else "no such file or folder"
     expected = "a folder with one sub-folder per class, or a .csv file with columns path and label"
     raise BadData(data, [Fault(data, received, expected, skippable=False)])
+
+
+def refuse_groups(data: str, built_in: Collection[str], group: str | None) -> None:
+    """Raises `ValueError` if `group` is given for data whose splits it cannot change."""
+    if group is not None and (data in built_in or data.startswith("tfds:")):
+        raise ValueError(
+            f"`group` is for files of your own. Received: group={group!r} with data={data!r}"
+        )
+
+
+def _level(data: str, group: str | None) -> int:
+    """Returns the level of folders that `group` names, 0 for none."""
+    if group is None or (group.isascii() and group.isdigit() and int(group)):
+        return int(group or 0)
+    expected = "the number of a level of folders below the class folders, 1 or more"
+    raise BadData(data, [Fault("--group", repr(group), expected, skippable=False)])
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -124,7 +148,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _from_folder(
-    root: Path, usable: Collection[str], others: Collection[str]
+    root: Path, usable: Collection[str], others: Collection[str], level: int
 ) -> tuple[list[LabeledFile], list[Finding]]:
     files: list[LabeledFile] = []
     faults: list[Finding] = []
@@ -149,11 +173,17 @@ def _from_folder(
             beside += [path for path in below if path.suffix.lower() not in suffixes]
             for path in paths:
                 name = path.relative_to(root).as_posix()
-                if name.encode(errors="replace").decode() == name:
-                    files.append(LabeledFile(name, entry.name, split, name, str(path)))
-                else:
+                folders = ["", *path.relative_to(entry).parts[:-1]]
+                if name.encode(errors="replace").decode() != name:
                     received = "a name that is not UTF-8"
                     faults.append(Fault(repr(name), received, "a UTF-8 name", "rename the file"))
+                elif level >= len(folders):
+                    expected = f"a folder {level} levels below the class folders, for --group"
+                    faults.append(Fault(name, f"only {len(folders) - 1}", expected))
+                else:
+                    group = folders[level]
+                    file = LabeledFile(name, entry.name, split, name, str(path), group=group)
+                    files.append(file)
             if not paths:
                 expected = f"at least one file ({', '.join(sorted(usable))})"
                 fix = "add files, or remove the folder"
@@ -179,7 +209,7 @@ def _has_splits(root: Path, suffixes: Collection[str]) -> bool:
     return any(path.is_dir() for path in inside) and (alone or like_others or not loose)
 
 
-def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Finding]]:
+def _from_csv(path: Path, group: str | None) -> tuple[list[LabeledFile], list[Finding]]:
     cells_of_rows, faults = rows_of_cells(str(path), path)
     rows = [(where, [cell.strip() for cell in cells]) for where, cells in cells_of_rows]
     names = ["path", "label", "split"]
@@ -189,6 +219,12 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Finding]]:
     columns = [COLUMN_NAMES.get(name.lower(), "") for name in names]
     # Of two columns of a kind, the first is read.
     columns = ["" if kind in columns[:i] else kind for i, kind in enumerate(columns)]
+    if group is not None:
+        if group not in names:
+            received = f"the columns {', '.join(names)}"
+            expected = f"a column {group!r}, as --group says"
+            raise BadData(str(path), [Fault(path.name, received, expected, skippable=False)])
+        columns[names.index(group)] = "group"
     files: list[LabeledFile] = []
     width = max((len(cells) for _, cells in rows), default=0)
     faults += columns_read(
@@ -210,8 +246,9 @@ def _from_csv(path: Path) -> tuple[list[LabeledFile], list[Finding]]:
             faults.append(Fault(where, received, "train, validation or test"))
         else:
             name = Path(row["path"]).as_posix()
-            file_path = str(path.parent / name)
-            files.append(LabeledFile(name, row["label"], split, f"{where} ({name})", file_path))
+            file_path, where = str(path.parent / name), f"{where} ({name})"
+            group = row.get("group", "")
+            files.append(LabeledFile(name, row["label"], split, where, file_path, group=group))
     return files, faults
 
 
@@ -247,18 +284,20 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
     """Assigns a split to every example, and leaves out classes without training examples.
 
     If validation or test is missing, 10 % of the examples in train become that split, chosen by a
-    hash of their contents; `data.splits.stratified` says what holds for small classes. Contents
-    that stand in two splits of the user are named, and the examples of each class counted.
+    hash of their contents; `data.splits.stratified` says what holds for small classes. Examples of
+    a group, and equal contents, get one split together. Contents and groups that stand in two
+    splits of the user are named, and the examples of each class counted.
     """
     given = {example.split for example in examples}
     loose = [example for example in examples if example.split in ("", "train")]
-    classes: dict[str, str] = {}
+    keys = dict(zip(map(id, loose), _together(loose), strict=True))
+    members: dict[str, Counter[str]] = defaultdict(Counter)
     for example in sorted(loose, key=lambda example: example.label):
-        classes.setdefault(example.content, example.label)
+        members[keys[id(example)]][example.label] += 1
+    classes = {key: labels.most_common(1)[0][0] for key, labels in members.items()}
     chosen = stratified(classes, given)
     examples = [
-        replace(one, split=chosen[one.content]) if one.split in ("", "train") else one
-        for one in examples
+        replace(one, split=chosen[keys[id(one)]]) if id(one) in keys else one for one in examples
     ]
     faults: list[Finding] = []
     trained = {example.label for example in examples if example.split == "train"}
@@ -281,4 +320,35 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
         contents[example.split][example.content] = example.name
         labels[example.split][example.label] += 1
     remarks = chosen_by_hash(given) + by_class(labels) + shared(contents, "examples")
-    return examples, faults + remarks
+    return examples, faults + remarks + _groups(examples)
+
+
+def _together(examples: Sequence[Labeled]) -> list[str]:
+    """Returns a key for each example. Those that must share a split have the same key.
+
+    Without a group that is the content. Groups that have a content in common count as one, which
+    has the name of the first of them.
+    """
+    names = [example.group or example.content for example in examples]
+    contents = [f"content {example.content}" for example in examples]
+    # A number for each name and each content, and a link where an example has both.
+    numbers = {node: number for number, node in enumerate(dict.fromkeys([*names, *contents]))}
+    ends = [[numbers[node] for node in nodes] for nodes in (names, contents)]
+    links = sparse.coo_matrix((np.ones(len(names)), ends), [len(numbers)] * 2)
+    _, parts = sparse.csgraph.connected_components(links, directed=False)
+    first: dict[int, str] = {}
+    for name in sorted(set(names)):
+        first.setdefault(parts[numbers[name]], name)
+    return [first[parts[numbers[name]]] for name in names]
+
+
+def _groups(examples: Sequence[Labeled]) -> list[Finding]:
+    """Counts the groups, and names those that stand in two splits of the user."""
+    groups: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    for example in examples:
+        if example.group:
+            groups[example.split][example.group] = example.group
+    counts = [f"{len(names):,} {split}" for split, names in groups.items()]
+    if not any(groups.values()):
+        return []
+    return [f"Groups: {', '.join(counts)}.", *shared(groups, "groups")]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from data.sources import SPLITS, Finding, listed, split_of, stable_order
@@ -88,6 +89,30 @@ class Splits:
             return text
         many = "example was" if self.skipped == 1 else "examples were"
         return f"{text}; {self.skipped:,} bad {many} left out"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifiedSplits(Splits):
+    """Examples with one class each: the splits are datasets of `(example, label: int32 ())`.
+
+    Args:
+        classes: Name of each label.
+    """
+
+    classes: tuple[str, ...]
+
+    def class_weights(self, kind: str) -> list[float] | None:
+        """Returns the weight of each class in a loss.
+
+        Args:
+            kind: `none` for None; or `balanced`, which gives each class the same total weight:
+                `n / (k * n_c)`, where n_c of the n training examples are of one of the k classes.
+        """
+        if kind == "none":
+            return None
+        labels = self.train.map(lambda example, label: label).batch(4096).as_numpy_iterator()
+        counts = np.bincount(np.concatenate(list(labels)), minlength=len(self.classes))
+        return (counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist()
 
 
 def shares(given: Collection[str]) -> dict[str, float]:

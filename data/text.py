@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import python_docs
-from data.labeled_files import Labeled, divided, labeled_files
+from data.labeled_files import Labeled, divided, labeled_files, refuse_groups
 from data.sources import (
     SPLITS,
     BadData,
@@ -28,7 +28,7 @@ from data.sources import (
     tfds_splits,
     withheld,
 )
-from data.splits import Splits, by_class
+from data.splits import ClassifiedSplits, by_class
 from data.tables import columns_read, json_values, rows_of_cells
 from data.text_files import not_utf8, read_text, split_files
 
@@ -59,19 +59,14 @@ MOST_FRACTIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Texts(Splits):
+class Texts(ClassifiedSplits):
     """Texts, or pairs of texts, with the number of their class, in a stable order.
 
     The splits are datasets of `(texts, label)`: string `(1,)`, or `(2,)` for pairs, and int32 `()`.
     `other` holds further splits of TensorFlow Datasets by their names. There the label of a text
     that belongs to none of the classes is -1: on the out-of-scope splits of clinc_oos a classifier
     can show how many such texts it refuses.
-
-    Args:
-        classes: Name of each label.
     """
-
-    classes: tuple[str, ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -115,11 +110,13 @@ class Columns:
         text: The text, or the first of a pair.
         pair: The second text of a pair.
         label: The class.
+        group: What it shares with examples that must be in the same split.
     """
 
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    group: str | None = None
 
     def given(self) -> dict[str, str]:
         """Returns the names that are not None, by their command line option."""
@@ -127,6 +124,7 @@ class Columns:
             "--text-column": self.text,
             "--pair-column": self.pair,
             "--label-column": self.label,
+            "--group": self.group,
         }
         return {option: name for option, name in options.items() if name is not None}
 
@@ -142,6 +140,7 @@ def load(
     text_column: str | None = None,
     pair_column: str | None = None,
     label_column: str | None = None,
+    group: str | None = None,
     skip_bad: bool = False,
 ) -> Texts:
     """Loads the texts that `data` names, checks all of them and splits them.
@@ -165,13 +164,15 @@ def load(
         pair_column: Column of the second text of a pair. None: the two columns of `PAIR_NAMES` are
             read as pairs if both exist and `text_column` is None; else the texts are single.
         label_column: Column of the class. None: one of `LABEL_NAMES`.
+        group: What holds groups of texts that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad examples instead of raising.
 
     Example:
         >>> load("python_docs").classes
         ('data model', 'expressions', 'statements', 'types')
     """
-    columns = Columns(text_column, pair_column, label_column)
+    columns = Columns(text_column, pair_column, label_column, group)
+    refuse_groups(data, BUILT_IN, group)
     if data == "python_docs":
         labeled = python_docs.labeled_sentences()
         examples = [_Example(text, label, "", "", (text,)) for text, label in labeled]
@@ -185,7 +186,7 @@ def load(
         raise BadData(data, [fault])
     files, findings = split_files(path, SUFFIXES)
     if not files:
-        return _divided(data, *_from_folders(data), skip_bad)
+        return _divided(data, *_from_folders(data, group), skip_bad)
     examples = []
     for split, file in files.items():
         good, wrong = _from_table(data, file, split, columns)
@@ -232,9 +233,9 @@ def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Examp
     return fault or _Example("\n".join(stripped), label.strip(), split, where, tuple(stripped))
 
 
-def _from_folders(data: str) -> tuple[list[_Example], list[Finding]]:
+def _from_folders(data: str, group: str | None) -> tuple[list[_Example], list[Finding]]:
     """Reads a folder with one sub-folder of .txt files per class."""
-    files, faults = labeled_files(data, {".txt"})
+    files, faults = labeled_files(data, {".txt"}, group=group)
     tables = [path.name for path in sorted(Path(data).iterdir()) if path.suffix.lower() in SUFFIXES]
     if tables and not files:
         expected = "files with train, dev and test in their names"
@@ -252,7 +253,7 @@ def _from_folders(data: str) -> tuple[list[_Example], list[Finding]]:
         if isinstance(example, Fault):
             faults.append(example)
         else:
-            examples.append(example)
+            examples.append(replace(example, group=file.group))
     return examples, faults
 
 
@@ -282,6 +283,8 @@ def _from_table(
     read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
     if split_column and not split:
         read["split"] = split_column
+    if columns.group:
+        read["group"] = columns.group
     others = [name for name in names if name not in read.values()]
     findings: list[Finding] = [*columns_read(read, others), *faults]
     for where, row in rows:
@@ -298,7 +301,9 @@ def _from_table(
         if isinstance(example, Fault):
             findings.append(example)
         else:
-            examples.append(example)
+            in_group = row.get(columns.group) if columns.group else None
+            group = "" if in_group is None else str(in_group)
+            examples.append(replace(example, group=group))
     return examples, findings
 
 

@@ -142,6 +142,46 @@ class Evaluation:
         return "\n".join(line if len(line) <= 24 else f"{line[:23]}…" for line in lines)
 
 
+@keras.saving.register_keras_serializable(package="hornbook")
+class WeightedCrossentropy(keras.losses.CategoricalCrossentropy):
+    """Cross-entropy of one-hot labels and logits, in nats, weighted by class.
+
+    Computes `labels @ class_weights * cross_entropy(labels, logits)` for each example, so a blend
+    of two classes (as mixup makes it) has the blend of their weights.
+
+    Args:
+        class_weights: Weight of each class; at least 0.
+        label_smoothing: Share of each label that is spread over all classes, in [0, 1).
+    """
+
+    def __init__(self, class_weights: Sequence[float], label_smoothing: float = 0.0, **kwargs):
+        super().__init__(from_logits=True, label_smoothing=label_smoothing, **kwargs)
+        self.class_weights = list(class_weights)
+
+    def call(self, y_true, y_pred):
+        weights = keras.ops.convert_to_tensor(self.class_weights, y_pred.dtype)
+        return keras.ops.matmul(y_true, weights) * super().call(y_true, y_pred)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["from_logits"]
+        return {**config, "class_weights": self.class_weights}
+
+
+def cross_entropy(
+    label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+) -> keras.losses.Loss:
+    """Returns the loss of classifiers: cross-entropy of one-hot labels and logits, in nats.
+
+    Args:
+        label_smoothing: As in `WeightedCrossentropy`.
+        class_weights: As in `WeightedCrossentropy`. None: 1 throughout.
+    """
+    if class_weights is None:
+        return keras.losses.CategoricalCrossentropy(True, label_smoothing=label_smoothing)
+    return WeightedCrossentropy(class_weights, label_smoothing)
+
+
 def without_hits(kind: str, names: Sequence[str]) -> list[str]:
     """Returns a warning that names what is never predicted correctly, the first ten.
 

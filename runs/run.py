@@ -30,6 +30,8 @@ from training.checkpoint import Checkpoint, check_resume, save_model
 from training.loop import fit
 from training.optimizers import learning_rate_schedule, optimizer
 
+FEW = 1000
+"""Number of training examples below which `Settings.advice` is given."""
 NOT_TRAINED = ("out", "resume", "checkpoint_every")
 """Settings that may change when a run is resumed."""
 
@@ -108,9 +110,12 @@ def counted(run: Run, data: Data, what: str) -> Data:
         what: Name of an example in the plural.
     """
     run.facts[what] = data.counted(what)
-    if data.remarks:
-        run.facts["remarks"] = " ".join(data.remarks)
-    print(run.facts[what], *data.remarks, sep="\n", flush=True)
+    remarks = [*data.remarks]
+    if len(data.train) < FEW and run.config.advice:
+        remarks.append(f"These are few {what} to train on. {run.config.advice}")
+    if remarks:
+        run.facts["remarks"] = " ".join(remarks)
+    print(run.facts[what], *remarks, sep="\n", flush=True)
     return data
 
 

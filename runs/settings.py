@@ -158,6 +158,11 @@ class Settings:
             "weight_decay": 0.05 if self.optimizer == "adamw" else 0.0,
         }
 
+    @property
+    def advice(self) -> str:
+        """What to try when there are few training examples; empty if nothing better is known."""
+        return ""
+
     def rate(self, factor: float = 1.0) -> float:
         """Returns the peak learning rate.
 

@@ -53,6 +53,11 @@ class TextSettings(Settings):
         return usual
 
     @property
+    def advice(self) -> str:
+        needs_less = "A pretrained network needs fewer: --model bert --preset NAME_OR_FOLDER."
+        return needs_less if self.preset == "none" else ""
+
+    @property
     def family(self) -> str:
         """The model without its size, such as bert of bert_tiny."""
         return self.model.partition("_")[0]

@@ -301,3 +301,8 @@ def test_two_workers_match_one_process_and_only_the_chief_writes(tmp_path):
     assert metrics[0] == pytest.approx(metrics[1], abs=1e-4)
     assert (tmp_path / "worker0" / "1" / "saved_model.pb").exists()
     assert not (tmp_path / "worker1").exists()
+
+
+def test_a_pretrained_network_is_advised_while_none_is_used():
+    assert "--preset imagenet" in app.Config().advice
+    assert not app.Config(model="vgg16", preset="imagenet").advice

@@ -5,7 +5,15 @@ import pytest
 import tensorflow as tf
 
 from data.sources import split_of
-from data.splits import Splits, by_class, chosen_by_hash, dealt, shared, stratified
+from data.splits import (
+    ClassifiedSplits,
+    Splits,
+    by_class,
+    chosen_by_hash,
+    dealt,
+    shared,
+    stratified,
+)
 
 NUMBERS = tf.data.Dataset.range(10).map(lambda number: (number, 10 * number))
 
@@ -134,3 +142,13 @@ def test_up_to_twenty_classes_are_counted_by_split_and_untested_ones_named():
         "21 classes.",
         "Classes without test examples: 1, 10, 11, 12, 13, 14, 15, 16, 17, 18 and 10 more.",
     ]
+
+
+def test_balanced_weights_give_classes_the_same_total():
+    labels = [0] * 6 + [1] * 3 + [2]
+    train = tf.data.Dataset.from_tensor_slices((["text"] * 10, labels))
+    data = ClassifiedSplits(train=train, classes=("a", "b", "c"))
+    assert data.class_weights("none") is None
+    weights = data.class_weights("balanced")
+    assert weights == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert sum(weights[label] for label in labels) == pytest.approx(10)

@@ -1,9 +1,11 @@
 """What a classifier says of the test examples."""
 
+import keras
 import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
+from metrics import classification
 from metrics.classification import Evaluation, refusals
 
 
@@ -101,3 +103,17 @@ def test_texts_of_no_class_are_refused_below_the_confidence_of_most_validation_t
     assert found["threshold"] == pytest.approx(0.62)
     assert found["out_of_scope_recall"] == pytest.approx(2 / 3)
     assert found["in_scope_acceptance"] == 0.75
+
+
+def test_weighted_cross_entropy_weighs_each_example_by_its_class():
+    labels = np.array([[1, 0, 0], [0, 0, 1], [0.25, 0, 0.75]], "float32")
+    logits = np.random.default_rng(0).normal(size=(3, 3)).astype("float32")
+    log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    smooth = 0.9 * labels + 0.1 / 3
+    expected = [2.0, 0.5, 0.25 * 2 + 0.75 * 0.5] * -(smooth * log_shares).sum(1)
+    loss = classification.cross_entropy(0.1, [2.0, 1.0, 0.5])
+    assert float(loss(labels, logits)) == pytest.approx(expected.mean(), rel=1e-5)
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert float(again(labels, logits)) == float(loss(labels, logits))
+    plain, ones = classification.cross_entropy(0.1), classification.cross_entropy(0.1, [1, 1, 1])
+    assert float(plain(labels, logits)) == pytest.approx(float(ones(labels, logits)), rel=1e-6)

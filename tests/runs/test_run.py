@@ -346,3 +346,12 @@ def test_examples_are_counted_aloud(capsys):
     counted(run, replace(DATA, remarks=("Not read: a.", "Read: b.")), "points")
     assert run.facts["remarks"] == "Not read: a. Read: b."
     assert capsys.readouterr().out.splitlines()[1:] == ["Not read: a.", "Read: b."]
+
+
+def test_few_examples_bring_the_advice_of_the_app(monkeypatch):
+    monkeypatch.setattr(Config, "advice", "Try a preset.")
+    run = start(Config())
+    counted(run, DATA, "points")
+    assert run.facts["remarks"] == "These are few points to train on. Try a preset."
+    counted(run, replace(DATA, train=DATA.train.repeat(16)), "more points")
+    assert len(DATA.train.repeat(16)) > 1000 and "few more" not in run.facts["remarks"]

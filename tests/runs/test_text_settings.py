@@ -49,3 +49,8 @@ def test_elmo_is_trained_unless_it_is_pretrained_or_frozen(preset, freeze, train
     model = "elmo_tiny" if preset == "none" else "elmo"
     chosen = Config(model=model, preset=preset, freeze=freeze)
     assert chosen.elmo_head["trainable"] is trainable
+
+
+def test_a_pretrained_network_is_advised_while_none_is_used():
+    assert "--preset NAME" in Config().advice
+    assert not Config(model="bert", preset="folder").advice
