@@ -20,7 +20,7 @@ from data.feed import Feed
 from metrics import baselines, classification
 from models.image_classifiers import MODELS, taking
 from models.imagenet import PRESETS, pretrained
-from preprocessing.augmentation import augmentation
+from preprocessing.augmentation import AugmentationName, augmentation
 from preprocessing.images import as_floats, decode, decode_batch
 from runs import pictures
 from runs.classified import classified
@@ -58,7 +58,7 @@ class Config(Settings):
     share, if it is at most 224 x 224, else 224 x 224."""
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for color. Default: as in the data."""
-    augment: Literal["none", "light", "randaugment", "mixup", "cutmix"] = "light"
+    augment: AugmentationName = "light"
     """Augmentation of the training images."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes, in [0, 1)."""

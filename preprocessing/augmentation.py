@@ -1,13 +1,21 @@
 """Augmentation of batches of training images by pure functions of images, labels and seed."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal, get_args
 
 import keras
 import tensorflow as tf
 
-AUGMENTATIONS = ("none", "light", "randaugment", "mixup", "cutmix")
+AugmentationName = Literal[
+    "none", "light", "randaugment", "augmix", "gridmask", "mixup", "cutmix", "fourier_mix"
+]
+AUGMENTATIONS = get_args(AugmentationName)
 GROUP = 8
-"""Images that share operations in `randaugment`; 1 is several times slower on small images."""
+"""Images that share operations in `randaugment` and `augmix`; 1 is several times slower on small
+images."""
+CHAINS = 3
+"""Chains of operations that `augmix` blends; each has 1 to 3 operations."""
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -22,16 +30,27 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
       they may show digits or letters.
     - `randaugment` applies two of eleven operations at strength 0.3. The operations are drawn for
       every 8 images, their amounts for each image.
+    - `augmix` blends each image with a blend of three chains of one to three of these operations.
+      Each image has its own weights ~ Dirichlet(1, 1, 1) and its own share ~ Beta(1, 1) of them.
+    - `gridmask` makes a grid of black squares in four of five images. Their distance is 0.4 to 1
+      times the shorter side of the image, their side 0.4 times the distance.
     - `mixup` blends each image and its label with another one of the batch, weight
       ~ Beta(0.2, 0.2).
     - `cutmix` pastes a box of another image of the batch into each image and mixes the labels in
       proportion to the areas.
+    - `fourier_mix` does the same with an area of any shape: the pixels where low-frequency noise
+      is largest. Its share ~ Beta(1, 1). Amplitudes fall with the third power of the frequency.
 
     Reference:
         Cubuk et al., RandAugment, 2020. https://arxiv.org/abs/1909.13719
+        Hendrycks et al., AugMix, 2020, algorithm 1. https://arxiv.org/abs/1912.02781
+        Chen et al., GridMask Data Augmentation, 2020, section 3.2.
+        https://arxiv.org/abs/2001.04086
         Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018, eq. 1.
         https://arxiv.org/abs/1710.09412
         Yun et al., CutMix, 2019, eq. 1. https://arxiv.org/abs/1905.04899
+        Harris et al., FMix: Enhancing Mixed Sample Data Augmentation, 2020, section 4.
+        https://arxiv.org/abs/2002.12047
 
     Args:
         name: One of `AUGMENTATIONS`.
@@ -47,9 +66,15 @@ def augmentation(name: str, input_shape: tuple[int, int, int]) -> Augmentation:
             return lambda images, labels, seed: (images, labels)
         case "light":
             return lambda images, labels, seed: (_light(images, seed), labels)
-        case "randaugment":
-            operations = _operations(input_shape)
-            return lambda images, labels, seed: (_rand_augment(operations, images, seed), labels)
+        case "randaugment" | "augmix":
+            change = partial(
+                _rand_augment if name == "randaugment" else _augmix, _operations(input_shape)
+            )
+            return lambda images, labels, seed: (_by_groups(change, images, seed), labels)
+        case "gridmask":
+            return lambda images, labels, seed: (_grid_mask(images, seed), labels)
+        case "fourier_mix":
+            return _fourier_mix
         case "mixup":
             return _mixing(keras.layers.MixUp(alpha=0.2, dtype="float32"))
         case "cutmix":
@@ -122,28 +147,112 @@ def _operations(input_shape: tuple[int, int, int]) -> list[keras.layers.Layer]:
     return layers
 
 
-def _rand_augment(
-    operations: list[keras.layers.Layer], images: tf.Tensor, seed: tf.Tensor
+def _by_groups(
+    change: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+    images: tf.Tensor,
+    seed: tf.Tensor,
 ) -> tf.Tensor:
-    def changed(group_and_number):
-        group, number = group_and_number
-        for draw in (2 * number, 2 * number + 1):
-            draw_seed = tf.random.fold_in(seed, draw)
-            choice = tf.random.stateless_uniform((), draw_seed, 0, len(operations), tf.int32)
-            branches = [
-                # The default arguments bind the layer and the group of this turn.
-                lambda layer=layer, group=group, draw_seed=draw_seed: tf.ensure_shape(
-                    _pure(layer, group, draw_seed), group.shape
-                )
-                for layer in operations
-            ]
-            group = tf.clip_by_value(tf.switch_case(choice, branches), 0.0, 1.0)
-        return group
+    """Changes `GROUP` images at a time.
 
+    Args:
+        change: From images `(GROUP, height, width, channels)`, the number of the group and the seed
+            to the changed images.
+        images: `(batch, height, width, channels)`.
+        seed: int32 `(2,)`.
+    """
     count, shape = tf.shape(images)[0], images.shape
     groups = tf.reshape(
         tf.pad(images, [(0, -count % GROUP), (0, 0), (0, 0), (0, 0)]), (-1, GROUP, *shape[1:])
     )
-    numbered = (groups, tf.range(tf.shape(groups)[0]))
-    augmented = tf.map_fn(changed, numbered, fn_output_signature=tf.float32)
-    return tf.ensure_shape(tf.reshape(augmented, (-1, *shape[1:]))[:count], shape)
+    changed = tf.map_fn(
+        lambda group_and_number: change(*group_and_number, seed),
+        (groups, tf.range(tf.shape(groups)[0])),
+        fn_output_signature=tf.float32,
+    )
+    return tf.ensure_shape(tf.reshape(changed, (-1, *shape[1:]))[:count], shape)
+
+
+def _drawn(operations: list[keras.layers.Layer], images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Applies one operation, drawn for all images together."""
+    choice = tf.random.stateless_uniform((), seed, 0, len(operations), tf.int32)
+    branches = [
+        # The default argument binds the layer of this turn.
+        lambda layer=layer: tf.ensure_shape(_pure(layer, images, seed), images.shape)
+        for layer in operations
+    ]
+    return tf.clip_by_value(tf.switch_case(choice, branches), 0.0, 1.0)
+
+
+def _chain(operations, images: tf.Tensor, first: tf.Tensor, length: tf.Tensor, seed: tf.Tensor):
+    """Applies some operations one after the other; the draws are numbered from `first` on."""
+    # A loop holds each operation once in the graph, which is what takes time to build.
+    _, changed = tf.while_loop(
+        lambda draw, _: draw < first + length,
+        lambda draw, one: (draw + 1, _drawn(operations, one, tf.random.fold_in(seed, draw))),
+        (first, images),
+    )
+    return changed
+
+
+def _rand_augment(
+    operations: list[keras.layers.Layer], images: tf.Tensor, number: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
+    return _chain(operations, images, 2 * number, 2, seed)
+
+
+def _augmix(
+    operations: list[keras.layers.Layer], images: tf.Tensor, number: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
+    chain_seed, *seeds = tf.unstack(tf.random.split(tf.random.fold_in(seed, number), 4))
+    lengths = tf.random.stateless_uniform((CHAINS,), seeds[0], 1, 4, tf.int32)
+    chains = tf.map_fn(
+        lambda chain: _chain(operations, images, 3 * chain, lengths[chain], chain_seed),
+        tf.range(CHAINS),
+        fn_output_signature=tf.float32,
+    )
+    # Exponential draws, divided by their sum, are distributed as Dirichlet(1, ..., 1).
+    draws = tf.random.stateless_gamma((CHAINS, GROUP, 1, 1, 1), seeds[1], 1.0)
+    blend = tf.reduce_sum(chains * draws / tf.reduce_sum(draws, axis=0), axis=0)
+    share = tf.random.stateless_uniform((GROUP, 1, 1, 1), seeds[2])
+    return tf.clip_by_value((1 - share) * images + share * blend, 0.0, 1.0)
+
+
+def _grid_mask(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    count, height, width, _ = tf.unstack(tf.shape(images))
+    draws = tf.random.stateless_uniform((4, count, 1), seed)
+    unit = (0.4 + 0.6 * draws[0]) * tf.cast(tf.minimum(height, width), tf.float32)
+
+    def is_masked(size, offset):  # (batch, size)
+        pixels = tf.range(size, dtype=tf.float32)
+        return tf.math.floormod(pixels + offset * unit, unit) < 0.4 * unit
+
+    masked = is_masked(height, draws[1])[:, :, None] & is_masked(width, draws[2])[:, None]
+    masked &= draws[3][:, None] < 0.8
+    return tf.where(masked[..., None], 0.0, images)
+
+
+def _fourier_mix(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    count, height, width, _ = tf.unstack(tf.shape(images))
+    seeds = tf.random.split(seed, 3)
+    # Cycles per pixel, as `numpy.fft.fftfreq` and `rfftfreq` give them.
+    rows = tf.cast((tf.range(height) + height // 2) % height - height // 2, tf.float32)
+    rows /= tf.cast(height, tf.float32)
+    columns = tf.range(width // 2 + 1, dtype=tf.float32) / tf.cast(width, tf.float32)
+    frequency = tf.sqrt(rows[:, None] ** 2 + columns**2)
+    amplitude = 1 / tf.maximum(frequency, 1 / tf.cast(tf.maximum(height, width), tf.float32)) ** 3
+    noise = tf.random.stateless_normal((2, count, height, width // 2 + 1), seeds[0])
+    spectrum = tf.complex(noise[0] * amplitude, noise[1] * amplitude)
+    levels = tf.reshape(tf.signal.irfft2d(spectrum, [height, width]), [count, -1])
+    share = tf.random.stateless_uniform((count, 1), seeds[1])
+    pixels = tf.cast(height * width, tf.float32)
+    # The rank of each pixel, 0 for the largest.
+    ranks = tf.argsort(tf.argsort(levels, direction="DESCENDING"))
+    mask = tf.cast(tf.cast(ranks, tf.float32) < tf.round(share * pixels), tf.float32)
+    partner = tf.argsort(tf.random.stateless_uniform([count], seeds[2]))
+    kept, area = tf.reduce_mean(mask, axis=1)[:, None], tf.reshape(mask, [count, height, width, 1])
+    return (
+        area * images + (1 - area) * tf.gather(images, partner),
+        kept * labels + (1 - kept) * tf.gather(labels, partner),
+    )

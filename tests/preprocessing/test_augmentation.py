@@ -52,7 +52,7 @@ def test_images_stay_in_range_and_labels_sum_to_1(name, input_shape):
     assert images.min() >= 0.0 and images.max() <= 1.0
     np.testing.assert_allclose(labels.sum(axis=1), 1.0, atol=1e-6)
     mixes = not np.array_equal(labels, batch(input_shape)[1])
-    assert mixes == (name in ("mixup", "cutmix"))
+    assert mixes == (name in ("mixup", "cutmix", "fourier_mix"))
 
 
 @pytest.mark.parametrize("name", CHANGING)
@@ -128,6 +128,41 @@ def test_cutmix_replaces_any_share_of_an_image_alike():
     assert counts.min() > 0.12 * counts.sum()
 
 
+def test_augmix_blends_each_image_of_a_group_in_its_own_way():
+    images = tf.repeat(batch((12, 16, 3), count=1)[0], 16, axis=0)
+    after, _ = traced("augmix", (12, 16, 3))(images, tf.zeros((16, 2)), tf.constant([0, 1]))
+    assert len({image.tobytes() for image in after.numpy()}) == 16
+    # The share that the chains get is uniform, so the image itself never vanishes from its blend.
+    alike = [np.corrcoef(image.ravel(), images[0].numpy().ravel())[0, 1] for image in after.numpy()]
+    assert min(alike) > 0 and max(alike) > 0.9
+
+
+def test_gridmask_blackens_squares_in_four_of_five_images():
+    images = tf.ones((200, 40, 60, 3))
+    after, _ = augmentation("gridmask", (40, 60, 3))(images, tf.zeros((200, 2)), [0, 1])
+    dark = 1 - after.numpy()
+    masked = dark.reshape(200, -1).any(axis=1)
+    assert 145 <= masked.sum() <= 175
+    # The masked pixels are those of some rows in some columns, 0.4 of either.
+    rows, columns = dark.max(axis=(2, 3))[masked], dark.max(axis=(1, 3))[masked]
+    np.testing.assert_array_equal(dark[masked, :, :, 0], rows[:, :, None] * columns[:, None])
+    assert dark[masked].mean() == pytest.approx(0.16, abs=0.02)
+
+
+def test_fourier_mix_mixes_labels_in_proportion_to_the_areas():
+    values = np.linspace(0, 1, 64, dtype="float32")
+    images = tf.constant(np.tile(values[:, None, None, None], (1, 24, 31, 3)))
+    after, labels = augmentation("fourier_mix", (24, 31, 3))(images, tf.eye(64), [0, 1])
+    np.testing.assert_allclose(
+        after.numpy().mean(axis=(1, 2, 3)), labels.numpy() @ values, atol=1e-5
+    )
+    own = np.diag(labels)
+    counts, _ = np.histogram(own, bins=4, range=(0, 1))
+    assert counts.min() > 7
+    # Areas are connected: of neighboring pixels most come from the same image.
+    assert (np.diff(after.numpy(), axis=2) == 0).mean() > 0.9
+
+
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"none, light, randaugment, mixup, cutmix.*'strong'"):
+    with pytest.raises(ValueError, match=r"none, light, randaugment, .*fourier_mix.*'strong'"):
         augmentation("strong", (12, 16, 3))
