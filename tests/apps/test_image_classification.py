@@ -90,7 +90,9 @@ def config(out: Path, **changes) -> app.Config:
     return app.Config(**{"epochs": 2, "batch_size": 62, "out": out, **changes})
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "vit_tiny", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["cifar_resnet20", "vit_tiny", pytest.param("googlenet", marks=pytest.mark.slow)]
+)
 def test_a_network_learns_from_one_batch_and_answers(name, tmp_path):
     sizes = {"googlenet": (72, 72), "vit_tiny": (32, 32)}
     chosen = config(tmp_path, model=name, image_size=sizes.get(name))

@@ -104,8 +104,8 @@ def parts(data: str, **changes):
         {"model": "lstm", "layers": 2, "bidirectional": False, "layer_normalization": True}
         | {"pooling": "last", "units": 8},
         {"model": "bert_tiny", "pooling": "mean", "symmetric": True, "attention_head": 1},
-        {"model": "gpt_tiny", "symmetric": True},
-        {"model": "elmo_tiny", "units": 8},
+        pytest.param({"model": "gpt_tiny", "symmetric": True}, marks=pytest.mark.slow),
+        pytest.param({"model": "elmo_tiny", "units": 8}, marks=pytest.mark.slow),
     ],
     ids=lambda changes: changes["model"],
 )

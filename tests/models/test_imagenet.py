@@ -63,6 +63,7 @@ def largest_difference(answer, expected) -> float:
     return np.abs(answer - expected).max() / np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", with_slow(sorted(PRESETS.keys() - DEEPER), PRESETS.keys() - {"mobilenet"})
 )
@@ -124,6 +125,7 @@ def test_new_classes_get_a_new_head_on_the_same_trunk(name, last, monkeypatch):
     assert model(images).shape == (2, 5)
 
 
+@pytest.mark.slow
 def test_the_classes_of_imagenet_keep_their_head(monkeypatch):
     sources = fake_download(monkeypatch, 96)
     model = pretrained("mobilenet", (64, 64, 3))
@@ -131,6 +133,7 @@ def test_the_classes_of_imagenet_keep_their_head(monkeypatch):
     np.testing.assert_array_equal(model.get_layer("logits").kernel, kernel)
 
 
+@pytest.mark.slow
 def test_vgg_at_another_size_gets_a_new_head(monkeypatch):
     sources = fake_download(monkeypatch, 32)
     model = pretrained("vgg16", (32, 32, 3), num_classes=1000)
@@ -158,12 +161,14 @@ def test_a_frozen_trunk_stays_as_it_is_and_the_head_learns(monkeypatch):
     assert changed == {"logits/kernel", "logits/bias"}
 
 
+@pytest.mark.slow
 def test_an_unfrozen_trunk_learns(monkeypatch):
     fake_download(monkeypatch, 32)
     model = pretrained("mobilenet", (32, 32, 3), num_classes=3)
     assert model.get_layer("conv1").kernel in model.trainable_weights
 
 
+@pytest.mark.slow
 def test_pretrained_model_survives_saving(monkeypatch, tmp_path):
     fake_download(monkeypatch, 32)
     model = pretrained("mobilenet", (32, 32, 3), num_classes=3, trainable=False)

@@ -116,6 +116,7 @@ def test_googlenet_counts_seven_million_without_heads():
     assert model.count_params() == 6_998_552 + 2 * head + 512 * 128 + 528 * 128
 
 
+@pytest.mark.slow
 def test_googlenet_trains_on_one_batch():
     model = googlenet(input_shape=(65, 65, 1), num_classes=2)
     images = np.random.default_rng(0).uniform(0, 1, (4, 65, 65, 1)).astype("float32")

@@ -28,6 +28,7 @@ def pairs() -> BytePairs:
     return BytePairs(gpt2_tokenizer())
 
 
+@pytest.mark.slow
 def test_byte_pairs_are_kerashubs(pairs):
     texts = tf.constant(["", "a qu quq", "<|endoftext|> qua<|endoftext|>", "uqa  a", "a a qu"])
     strings = tf.TensorSpec((None,), tf.string)

@@ -68,7 +68,7 @@ def counting_model() -> keras.Model:
     return keras.Model(inputs, keras.ops.sum(x, 1))
 
 
-@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("fixed", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_exported_graph_encodes_texts_as_here(uncased, tmp_path, fixed):
     model = counting_model()
 
@@ -91,6 +91,7 @@ def test_an_exported_graph_encodes_texts_as_here(uncased, tmp_path, fixed):
     np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_of_words_documents_and_orders_are_saved_in_graphs(uncased, tmp_path):
     module = tf.Module()
     module.tokenizer = uncased.tokenizer

@@ -170,7 +170,13 @@ def test_no_file_names_the_exporting_machine(exported, tmp_path_factory):
         assert not [folder for folder in folders if str(folder).encode() in content], path
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "mixed_bfloat16",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mixed_float16", "bfloat16")),
+    ],
+)
 def test_outputs_are_float32_whatever_the_precision(tmp_path, policy, signatures, warmup):
     keras.config.set_dtype_policy(policy)
     version = export(tmp_path, classifier(), signatures, warmup, {})
