@@ -37,6 +37,7 @@ OUTPUTS = ("start", "end")
 @dataclass(frozen=True)
 class Config(TextSettings):
     EPOCHS = 3
+    BATCH_SIZE = 16
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME` with the features of squad, a SQuAD JSON file (1.1 or
     2.0), a .json or .jsonl file with a record per question, or a folder of such files with train,
@@ -45,8 +46,6 @@ class Config(TextSettings):
     """The network; `--model help` lists them. `bert` needs `--preset`."""
     epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/question_answering")
-    batch_size: int = 16
-    """Global batch size: rows of a step, over all devices."""
     length: int = 384
     """Tokens of a row, which holds the question and as much of the document as fits."""
     stride: int = 128

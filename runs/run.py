@@ -229,8 +229,9 @@ def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model
 
 def _plan(config: Settings, peak: float) -> str:
     """Says in words how a network is trained, whether the user or the network chose it."""
+    parts = f" x {config.accumulate}" if config.accumulate > 1 else ""
     return (
-        f"{config.model}, epochs: {config.epochs}, batch size {config.batch_size}, "
+        f"{config.model}, epochs: {config.epochs}, batch size {config.batch_size}{parts}, "
         f"{config.optimizer}, learning rate {peak:.3g}, {config.schedule}, warm-up "
         f"{config.warmup_epochs:g} epochs, weight decay {config.weight_decay:g}, {config.precision}"
     )

@@ -66,6 +66,8 @@ class Settings:
 
     EPOCHS: ClassVar[int] = 10
     """Passes over the training set, where the network needs no other number."""
+    BATCH_SIZE: ClassVar[int] = 32
+    """Examples of an update of the weights, where the network needs no other number."""
     data: str
     """The examples."""
     model: str
@@ -76,8 +78,8 @@ class Settings:
     """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
     skip_bad: bool = False
     """Leave bad examples out instead of stopping."""
-    batch_size: int = 32
-    """Global batch size: examples of a step, over all devices."""
+    batch_size: Auto[int] = AUTO
+    """Global batch size: examples of a step, over all devices. Default: by the network."""
     optimizer: OptimizerName = "adamw"
     """Optimizer; momentum and nesterov are SGD with a momentum of 0.9."""
     learning_rate: float | None = None
@@ -90,9 +92,10 @@ class Settings:
     """Decoupled weight decay. Default: by the network with adamw, 0 with the others."""
     clip_norm: float | None = None
     """Maximum norm of all gradients of a step together. Default: no limit."""
-    accumulate: int = 1
+    accumulate: Auto[int] = AUTO
     """Batches whose gradients are averaged for one update, for large batches in little memory. A
-    loss that is a mean over tokens weighs each batch alike, however many tokens it has."""
+    loss that is a mean over tokens weighs each batch alike, however many tokens it has. Default: 1,
+    or by the length of the texts if `batch_size` is left out, too."""
     average: float | None = None
     """Decay of a moving average of the weights, such as 0.999, which is evaluated and exported in
     place of the weights. Default: none."""
@@ -154,6 +157,8 @@ class Settings:
         """The values of settings that the network chooses if they are left out."""
         return {
             "epochs": self.EPOCHS,
+            "batch_size": self.BATCH_SIZE,
+            "accumulate": 1,
             "warmup_epochs": 0.0,
             "weight_decay": 0.05 if self.optimizer == "adamw" else 0.0,
         }

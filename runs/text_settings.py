@@ -12,6 +12,9 @@ from training.optimizers import layerwise_scale
 PRETRAINED = ("elmo", "bert", "gpt")
 """Models that need a preset; the others begin with random weights."""
 RECURRENT = ("rnn", "lstm", "gru")
+MAX_TOKENS = 6144
+"""Maximum number of tokens of a Transformer's step, unless the user chooses the batch size: with a
+width of 384 and 6 layers a step then takes less than 3 GB."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class TextSettings(Settings):
         if self.fine_tuned:
             decay = 0.01 if self.optimizer == "adamw" else 0.0
             usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay}
+        if self.batch_size is self.accumulate is None and self.family in ("bert", "gpt"):
+            parts = 1
+            while self.BATCH_SIZE // parts * self.length > MAX_TOKENS and parts < self.BATCH_SIZE:
+                parts *= 2
+            usual |= {"batch_size": self.BATCH_SIZE // parts, "accumulate": parts}
         return usual
 
     @property

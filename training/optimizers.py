@@ -29,7 +29,7 @@ LEARNING_RATES = {
     "sgd": 0.1,
     "momentum": 0.05,
     "nesterov": 0.05,
-    "adagrad": 0.01,
+    "adagrad": 0.03,
     "adadelta": 1.0,
     "rmsprop": 1e-3,
     "adam": 1e-3,

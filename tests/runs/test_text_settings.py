@@ -54,3 +54,20 @@ def test_elmo_is_trained_unless_it_is_pretrained_or_frozen(preset, freeze, train
 def test_a_pretrained_network_is_advised_while_none_is_used():
     assert "--preset NAME" in Config().advice
     assert not Config(model="bert", preset="folder").advice
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "batch_size", "accumulate"),
+    [
+        ("bert_tiny", {}, 32, 1),
+        ("bert_tiny", {"length": 192}, 32, 1),
+        ("bert_tiny", {"length": 256}, 16, 2),
+        ("gpt_tiny", {"length": 512}, 8, 4),
+        ("gru", {"length": 512}, 32, 1),
+        ("bert_tiny", {"length": 512, "batch_size": 24}, 24, 1),
+        ("bert_tiny", {"length": 512, "accumulate": 2}, 32, 2),
+    ],
+)
+def test_batches_of_long_texts_are_split_in_parts(model, given, batch_size, accumulate):
+    chosen = Config(model=model, **given)
+    assert (chosen.batch_size, chosen.accumulate) == (batch_size, accumulate)
