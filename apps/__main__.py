@@ -21,6 +21,14 @@ def descriptions() -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command `hornbook`: an app or one of the commands for exported models."""
     name, *rest = arguments or sys.argv[1:] or ["apps"]
+    try:
+        return _run(name, rest)
+    except KeyboardInterrupt:
+        print("\nStopped before anything was written.", file=sys.stderr)
+        return 130
+
+
+def _run(name: str, rest: Sequence[str]) -> int:
     if name in ("apps", "-h", "--help"):
         print(_overview(names_only=name == "apps"))
     elif name in descriptions():

@@ -216,6 +216,14 @@ def _from_csv(path: Path, group: str | None) -> tuple[list[LabeledFile], list[Fi
     header = [COLUMN_NAMES.get(cell.lower(), "") for cell in rows[0][1]] if rows else []
     if "path" in header and "label" in header:
         names, rows = rows[0][1], rows[1:]
+    elif (
+        rows
+        and not _file_of(path, rows[0][1][0])
+        and any(_file_of(path, cells[0]) for _, cells in rows[1:])
+    ):
+        received = f"the columns {', '.join(rows[0][1])}"
+        expected = "a header such as path, label"
+        raise BadData(str(path), [Fault(rows[0][0], received, expected, skippable=False)])
     columns = [COLUMN_NAMES.get(name.lower(), "") for name in names]
     # Of two columns of a kind, the first is read.
     columns = ["" if kind in columns[:i] else kind for i, kind in enumerate(columns)]
@@ -246,10 +254,17 @@ def _from_csv(path: Path, group: str | None) -> tuple[list[LabeledFile], list[Fi
             faults.append(Fault(where, received, "train, validation or test"))
         else:
             name = Path(row["path"]).as_posix()
-            file_path, where = str(path.parent / name), f"{where} ({name})"
+            found = _file_of(path, name) or path.parent / name
+            file_path, where = str(found), f"{where} ({name})"
             group = row.get("group", "")
             files.append(LabeledFile(name, row["label"], split, where, file_path, group=group))
     return files, faults
+
+
+def _file_of(table: Path, name: str) -> Path | None:
+    """Returns the file that a cell names, relative to the table; it may be a path of Windows."""
+    paths = (table.parent / one for one in (name, name.replace("\\", "/")))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def without_conflicts(

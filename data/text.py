@@ -54,8 +54,8 @@ LABEL_NAMES = (
     *("intent", "topic", "is_duplicate"),
 )
 
-MOST_FRACTIONS = 20
-"""Number of different fractions that may be names of classes, such as 3.5 stars."""
+MOST_NUMBERS = 20
+"""Number of different numbers that may be names of classes, such as 3.5 stars."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +227,9 @@ def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Examp
         received = "no label" if label in (None, "") else f"the label {label!r}"
         return Fault(where, received, "the name of a class")
     stripped = [text.strip() if isinstance(text, str) else "" for text in texts]
+    others = [text for text in texts if not isinstance(text, str | None)]
+    if others:
+        return Fault(where, f"{others[0]!r:.80}", "a text in quotes")
     if not all(stripped):
         return Fault(where, "an empty text", "some text")
     fault = not_utf8("".join([*stripped, label]), where)
@@ -335,15 +338,18 @@ def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> li
 
 
 def _require_classes(data: str, where: str, column: str, labels: Sequence[Any]) -> None:
-    """Raises `BadData` if a column holds measurements: fractions that hardly ever repeat."""
+    """Raises `BadData` if a column holds measurements: numbers that hardly ever repeat."""
     try:
         numbers = [float(label) for label in labels if label not in (None, "")]
     except (TypeError, ValueError):
         return
     fractions = [number for number in numbers if math.isfinite(number) and number % 1]
     different = len(set(numbers))
-    if fractions and (different > MOST_FRACTIONS or 2 * different > len(numbers)):
-        received = f"floating numbers in the column {column!r}, such as {fractions[0]}"
+    rare = 2 * different > len(numbers)
+    if (different > MOST_NUMBERS and (fractions or rare)) or (fractions and rare):
+        kind = "floating numbers" if fractions else f"{different} different numbers"
+        example = fractions[0] if fractions else f"{numbers[0]:g}"
+        received = f"{kind} in the column {column!r}, such as {example}"
         fix = "this app classifies: turn the numbers into classes, or name another --label-column"
         raise BadData(data, [Fault(where, received, "names of classes", fix, skippable=False)])
 

@@ -107,5 +107,5 @@ def require_input(input_shape: tuple[int, int, int], minimum: int) -> None:
     if min(height, width) < minimum or channels < 1:
         raise ValueError(
             f"`input_shape` must have at least 1 channel and {minimum} x {minimum} pixels. "
-            f"Received: input_shape={input_shape}"
+            f"Received: input_shape={input_shape}. Fix: choose a larger image size."
         )

@@ -165,7 +165,7 @@ def _by_groups(
         tf.pad(images, [(0, -count % GROUP), (0, 0), (0, 0), (0, 0)]), (-1, GROUP, *shape[1:])
     )
     changed = tf.map_fn(
-        lambda group_and_number: change(*group_and_number, seed),
+        lambda numbered: change(numbered[0], numbered[1], seed),
         (groups, tf.range(tf.shape(groups)[0])),
         fn_output_signature=tf.float32,
     )

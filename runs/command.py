@@ -1,13 +1,16 @@
 """What every app's command line does around `main`: read the config, end with one clear line."""
 
+import errno
 import fcntl
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import tensorflow as tf
 import tyro
 
 from runs.settings import Listing, Settings
@@ -57,12 +60,34 @@ def run(main: Callable[[Any], dict[str, float]], config: Any) -> None:
             file=sys.stderr,
         )
         sys.exit(130)
-    except (ValueError, OSError, NotFinite) as error:
+    except (ValueError, OSError, NotFinite, tf.errors.OpError) as error:
         if os.environ.get("HORNBOOK_TRACEBACK"):
             raise
-        print(f"\nError: {error}", file=sys.stderr)
+        print(f"\nError: {_in_words(error, config)}", file=sys.stderr)
         print("(HORNBOOK_TRACEBACK=1 shows where it comes from.)", file=sys.stderr)
         sys.exit(1)
+
+
+def _in_words(error: Exception, config: Any) -> str:
+    """Says what happened; TensorFlow's own words only where nothing better is known."""
+    text = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        return (
+            f"The disk of {config.out} is full. Free some space; the same command resumes from the "
+            "last checkpoint, if any."
+        )
+    if not isinstance(error, tf.errors.OpError):
+        return text
+    # Without the names of operations in the graph.
+    text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*", "", error.message).strip().split("\n")[0]
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return (
+            f"Not enough memory for a step ({text}). Try a smaller --batch-size, with --accumulate "
+            "for updates of the same size."
+        )
+    if isinstance(error, tf.errors.NotFoundError):
+        return f"A file that the run needs is gone: {text}"
+    return f"TensorFlow stopped the run: {text}"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from apps import __main__ as command
 from apps.__main__ import descriptions, main
 
 ROOT = Path(__file__).parents[1]
@@ -79,3 +80,12 @@ def test_help_and_mistakes_come_at_once_and_in_a_folder_with_modules_of_the_same
         assert done.returncode == status, done
         assert shown in done.stdout + done.stderr
         assert "absl" not in done.stderr
+
+
+def test_ctrl_c_before_the_run_ends_without_a_traceback(monkeypatch, capsys):
+    def interrupted(name, arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_run_app", interrupted)
+    assert main(["image_classification"]) == 130
+    assert capsys.readouterr().err.strip() == "Stopped before anything was written."

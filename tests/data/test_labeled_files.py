@@ -272,3 +272,19 @@ def test_columns_of_a_csv_that_are_not_read_are_named(folder):
     assert labeled_files(str(table), {".png"})[1] == [
         "Columns: path from 'path', label from 'label', split from 'split'. Not read: column 4."
     ]
+
+
+def test_an_unknown_header_of_a_csv_is_named_as_one(folder):
+    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in folder.rglob("*.png")]
+    (folder / "labels.csv").write_text("\n".join(["img,kind", *rows]))
+    assert (
+        "labels.csv line 1: expected a header such as path, label. Received: the columns img, kind."
+    ) in faults_of(folder / "labels.csv")
+
+
+def test_paths_of_windows_in_a_csv_are_found(folder):
+    rows = [rf"cat\{path.name},cat" for path in (folder / "cat").iterdir()]
+    rows += [rf"dog\{path.name},dog" for path in (folder / "dog").iterdir()]
+    (folder / "labels.csv").write_text("\n".join(rows))
+    found, _ = labeled_files(str(folder / "labels.csv"), {".png"})
+    assert {file.path for file in found} == {str(path) for path in folder.rglob("*.png")}

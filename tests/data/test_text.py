@@ -391,7 +391,7 @@ def test_faults_of_json_lines_name_their_line(tmp_path):
         "films.jsonl line 61: expected a JSON object with text and label. Received: invalid JSON (",
         "films.jsonl line 62: expected a JSON object with text and label. Received: [1].",
         "films.jsonl line 63: expected the name of a class. Received: no label.",
-        "films.jsonl line 64: expected some text. Received: an empty text.",
+        "films.jsonl line 64: expected a text in quotes. Received: 3.",
         "films.jsonl line 65: expected the name of a class. Received: the label ['0'].",
         "films.jsonl line 66: expected the name of a class. Received: no label.",
         "films.jsonl line 67: expected the name of a class. Received: no label.",
@@ -495,3 +495,17 @@ def test_data_that_is_not_there_says_what_is_expected(tmp_path, name):
         "(at least two classes|a .csv, .tsv, .jsonl or .json file|a file with train in its name)"
     )
     assert re.search(f"expected {expected}", faults_of(tmp_path / name))
+
+
+def test_numbers_in_place_of_texts_and_classes_are_named(tmp_path):
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(30)]
+    rows[3]["text"] = 5
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(
+        BadData, match=r"a\.jsonl line 4: expected a text in quotes\. Received: 5\."
+    ):
+        text.load(str(tmp_path / "a.jsonl"))
+    lines = [f"text {number},{7 * number}" for number in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,price", *lines]))
+    with pytest.raises(BadData, match=r"30 different numbers in the column 'price', such as 0\."):
+        text.load(str(tmp_path / "a.csv"), label_column="price")

@@ -1,9 +1,12 @@
+import errno
 import fcntl
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from runs.command import command, run
 from training.loop import Interrupted, NotFinite
@@ -95,3 +98,32 @@ def test_a_run_that_wrote_nothing_leaves_no_folder(folder):
     assert not folder.exists()
     run(lambda config: (config.out / "report.html").write_text(""), Config())
     assert (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), r"The disk of run is full\. Free some"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "run/1; No space left on device"),
+            r"The disk of run is full\. Free some",
+        ),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "{{node x}} OOM when allocating\n[[x]]"),
+            r"Not enough memory for a step \(OOM when allocating\)\. Try a smaller --batch-size",
+        ),
+        (
+            tf.errors.NotFoundError(
+                None, None, "{{node a}} cat/1.png; No such file [[{{node b}}]]"
+            ),
+            r"A file that the run needs is gone: cat/1\.png; No such file$",
+        ),
+        (tf.errors.InvalidArgumentError(None, None, "odd"), r"TensorFlow stopped the run: odd$"),
+    ],
+)
+def test_errors_of_libraries_are_put_in_words(error, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(raising(error), Config())
+    assert end.value.code == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert re.match(f"Error: {said}", lines[0].strip()) and len(lines) == 2
