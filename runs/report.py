@@ -33,12 +33,9 @@ mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555;
 """
 
 
-NOTHING = "<p>None.</p>"
-
-
 @dataclass(frozen=True)
 class Picture:
-    """A section with one picture; None says that there is nothing to show."""
+    """A section with one picture; the report leaves it out if there is None."""
 
     title: str
     figure: Figure | None
@@ -46,7 +43,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A section with a table; numbers are aligned to the right."""
+    """A section with a table; numbers are aligned to the right.
+
+    The report leaves it out if there is no row, and columns in which all cells are "".
+    """
 
     title: str
     heading: Sequence[str]
@@ -64,7 +64,19 @@ class Marked:
     texts: Sequence[Sequence[tuple[str, str]]]
 
 
-Section = Picture | Table | Marked
+@dataclass(frozen=True)
+class Shaded:
+    """A section with texts, each a sequence of pieces with a weight of at least 0.
+
+    The larger the weight, the darker the piece. The largest weight of a text is darkest if it is at
+    least three times the mean; so no word stands out where all are alike.
+    """
+
+    title: str
+    texts: Sequence[Sequence[tuple[str, float]]]
+
+
+Section = Picture | Table | Marked | Shaded
 History = Mapping[str, Sequence[float]]
 
 
@@ -205,7 +217,8 @@ def _report_html(report: Report) -> str:
             curves = learning_curves(history, report.rates.get(stage, {}))
             parts += [f"<h2>{html.escape(title)}</h2>", _figure(title, curves)]
     for section in report.sections:
-        parts += [f"<h2>{html.escape(section.title)}</h2>", *_section(section)]
+        if inside := _section(section):
+            parts += [f"<h2>{html.escape(section.title)}</h2>", *inside]
     parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]
     parts += ["<h2>Settings</h2>", _table(_flat(report.config), heading=None)]
     return (
@@ -217,15 +230,20 @@ def _report_html(report: Report) -> str:
 
 
 def _section(section: Section) -> list[str]:
+    """Returns the parts of a section, none if there is nothing to show."""
     match section:
-        case Table(rows=[]):
-            return [NOTHING]
         case Picture(title, figure):
-            return [_figure(title, figure) if figure else NOTHING]
+            return [_figure(title, figure)] if figure else []
         case Table():
-            return [_table(section.rows, heading=section.heading)]
+            filled = [
+                i for i in range(len(section.heading)) if any(r[i] != "" for r in section.rows)
+            ]
+            rows = [[row[i] for i in filled] for row in section.rows]
+            return [_table(rows, [section.heading[i] for i in filled])] if rows else []
         case Marked():
             return _highlighted(section.texts)
+        case Shaded():
+            return [_shaded(text) for text in section.texts]
 
 
 def _flat(config: Mapping[str, Any], prefix: str = ""):
@@ -261,6 +279,19 @@ def _highlighted(texts: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
         )
 
     return [f'<p dir="auto">{"".join(marked(*piece) for piece in text)}</p>' for text in texts]
+
+
+def _shaded(text: Sequence[tuple[str, float]]) -> str:
+    weights = [weight for _, weight in text if weight] or [1.0]
+    darkest = max(*weights, 3 * sum(weights) / len(weights))
+
+    def shaded(piece: str, weight: float) -> str:
+        if not weight:
+            return html.escape(piece)
+        style = f"background: hsl(210 90% 50% / {0.75 * weight / darkest:.3f})"
+        return f'<span style="{style}" title="{weight:.1%}">{html.escape(piece)}</span>'
+
+    return f'<p dir="auto">{"".join(shaded(*piece) for piece in text)}</p>'
 
 
 def _figure(caption: str, figure: Figure) -> str:
