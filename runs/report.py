@@ -27,6 +27,9 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd;
 table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; }
+h3 { font-size: 1rem; margin: 1rem 0 .2rem; } summary { cursor: pointer; margin: .5rem 0; }
+pre { background: #f5f5f5; padding: .6rem 1rem; border-radius: .25rem; white-space: pre-wrap;
+      overflow-wrap: anywhere; margin: 0; }
 .scores td { font-size: 1.15rem; }
 .warnings { background: #fff3cd; padding: .6rem 1rem .6rem 2rem; border-radius: .25rem; }
 mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555; }
@@ -76,7 +79,15 @@ class Shaded:
     texts: Sequence[Sequence[tuple[str, float]]]
 
 
-Section = Picture | Table | Marked | Shaded
+@dataclass(frozen=True)
+class Code:
+    """A section with commands or scripts, each below its title."""
+
+    title: str
+    texts: Sequence[tuple[str, str]]
+
+
+Section = Picture | Table | Marked | Shaded | Code
 History = Mapping[str, Sequence[float]]
 
 
@@ -87,6 +98,7 @@ class Report:
     Args:
         title: Heading of the report, such as the task and the network.
         config: The settings, as a nest of JSON values.
+        changed: Those that differ from their defaults, which are shown; all of them are folded.
         scores: Scores on the test examples, and with names in `validation_` on those of validation,
             which `scores.json` holds, too. `NAME_low` and `NAME_high` bound the score `NAME`.
         measured: What the scores are measured on, such as "270 test images".
@@ -110,6 +122,7 @@ class Report:
     sections: Sequence[Section] = ()
     baselines: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -220,7 +233,7 @@ def _report_html(report: Report) -> str:
         if inside := _section(section):
             parts += [f"<h2>{html.escape(section.title)}</h2>", *inside]
     parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]
-    parts += ["<h2>Settings</h2>", _table(_flat(report.config), heading=None)]
+    parts += ["<h2>Settings</h2>", _settings(report)]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
         f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
@@ -244,6 +257,18 @@ def _section(section: Section) -> list[str]:
             return _highlighted(section.texts)
         case Shaded():
             return [_shaded(text) for text in section.texts]
+        case Code():
+            return [
+                f"<h3>{html.escape(title)}</h3><pre>{html.escape(text)}</pre>"
+                for title, text in section.texts
+            ]
+
+
+def _settings(report: Report) -> str:
+    changed = _table(_flat(report.changed), heading=None)
+    shown = f"<p>Other than their defaults:</p>{changed}" if report.changed else ""
+    every = _table(_flat(report.config), heading=None)
+    return f"{shown}<details><summary>All settings</summary>{every}</details>"
 
 
 def _flat(config: Mapping[str, Any], prefix: str = ""):

@@ -21,8 +21,9 @@ from data.feed import Feed
 from data.splits import Splits
 from runs.doubts import doubts
 from runs.presets import write_preset
-from runs.report import Report, Section, in_words, write_report
+from runs.report import Code, Report, Section, in_words, write_report
 from runs.settings import Rates, Settings
+from runs.usage import command_line, commits, snippets
 from serving.export import export
 from serving.signature import Signature
 from training import setup
@@ -96,7 +97,8 @@ def start(config: Settings) -> Run:
     begin = time.perf_counter()
     if config.out.exists() and not config.out.is_dir():
         raise ValueError(f"`out` must be a folder. Received: out={config.out}, a file")
-    return Run(config, setup.start(config.seed, config.precision, config.strategy), begin)
+    strategy = setup.start(config.seed, config.precision, config.strategy)
+    return Run(config, strategy, begin, facts=commits())
 
 
 def counted(run: Run, data: Data, what: str) -> Data:
@@ -401,6 +403,7 @@ def finish(
     written = Report(
         title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
         config=config.saved,
+        changed={name: config.saved[name] for name in config.changed},
         scores=scores,
         measured=f"{num_test:,} test {examples}",
         histories={name: stage.history for name, stage in run.stages.items()},
@@ -426,7 +429,12 @@ def finish(
     save_model(model, config.out / "model.keras")
     on_test, on_validation = _divided(scores)
     shown = _facts(run, trained, {**facts, **on_validation})
-    path = write_report(config.out, replace(written, facts=shown, warnings=doubted))
+    default = signatures["serving_default"]
+    usage = snippets(config.out, default, example.inputs, example_file(config.out, example))
+    usage.append(("Repeat this run", command_line(task.lower().replace(" ", "_"), config)))
+    sections = [*report, Code("Use this model", usage)]
+    complete = replace(written, facts=shown, warnings=doubted, sections=sections)
+    path = write_report(config.out, complete)
     for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
     if baselines:
@@ -492,6 +500,12 @@ def _shortened(value: Any) -> str:
     return f"{len(value)}: {first}{', ...' if len(value) > 10 else ''}"
 
 
+def example_file(folder: Path, example: Example) -> Path:
+    """Returns the path of the file in a folder that holds an example."""
+    is_file = isinstance(next(iter(example.inputs.values())), bytes)
+    return folder / (f"example{example.suffix}" if is_file else "example.csv")
+
+
 def query_export(version: Path, example: Example) -> bool:
     """Queries an export about one example in a new process, which prints the answer.
 
@@ -502,12 +516,11 @@ def query_export(version: Path, example: Example) -> bool:
     Returns:
         Whether there was an answer.
     """
+    path = example_file(version.parent, example)
     value = next(iter(example.inputs.values()))
     if isinstance(value, bytes):
-        path = version.parent / f"example{example.suffix}"
         path.write_bytes(value)
     else:
-        path = version.parent / "example.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([example.inputs, example.inputs.values()])
     print(f"The answer of {version} to {example.what}:", flush=True)

@@ -212,6 +212,17 @@ class Settings:
         return self.jit_compile and bool(tf.config.list_physical_devices("GPU"))
 
     @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from their defaults, those that the network chooses included."""
+        defaults = {field.name: field.default for field in fields(self)}
+        defaults |= {name: value for name, value in self.usual.items() if defaults[name] is AUTO}
+        return {
+            name: getattr(self, name)
+            for name, default in defaults.items()
+            if getattr(self, name) != default
+        }
+
+    @property
     def saved(self) -> dict[str, Any]:
         """The settings as JSON values, as the run folder and the model card hold them."""
         return json.loads(json.dumps({**asdict(self), "out": str(self.out)}))

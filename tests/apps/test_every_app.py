@@ -171,8 +171,8 @@ def test_the_report_has_its_sections(finished, request):
     expected = [*compared, "Learning curves", *wanted.sections]
     # A network without mistakes has none to show.
     shown = [title for title in expected if title in titles or title not in OF_MISTAKES]
-    assert titles[1:-2] == shown
-    assert titles[-2:] == ["The run", "Settings"]
+    assert titles[1:-3] == shown
+    assert titles[-3:] == ["Use this model", "The run", "Settings"]
     assert page.count("<img") == page.count('src="data:image/png;base64,') > 0
 
 

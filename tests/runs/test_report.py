@@ -6,7 +6,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from runs.pictures import heat_map
-from runs.report import Marked, Picture, Report, Shaded, Table, machine, write_report, write_text
+from runs.report import (
+    Code,
+    Marked,
+    Picture,
+    Report,
+    Shaded,
+    Table,
+    machine,
+    write_report,
+    write_text,
+)
 
 HISTORY = {"loss": [1.0, 0.5], "val_loss": [1.1, 0.7], "examples_per_second": [90.0, 100.0]}
 
@@ -87,6 +97,21 @@ def test_baselines_stand_below_the_network_and_in_the_scores(tmp_path):
         "linear_accuracy": 0.98765,
     }
     assert "Baselines" not in write_report(tmp_path, report()).read_text()
+
+
+def test_settings_that_differ_are_shown_and_all_are_folded(tmp_path):
+    text = write_report(tmp_path, report(changed={"optim": {"rate": 3e-4}})).read_text()
+    shown, _, folded = text.partition("<h2>Settings</h2>")[2].partition("<details>")
+    assert "optim.rate" in shown and "seed" not in shown
+    assert "optim.rate" in folded and "seed" in folded and "</details>" in folded
+    text = write_report(tmp_path, report()).read_text()
+    assert text.partition("<h2>Settings</h2>")[2].lstrip().startswith("<details>")
+
+
+def test_commands_keep_their_lines_and_their_signs(tmp_path):
+    code = Code("Use", [("In a shell", "a '<b>' |\n    c")])
+    text = write_report(tmp_path, report(sections=[code])).read_text()
+    assert "<h3>In a shell</h3><pre>a &#x27;&lt;b&gt;&#x27; |\n    c</pre>" in text
 
 
 def test_sections_come_in_the_order_of_the_app(tmp_path):

@@ -291,7 +291,11 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
         assert (tmp_path / name).exists() and str(tmp_path / name) in said
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
     assert (card["task"], card["classes"], card["num_test"]) == ("points", ["low", "high"], 16)
-    assert "2: low, high" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "2: low, high" in page
+    assert f"<pre>hornbook points --out {tmp_path}</pre>" in page
+    assert f"<pre>hornbook predict {tmp_path} {tmp_path / 'example.csv'}</pre>" in page
+    assert "<td>out</td>" in page.partition("Other than their defaults")[2].partition("<details")[0]
     (command,) = answered
     assert command[-2:] == [str(tmp_path / "1"), str(tmp_path / "example.csv")]
 
