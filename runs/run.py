@@ -21,7 +21,7 @@ from data.feed import Feed
 from data.splits import Splits
 from runs.doubts import doubts
 from runs.presets import write_preset
-from runs.report import Code, Report, Section, in_words, write_report
+from runs.report import Code, Report, Section, in_words, write_report, write_text
 from runs.settings import Rates, Settings
 from runs.usage import command_line, commits, snippets
 from serving.export import export
@@ -440,6 +440,8 @@ def finish(
     if baselines:
         known = {name: score for name, (_, score) in baselines.items()}
         lines.append(f"Baselines: {written.headline} of {_in_words(known)}")
+    card_text = (version / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
+    write_text(config.out / "model_card.md", card_text)
     lines += [f"Model  {version}", f"Report {path}"]
     lines.append(f"Next   hornbook predict {version.parent} FILE...")
     lines.append(f"       hornbook serve {version.parent.parent}")

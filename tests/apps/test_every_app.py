@@ -141,7 +141,7 @@ def test_the_folder_of_the_run_is_complete(finished, request):
     example = {name for name in names if name.startswith("example.")}
     assert len(example) == 1
     usual = {"1", "config.json", "history.csv", "model.keras", "report.html", "scores.json"}
-    assert names - example == usual | set(wanted.files)
+    assert names - example == usual | {"model_card.md"} | set(wanted.files)
     assert json.loads((finished.folder / "scores.json").read_text()) == finished.scores
     saved = json.loads((finished.folder / "config.json").read_text())
     assert saved.keys() == {field.name for field in fields(finished.config)}

@@ -291,6 +291,9 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
         assert (tmp_path / name).exists() and str(tmp_path / name) in said
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
     assert (card["task"], card["classes"], card["num_test"]) == ("points", ["low", "high"], 16)
+    text = (tmp_path / "model_card.md").read_text()
+    assert text == (tmp_path / "1" / "assets.extra" / "model_card.md").read_text()
+    assert "# Points: dense on points\n" in text and "- **classes**: low, high\n" in text
     page = (tmp_path / "report.html").read_text()
     assert "2: low, high" in page
     assert f"<pre>hornbook points --out {tmp_path}</pre>" in page
