@@ -1,6 +1,8 @@
 """Pictures of a report, drawn with Matplotlib."""
 
+import io
 import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -176,6 +178,16 @@ def heat_map(
     axes.set_xticks(range(len(columns)), [_plain(name) for name in columns], rotation=90)
     axes.set_yticks(range(len(rows)), [_plain(name) for name in rows])
     return figure
+
+
+def as_png(figure: Figure) -> bytes:
+    """Returns a figure as the content of a PNG file."""
+    picture = io.BytesIO()
+    with warnings.catch_warnings():
+        # Of a word in a script that the font lacks boxes are drawn.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
 
 
 def shortened(text: str, most: int = 32) -> str:

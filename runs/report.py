@@ -7,7 +7,6 @@ import io
 import json
 import os
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import keras
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from runs.pictures import learning_curves
+from runs.pictures import as_png, learning_curves
 from training.checkpoint import sync_folder
 
 _STYLE = """
@@ -320,10 +319,5 @@ def _shaded(text: Sequence[tuple[str, float]]) -> str:
 
 
 def _figure(caption: str, figure: Figure) -> str:
-    picture = io.BytesIO()
-    with warnings.catch_warnings():
-        # Of a word in a script that the font lacks boxes are drawn.
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        figure.savefig(picture, format="png", dpi=110)
-    data = base64.b64encode(picture.getvalue()).decode()
+    data = base64.b64encode(as_png(figure)).decode()
     return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}"></figure>'

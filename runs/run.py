@@ -16,12 +16,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from callbacks import BestWeights, EarlyStopping, Progress, Throughput
+from callbacks import BestWeights, EarlyStopping, Progress, TensorBoardLogs, Throughput
+from callbacks.tensorboard import write_images
 from data.feed import Feed
 from data.splits import Splits
 from runs.doubts import doubts
+from runs.pictures import as_png
 from runs.presets import write_preset
-from runs.report import Code, Report, Section, in_words, write_report, write_text
+from runs.report import Code, Picture, Report, Section, in_words, write_report, write_text
 from runs.settings import Rates, Settings
 from runs.usage import command_line, commits, snippets
 from serving.export import export
@@ -31,7 +33,7 @@ from training.checkpoint import Checkpoint, check_resume, save_model
 from training.loop import fit
 from training.optimizers import learning_rate_schedule, optimizer
 
-NOT_TRAINED = ("out", "resume", "checkpoint_every")
+NOT_TRAINED = ("out", "resume", "checkpoint_every", "tensorboard")
 """Settings that may change when a run is resumed."""
 
 Data = TypeVar("Data", bound=Splits)
@@ -202,7 +204,10 @@ def train(
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         validation=validation,
-        callbacks=_callbacks(run, feed, monitor if validation else None, best),
+        callbacks=[
+            *_callbacks(run, feed, monitor if validation else None, best),
+            *_logs(run, checkpoint, stage),
+        ],
         checkpoint=checkpoint,
         checkpoint_every=config.checkpoint_every,
         config=identity,
@@ -359,6 +364,15 @@ def _callbacks(
     return made
 
 
+def _logs(run: Run, checkpoint: Checkpoint, stage: str) -> list[keras.callbacks.Callback]:
+    """Returns what writes logs for TensorBoard, if the settings ask for them."""
+    if not run.config.tensorboard or not setup.is_chief(run.strategy):
+        return []
+    state = checkpoint.load(arrays=False)
+    history = state["history"] if state else {}
+    return [TensorBoardLogs(run.config.out / "tensorboard" / stage, history)]
+
+
 def finish(
     run: Run,
     trained: Trained,
@@ -440,6 +454,11 @@ def finish(
     if baselines:
         known = {name: score for name, (_, score) in baselines.items()}
         lines.append(f"Baselines: {written.headline} of {_in_words(known)}")
+    if config.tensorboard:
+        drawn = {one.title: one.figure for one in report if isinstance(one, Picture) and one.figure}
+        images = {title: as_png(figure) for title, figure in drawn.items()}
+        write_images(config.out / "tensorboard" / "report", images)
+        lines.append(f"Logs   {config.out / 'tensorboard'}")
     card_text = (version / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
     write_text(config.out / "model_card.md", card_text)
     lines += [f"Model  {version}", f"Report {path}"]

@@ -120,6 +120,9 @@ class Settings:
     """Steps after each of which a checkpoint is written, besides those written by time. A killed
     run loses its last 10 s and up to 10 steps, or more where writing takes longer than half a
     second; a run that is stopped with Ctrl-C loses nothing."""
+    tensorboard: bool = False
+    """Write logs for TensorBoard into the sub-folder `tensorboard` of `out`: the metrics of each
+    epoch, and the pictures of the report."""
 
     def __post_init__(self):
         for name, value in self.usual.items():
