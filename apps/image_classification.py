@@ -23,7 +23,7 @@ from models.imagenet import PRESETS, pretrained
 from preprocessing.augmentation import AugmentationName, augmentation
 from preprocessing.images import as_floats, decode, decode_batch
 from runs import pictures
-from runs.classified import classified
+from runs.classified import caption, classified, mixtures
 from runs.command import command
 from runs.report import Picture, Section
 from runs.run import Example, counted, finish, start, train
@@ -128,7 +128,7 @@ def main(config: Config) -> dict[str, float]:
         num_test=len(data.test),
         examples="images",
         facts={"classes": data.classes, "input": " x ".join(map(str, data.input_shape))},
-        report=report(data, test),
+        report=report(config, data, fed, test),
         baselines=baselines.of_images(data, decode),
         warnings=test.warnings(data.classes),
     )
@@ -181,17 +181,16 @@ def signatures(data: images.Images) -> dict[str, Signature]:
     }
 
 
-def report(data: images.Images, test: classification.Evaluation) -> list[Section]:
-    mistakes = [image for image, _ in data.picked("test", test.worst)]
+def report(config, data: images.Images, fed: Feed, test) -> list[Section]:
+    def grid(title, examples, notes) -> Section:
+        shown = [decode(image, data.input_shape).numpy() for image, _ in examples]
+        return Picture(title, pictures.image_grid(shown, [caption(one) for one in notes]))
+
+    varied, labels = fed.varied(data.of_each_class("train", 24), config.seed)
+    seen = pictures.image_grid(varied.numpy(), mixtures(labels.numpy(), data.classes))
     return [
-        *classified(test, data.classes),
-        Picture(
-            "Worst mistakes",
-            pictures.image_grid(
-                [decode(image, data.input_shape).numpy() for image in mistakes],
-                [test.caption(i, data.classes) for i in test.worst],
-            ),
-        ),
+        *classified(test, data, grid),
+        Picture("Training images, as the network sees them", seen),
     ]
 
 

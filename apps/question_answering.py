@@ -201,8 +201,8 @@ def report(data: questions.Questions, test: spans.Answers) -> list[Section]:
     return [
         Table(
             "Most confident mistakes",
-            spans.HEADING,
-            [(data.test[i].question, *test.row(i)) for i in test.worst],
+            (*spans.HEADING, "from"),
+            [(data.test[i].question, *test.row(i), data.origin("test", i)) for i in test.worst],
         ),
         Marked("Answers in test documents", [marked(data.test[i], test, i) for i in shown]),
     ]

@@ -25,9 +25,9 @@ from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
 from runs import pictures
-from runs.classified import classified
+from runs.classified import NOTED, classified
 from runs.command import command
-from runs.report import Picture, Section, Table
+from runs.report import Picture, Section, Shaded, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import AUTO, Auto
 from runs.text_settings import ClassifierSettings
@@ -189,17 +189,23 @@ def signatures(data: text.Texts, reader: Reader) -> dict[str, Signature]:
 
 
 def report(config, data: text.Texts, reader: Reader, model, test) -> list[Section]:
-    texts = (text.shown(texts) for texts, _ in data.picked("test", test.worst))
-    mistakes = [(one, *test.row(i, data.classes)) for i, one in zip(test.worst, texts, strict=True)]
+    some = data.of_each_class("train", 12)
+    seen = [(text.shown(texts), data.classes[label]) for texts, label in some]
     return [
-        *classified(test, data.classes),
-        Table("Worst mistakes", ("text", "true", "predicted", "confidence"), mistakes),
+        *classified(test, data, table),
+        Table("Training texts", ("text", "class"), seen),
         *attention(config, data, reader, model),
     ]
 
 
+def table(title: str, examples, notes) -> Table:
+    texts = [text.shown(texts) for texts, _ in examples]
+    rows = [(one, *noted.values()) for one, noted in zip(texts, notes, strict=True)]
+    return Table(title, ("text", *NOTED), rows)
+
+
 def attention(config: Config, data: text.Texts, reader: Reader, model) -> Iterator[Section]:
-    """Shows which tokens BERT, or the pooling, attends to in the first test texts."""
+    """Shows to which tokens BERT, or to which words the pooling, attends in test texts."""
     if config.family == "bert":
         layer, head = config.attention_layer, config.attention_head
         weights_of = partial(transformers.attention_of, layer=layer, head=head)
@@ -207,11 +213,17 @@ def attention(config: Config, data: text.Texts, reader: Reader, model) -> Iterat
         weights_of = partial(recurrent.attention_weights)
     else:
         return
-    for number, (texts, _) in enumerate(data.first("test", 3), 1):
+    shaded = []
+    for number, (texts, _) in enumerate(data.first("test", 8), 1):
         features = tokens.trimmed(tokens.first_order(reader.encode(tf.constant([texts]), True)))
         weights, names = np.array(weights_of(model, features)), reader.names(features)
-        picture = pictures.heat_map(weights, names if len(weights) > 1 else [""], names)
-        yield Picture(f"Attention in test text {number}", picture)
+        if config.family != "bert":
+            shaded.append(reader.weighted(texts, names, weights[0]))
+        elif number <= 3:
+            picture = pictures.heat_map(weights, names, names)
+            yield Picture(f"Attention in test text {number}", picture)
+    if shaded:
+        yield Shaded("Attention in test texts", shaded)
 
 
 def example(data: text.Texts) -> Example:

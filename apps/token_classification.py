@@ -183,14 +183,22 @@ def report(data: tagged_text.TaggedTexts, test: tagging.Tagging) -> list[Section
     positions = [test.position(word) for word in test.words.worst]
     sentences = data.picked("test", [sentence for sentence, _ in positions])
     mistakes = [
-        (text(words[[i]]), *test.words.row(word, data.tags), text(words[max(0, i - 20) : i + 20]))
-        for word, (_, i), (words, _) in zip(test.words.worst, positions, sentences, strict=True)
+        (
+            text(words[[i]]),
+            *test.words.row(word, data.tags),
+            text(words[max(0, i - 20) : i + 20]),
+            data.origin("test", number),
+        )
+        for word, (number, i), (words, _) in zip(
+            test.words.worst, positions, sentences, strict=True
+        )
     ]
+    heading = ("word", "true", "predicted", "confidence", "sentence", "from")
     return [
         Table("Entities by type", tagging.HEADING, test.by_type),
         Picture("Confusion matrix", pictures.confusion_matrix(test.words, data.tags)),
         Picture("Calibration", pictures.reliability_curve(test.words)),
-        Table("Worst mistakes", ("word", "true", "predicted", "confidence", "sentence"), mistakes),
+        Table("Worst mistakes", heading, mistakes),
         Marked("Entities in test sentences", entities(data, test)),
     ]
 

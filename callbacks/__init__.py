@@ -8,6 +8,7 @@ from callbacks.feature_visualization import FeatureVisualization
 from callbacks.gradient_norm import GradientNorm
 from callbacks.progress import Progress
 from callbacks.saturation import Saturation
+from callbacks.tensorboard import TensorBoardLogs
 from callbacks.throughput import Throughput
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "GradientNorm",
     "Progress",
     "Saturation",
+    "TensorBoardLogs",
     "Throughput",
 ]

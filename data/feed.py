@@ -1,6 +1,6 @@
 """From a loader's examples to the batches that a network trains on and is evaluated on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -89,6 +89,17 @@ class Feed:
             prepare=self._prepare,
             transform=self._batch,
         )
+
+    def varied(self, examples: Sequence[Any], seed: int) -> Any:
+        """Returns some examples as one batch that training might see.
+
+        Args:
+            examples: At least one, for `prepare`, which must give all the same shape.
+            seed: Decides how they vary.
+        """
+        prepared = [self._prepare(*one) if self._prepare else one for one in examples]
+        parts = tf.nest.map_structure(lambda *rows: tf.stack(rows), *prepared)
+        return self._varied(*parts, tf.random.fold_in([seed, 1], 0))
 
     def _rows(self, split: str) -> Any:
         """Returns what `pipeline` takes: a dataset, or the prepared rows in one tensor each."""

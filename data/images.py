@@ -23,7 +23,7 @@ from data.sources import (
     watched,
     withheld,
 )
-from data.splits import ClassifiedSplits
+from data.splits import ClassSplits
 from preprocessing import exif
 from preprocessing.images import FORMATS, UNKNOWN, decoded, kind
 
@@ -41,7 +41,7 @@ OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images(ClassifiedSplits):
+class Images(ClassSplits):
     """Encoded images with the number of their class, in a stable order.
 
     The splits are datasets of `(encoded bytes: string (), label: int32 ())`.
@@ -169,6 +169,7 @@ def _from_files(
 
     return Images(
         **{split: chosen(split) for split in SPLITS},
+        origins={split: [one.where for one in kept if one.split == split] for split in SPLITS},
         classes=tuple(classes),
         input_shape=(*image_size, channels or (3 if np.any(has_color) else 1)),
         **said,

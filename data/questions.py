@@ -192,7 +192,9 @@ def _divided(
     )
     empty = empty_splits({split: len(some) for split, some in splits.items()})
     said = reported(data, [*findings, *remarks, *empty], skip_bad)
-    return Questions(**said | {split: tuple(some) for split, some in splits.items()})
+    # The numbers in the sample say nothing.
+    ids = {} if data in BUILT_IN else {name: [q.id for q in some] for name, some in splits.items()}
+    return Questions(**said | {split: tuple(some) for split, some in splits.items()}, origins=ids)
 
 
 def _from_file(path: Path, split: str) -> tuple[list[_InArticle], list[Finding]]:

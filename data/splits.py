@@ -32,6 +32,8 @@ class Splits:
         other: Further splits by name.
         skipped: Number of bad examples that were left out.
         remarks: What else the user should know about the data: what was read and what was not.
+        origins: By split, the file of each example, and the line if there is one; "" for examples
+            that come from no file of the user. Splits may lack.
     """
 
     train: Any
@@ -40,6 +42,7 @@ class Splits:
     other: Mapping[str, Any] = field(default_factory=dict)
     skipped: int = 0
     remarks: tuple[str, ...] = ()
+    origins: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def split(self, name: str) -> Any:
         """Returns the examples of a split; raises `ValueError` if there is none of that name."""
@@ -72,6 +75,10 @@ class Splits:
         """Returns the first examples of a split, or all if there are fewer."""
         return self.picked(split, range(min(count, len(self.split(split)))))
 
+    def origin(self, split: str, index: int) -> str:
+        """Returns the file of an example, and the line if there is one; "" if there is no file."""
+        return self.origins[split][index] if split in self.origins else ""
+
     def counted(self, what: str) -> str:
         """Describes how many examples there are.
 
@@ -92,8 +99,8 @@ class Splits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifiedSplits(Splits):
-    """Examples with one class each: the splits are datasets of `(example, label: int32 ())`.
+class ClassSplits(Splits):
+    """Examples with one class each: the splits are datasets of `(features, label: int32 ())`.
 
     Args:
         classes: Name of each label.
@@ -113,6 +120,20 @@ class ClassifiedSplits(Splits):
         labels = self.train.map(lambda example, label: label).batch(4096).as_numpy_iterator()
         counts = np.bincount(np.concatenate(list(labels)), minlength=len(self.classes))
         return (counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist()
+
+    def of_each_class(self, split: str, count: int) -> list[Any]:
+        """Returns the first examples of each class, or of the first classes, class by class.
+
+        Args:
+            split: Name of a split, whose first 2,000 examples are looked at.
+            count: Maximum number of examples.
+        """
+        each = max(1, count // len(self.classes))
+        found: dict[int, list[Any]] = defaultdict(list)
+        for features, label in self.split(split).take(2000).as_numpy_iterator():
+            if len(found[int(label)]) < each:
+                found[int(label)].append((features, label))
+        return [example for label in sorted(found) for example in found[label]][:count]
 
 
 def shares(given: Collection[str]) -> dict[str, float]:

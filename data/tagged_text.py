@@ -62,6 +62,11 @@ class _Sentence:
     file: str = ""
     lines: tuple[int, ...] = ()
 
+    @property
+    def where(self) -> str:
+        """File and line of its first word; empty in the sample."""
+        return f"{self.file} line {self.lines[0]}" if self.lines else ""
+
 
 def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = False) -> TaggedTexts:
     """Loads the tagged sentences that `data` names, checks all of them and splits them.
@@ -172,7 +177,12 @@ def _divided(
         # Each element is a dense tensor already; the map corrects the type of the dataset.
         return tf.data.Dataset.from_tensor_slices(tuple(ragged)).map(lambda *example: example)
 
-    return TaggedTexts(**{split: chosen(split) for split in SPLITS}, tags=tags, **said)
+    return TaggedTexts(
+        **{split: chosen(split) for split in SPLITS},
+        origins={split: [one.where for one in splits[split]] for split in SPLITS},
+        tags=tags,
+        **said,
+    )
 
 
 def _unseen(kind: str, count: int) -> Fault:

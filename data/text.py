@@ -28,7 +28,7 @@ from data.sources import (
     tfds_splits,
     withheld,
 )
-from data.splits import ClassifiedSplits, by_class
+from data.splits import ClassSplits, by_class
 from data.tables import columns_read, json_values, rows_of_cells
 from data.text_files import not_utf8, read_text, split_files
 
@@ -59,7 +59,7 @@ MOST_NUMBERS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Texts(ClassifiedSplits):
+class Texts(ClassSplits):
     """Texts, or pairs of texts, with the number of their class, in a stable order.
 
     The splits are datasets of `(texts, label)`: string `(1,)`, or `(2,)` for pairs, and int32 `()`.
@@ -214,7 +214,12 @@ def _divided(data: str, examples: list[_Example], findings: list[Finding], skip_
         labels = [classes.index(example.label) for example in kept if example.split == split]
         return tf.data.Dataset.from_tensor_slices((texts, np.array(labels, np.int32)))
 
-    return Texts(**{split: chosen(split) for split in SPLITS}, classes=tuple(classes), **said)
+    return Texts(
+        **{split: chosen(split) for split in SPLITS},
+        origins={split: [one.where for one in kept if one.split == split] for split in SPLITS},
+        classes=tuple(classes),
+        **said,
+    )
 
 
 def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Example | Fault:

@@ -7,7 +7,14 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.metrics import f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    precision_recall_fscore_support,
+    roc_auc_score,
+    roc_curve,
+)
 
 from metrics.intervals import bounds
 
@@ -23,6 +30,8 @@ MEANINGS = {
 TIES = {"classes": "scores"}
 """Which score ranks the classes of `best_classes`."""
 LOGITS = "log-probabilities of all classes up to a constant"
+THRESHOLDS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Thresholds in `Evaluation.thresholds`."""
 BINS = 10
 """Intervals of confidence in `Evaluation.calibration`."""
 
@@ -57,6 +66,13 @@ class Evaluation:
         wrong = np.flatnonzero(self.predictions != self.labels)
         order = np.argsort(-self.losses[wrong], kind="stable")[:12]
         return [int(index) for index in wrong[order]]
+
+    @property
+    def correct(self) -> list[int]:
+        """Indices of twelve correct predictions, or all of fewer, evenly over the examples."""
+        right = np.flatnonzero(self.predictions == self.labels)
+        chosen = np.unique(np.linspace(0, max(len(right) - 1, 0), 12, dtype=int))
+        return right[chosen].tolist() if len(right) else []
 
     @property
     def scores(self) -> dict[str, float]:
@@ -120,6 +136,41 @@ class Evaluation:
         counts = counts[there]
         return confidences[there] / counts, hits[there] / counts, counts
 
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether there are two classes, and examples of both; class 1 is the positive one."""
+        return self.probabilities.shape[1] == 2 and len(np.unique(self.labels)) == 2
+
+    @property
+    def roc(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """False positive rates and recalls over the thresholds, and the area under the curve."""
+        positive = self.probabilities[:, 1]
+        false_positive_rate, recall, _ = roc_curve(self.labels, positive)
+        return false_positive_rate, recall, float(roc_auc_score(self.labels, positive))
+
+    @property
+    def precision_recall(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Recalls and precisions over the thresholds, and the average precision."""
+        positive = self.probabilities[:, 1]
+        precision, recall, _ = precision_recall_curve(self.labels, positive)
+        return recall, precision, float(average_precision_score(self.labels, positive))
+
+    @property
+    def thresholds(self) -> tuple[tuple[str, ...], Rows]:
+        """Returns heading and rows of a table of thresholds; what nothing is divided by is 0.
+
+        An example is predicted positive if the probability of class 1 is at least the threshold.
+        """
+        rows: Rows = []
+        for threshold in THRESHOLDS:
+            found = self.probabilities[:, 1] >= threshold
+            precision, recall, f1, _ = precision_recall_fscore_support(
+                self.labels, found, average="binary", zero_division=0
+            )
+            scores = (precision, recall, f1, found[self.labels == 0].mean())
+            rows.append((threshold, *(f"{score:.3f}" for score in scores)))
+        return ("threshold", "precision", "recall", "F1", "false positive rate"), rows
+
     def warnings(self, classes: Sequence[str]) -> list[str]:
         """Names the classes that have examples, but none that is predicted correctly."""
         hits = self.labels[self.predictions == self.labels]
@@ -134,12 +185,6 @@ class Evaluation:
             classes[predicted],
             f"{self.probabilities[index, predicted]:.0%}",
         )
-
-    def caption(self, index: int, classes: Sequence[str]) -> str:
-        """Describes the prediction for an example in three lines of at most 24 characters."""
-        true, predicted, confidence = self.row(index, classes)
-        lines = (f"predicted {predicted}", f"true {true}", f"({confidence})")
-        return "\n".join(line if len(line) <= 24 else f"{line[:23]}…" for line in lines)
 
 
 @keras.saving.register_keras_serializable(package="hornbook")

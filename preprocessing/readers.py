@@ -1,6 +1,6 @@
 """How a network reads texts or words: the way to split them, and the features that it takes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -66,6 +66,38 @@ class Reader:
         if isinstance(self.tokens, Characters):
             return self.tokens.names(np.asarray(features["characters"][0]))
         return [self.tokens.tokenizer.id_to_token(i) for i in np.asarray(features["token_ids"][0])]
+
+    def weighted(
+        self, texts: Sequence[bytes], names: Sequence[str], weights: Sequence[float]
+    ) -> list[tuple[str, float]]:
+        """Cuts texts into words with the weights of their tokens, and what is between them with 0.
+
+        Args:
+            texts: A text, or the two of a pair.
+            names: What `names` returns for them. Tokens may be missing at the end of a text.
+            weights: Weight of each token.
+        """
+        of_texts: list[list[float]] = [[]]
+        for name, weight in zip(names, weights, strict=True):
+            if name in ("[SEP]", "</S>"):
+                of_texts.append([])
+            elif name not in ("[CLS]", "<S>"):
+                of_texts[-1].append(weight)
+        pieces: list[tuple[bytes, float]] = []
+        for text, left in zip(texts, of_texts, strict=False):
+            words, begins, ends = words_with_offsets(tf.constant([text]))
+            counts = np.ones(len(words[0]), int)
+            if isinstance(self.tokens, WordPieces):
+                counts = self.tokens.pieces(words)[0].row_lengths().numpy()
+            last, token = 0, 0
+            for begin, end, count in zip(
+                begins[0].numpy(), ends[0].numpy(), counts.tolist(), strict=True
+            ):
+                weight = float(sum(left[token : token + count]))
+                pieces += [(text[last:begin], 0.0), (text[begin:end], weight)]
+                last, token = end, token + count
+            pieces += [(text[last:], 0.0), (b" | ", 0.0)]
+        return [(piece.decode(errors="replace"), weight) for piece, weight in pieces[:-1] if piece]
 
 
 def text_reader(

@@ -1,22 +1,75 @@
 """What the report of every classifier shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from runs.pictures import confusion_matrix, reliability_curve
+from data.splits import ClassSplits
+from runs.pictures import confusion_matrix, reliability_curve, threshold_curves
 from runs.report import Picture, Section, Table
 
+NOTED = ("true", "predicted", "confidence", "from")
+"""What is said of an example: true and predicted class, confidence, file and line."""
+Notes = Mapping[str, str]
+"""That, by name; "" for the file of an example that comes from none."""
+Show = Callable[[str, Sequence[Any], Sequence[Notes]], Section]
+"""From a title, examples and notes on each to a section."""
 
-def classified(evaluation: Any, classes: Sequence[str]) -> list[Section]:
-    """Returns sections about classes and confidence.
+
+def classified(evaluation: Any, data: ClassSplits, show: Show) -> list[Section]:
+    """Returns sections about classes and confidence, then some mistakes and correct predictions.
 
     Args:
-        evaluation: A `metrics.classification.Evaluation`.
-        classes: Name of each class.
+        evaluation: A `metrics.classification.Evaluation` of the test split.
+        data: The examples.
+        show: Shows examples.
     """
-    return [
+    classes = data.classes
+    sections: list[Section] = [
         Table("Scores by class", *evaluation.by_class(classes)),
         Picture("Confusion matrix", confusion_matrix(evaluation, classes)),
         Table("Most frequent errors", *evaluation.confusions(classes)),
         Picture("Calibration", reliability_curve(evaluation)),
     ]
+    if evaluation.has_thresholds:
+        title = f"Thresholds, with {classes[1]!r} as the positive class"
+        sections += [
+            Picture("ROC and precision-recall curve", threshold_curves(evaluation, classes[1])),
+            Table(title, *evaluation.thresholds),
+        ]
+    chosen = {"Worst mistakes": evaluation.worst, "Correct predictions": evaluation.correct}
+    for title, indices in chosen.items():
+        rows = [(*evaluation.row(i, classes), data.origin("test", i)) for i in indices]
+        notes = [dict(zip(NOTED, row, strict=True)) for row in rows]
+        sections.append(show(title, data.picked("test", indices), notes))
+    return sections
+
+
+def caption(notes: Notes) -> str:
+    """Says in lines what is noted of an example.
+
+    Example:
+        >>> notes = {"true": "cat", "predicted": "dog", "confidence": "97%", "from": "7.jpg"}
+        >>> caption(notes).splitlines()
+        ['predicted dog', 'true cat', '97% confident', '7.jpg']
+    """
+    lines = [f"predicted {notes['predicted']}", f"true {notes['true']}"]
+    return "\n".join([*lines, f"{notes['confidence']} confident", notes["from"]]).strip()
+
+
+def mixtures(labels: Iterable[Sequence[float]], classes: Sequence[str]) -> list[str]:
+    """Names the class of each training example, or the classes that augmentation has mixed.
+
+    Args:
+        labels: For each example the share of each class.
+        classes: Name of each class.
+
+    Example:
+        >>> mixtures([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75]], ["cat", "dog", "eel"])
+        ['dog', '75% eel\\n25% cat']
+    """
+    captions = []
+    for shares in labels:
+        named = sorted(zip(shares, classes, strict=True), reverse=True)
+        lines = [f"{share:.0%} {name}" for share, name in named if share >= 0.005]
+        captions.append("\n".join(lines) if len(lines) > 1 else named[0][1])
+    return captions

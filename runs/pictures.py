@@ -1,10 +1,16 @@
 """Pictures of a report, drawn with Matplotlib."""
 
+import io
+import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+CAPTION_WIDTH = 24
+"""Letters that fit above a picture of a grid."""
 
 
 def learning_curves(
@@ -29,7 +35,8 @@ def learning_curves(
         axes.plot(epochs, history[name], marker=".", label="training")
         if f"val_{name}" in history:
             axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
-        axes.set(xlabel="epoch", title=name)
+        # A single epoch would get an axis of parts of it.
+        axes.set(xlabel="epoch", title=name, xlim=(0.8, max(2, len(epochs)) + 0.2))
         axes.legend()
     if rates:
         panels[len(names)].plot(list(rates), list(rates.values()))
@@ -59,7 +66,7 @@ def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) ->
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_plain(classes[index]) for index in shown]
+    names = [_plain(shortened(classes[index])) for index in shown]
     axes.set_xticks(range(len(shown)), names, rotation=90)
     axes.set_yticks(range(len(shown)), names)
     title = None
@@ -71,6 +78,34 @@ def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) ->
         color = "white" if shares[row, column] > 0.5 else "black"
         text = str(counts[row, column])
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    return figure
+
+
+def threshold_curves(evaluation: Any, positive: str) -> Figure:
+    """Draws the ROC curve of two classes, and precision over recall.
+
+    Args:
+        evaluation: Has `roc` (false positive rates, recalls, area), `precision_recall` (recalls,
+            precisions, average precision) and the true `labels`, 1 for positive.
+        positive: Name of the positive class.
+    """
+    false_positives, found, area = evaluation.roc
+    recall, precision, average = evaluation.precision_recall
+    share = evaluation.labels.mean()
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    roc, curve = figure.subplots(1, 2)
+    roc.plot([0, 1], [0, 1], color="gray", linestyle=":", label="by chance")
+    roc.plot(false_positives, found, label="this network")
+    roc.set(xlabel="false positive rate", ylabel=f"recall of {_plain(shortened(positive))}")
+    roc.set_title(f"ROC curve, area {area:.3f}", fontsize=10)
+    curve.plot([0, 1], [share, share], color="gray", linestyle=":", label="by chance")
+    curve.plot(recall, precision, drawstyle="steps-pre", label="this network")
+    curve.set(xlabel=f"recall of {_plain(shortened(positive))}", ylabel="precision")
+    curve.set_title(f"Precision and recall, average precision {average:.3f}", fontsize=10)
+    for axes in (roc, curve):
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.grid(alpha=0.3)
+        axes.legend()
     return figure
 
 
@@ -89,7 +124,10 @@ def reliability_curve(evaluation: Any) -> Figure:
     axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="as often as predicted")
     axes.plot(confidence, accuracy, label="this network")
     axes.scatter(confidence, accuracy, s=10 + 190 * counts / counts.sum())
-    axes.set(xlabel="confidence", ylabel="share that is correct", xlim=(0, 1), ylim=(-0.02, 1.02))
+    # Of two classes the predicted one has at least half of the probability.
+    lowest = min(confidence.min(), 0.9) - 0.02
+    axes.set(xlabel="confidence", ylabel="share that is correct")
+    axes.set(xlim=(lowest, 1.02), ylim=(min(lowest, accuracy.min() - 0.02), 1.02))
     axes.set_title(f"expected calibration error {error:.3f}", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -97,24 +135,27 @@ def reliability_curve(evaluation: Any) -> Figure:
 
 
 def image_grid(
-    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6
+    pictures: Sequence[np.ndarray] | np.ndarray, captions: Sequence[str], columns: int = 6
 ) -> Figure | None:
     """Draws pictures in rows, each below its caption; returns None if there are none.
 
     Args:
-        pictures: uint8 arrays `(height, width, 1 or 3)`.
-        captions: One text for each picture.
+        pictures: Arrays `(height, width, 1 or 3)`, uint8 or floats in [0, 1].
+        captions: One text for each picture; its lines are shortened.
         columns: Pictures in a row.
     """
-    if not pictures:
+    if not len(pictures):
         return None
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(1.7 * columns, 2.4 * rows), layout="constrained")
+    most_lines = max(caption.count("\n") + 1 for caption in captions)
+    size = (1.7 * columns, (1.7 + 0.18 * most_lines) * rows)
+    figure = Figure(figsize=size, layout="constrained")
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(_plain(caption), fontsize=8)
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
+        lines = [shortened(line, CAPTION_WIDTH) for line in caption.splitlines()]
+        axes.set_title(_plain("\n".join(lines)), fontsize=8)
     return figure
 
 
@@ -137,6 +178,41 @@ def heat_map(
     axes.set_xticks(range(len(columns)), [_plain(name) for name in columns], rotation=90)
     axes.set_yticks(range(len(rows)), [_plain(name) for name in rows])
     return figure
+
+
+def as_png(figure: Figure) -> bytes:
+    """Returns a figure as the content of a PNG file."""
+    picture = io.BytesIO()
+    with warnings.catch_warnings():
+        # Of a word in a script that the font lacks boxes are drawn.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
+
+
+def shortened(text: str, most: int = 32) -> str:
+    """Leaves out the middle of a long text, whose begin and end tell more.
+
+    Args:
+        text: A line.
+        most: Maximum width in letters; Chinese, Japanese and Korean characters count twice.
+
+    Example:
+        >>> shortened("photos/2024/summer/cat_17.jpg", 16)
+        'photos/…t_17.jpg'
+    """
+    if _width(text) <= most:
+        return text
+    begin, end = text, text
+    while _width(begin) > (most - 1) // 2:
+        begin = begin[:-1]
+    while _width(end) > most - 1 - _width(begin):
+        end = end[1:]
+    return f"{begin}…{end}"
+
+
+def _width(text: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
 
 
 def _plain(text: str) -> str:

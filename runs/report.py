@@ -7,7 +7,6 @@ import io
 import json
 import os
 import platform
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import keras
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from runs.pictures import learning_curves
+from runs.pictures import as_png, learning_curves
 from training.checkpoint import sync_folder
 
 _STYLE = """
@@ -27,18 +26,18 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd;
 table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; }
+h3 { font-size: 1rem; margin: 1rem 0 .2rem; } summary { cursor: pointer; margin: .5rem 0; }
+pre { background: #f5f5f5; padding: .6rem 1rem; border-radius: .25rem; white-space: pre-wrap;
+      overflow-wrap: anywhere; margin: 0; }
 .scores td { font-size: 1.15rem; }
 .warnings { background: #fff3cd; padding: .6rem 1rem .6rem 2rem; border-radius: .25rem; }
 mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555; }
 """
 
 
-NOTHING = "<p>None.</p>"
-
-
 @dataclass(frozen=True)
 class Picture:
-    """A section with one picture; None says that there is nothing to show."""
+    """A section with one picture; the report leaves it out if there is None."""
 
     title: str
     figure: Figure | None
@@ -46,7 +45,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A section with a table; numbers are aligned to the right."""
+    """A section with a table; numbers are aligned to the right.
+
+    The report leaves it out if there is no row, and columns in which all cells are "".
+    """
 
     title: str
     heading: Sequence[str]
@@ -64,7 +66,27 @@ class Marked:
     texts: Sequence[Sequence[tuple[str, str]]]
 
 
-Section = Picture | Table | Marked
+@dataclass(frozen=True)
+class Shaded:
+    """A section with texts, each a sequence of pieces with a weight of at least 0.
+
+    The larger the weight, the darker the piece. The largest weight of a text is darkest if it is at
+    least three times the mean; so no word stands out where all are alike.
+    """
+
+    title: str
+    texts: Sequence[Sequence[tuple[str, float]]]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A section with commands or scripts, each below its title."""
+
+    title: str
+    texts: Sequence[tuple[str, str]]
+
+
+Section = Picture | Table | Marked | Shaded | Code
 History = Mapping[str, Sequence[float]]
 
 
@@ -75,6 +97,7 @@ class Report:
     Args:
         title: Heading of the report, such as the task and the network.
         config: The settings, as a nest of JSON values.
+        changed: Those that differ from their defaults, which are shown; all of them are folded.
         scores: Scores on the test examples, and with names in `validation_` on those of validation,
             which `scores.json` holds, too. `NAME_low` and `NAME_high` bound the score `NAME`.
         measured: What the scores are measured on, such as "270 test images".
@@ -98,6 +121,7 @@ class Report:
     sections: Sequence[Section] = ()
     baselines: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -205,9 +229,10 @@ def _report_html(report: Report) -> str:
             curves = learning_curves(history, report.rates.get(stage, {}))
             parts += [f"<h2>{html.escape(title)}</h2>", _figure(title, curves)]
     for section in report.sections:
-        parts += [f"<h2>{html.escape(section.title)}</h2>", *_section(section)]
+        if inside := _section(section):
+            parts += [f"<h2>{html.escape(section.title)}</h2>", *inside]
     parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]
-    parts += ["<h2>Settings</h2>", _table(_flat(report.config), heading=None)]
+    parts += ["<h2>Settings</h2>", _settings(report)]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
         f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
@@ -217,15 +242,32 @@ def _report_html(report: Report) -> str:
 
 
 def _section(section: Section) -> list[str]:
+    """Returns the parts of a section, none if there is nothing to show."""
     match section:
-        case Table(rows=[]):
-            return [NOTHING]
         case Picture(title, figure):
-            return [_figure(title, figure) if figure else NOTHING]
+            return [_figure(title, figure)] if figure else []
         case Table():
-            return [_table(section.rows, heading=section.heading)]
+            filled = [
+                i for i in range(len(section.heading)) if any(r[i] != "" for r in section.rows)
+            ]
+            rows = [[row[i] for i in filled] for row in section.rows]
+            return [_table(rows, [section.heading[i] for i in filled])] if rows else []
         case Marked():
             return _highlighted(section.texts)
+        case Shaded():
+            return [_shaded(text) for text in section.texts]
+        case Code():
+            return [
+                f"<h3>{html.escape(title)}</h3><pre>{html.escape(text)}</pre>"
+                for title, text in section.texts
+            ]
+
+
+def _settings(report: Report) -> str:
+    changed = _table(_flat(report.changed), heading=None)
+    shown = f"<p>Other than their defaults:</p>{changed}" if report.changed else ""
+    every = _table(_flat(report.config), heading=None)
+    return f"{shown}<details><summary>All settings</summary>{every}</details>"
 
 
 def _flat(config: Mapping[str, Any], prefix: str = ""):
@@ -263,11 +305,19 @@ def _highlighted(texts: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
     return [f'<p dir="auto">{"".join(marked(*piece) for piece in text)}</p>' for text in texts]
 
 
+def _shaded(text: Sequence[tuple[str, float]]) -> str:
+    weights = [weight for _, weight in text if weight] or [1.0]
+    darkest = max(*weights, 3 * sum(weights) / len(weights))
+
+    def shaded(piece: str, weight: float) -> str:
+        if not weight:
+            return html.escape(piece)
+        style = f"background: hsl(210 90% 50% / {0.75 * weight / darkest:.3f})"
+        return f'<span style="{style}" title="{weight:.1%}">{html.escape(piece)}</span>'
+
+    return f'<p dir="auto">{"".join(shaded(*piece) for piece in text)}</p>'
+
+
 def _figure(caption: str, figure: Figure) -> str:
-    picture = io.BytesIO()
-    with warnings.catch_warnings():
-        # Of a word in a script that the font lacks boxes are drawn.
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        figure.savefig(picture, format="png", dpi=110)
-    data = base64.b64encode(picture.getvalue()).decode()
+    data = base64.b64encode(as_png(figure)).decode()
     return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}"></figure>'

@@ -16,13 +16,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from callbacks import BestWeights, EarlyStopping, Progress, Throughput
+from callbacks import BestWeights, EarlyStopping, Progress, TensorBoardLogs, Throughput
+from callbacks.tensorboard import write_images
 from data.feed import Feed
 from data.splits import Splits
 from runs.doubts import doubts
+from runs.pictures import as_png
 from runs.presets import write_preset
-from runs.report import Report, Section, in_words, write_report
+from runs.report import Code, Picture, Report, Section, in_words, write_report, write_text
 from runs.settings import Rates, Settings
+from runs.usage import command_line, commits, snippets
 from serving.export import export
 from serving.signature import Signature
 from training import setup
@@ -32,7 +35,7 @@ from training.optimizers import learning_rate_schedule, optimizer
 
 FEW = 1000
 """Number of training examples below which `Settings.advice` is given."""
-NOT_TRAINED = ("out", "resume", "checkpoint_every")
+NOT_TRAINED = ("out", "resume", "checkpoint_every", "tensorboard")
 """Settings that may change when a run is resumed."""
 
 Data = TypeVar("Data", bound=Splits)
@@ -98,7 +101,8 @@ def start(config: Settings) -> Run:
     begin = time.perf_counter()
     if config.out.exists() and not config.out.is_dir():
         raise ValueError(f"`out` must be a folder. Received: out={config.out}, a file")
-    return Run(config, setup.start(config.seed, config.precision, config.strategy), begin)
+    strategy = setup.start(config.seed, config.precision, config.strategy)
+    return Run(config, strategy, begin, facts=commits())
 
 
 def counted(run: Run, data: Data, what: str) -> Data:
@@ -205,7 +209,10 @@ def train(
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
         validation=validation,
-        callbacks=_callbacks(run, feed, monitor if validation else None, best),
+        callbacks=[
+            *_callbacks(run, feed, monitor if validation else None, best),
+            *_logs(run, checkpoint, stage),
+        ],
         checkpoint=checkpoint,
         checkpoint_every=config.checkpoint_every,
         config=identity,
@@ -363,6 +370,15 @@ def _callbacks(
     return made
 
 
+def _logs(run: Run, checkpoint: Checkpoint, stage: str) -> list[keras.callbacks.Callback]:
+    """Returns what writes logs for TensorBoard, if the settings ask for them."""
+    if not run.config.tensorboard or not setup.is_chief(run.strategy):
+        return []
+    state = checkpoint.load(arrays=False)
+    history = state["history"] if state else {}
+    return [TensorBoardLogs(run.config.out / "tensorboard" / stage, history)]
+
+
 def finish(
     run: Run,
     trained: Trained,
@@ -407,6 +423,7 @@ def finish(
     written = Report(
         title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
         config=config.saved,
+        changed={name: config.saved[name] for name in config.changed},
         scores=scores,
         measured=f"{num_test:,} test {examples}",
         histories={name: stage.history for name, stage in run.stages.items()},
@@ -432,12 +449,24 @@ def finish(
     save_model(model, config.out / "model.keras")
     on_test, on_validation = _divided(scores)
     shown = _facts(run, trained, {**facts, **on_validation})
-    path = write_report(config.out, replace(written, facts=shown, warnings=doubted))
+    default = signatures["serving_default"]
+    usage = snippets(config.out, default, example.inputs, example_file(config.out, example))
+    usage.append(("Repeat this run", command_line(task.lower().replace(" ", "_"), config)))
+    sections = [*report, Code("Use this model", usage)]
+    complete = replace(written, facts=shown, warnings=doubted, sections=sections)
+    path = write_report(config.out, complete)
     for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
     if baselines:
         known = {name: score for name, (_, score) in baselines.items()}
         lines.append(f"Baselines: {written.headline} of {_in_words(known)}")
+    if config.tensorboard:
+        drawn = {one.title: one.figure for one in report if isinstance(one, Picture) and one.figure}
+        images = {title: as_png(figure) for title, figure in drawn.items()}
+        write_images(config.out / "tensorboard" / "report", images)
+        lines.append(f"Logs   {config.out / 'tensorboard'}")
+    card_text = (version / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
+    write_text(config.out / "model_card.md", card_text)
     lines += [f"Model  {version}", f"Report {path}"]
     lines.append(f"Next   hornbook predict {version.parent} FILE...")
     lines.append(f"       hornbook serve {version.parent.parent}")
@@ -498,6 +527,12 @@ def _shortened(value: Any) -> str:
     return f"{len(value)}: {first}{', ...' if len(value) > 10 else ''}"
 
 
+def example_file(folder: Path, example: Example) -> Path:
+    """Returns the path of the file in a folder that holds an example."""
+    is_file = isinstance(next(iter(example.inputs.values())), bytes)
+    return folder / (f"example{example.suffix}" if is_file else "example.csv")
+
+
 def query_export(version: Path, example: Example) -> bool:
     """Queries an export about one example in a new process, which prints the answer.
 
@@ -508,12 +543,11 @@ def query_export(version: Path, example: Example) -> bool:
     Returns:
         Whether there was an answer.
     """
+    path = example_file(version.parent, example)
     value = next(iter(example.inputs.values()))
     if isinstance(value, bytes):
-        path = version.parent / f"example{example.suffix}"
         path.write_bytes(value)
     else:
-        path = version.parent / "example.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([example.inputs, example.inputs.values()])
     print(f"The answer of {version} to {example.what}:", flush=True)

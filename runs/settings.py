@@ -123,6 +123,9 @@ class Settings:
     """Steps after each of which a checkpoint is written, besides those written by time. A killed
     run loses its last 10 s and up to 10 steps, or more where writing takes longer than half a
     second; a run that is stopped with Ctrl-C loses nothing."""
+    tensorboard: bool = False
+    """Write logs for TensorBoard into the sub-folder `tensorboard` of `out`: the metrics of each
+    epoch, and the pictures of the report."""
 
     def __post_init__(self):
         for name, value in self.usual.items():
@@ -220,6 +223,17 @@ class Settings:
     def fixed_lengths(self) -> bool:
         """Whether all batches have one length, because XLA compiles anew for each."""
         return self.jit_compile and bool(tf.config.list_physical_devices("GPU"))
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from their defaults, those that the network chooses included."""
+        defaults = {field.name: field.default for field in fields(self)}
+        defaults |= {name: value for name, value in self.usual.items() if defaults[name] is AUTO}
+        return {
+            name: getattr(self, name)
+            for name, default in defaults.items()
+            if getattr(self, name) != default
+        }
 
     @property
     def saved(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import json
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,7 @@ def write_card(
     signatures: Mapping[str, Description],
     tolerance: float,
 ) -> None:
-    """Writes `assets.extra/model_card.json`.
+    """Writes `assets.extra/model_card.json`, and the same for people as `model_card.md`.
 
     Args:
         version: Folder that holds the SavedModel already.
@@ -56,9 +57,63 @@ def write_card(
         },
         "operations": graph.operations(meta_graph),
     }
-    path = version / "assets.extra" / "model_card.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    folder = version / "assets.extra"
+    folder.mkdir(exist_ok=True)
+    text = json.dumps(content, indent=2, default=str)
+    (folder / "model_card.json").write_text(f"{text}\n", encoding="utf-8")
+    (folder / "model_card.md").write_text(in_markdown(json.loads(text)), encoding="utf-8")
+
+
+def in_markdown(card: Mapping[str, Any]) -> str:
+    """Returns a model card as Markdown: a list, then a table for each of its parts.
+
+    Args:
+        card: JSON values by name. If it has `task`, `model` and `data`, they are its title.
+    """
+    known = [str(card[name]) for name in ("task", "model", "data") if name in card]
+    title = "{}: {} on {}".format(*known) if len(known) == 3 else "Model card"
+    lines = [f"# {_in_line(title[:1].upper() + title[1:])}", ""]
+    for name, value in card.items():
+        if not isinstance(value, Mapping):
+            lines.append(f"- **{_in_line(name)}**: {_in_line(value)}")
+    for name, value in card.items():
+        if name == "signatures":
+            for signature, described in value.items():
+                lines += ["", f"## Signature {_in_line(signature)}", ""]
+                lines += _of_signature(described)
+        elif isinstance(value, Mapping) and value:
+            table = _markdown_table(("name", "value"), value.items())
+            lines += ["", f"## {_in_line(name)}", "", *table]
+    return "\n".join(lines) + "\n"
+
+
+def _of_signature(described: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (side[:-1], *(tensor[key] for key in ("name", "dtype", "shape", "meaning")))
+        for side in ("inputs", "outputs")
+        for tensor in described[side]
+    ]
+    table = _markdown_table(("", "name", "type", "shape", "meaning"), rows)
+    rest = [name for name in described if name not in ("inputs", "outputs")]
+    further = [f"- **{_in_line(name)}**: {_in_line(described[name])}" for name in rest]
+    return [*table, "", *further] if further else table
+
+
+def _markdown_table(heading: Iterable[str], rows: Iterable[Iterable[Any]]) -> list[str]:
+    names = list(heading)
+    lines = [names, ["---"] * len(names), *([_in_line(cell) for cell in row] for row in rows)]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _in_line(value: Any) -> str:
+    """Writes a JSON value in one line, in which Markdown marks nothing up."""
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name}: {one}" for name, one in value.items())
+    elif isinstance(value, list):
+        value = ", ".join("n" if one is None else str(one) for one in value)
+    text = " ".join(str(value).split())
+    # An underscore inside a word marks nothing up.
+    return re.sub(r"([\\`*<>|\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def plain(value: Any, names_files: bool = False) -> Any:

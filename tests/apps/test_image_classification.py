@@ -60,7 +60,9 @@ SMALL = Small(
     beats=("accuracy", 0.75),
     sections=[
         *("Scores by class", "Confusion matrix", "Most frequent errors", "Calibration"),
-        "Worst mistakes",
+        "ROC and precision-recall curve",
+        "Thresholds, with &#x27;upper&#x27; as the positive class",
+        *("Worst mistakes", "Correct predictions", "Training images, as the network sees them"),
     ],
     odd=[
         {"image_bytes": encoded((1, 1), "L")},

@@ -11,6 +11,7 @@ from apps import text_classification as app
 from metrics import classification
 from models import elmo
 from preprocessing.readers import text_reader
+from runs.report import Picture, Shaded
 from tests.apps.every_app import Small
 
 ODD = [
@@ -53,8 +54,7 @@ SMALL = Small(
     beats=("accuracy", 0.8),
     sections=[
         *("Scores by class", "Confusion matrix", "Most frequent errors", "Calibration"),
-        "Worst mistakes",
-        *(f"Attention in test text {number}" for number in (1, 2, 3)),
+        *("Worst mistakes", "Correct predictions", "Training texts", "Attention in test texts"),
     ],
     odd=[{"text": text} for text in ODD],
     bad={"pooling": "no_such_pooling"},
@@ -122,7 +122,8 @@ def test_every_family_takes_pairs(changes, data):
     if chosen.symmetric:
         np.testing.assert_allclose(answer["scores"], answer["scores"][::-1], atol=1e-5)
     sections = list(app.attention(chosen, loaded, reader, model))
-    assert len(sections) == (3 if chosen.family in ("bert", "elmo") else 0)
+    shown = {"bert": [Picture] * 3, "elmo": [Shaded]}.get(chosen.family, [])
+    assert [type(section) for section in sections] == shown
 
 
 def test_texts_of_no_class_are_refused_by_the_threshold_of_validation(data, monkeypatch):

@@ -79,6 +79,20 @@ def test_similar_lengths_share_batches():
         assert len(set(batch)) == 1
 
 
+def test_chosen_examples_are_prepared_and_varied_like_a_training_batch():
+    feed = Feed(
+        DATA,
+        prepare=lambda x, y: (x + 1000, y),
+        batch=lambda x, y: (2 * x, y),
+        vary=lambda x, y, seed: (x + tf.random.stateless_uniform((2,), seed, 1, 9, tf.int32), -y),
+    )
+    features, labels = feed.varied([(3, 1), (5, 1)], seed=7)
+    assert labels.numpy().tolist() == [-1, -1]
+    added = features.numpy() - [2006, 2010]
+    assert ((added >= 1) & (added < 9)).all()
+    np.testing.assert_array_equal(feed.varied([(3, 1), (5, 1)], seed=7)[0], features)
+
+
 def test_weights_of_labels_pass_through():
     rows = tf.data.Dataset.from_tensor_slices(([1, 2], [3, 4], [0.5, 0.0]))
     (batch,) = Feed(Splits(train=rows, test=rows)).evaluation("test", 2)

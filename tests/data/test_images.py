@@ -92,6 +92,21 @@ def test_folder_gives_every_image_once_with_its_class(folder):
     assert sum(len(getattr(found, split)) for split in SPLITS) == 100 and found.skipped == 0
 
 
+def test_each_image_has_its_file(folder):
+    for data in (folder, folder / "all.csv"):
+        rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in folder.rglob("*.png")]
+        (folder / "all.csv").write_text("\n".join(rows))
+        found = images.load(str(data))
+        for split in SPLITS:
+            for number, (image, _) in enumerate(getattr(found, split).as_numpy_iterator()):
+                where = found.origin(split, number)
+                if data != folder:
+                    line, _, where = where.removesuffix(")").partition(" (")
+                    assert rows[int(line.removeprefix("all.csv line ")) - 1].startswith(where)
+                assert (folder / where).read_bytes() == image
+    assert images.load("digits").origin("test", 0) == ""
+
+
 def test_adding_files_moves_none_of_another_class_and_few_of_a_small_one(folder, draw):
     before = contents(images.load(str(folder)))
     for i in range(100, 160):

@@ -57,7 +57,7 @@ def check_answers(found):
 def test_python_docs_ask_for_the_code_in_a_blank():
     found = questions.load("python_docs")
     check_answers(found)
-    assert sum(sizes(found)) > 900 and min(sizes(found)) > 50
+    assert sum(sizes(found)) > 900 and min(sizes(found)) > 50 and found.origin("test", 0) == ""
     for question in found.test:
         ((answer, start),) = question.answers
         assert question.question.replace("____", f'"{answer}"') in question.document
@@ -72,7 +72,7 @@ def test_squad_splits_by_article(shared_data):
     found = questions.load(str(path))
     check_answers(found)
     assert sum(sizes(found)) == 10570 and min(sizes(found)) > 300 and found.skipped == 0
-    assert found.train[0].id == "56be4db0acb8001400a502ec"
+    assert found.train[0].id == found.origin("train", 0) == "56be4db0acb8001400a502ec"
     assert found.train[0].answers[0] == ("Denver Broncos", 177)
 
 

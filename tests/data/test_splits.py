@@ -5,15 +5,7 @@ import pytest
 import tensorflow as tf
 
 from data.sources import split_of
-from data.splits import (
-    ClassifiedSplits,
-    Splits,
-    by_class,
-    chosen_by_hash,
-    dealt,
-    shared,
-    stratified,
-)
+from data.splits import ClassSplits, Splits, by_class, chosen_by_hash, dealt, shared, stratified
 
 NUMBERS = tf.data.Dataset.range(10).map(lambda number: (number, 10 * number))
 
@@ -42,6 +34,21 @@ def test_only_what_is_picked_stays_in_memory():
     numbers = tf.data.Dataset.from_generator(generate, output_signature=tf.TensorSpec((), tf.int32))
     assert [int(one) for one in Splits(train=numbers).picked("train", [2, 4])] == [2, 4]
     assert max(seen) < 20
+
+
+def test_the_origin_of_an_example_may_be_unknown():
+    splits = Splits(train=[1, 2], test=[3], origins={"train": ["a.txt", "b.txt line 7"]})
+    assert [splits.origin("train", number) for number in (0, 1)] == ["a.txt", "b.txt line 7"]
+    assert splits.origin("test", 0) == ""
+
+
+def test_examples_of_each_class_are_the_first_ones():
+    labels = tf.data.Dataset.from_tensor_slices(([0, 1, 2, 3, 4, 5], [1, 0, 1, 1, 0, 2]))
+    splits = ClassSplits(train=labels, classes=("a", "b", "c"))
+    found = [tuple(map(int, one)) for one in splits.of_each_class("train", 6)]
+    assert found == [(1, 0), (4, 0), (0, 1), (2, 1), (5, 2)]
+    # Of more classes than examples, the first classes.
+    assert [int(label) for _, label in splits.of_each_class("train", 2)] == [0, 1]
 
 
 def test_further_splits_are_found_by_name_and_missing_ones_are_named():
@@ -147,7 +154,7 @@ def test_up_to_twenty_classes_are_counted_by_split_and_untested_ones_named():
 def test_balanced_weights_give_classes_the_same_total():
     labels = [0] * 6 + [1] * 3 + [2]
     train = tf.data.Dataset.from_tensor_slices((["text"] * 10, labels))
-    data = ClassifiedSplits(train=train, classes=("a", "b", "c"))
+    data = ClassSplits(train=train, classes=("a", "b", "c"))
     assert data.class_weights("none") is None
     weights = data.class_weights("balanced")
     assert weights == pytest.approx([10 / 18, 10 / 9, 10 / 3])

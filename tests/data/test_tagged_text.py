@@ -303,3 +303,14 @@ def test_tfds_without_tags_is_refused(shared_tfds, monkeypatch):
         BadData, match=r"one sequence of words \(here: none\) and one sequence of tags"
     ):
         tagged_text.load("tfds:trec")
+
+
+def test_each_sentence_has_its_line(tmp_path):
+    path = tmp_path / "people.txt"
+    path.write_text(GOOD)
+    written, found = GOOD.split("\n"), tagged_text.load(str(path))
+    for split in SPLITS:
+        for number, (words, _) in enumerate(contents(found, split)):
+            name, line = found.origin(split, number).split(" line ")
+            assert name == "people.txt" and written[int(line) - 1].split()[0] == words[0]
+    assert tagged_text.load("python_docs").origin("test", 0) == ""

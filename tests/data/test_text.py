@@ -284,6 +284,18 @@ def test_a_cell_may_be_as_long_as_a_book(tmp_path):
     assert max(len(part) for rows in every.values() for (part,), _ in rows) == 249_999
 
 
+def test_each_text_has_its_line(tmp_path):
+    table = tmp_path / "films.tsv"
+    table.write_text(lines(ROWS, ("text", "label")))
+    written = table.read_text().splitlines()
+    found = text.load(str(table))
+    for split in SPLITS:
+        for number, ((content,), _) in enumerate(getattr(found, split).as_numpy_iterator()):
+            name, line = found.origin(split, number).split(" line ")
+            assert name == "films.tsv" and written[int(line) - 1].startswith(content.decode())
+    assert text.load("python_docs").origin("test", 0) == ""
+
+
 def test_a_column_of_splits_is_used(tmp_path):
     table = tmp_path / "films.tsv"
     splits = ["train", "train", "train", "train", "dev", "test"]

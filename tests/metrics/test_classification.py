@@ -94,6 +94,46 @@ def test_worst_are_the_wrong_answers_of_the_largest_losses():
     assert many.worst == list(range(12))
 
 
+def test_thresholds_of_two_classes_by_hand():
+    positive = np.array([0.05, 0.35, 0.4, 0.8])
+    test = Evaluation(np.array([0, 0, 1, 1]), np.stack([1 - positive, positive], 1))
+    heading, rows = test.thresholds
+    assert heading == ("threshold", "precision", "recall", "F1", "false positive rate")
+    found = {threshold: scores for threshold, *scores in rows}
+    # Both positives, and one of two negatives.
+    assert found[0.3] == ["0.667", "1.000", "0.800", "0.500"]
+    # At least the threshold is enough.
+    assert found[0.4] == ["1.000", "1.000", "1.000", "0.000"]
+    assert found[0.8] == ["1.000", "0.500", "0.667", "0.000"]
+    assert found[0.99] == ["0.000", "0.000", "0.000", "0.000"]
+    assert found[0.05] == ["0.500", "1.000", "0.667", "1.000"]
+
+
+def test_curves_of_two_classes_by_hand():
+    positive = np.array([0.1, 0.4, 0.35, 0.8])
+    test = Evaluation(np.array([0, 0, 1, 1]), np.stack([1 - positive, positive], 1))
+    false_positive_rate, recall, area = test.roc
+    # Of four pairs of a negative and a positive, three are in order.
+    assert area == 0.75 and test.has_thresholds
+    assert [0.0, 0.5] in np.stack([false_positive_rate, recall], 1).tolist()
+    recall, precision, average = test.precision_recall
+    assert [1.0, 2 / 3] in np.stack([recall, precision], 1).tolist()
+    assert average == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    # Without examples of both, there is nothing to choose between.
+    assert not evaluation([1, 1], [0, 1], 2).has_thresholds
+    assert not evaluation([0, 1], [0, 1], 3).has_thresholds
+
+
+def test_twelve_correct_predictions_are_spread_over_the_examples():
+    labels = np.zeros(100, int)
+    predictions = np.arange(100) % 2  # The even ones are right.
+    found = evaluation(labels, predictions, 2).correct
+    assert len(found) == 12 and found[0] == 0 and found[-1] == 98
+    assert all(number % 2 == 0 for number in found) and min(np.diff(found)) >= 8
+    assert evaluation([0, 0, 1], [1, 0, 1], 2).correct == [1, 2]
+    assert evaluation([0], [1], 2).correct == []
+
+
 def test_texts_of_no_class_are_refused_below_the_confidence_of_most_validation_texts():
     def evaluation(*best):
         return Evaluation(np.zeros(len(best), int), np.array([[one, 1 - one] for one in best]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.readers import QuestionReader, question_reader, word_reader
+from preprocessing.readers import QuestionReader, question_reader, text_reader, word_reader
 
 SETTINGS: dict[str, Any] = {"preset": "none", "length": 16, "vocabulary_size": 100}
 
@@ -88,3 +88,25 @@ def test_a_sample_has_full_length_and_few_rows(questions):
     for name, spec in sample["inputs"].items():
         assert spec.shape.as_list() == [None, 16]
         assert sample["examples"][name].shape == (3, 16)
+
+
+@pytest.mark.parametrize("family", ["elmo", "gru"])
+def test_weights_of_tokens_become_weights_of_words(family):
+    texts = tf.data.Dataset.from_tensors(["big", "hat"])
+    reader = text_reader(family, texts, **{**SETTINGS, "length": 12})
+    pair = ("Ä  big, hat".encode(), b"a hat big hat big hat")
+    features = reader.encode(tf.constant([pair]), False)
+    names = reader.names(features)
+    kept = [name for name in names if name not in ("[CLS]", "[SEP]", "<S>", "</S>")]
+    weights = [
+        0.0 if name not in kept else 0.5 + 0.25 * number for number, name in enumerate(names)
+    ]
+    found = reader.weighted(pair, names, weights)
+    assert "".join(piece for piece, _ in found) == "Ä  big, hat | a hat big hat big hat"
+    assert [piece for piece, weight in found if weight][:4] == ["Ä", "big", ",", "hat"]
+    assert [piece for piece, weight in found if weight][4] == "a"
+    # Each weight goes to one word; words beyond the end of the row have none.
+    assert sum(weight for _, weight in found) == pytest.approx(sum(weights))
+    assert found[-1] == ("hat", 0.0)
+    by_word = [weight for _, weight in found if weight]
+    assert by_word[0] == weights[1]

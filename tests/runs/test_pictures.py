@@ -1,4 +1,6 @@
 import io
+import itertools
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,8 @@ from runs.pictures import (
     image_grid,
     learning_curves,
     reliability_curve,
+    shortened,
+    threshold_curves,
 )
 
 
@@ -86,8 +90,56 @@ def test_reliability_curve_shows_bins_and_their_mean_error():
     bins = np.array([0.5, 0.9]), np.array([0.7, 0.8]), np.array([10, 30])
     axes = reliability_curve(SimpleNamespace(calibration=bins)).axes[0]
     np.testing.assert_array_equal(axes.lines[1].get_xydata(), [[0.5, 0.7], [0.9, 0.8]])
+    # No confidence is below 0.5.
+    assert axes.get_xlim() == pytest.approx((0.48, 1.02)) == axes.get_ylim()
     # (10 * 0.2 + 30 * 0.1) / 40
     assert axes.get_title() == "expected calibration error 0.125"
+
+
+def test_curves_of_two_classes_name_the_positive_one_and_the_areas():
+    found = SimpleNamespace(
+        labels=np.array([0, 0, 0, 1]),
+        roc=(np.array([0.0, 0.5, 1.0]), np.array([0.0, 1.0, 1.0]), 0.75),
+        precision_recall=(np.array([1.0, 0.0]), np.array([0.5, 1.0]), 0.625),
+    )
+    roc, curve = threshold_curves(found, "$spam").axes
+    assert roc.get_title() == "ROC curve, area 0.750"
+    assert curve.get_title() == "Precision and recall, average precision 0.625"
+    assert roc.get_ylabel() == curve.get_xlabel() == r"recall of \$spam"
+    np.testing.assert_array_equal(roc.lines[1].get_xydata(), [[0, 0], [0.5, 1], [1, 1]])
+    # By chance the precision is the share of positive examples.
+    np.testing.assert_array_equal(curve.lines[0].get_xydata(), [[0, 0.25], [1, 0.25]])
+
+
+def test_a_single_epoch_has_an_axis_of_whole_epochs():
+    axes = learning_curves({"loss": [1.0]}).axes[0]
+    assert axes.get_xlim() == (0.8, 2.2)
+
+
+def test_long_names_keep_their_begin_and_their_end():
+    assert shortened("American Staffordshire Terrier", 12) == "Ameri…errier"
+    assert shortened("tabby cat", 9) == "tabby cat"
+    # Each of these letters is as wide as two.
+    assert shortened("\u72ac" * 6, 12) == "\u72ac" * 6
+    assert shortened("\u72ac" * 7, 12) == "\u72ac\u72ac…\u72ac\u72ac\u72ac"
+
+
+def test_captions_of_neighbors_do_not_overlap():
+    captions = ["predicted MOTORCYCLES WITHOUT A NUMBER PLATE\ntrue " + "\u72ac" * 30] * 6
+    figure = image_grid([np.zeros((4, 4, 1), "uint8")] * 6, captions)
+    with warnings.catch_warnings(action="ignore"):  # The font lacks some letters.
+        figure.draw_without_rendering()
+        boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    for left, right in itertools.pairwise(boxes):
+        assert left.x1 < right.x0
+
+
+def test_floats_are_drawn_like_levels():
+    grays = [
+        image_grid([one], ["x"]).axes[0].images[0]
+        for one in (np.full((2, 2, 1), 51, np.uint8), np.full((2, 2, 1), 0.2, np.float32))
+    ]
+    assert grays[0].norm(51) == pytest.approx(0.2) and grays[1].norm(0.2) == pytest.approx(0.2)
 
 
 def test_image_grid_of_no_pictures_is_none():

@@ -1,11 +1,22 @@
 import csv
 import json
+import re
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from runs.pictures import heat_map
-from runs.report import Marked, Picture, Report, Table, machine, write_report, write_text
+from runs.report import (
+    Code,
+    Marked,
+    Picture,
+    Report,
+    Shaded,
+    Table,
+    machine,
+    write_report,
+    write_text,
+)
 
 HISTORY = {"loss": [1.0, 0.5], "val_loss": [1.1, 0.7], "examples_per_second": [90.0, 100.0]}
 
@@ -88,6 +99,21 @@ def test_baselines_stand_below_the_network_and_in_the_scores(tmp_path):
     assert "Baselines" not in write_report(tmp_path, report()).read_text()
 
 
+def test_settings_that_differ_are_shown_and_all_are_folded(tmp_path):
+    text = write_report(tmp_path, report(changed={"optim": {"rate": 3e-4}})).read_text()
+    shown, _, folded = text.partition("<h2>Settings</h2>")[2].partition("<details>")
+    assert "optim.rate" in shown and "seed" not in shown
+    assert "optim.rate" in folded and "seed" in folded and "</details>" in folded
+    text = write_report(tmp_path, report()).read_text()
+    assert text.partition("<h2>Settings</h2>")[2].lstrip().startswith("<details>")
+
+
+def test_commands_keep_their_lines_and_their_signs(tmp_path):
+    code = Code("Use", [("In a shell", "a '<b>' |\n    c")])
+    text = write_report(tmp_path, report(sections=[code])).read_text()
+    assert "<h3>In a shell</h3><pre>a &#x27;&lt;b&gt;&#x27; |\n    c</pre>" in text
+
+
 def test_sections_come_in_the_order_of_the_app(tmp_path):
     text = write_report(tmp_path, report()).read_text()
     titles = ["Scores on", "Learning curves", "Mistakes", "Confusion matrix", "The run", "Settings"]
@@ -95,9 +121,33 @@ def test_sections_come_in_the_order_of_the_app(tmp_path):
     assert positions == sorted(positions)
 
 
-def test_an_empty_section_says_so(tmp_path):
-    sections = [Picture("Mistakes", None), Table("More mistakes", ("text", "class"), [])]
-    assert write_report(tmp_path, report(sections=sections)).read_text().count("<p>None.</p>") == 2
+def test_empty_sections_and_empty_columns_are_left_out(tmp_path):
+    sections = [
+        *(Picture("Pictures", None), Table("Rows", ("text", "class"), [])),
+        *(Marked("Marks", []), Shaded("Shades", [])),
+        Table("Mistakes", ("text", "from", "count"), [("a", "", 0), ("b", "", 1)]),
+    ]
+    text = write_report(tmp_path, report(sections=sections)).read_text()
+    titles = re.findall("<h2>(.*?)</h2>", text)
+    assert titles[2:-2] == ["Mistakes"]
+    assert "<tr><th>text</th><th>count</th></tr>" in text
+    assert '<tr><td>a</td><td class="number">0</td></tr>' in text
+
+
+def test_words_are_as_dark_as_their_weights(tmp_path):
+    texts = [
+        [("Not ", 0.0), ("<bad>", 0.6), (" at ", 0.1), ("all", 0.1), ("!", 0.1), ("?", 0.1)],
+        [("a", 0.5), (" ", 0.0), ("b", 0.5)],
+    ]
+    text = write_report(tmp_path, report(sections=[Shaded("Attention", texts)])).read_text()
+    paragraphs = re.findall('<p dir="auto">(.*?)</p>', text)
+    first, second = ([float(x) for x in re.findall(r"/ ([\d.]+)\)", one)] for one in paragraphs)
+    # The largest weight is three times the mean of 0.2; the others are a sixth of it.
+    assert first == [0.75, 0.125, 0.125, 0.125, 0.125]
+    assert paragraphs[0].startswith("Not <span") and ">&lt;bad&gt;</span>" in paragraphs[0]
+    assert 'title="60.0%"' in paragraphs[0]
+    # Weights that are all alike are no darker than a third.
+    assert second == [0.25, 0.25]
 
 
 def test_each_stage_has_its_curves_and_its_rows(tmp_path):

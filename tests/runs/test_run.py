@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,8 @@ import tensorflow as tf
 from data.feed import Feed
 from data.splits import Splits
 from runs import run as run_module
-from runs.report import Table
+from runs.pictures import learning_curves
+from runs.report import Picture, Table
 from runs.run import Example, configured_optimizer, counted, finish, start, train
 from runs.settings import Settings
 from serving.signature import tensors
@@ -291,7 +294,14 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
         assert (tmp_path / name).exists() and str(tmp_path / name) in said
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
     assert (card["task"], card["classes"], card["num_test"]) == ("points", ["low", "high"], 16)
-    assert "2: low, high" in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "model_card.md").read_text()
+    assert text == (tmp_path / "1" / "assets.extra" / "model_card.md").read_text()
+    assert "# Points: dense on points\n" in text and "- **classes**: low, high\n" in text
+    page = (tmp_path / "report.html").read_text()
+    assert "2: low, high" in page
+    assert f"<pre>hornbook points --out {tmp_path}</pre>" in page
+    assert f"<pre>hornbook predict {tmp_path} {tmp_path / 'example.csv'}</pre>" in page
+    assert "<td>out</td>" in page.partition("Other than their defaults")[2].partition("<details")[0]
     (command,) = answered
     assert command[-2:] == [str(tmp_path / "1"), str(tmp_path / "example.csv")]
 
@@ -320,6 +330,48 @@ def test_baselines_are_scores_of_the_run_and_warnings_stand_before_them(tmp_path
     assert compared == "Baselines: accuracy of majority 0.25, linear 0.9877"
     page = (tmp_path / "report.html").read_text()
     assert all(line.removeprefix("Warning: ") in page for line in (first, second, third))
+
+
+def logged(folder: Path) -> list[tuple[int, str]]:
+    """The step and name of each value that is logged for TensorBoard."""
+    records = tf.data.TFRecordDataset([str(path) for path in sorted(folder.glob("events.*"))])
+    found = [tf.compat.v1.Event.FromString(one) for one in records.as_numpy_iterator()]
+    return [(event.step, value.tag) for event in found for value in event.summary.value]
+
+
+def test_logs_for_tensorboard_have_each_epoch_once_also_after_an_interruption(
+    tmp_path, answered, capsys, monkeypatch
+):
+    class Stopped(run_module.Throughput):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            if epoch == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(run_module, "Throughput", Stopped)
+        trained(Config(out=tmp_path, tensorboard=True))
+    folder = tmp_path / "tensorboard"
+    for part in ("train", "validation"):
+        losses = [step for step, name in logged(folder / part) if name == "loss"]
+        assert losses == [1, 2, 3]
+    run, made = trained(Config(out=tmp_path, tensorboard=True))
+    _, whole = trained(Config(out=tmp_path / "whole"))
+    for resumed, unbroken in zip(made.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(resumed, unbroken)
+    for part in ("train", "validation"):
+        losses = [step for step, name in logged(folder / part) if name == "loss"]
+        assert losses == [1, 2, 3, 4]
+    sections = [Picture("A line", learning_curves({"loss": [1.0]})), Picture("Nothing", None)]
+    finished(run, made, report=sections)
+    assert logged(folder / "report") == [(0, "A line")]
+    assert f"Logs   {folder}" in capsys.readouterr().out
+    assert not (tmp_path / "whole" / "tensorboard").exists()
+
+
+def test_a_run_may_be_resumed_with_logs_or_without(tmp_path):
+    trained(Config(out=tmp_path, tensorboard=True))
+    trained(Config(out=tmp_path))
 
 
 def test_a_query_without_an_answer_ends_in_one_clear_error(tmp_path, monkeypatch, capsys):
