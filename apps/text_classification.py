@@ -23,10 +23,11 @@ from data.feed import Feed
 from metrics import baselines, classification
 from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
-from preprocessing.readers import Reader, text_reader
+from preprocessing.readers import Reader, text_reader, word_dropout
 from runs import pictures
 from runs.classified import classified
 from runs.command import command
+from runs.reading import word_vectors
 from runs.report import Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import AUTO, Auto
@@ -83,7 +84,7 @@ def main(config: Config) -> dict[str, float]:
     fed = feed(config, data, reader)
     trained = train(
         run,
-        partial(build, config, data, reader),
+        partial(build, config, data, reader, word_vectors(run, reader.tokens)),
         fed,
         loss=keras.losses.CategoricalCrossentropy(True, label_smoothing=config.label_smoothing),
         metrics=lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
@@ -138,11 +139,12 @@ def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
             tokens.trimmed(features, unless=config.fixed_lengths),
             tf.one_hot(labels, len(data.classes)),
         ),
+        vary=word_dropout(reader.tokens, config.word_dropout),
         length=tokens.lengths,
     )
 
 
-def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
+def build(config: Config, data: text.Texts, reader: Reader, vectors=None) -> keras.Model:
     vocabulary_size, num_classes = reader.tokens.vocabulary_size, len(data.classes)
     orders = 2 if config.symmetric else 1
     match config.family:
@@ -157,7 +159,8 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
         case "elmo":
             network = elmo.encoder(**config.elmo)
             return elmo.elmo_classifier(network, num_classes, **config.elmo_head)
-    head = {"pooling": config.pooling or "attention", **config.recurrent}
+    head = {"pooling": config.pooling or "attention", "vectors": vectors, **config.recurrent}
+    head["pairs"] = len(data.columns) == 2
     return recurrent.recurrent_classifier(vocabulary_size, num_classes, **head)
 
 

@@ -31,6 +31,13 @@ to build its hundreds of operations anew for each takes half a second."""
 ContextOfWords = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
 
+def word_dropout(tokens: Any, share: float) -> Callable[..., Any] | None:
+    """Returns `vary` of `data.feed.Feed`, which hides a share of the tokens; None for no share."""
+    if not share:
+        return None
+    return lambda features, labels, seed: (tokens.with_unknown(features, share, seed), labels)
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads texts for one kind of network.
@@ -75,6 +82,7 @@ def text_reader(
     preset: str,
     length: int,
     vocabulary_size: int,
+    kind: str = "pieces",
     symmetric: bool = False,
 ) -> Reader:
     """Makes the reader of a network that classifies texts or pairs of texts.
@@ -84,7 +92,8 @@ def text_reader(
         texts: Texts to learn a vocabulary from, if there is no preset.
         preset: Name or folder of a pretrained network whose tokenizer to use, or `none`.
         length: Maximum number of tokens of a row.
-        vocabulary_size: Maximum number of word pieces of a vocabulary that is learned.
+        vocabulary_size: Maximum number of tokens of a vocabulary that is learned.
+        kind: What it holds, as in `preprocessing.vocabulary.learned_vocabulary`.
         symmetric: Whether pairs are read in both orders.
     """
     if family == "elmo":
@@ -95,7 +104,7 @@ def text_reader(
     if family == "gpt" and preset != "none":
         byte_pairs = BytePairs.from_preset(preset)
         return Reader(byte_pairs, _once(partial(_encode_gpt, byte_pairs, length, symmetric)))
-    pieces = _word_pieces(texts, preset, vocabulary_size)
+    pieces = _word_pieces(texts, preset, vocabulary_size, True, kind)
     if family == "gpt":
         return Reader(pieces, _once(partial(_encode_gpt, pieces, length, symmetric)))
     encode = pieces.encode_both_orders if symmetric else pieces.encode
@@ -103,10 +112,10 @@ def text_reader(
 
 
 def _word_pieces(
-    texts: Iterable[str] | tf.data.Dataset, preset: str, size: int, lowercase: bool = True
+    texts: Iterable[str] | tf.data.Dataset, preset: str, size: int, lowercase: bool, kind: str
 ) -> WordPieces:
     if preset == "none":
-        return WordPieces.learned(texts, size, lowercase)
+        return WordPieces.learned(texts, size, lowercase, kind)
     return WordPieces.from_preset(preset)
 
 
@@ -187,6 +196,7 @@ def word_reader(
     preset: str,
     length: int,
     vocabulary_size: int,
+    kind: str = "pieces",
     lowercase: bool = False,
 ) -> WordReader:
     """Makes the reader of a network that predicts the tag of each word.
@@ -196,7 +206,8 @@ def word_reader(
         words: Words to learn a vocabulary from, if there is no preset.
         preset: Name or folder of a pretrained network whose tokenizer to use, or `none`.
         length: Maximum number of tokens of a row.
-        vocabulary_size: Maximum number of word pieces of a vocabulary that is learned.
+        vocabulary_size: Maximum number of tokens of a vocabulary that is learned.
+        kind: What it holds, as in `preprocessing.vocabulary.learned_vocabulary`.
         lowercase: Whether a vocabulary that is learned is in lower case.
     """
     if family == "elmo":
@@ -205,7 +216,7 @@ def word_reader(
             characters,
             _once(lambda words, fixed: characters.encode_rows(words, length, fixed=fixed)),
         )
-    pieces = _word_pieces(words, preset, vocabulary_size, lowercase)
+    pieces = _word_pieces(words, preset, vocabulary_size, lowercase, kind)
     return WordReader(
         pieces, _once(lambda words, fixed: pieces.encode_words(words, length, fixed=fixed))
     )
@@ -303,5 +314,5 @@ def question_reader(
         stride: As in `QuestionReader`.
         question_length: As in `QuestionReader`.
     """
-    pieces = _word_pieces(texts, preset, vocabulary_size)
+    pieces = _word_pieces(texts, preset, vocabulary_size, True, "pieces")
     return QuestionReader(pieces, length, stride, question_length)

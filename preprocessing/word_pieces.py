@@ -53,7 +53,11 @@ class WordPieces:
 
     @classmethod
     def learned(
-        cls, texts: Iterable[str] | tf.data.Dataset, size: int, lowercase: bool = True
+        cls,
+        texts: Iterable[str] | tf.data.Dataset,
+        size: int,
+        lowercase: bool = True,
+        kind: str = "pieces",
     ) -> "WordPieces":
         """Learns the vocabulary from texts; keeps accents if the texts have any.
 
@@ -61,8 +65,9 @@ class WordPieces:
             texts: Strings, or a dataset of strings, each a text or a batch of texts.
             size: Maximum size of the vocabulary, the five special tokens included.
             lowercase: Whether to convert texts to lower case.
+            kind: `pieces`, `words` or `auto`, as of `learned_vocabulary`.
         """
-        return cls.of(learned_vocabulary(texts, size, lowercase), lowercase)
+        return cls.of(learned_vocabulary(texts, size, lowercase, kind), lowercase)
 
     @classmethod
     def of(cls, vocabulary: Sequence[str], lowercase: bool = True) -> "WordPieces":
@@ -117,6 +122,33 @@ class WordPieces:
     def save(self, folder: str | Path) -> None:
         """Saves the tokenizer for `from_preset`; with a saved backbone, it is a KerasHub preset."""
         self.tokenizer.save_to_preset(str(folder))
+
+    def with_unknown(
+        self, features: dict[str, tf.Tensor], share: float, seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Replaces a random share of the tokens by `[UNK]`, for training; never special tokens.
+
+        A network thereby learns to do without any one word, and what an unknown word means.
+
+        Reference:
+            Iyyer et al., Deep Unordered Composition Rivals Syntactic Methods for Text
+            Classification, 2015, section 4. https://aclanthology.org/P15-1162
+
+        Args:
+            features: With `token_ids`, of any shape.
+            share: In [0, 1).
+            seed: int32 `(2,)`; the same seed replaces the same tokens.
+        """
+        ids = features["token_ids"]
+        special = [self.pad_id, self.start_id, self.end_id, self.mask_id]
+        drawn = tf.random.stateless_uniform(tf.shape(ids), seed) < share
+        kept = ~drawn | tf.reduce_any(ids[..., None] == special, axis=-1)
+        return {**features, "token_ids": tf.where(kept, ids, self.unknown_id)}
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The pieces by their number."""
+        return self.tokenizer.get_vocabulary()
 
     def id_to_token(self, token_id: int) -> str:
         """Returns a piece of the vocabulary; `##` marks pieces that continue a word."""

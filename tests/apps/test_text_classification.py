@@ -66,6 +66,10 @@ SMALL = Small(
         {"preset": "folder"},
         {"freeze": True},
         {"layer_decay": 0.9},
+        {"model": "bert_tiny", "embeddings": "glove.txt"},
+        {"model": "elmo_tiny", "word_dropout": 0.1},
+        {"model": "elmo_tiny", "tokens": "words"},
+        {"model": "bert", "preset": "folder", "tokens": "words"},
         {"symmetric": True},
         {"attention_head": 0},
         {"attention_layer": 0},
@@ -80,6 +84,7 @@ SMALL = Small(
         {"model": "bert", "preset": "folder", "vocabulary_size": 100},
         {"model": "bert", "preset": "folder", "dropout": 0.5},
         {"model": "gpt", "preset": "folder", "dropout": 0.5},
+        {"model": "gpt", "preset": "folder", "word_dropout": 0.1},
     ],
 )
 
