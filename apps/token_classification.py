@@ -23,16 +23,9 @@ from metrics.classification import Evaluation
 from metrics.language_models import with_prior_bias
 from models import bert, elmo, recurrent, transformers
 from preprocessing import tagged_words, tokens
-from preprocessing.readers import (
-    WORD_MEANINGS,
-    ContextOfWords,
-    WordReader,
-    word_dropout,
-    word_reader,
-)
-from runs import pictures
+from preprocessing.readers import WORD_MEANINGS, ContextOfWords, WordReader, word_reader
+from runs import pictures, reading
 from runs.command import command
-from runs.reading import word_vectors
 from runs.report import Marked, Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import AUTO, Auto
@@ -74,11 +67,12 @@ def main(config: Config) -> dict[str, float]:
     run = start(config)
     data = counted(run, load(config), "sentences")
     reader = word_reader(config.family, data.words, lowercase=config.lowercase, **config.reading)
+    reading.lengths(run, data.words, reader, "sentences")
     fed = feed(config, data, reader)
     frequencies = tagging.frequencies(fed.evaluation("train", 1024), len(data.tags))
     trained = train(
         run,
-        partial(build, config, reader, frequencies, word_vectors(run, reader.tokens)),
+        partial(build, config, reader, frequencies, reading.word_vectors(run, reader.tokens)),
         fed,
         # The mean over the tokens that have a label.
         loss=keras.losses.SparseCategoricalCrossentropy(True, ignore_class=tagging.IGNORED),
@@ -121,7 +115,7 @@ def feed(config: Config, data: tagged_text.TaggedTexts, reader: WordReader) -> F
             reader.encode, words, tags, next_tags
         ),
         batch=lambda features, labels: tagged_words.trimmed(features, labels, config.fixed_lengths),
-        vary=word_dropout(reader.tokens, config.word_dropout),
+        vary=tokens.word_dropout(reader.tokens, config.word_dropout),
         length=tokens.lengths,
     )
 

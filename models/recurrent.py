@@ -178,8 +178,8 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
         return found
     before = np.sum(np.asarray(inputs["padding_mask"]) * (1 - inputs["segment_ids"]), axis=1)
     first, second = np.split(np.asarray(found), 2)
-    second = [np.roll(row, places) for row, places in zip(second, before, strict=True)]
-    return (np.roll(first, 1, axis=1) + np.stack(second)) / 2
+    moved = [np.roll(row, places) for row, places in zip(second, before, strict=True)]
+    return (np.roll(first, 1, axis=1) + np.stack(moved)) / 2
 
 
 def without_cudnn(model: keras.Model) -> None:

@@ -36,6 +36,9 @@ class WordPieces:
         ([2, 8], '[CLS]')
     """
 
+    specials = (2, 3)
+    """Number of special tokens of a single text, and of a pair."""
+
     def __init__(self, tokenizer: Any):
         tokenizer.build(None)
         self.tokenizer = tokenizer
@@ -184,7 +187,8 @@ class WordPieces:
         Returns:
             Features `(n, length)`.
         """
-        return self._packed(segments(texts, self.ids, length, (2, 3)), length if fixed else None)
+        cut = segments(texts, self.ids, length, self.specials)
+        return self.packed(cut, length if fixed else None)
 
     def encode_both_orders(
         self, texts: tf.Tensor, length: int, fixed: bool = True
@@ -229,7 +233,7 @@ class WordPieces:
         pieces = self._known(self.ids(words.values))  # (all words, (pieces))
         line = words.with_values(pieces).merge_dims(1, 2)  # (n, (pieces))
         rows = windows(line.row_lengths(), size, size - stride)
-        features = self._packed([parts(line, rows)], length if fixed else None)
+        features = self.packed([parts(line, rows)], length if fixed else None)
         width = tf.shape(features["token_ids"], tf.int64)[1]
         return features, positions_of_words(words, pieces.row_lengths(), rows, width)
 
@@ -301,8 +305,8 @@ class WordPieces:
         unknown = tf.fill([tf.reduce_sum(missing)], self.unknown_id)
         return tf.concat([pieces, tf.RaggedTensor.from_row_lengths(unknown, missing)], 1)
 
-    def _packed(self, segments: list, width: int | None) -> dict[str, tf.Tensor]:
-        """Joins segments `(rows, (pieces))` with special tokens and pads the rows."""
+    def packed(self, segments: list, width: int | None) -> dict[str, tf.Tensor]:
+        """Joins segments `(rows, (pieces))` with special tokens and pads the rows to a width."""
         token_ids, segment_ids = _combined(segments, self.start_id, self.end_id)
         return self._padded(token_ids, segment_ids, width)
 

@@ -3,9 +3,13 @@
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from data import word_vectors as vectors_of
 from runs.run import Run
+
+MOST_COUNTED = 10_000
+"""Number of texts whose tokens are counted."""
 
 
 def word_vectors(run: Run, tokens: Any) -> np.ndarray | None:
@@ -27,3 +31,27 @@ def said(run: Run, name: str, text: str) -> None:
     """Prints a sentence, and notes it for the report."""
     run.facts[name] = text
     print(text, flush=True)
+
+
+def lengths(
+    run: Run, texts: tf.data.Dataset, reader: Any, what: str, length: int | None = None
+) -> None:
+    """Says which share of the training texts is longer than a row, and what becomes of these.
+
+    Args:
+        run: What `start` returned.
+        texts: The training texts one by one, of which the first `MOST_COUNTED` are looked at.
+        reader: Has `sizes`, a function from a batch of them to the number of tokens of each; and
+            `longer`, what becomes of longer texts. Empty: their last tokens are truncated.
+        what: Name of a text in the plural.
+        length: Maximum number of tokens of a text. None: `length` of the reader.
+    """
+    length = reader.length if length is None else length
+    batches = texts.take(MOST_COUNTED).ragged_batch(256)
+    counts = np.concatenate([reader.sizes(batch) for batch in batches])
+    which = "the" if len(counts) < MOST_COUNTED else f"the first {MOST_COUNTED:,}"
+    share, cut = (counts > length).mean(), np.maximum(counts - length, 0).sum() / counts.sum()
+    text = f"{share:.1%} of {which} training {what} are longer than {length} tokens"
+    if share:
+        text += f": {reader.longer or f'{cut:.1%} of all tokens are truncated'}"
+    said(run, f"long {what}", f"{text}.")
