@@ -150,7 +150,7 @@ class ClassifierSettings(TextSettings):
     word pieces. Default: by the network."""
     embeddings: str | None = None
     """File of pretrained word vectors in GloVe's text format, from which the embeddings of
-    recurrent networks begin. Default: random embeddings of 128 features."""
+    recurrent networks begin. Default: random embeddings."""
     freeze: bool | None = None
     """Train only the head on ELMo. Default: with a preset. With random weights it shows what
     pretraining brings."""
