@@ -35,7 +35,7 @@ def recurrent_classifier(
     units: int = 128,
     layers: int = 1,
     bidirectional: bool = True,
-    embedding_dim: int = 128,
+    embedding_dim: int = 256,
     dropout: float = 0.3,
     layer_normalization: bool = False,
     pooling: str = "attention",
