@@ -24,6 +24,7 @@ from metrics import spans
 from models import bert, transformers
 from preprocessing import tokens
 from preprocessing.readers import QuestionReader, question_reader
+from runs import reading
 from runs.command import command
 from runs.report import Marked, Section, Table
 from runs.run import Example, counted, finish, start, train
@@ -78,6 +79,8 @@ def main(config: Config) -> dict[str, float]:
     reader = question_reader(
         data.texts, stride=config.stride, question_length=config.question_length, **config.reading
     )
+    asked = tf.data.Dataset.from_tensor_slices(data.table("train")["question"])
+    reading.lengths(run, asked, reader, "questions", config.question_length)
     fed = feed(config, data, reader)
     trained = train(
         run,

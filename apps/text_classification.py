@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -24,14 +24,14 @@ from metrics import baselines, classification
 from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
-from runs import pictures
+from runs import pictures, reading
 from runs.classified import NOTED, classified
 from runs.command import command
 from runs.report import Picture, Section, Shaded, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import AUTO, Auto
 from runs.text_settings import ClassifierSettings
-from serving.signature import Signature, tensors
+from serving.signature import Prepared, Signature, tensors
 
 MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES, *gpt.NAMES)
 FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
@@ -62,6 +62,9 @@ class Config(ClassifierSettings):
     ELMo, first or mean in BERT. Default: attention; first in a new BERT, mean in a pretrained."""
     symmetric: bool = False
     """Read pairs, whose two texts have no order, in both orders (GPT and BERT)."""
+    windows: bool = False
+    """Read texts that are longer than `length` in overlapping windows. Training takes each window
+    as an example, and the probabilities of the windows of a text are averaged."""
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes, in [0, 1)."""
     class_weight: Literal["none", "balanced"] = "none"
@@ -79,16 +82,21 @@ class Config(ClassifierSettings):
         self.require_only((*gpt.NAMES, *bert.NAMES), "symmetric")
         self.require_only(bert.NAMES, "attention_layer", "attention_head")
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        return {**super().reading, "symmetric": self.symmetric, "windows": self.windows}
+
 
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
     data = counted(run, load(config), "texts")
-    reader = text_reader(config.family, data.texts, symmetric=config.symmetric, **config.reading)
+    reader = text_reader(config.family, data.texts, **config.reading)
+    reading.lengths(run, data.texts_of("train"), reader, "texts")
     fed = feed(config, data, reader)
     trained = train(
         run,
-        partial(build, config, data, reader),
+        partial(build, config, data, reader, reading.word_vectors(run, reader.tokens)),
         fed,
         loss=classification.cross_entropy(
             config.label_smoothing, data.class_weights(config.class_weight)
@@ -102,7 +110,9 @@ def main(config: Config) -> dict[str, float]:
     recurrent.without_cudnn(trained.model)
 
     def evaluate(split: str) -> classification.Evaluation:
-        return classification.evaluate(trained.model, fed.evaluation(split, config.batch_size))
+        rows = reader.row_counts(data.texts_of(split))
+        batches = fed.evaluation(split, config.batch_size)
+        return classification.evaluate(trained.model, batches, rows)
 
     test = evaluate("test")
     scores = test.scores
@@ -134,23 +144,24 @@ def load(config: Config) -> text.Texts:
         group=config.group,
         skip_bad=config.skip_bad,
     )
-    data.require(config.out_of_scope, config.symmetric)
+    data.require(config.out_of_scope, config.symmetric, config.windows)
     return data
 
 
 def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
     return Feed(
         data,
-        prepare_many=lambda texts, label: (tokens.compact(reader.encode(texts, True)), label),
+        prepare_many=reader.labeled,
         batch=lambda features, labels: (
             tokens.trimmed(features, unless=config.fixed_lengths),
             tf.one_hot(labels, len(data.classes)),
         ),
+        vary=tokens.word_dropout(reader.tokens, config.word_dropout),
         length=tokens.lengths,
     )
 
 
-def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
+def build(config: Config, data: text.Texts, reader: Reader, vectors=None) -> keras.Model:
     vocabulary_size, num_classes = reader.tokens.vocabulary_size, len(data.classes)
     orders = 2 if config.symmetric else 1
     match config.family:
@@ -165,18 +176,20 @@ def build(config: Config, data: text.Texts, reader: Reader) -> keras.Model:
         case "elmo":
             network = elmo.encoder(**config.elmo)
             return elmo.elmo_classifier(network, num_classes, **config.elmo_head)
-    head = {"pooling": config.pooling or "attention", **config.recurrent}
+    head = {"pairs": len(data.columns) == 2, "vectors": vectors, **config.recurrent}
+    head["pooling"] = config.pooling or "attention"
     return recurrent.recurrent_classifier(vocabulary_size, num_classes, **head)
 
 
 def signatures(data: text.Texts, reader: Reader) -> dict[str, Signature]:
+    best = classification.best_classes(data.classes)
     return {
         "serving_default": Signature(
             inputs={name: tf.TensorSpec((None,), tf.string) for name in data.columns},
-            preprocess=lambda **texts: reader.encode(
-                tf.stack([texts[name] for name in data.columns], 1), False
+            preprocess=lambda **texts: Prepared(
+                *reader.read(tf.stack([texts[name] for name in data.columns], 1), False)
             ),
-            postprocess=classification.best_classes(data.classes),
+            postprocess=lambda logits, example: best(classification.averaged(logits, example)),
             meanings={**text.MEANINGS, **classification.MEANINGS},
             resources=reader.tokens.resources,
             ties=classification.TIES,
@@ -215,8 +228,8 @@ def attention(config: Config, data: text.Texts, reader: Reader, model) -> Iterat
         return
     shaded = []
     for number, (texts, _) in enumerate(data.first("test", 8), 1):
-        features = tokens.trimmed(tokens.first_order(reader.encode(tf.constant([texts]), True)))
-        weights, names = np.array(weights_of(model, features)), reader.names(features)
+        features, names = reader.first_row(texts)
+        weights = np.array(weights_of(model, features))
         if config.family != "bert":
             shaded.append(reader.weighted(texts, names, weights[0]))
         elif number <= 3:

@@ -24,7 +24,7 @@ from metrics.language_models import with_prior_bias
 from models import bert, elmo, recurrent, transformers
 from preprocessing import tagged_words, tokens
 from preprocessing.readers import WORD_MEANINGS, ContextOfWords, WordReader, word_reader
-from runs import pictures
+from runs import pictures, reading
 from runs.command import command
 from runs.report import Marked, Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
@@ -38,6 +38,7 @@ MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES)
 
 @dataclass(frozen=True)
 class Config(ClassifierSettings):
+    RECURRENT_TOKENS = "pieces"  # The letters of a word that is unknown tell its tag.
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a CoNLL file, or a folder of such files with train,
     dev and test in their names."""
@@ -66,11 +67,12 @@ def main(config: Config) -> dict[str, float]:
     run = start(config)
     data = counted(run, load(config), "sentences")
     reader = word_reader(config.family, data.words, lowercase=config.lowercase, **config.reading)
+    reading.lengths(run, data.words, reader, "sentences")
     fed = feed(config, data, reader)
     frequencies = tagging.frequencies(fed.evaluation("train", 1024), len(data.tags))
     trained = train(
         run,
-        partial(build, config, reader, frequencies),
+        partial(build, config, reader, frequencies, reading.word_vectors(run, reader.tokens)),
         fed,
         # The mean over the tokens that have a label.
         loss=keras.losses.SparseCategoricalCrossentropy(True, ignore_class=tagging.IGNORED),
@@ -113,11 +115,12 @@ def feed(config: Config, data: tagged_text.TaggedTexts, reader: WordReader) -> F
             reader.encode, words, tags, next_tags
         ),
         batch=lambda features, labels: tagged_words.trimmed(features, labels, config.fixed_lengths),
+        vary=tokens.word_dropout(reader.tokens, config.word_dropout),
         length=tokens.lengths,
     )
 
 
-def build(config: Config, reader: WordReader, frequencies: np.ndarray) -> keras.Model:
+def build(config: Config, reader: WordReader, frequencies, vectors=None) -> keras.Model:
     vocabulary_size, num_tags = reader.tokens.vocabulary_size, len(frequencies)
     match config.family:
         case "bert":
@@ -125,7 +128,8 @@ def build(config: Config, reader: WordReader, frequencies: np.ndarray) -> keras.
         case "elmo":
             tagger = elmo.elmo_tagger(elmo.encoder(**config.elmo), num_tags, **config.elmo_head)
         case _:
-            tagger = recurrent.recurrent_tagger(vocabulary_size, num_tags, **config.recurrent)
+            sizes = {"vectors": vectors, **config.recurrent}
+            tagger = recurrent.recurrent_tagger(vocabulary_size, num_tags, **sizes)
     # Nearly all words are O. If the network had to learn that first, from large gradients that all
     # point the same way, a pretrained encoder would predict the same tag for every word from then
     # on. Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1, have this remedy.

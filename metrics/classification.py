@@ -242,11 +242,25 @@ def without_hits(kind: str, names: Sequence[str]) -> list[str]:
     return [f"{kind} never predicted correctly: {', '.join(names[:10])}{more}."]
 
 
-def evaluate(model: keras.Model, batches: tf.data.Dataset) -> Evaluation:
-    """Evaluates a network that returns logits on batches of `(features, one-hot labels)`."""
+def evaluate(
+    model: keras.Model, batches: tf.data.Dataset, rows: np.ndarray | None = None
+) -> Evaluation:
+    """Evaluates a network that returns logits.
+
+    Args:
+        model: The network.
+        batches: Batches of `(features, one-hot labels)`.
+        rows: Number of consecutive rows of each example, whose probabilities are averaged. None:
+            each example has one row.
+    """
     labels = np.concatenate([labels for _, labels in batches.as_numpy_iterator()]).argmax(-1)
     logits = model.predict(batches, verbose=0).astype("float32")
-    return Evaluation(labels, keras.ops.convert_to_numpy(keras.ops.softmax(logits)))
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    if rows is not None:
+        begins = np.cumsum(rows) - rows
+        labels = labels[begins]
+        probabilities = np.add.reduceat(probabilities, begins) / rows[:, None].astype("float32")
+    return Evaluation(labels, probabilities)
 
 
 def best_classes(classes: Sequence[str]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -258,6 +272,24 @@ def best_classes(classes: Sequence[str]) -> Callable[[tf.Tensor], dict[str, tf.T
         return {"classes": tf.gather(names, indices), "scores": scores}
 
     return answer
+
+
+def averaged(logits: tf.Tensor, example: tf.Tensor) -> tf.Tensor:
+    """Averages the probabilities of the rows of each example.
+
+    Args:
+        logits: `(rows, classes)`.
+        example: Index of the example of each row, ascending, each at least once `(rows,)`.
+
+    Returns:
+        The logarithm of the mean probabilities `(examples, classes)`, which are logits, too.
+
+    Example:
+        >>> logits = tf.math.log([[0.5, 0.5], [0.75, 0.25], [0.25, 0.75]])
+        >>> [round(100 * p) for p in np.exp(averaged(logits, [0, 0, 1])[:, 0])]
+        [62, 25]
+    """
+    return tf.math.log(tf.math.segment_mean(tf.nn.softmax(logits), example))
 
 
 def refusals(validation: Evaluation, test: Evaluation, outside: Evaluation) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from layers import (
@@ -34,15 +35,20 @@ def recurrent_classifier(
     units: int = 128,
     layers: int = 1,
     bidirectional: bool = True,
-    embedding_dim: int = 128,
+    embedding_dim: int = 256,
     dropout: float = 0.3,
     layer_normalization: bool = False,
     pooling: str = "attention",
+    pairs: bool = False,
+    vectors: np.ndarray | None = None,
 ) -> keras.Model:
     """Builds a recurrent network that classifies a text or a pair of texts.
 
     Tokens are embedded and pass through stacked recurrent layers. The states of the last layer are
     pooled, and a linear layer classifies the result. Padding has no influence.
+
+    Two texts are read by the same weights, each by itself. Of their pooled features u and v a
+    hidden layer sees `[u, v, |u - v|, u * v]`.
 
     Reference:
         lstm: Hochreiter & Schmidhuber, Long Short-Term Memory, 1997.
@@ -55,8 +61,8 @@ def recurrent_classifier(
         https://doi.org/10.1109/78.650093
         attention: Zhou et al., Attention-Based Bidirectional LSTM for Relation Classification,
         2016. https://aclanthology.org/P16-2034
-        max: Conneau et al., Supervised Learning of Universal Sentence Representations, 2017,
-        section 3.2. https://arxiv.org/abs/1705.02364
+        max, pairs: Conneau et al., Supervised Learning of Universal Sentence Representations, 2017,
+        section 3.2 and figure 1. https://arxiv.org/abs/1705.02364
 
     Args:
         vocabulary_size: Size of the tokenizer's vocabulary; at least 1.
@@ -71,6 +77,9 @@ def recurrent_classifier(
         layer_normalization: Whether to normalize inside the cells.
         pooling: `attention`, the mean weighted by learned scores; `last`, the final state of each
             direction; or `max`, the maximum of each feature.
+        pairs: Whether the examples are pairs of texts.
+        vectors: Embeddings to begin with, float32 `(vocabulary_size, embedding_dim)`, in place of
+            `embedding_dim`. None: random ones.
 
     Returns:
         A model from `token_ids`, `segment_ids` (0, but 1 in a second text) and `padding_mask`
@@ -84,10 +93,11 @@ def recurrent_classifier(
         units,
         layers,
         bidirectional,
-        embedding_dim,
+        embedding_dim if vectors is None else vectors.shape[1],
         dropout,
         layer_normalization,
         sequences=pooling != "last",
+        pairs=pairs,
     )
     if pooling == "attention":
         x, _ = AttentionPooling(units, name="attention")(x, mask=mask, return_attention_scores=True)
@@ -95,8 +105,13 @@ def recurrent_classifier(
         # The states of all cells are at least -1.
         x = ops.max(ops.where(mask[:, :, None], x, -1.0), axis=1)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
+    if pairs:
+        u, v = ops.split(x, 2)
+        x = ops.concatenate([u, v, ops.abs(u - v), u * v], axis=-1)
+        x = keras.layers.Dense(units, activation="relu", name="combined")(x)
+        x = keras.layers.Dropout(dropout, name="combined_dropout")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name=f"{cell}_classifier")
+    return _beginning_with(vectors, keras.Model(inputs, logits, name=f"{cell}_classifier"))
 
 
 def recurrent_tagger(
@@ -109,6 +124,7 @@ def recurrent_tagger(
     embedding_dim: int = 128,
     dropout: float = 0.3,
     layer_normalization: bool = False,
+    vectors: np.ndarray | None = None,
 ) -> keras.Model:
     """Builds a recurrent network that classifies each token.
 
@@ -130,13 +146,13 @@ def recurrent_tagger(
         units,
         layers,
         bidirectional,
-        embedding_dim,
+        embedding_dim if vectors is None else vectors.shape[1],
         dropout,
         layer_normalization,
     )
     x = keras.layers.Dropout(dropout, name=f"dropout{layers}")(x)
     logits = keras.layers.Dense(num_tags, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name=f"{cell}_tagger")
+    return _beginning_with(vectors, keras.Model(inputs, logits, name=f"{cell}_tagger"))
 
 
 def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
@@ -147,7 +163,8 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
         inputs: Inputs of the model by name, `(batch, tokens)` or `(batch, tokens, characters)`.
 
     Returns:
-        float32 `(batch, tokens)`. Each row sums to 1, and padding has weight 0.
+        float32 `(batch, tokens)`. Each row sums to 1, and padding has weight 0. Of a pair whose
+        texts are pooled each by itself, each text has half of the weight.
     """
     poolings = [layer for layer in model.layers if isinstance(layer, AttentionPooling)]
     if not poolings:
@@ -156,7 +173,13 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
             f"Received: a model with the layers {', '.join(layer.name for layer in model.layers)}"
         )
     _, weights = poolings[0].output
-    return keras.Model(model.input, weights)({name: inputs[name] for name in model.input})
+    found = keras.Model(model.input, weights)({name: inputs[name] for name in model.input})
+    if "combined" not in {layer.name for layer in model.layers}:
+        return found
+    before = np.sum(np.asarray(inputs["padding_mask"]) * (1 - inputs["segment_ids"]), axis=1)
+    first, second = np.split(np.asarray(found), 2)
+    moved = [np.roll(row, places) for row, places in zip(second, before, strict=True)]
+    return (np.roll(first, 1, axis=1) + np.stack(moved)) / 2
 
 
 def without_cudnn(model: keras.Model) -> None:
@@ -187,10 +210,12 @@ def _read(
     dropout: float,
     layer_normalization: bool,
     sequences: bool = True,
+    pairs: bool = False,
 ):
     """Returns the inputs, the mask of tokens, and the output of the recurrent layers.
 
     The output is `(batch, tokens, features)` if `sequences`, else the final `(batch, features)`.
+    If `pairs`, the batch has all first texts, then all second ones.
     """
     if cell not in CELLS:
         raise ValueError(f"`cell` must be one of {', '.join(CELLS)}. Received: {cell=}")
@@ -198,8 +223,9 @@ def _read(
         raise ValueError(f"`layers` must be at least 1. Received: {layers=}")
     names = ("token_ids", "segment_ids", "padding_mask")
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in names}
-    mask = inputs["padding_mask"] > 0
-    x = _embedded(inputs, vocabulary_size, embedding_dim, dropout)
+    read = _apart(inputs) if pairs else inputs
+    mask = read["padding_mask"] > 0
+    x = _embedded(read, vocabulary_size, embedding_dim, dropout)
     for number in range(1, layers + 1):
         steps = sequences or number < layers
         layer = _recurrence(cell, units, bidirectional, layer_normalization, steps, number)
@@ -209,12 +235,37 @@ def _read(
     return inputs, mask, x
 
 
+def _beginning_with(vectors: np.ndarray | None, model: keras.Model) -> keras.Model:
+    # An initializer with the vectors would be saved with the model a second time.
+    if vectors is not None:
+        model.get_layer("token_embedding").set_weights([vectors])
+    return model
+
+
+def _apart(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Puts the first texts `first [SEP]` and below them the second ones `second [SEP]`.
+
+    Both begin at the first token, without the `[CLS]` of the pair, so that equal texts become equal
+    rows, and padding is at the end, as cuDNN requires.
+    """
+    segments, mask = inputs["segment_ids"], inputs["padding_mask"]
+    before = ops.sum(mask * (1 - segments), axis=1, keepdims=True)  # (batch, 1)
+    places = ops.cumsum(ops.ones_like(mask), axis=1) - 1  # (batch, tokens)
+    rows = []
+    for start, size in ((1, before - 1), (before, ops.sum(mask * segments, 1, keepdims=True))):
+        own = ops.cast(places < size, "int32")
+        ids = ops.take_along_axis(inputs["token_ids"], own * (places + start), axis=1)
+        rows.append((ids * own, own))
+    token_ids, padding_mask = (ops.concatenate(parts, axis=0) for parts in zip(*rows, strict=True))
+    return {"token_ids": token_ids, "padding_mask": padding_mask}
+
+
 def _embedded(inputs, vocabulary_size: int, dim: int, dropout: float):
-    """Adds the embeddings of tokens and of their segments, `(batch, tokens, dim)`."""
-    tokens = keras.layers.Embedding(vocabulary_size, dim, name="token_embedding")
-    segments = keras.layers.Embedding(2, dim, name="segment_embedding")
-    x = tokens(inputs["token_ids"])
-    x = keras.layers.Add(name="embedded")([x, segments(inputs["segment_ids"])])
+    """Adds the embeddings of tokens and, if there are any, of segments, `(batch, tokens, dim)`."""
+    x = keras.layers.Embedding(vocabulary_size, dim, name="token_embedding")(inputs["token_ids"])
+    if "segment_ids" in inputs:
+        segments = keras.layers.Embedding(2, dim, name="segment_embedding")
+        x = keras.layers.Add(name="embedded")([x, segments(inputs["segment_ids"])])
     return keras.layers.Dropout(dropout, name="embedding_dropout")(x)
 
 

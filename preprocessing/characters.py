@@ -36,12 +36,18 @@ class Characters:
     word_length: int = 50
     vocabulary_size: ClassVar[int] = 262
     resources: ClassVar[tuple[Any, ...]] = ()
+    specials: ClassVar[tuple[int, int]] = (2, 4)
+    """Number of extra words of a single text, and of a pair."""
 
     def __post_init__(self):
         if self.word_length < 3:
             raise ValueError(
                 f"`word_length` must be at least 3. Received: word_length={self.word_length}"
             )
+
+    def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Splits texts `(n,)` into words `(n, (words))`."""
+        return words_with_offsets(texts)[0]
 
     def encode(self, texts: tf.Tensor, length: int, fixed: bool = True) -> dict[str, tf.Tensor]:
         """Encodes texts, or pairs of texts as two consecutive sentences.
@@ -57,8 +63,8 @@ class Characters:
         Returns:
             `characters`, int32 `(n, length, word_length)`.
         """
-        words = segments(texts, lambda some: words_with_offsets(some)[0], length, (2, 4))
-        return self._packed(words, length if fixed else None)
+        words = segments(texts, self.words, length, self.specials)
+        return self.packed(words, length if fixed else None)
 
     def encode_words(self, words: tf.RaggedTensor) -> tf.Tensor:
         """Encodes sentences.
@@ -69,7 +75,7 @@ class Characters:
         Returns:
             int32 `(n, words + 2, word_length)`, where words is that of the longest sentence.
         """
-        return self._packed([words], None)["characters"]
+        return self.packed([words], None)["characters"]
 
     def encode_rows(
         self, words: tf.RaggedTensor, length: int, stride: int | None = None, fixed: bool = True
@@ -95,7 +101,7 @@ class Characters:
         pieces = _split_at_marks(words.values)  # (all words, (parts))
         line = words.with_values(pieces).merge_dims(1, 2)  # (n, (parts))
         rows = windows(line.row_lengths(), size, size - stride)
-        features = self._packed([parts(line, rows)], length if fixed else None)
+        features = self.packed([parts(line, rows)], length if fixed else None)
         width = tf.shape(features["characters"], tf.int64)[1]
         return features, positions_of_words(words, pieces.row_lengths(), rows, width)
 
@@ -107,8 +113,8 @@ class Characters:
             for word in characters
         ]
 
-    def _packed(self, sentences: list, width: int | None) -> dict[str, tf.Tensor]:
-        """Encodes sentences `(n, (words))`, each with begin and end, and pads the rows."""
+    def packed(self, sentences: list, width: int | None) -> dict[str, tf.Tensor]:
+        """Encodes sentences `(n, (words))`, each with begin and end, pads the rows to a width."""
         line = tf.concat([part for words in sentences for part in self._spelled(words)], 1)
         return {"characters": line.to_tensor(0, shape=(None, width, self.word_length))}
 

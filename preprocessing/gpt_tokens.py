@@ -22,6 +22,9 @@ class BytePairs:
             attribute `resources` contains it, for an exported signature.
     """
 
+    specials = (2, 3)
+    """Number of special tokens of a single text, and of a pair."""
+
     def __init__(self, tokenizer: Any):
         tokenizer.build(None)
         self.tokenizer = tokenizer
@@ -109,15 +112,22 @@ def encode_gpt(
         int32 `token_ids` and `padding_mask` `(n, orders, length)`, and `extract` `(n, orders)`, the
         index of the extract token; orders is 2 if `symmetric`, else 1.
     """
-    pieces = segments(texts, tokens.ids, length, (2, 3))
+    pieces = segments(texts, tokens.ids, length, tokens.specials)
     if symmetric and len(pieces) == 1:
         raise ValueError(
             "`texts` must be pairs `(n, 2)` if `symmetric`. "
             f"Received: texts of shape {tuple(texts.shape)}"
         )
+    return packed_gpt(tokens, pieces, length if fixed else None, symmetric)
+
+
+def packed_gpt(
+    tokens: WordPieces | BytePairs, pieces: list, width: int | None, symmetric: bool = False
+) -> dict[str, tf.Tensor]:
+    """Joins segments `(n, (pieces))` in GPT-1's layout and pads the rows to a width."""
     orders = [pieces, pieces[::-1]] if symmetric else [pieces]
     rows = [_joined(tokens, order) for order in orders]
-    shape = (None, length if fixed else None)
+    shape = (None, width)
     padded = [row.to_tensor(tokens.pad_id, shape=shape) for row in rows]
     masks = [tf.ones_like(row).to_tensor(0, shape=shape) for row in rows]
     return {

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -12,10 +12,15 @@ from preprocessing.tokens import (
     BytePairs,
     Characters,
     WordPieces,
+    compact,
     encode_gpt,
+    first_order,
     labels_of_spans,
+    packed_gpt,
+    trimmed,
     words_with_offsets,
 )
+from preprocessing.windows import overlapping, sizes
 
 WORD_MEANINGS = {
     "words": 'the words, punctuation marks and Chinese characters of the text; "" after the last',
@@ -37,12 +42,43 @@ class Reader:
 
     Args:
         tokens: Splits texts.
-        encode: From texts `(n, 1)`, or `(n, 2)` for pairs, and whether all rows get the full
-            length, to the features of the network.
+        read: From texts `(n, 1)`, or `(n, 2)` for pairs, and whether all rows get the full length,
+            to the features of the network, and the index of the text of each row, int64 `(rows,)`.
+        length: Maximum number of tokens of a row.
+        windows: Whether a long text has several rows. Otherwise it is truncated.
     """
 
     tokens: WordPieces | BytePairs | Characters
-    encode: Callable[[tf.Tensor, bool], dict[str, tf.Tensor]]
+    read: Callable[[tf.Tensor, bool], tuple[dict[str, tf.Tensor], tf.Tensor]]
+    length: int
+    windows: bool = False
+
+    def encode(self, texts: tf.Tensor, fixed: bool) -> dict[str, tf.Tensor]:
+        """Returns the features alone; arguments as of `read`."""
+        return self.read(texts, fixed)[0]
+
+    @cached_property
+    def sizes(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Counts the tokens of whole texts, from `(n, 1)` or `(n, 2)` to int64 `(n,)`."""
+        return _once(lambda texts: sizes(texts, _split(self.tokens), self.tokens.specials))
+
+    def labeled(
+        self, texts: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Encodes texts at full length for training; each row has the label of its text."""
+        features, example = self.read(texts, True)
+        return compact(features), tf.gather(labels, example)
+
+    def row_counts(self, texts: tf.data.Dataset) -> np.ndarray | None:
+        """Counts the rows of each text, int `(n,)`; None if each has one.
+
+        Args:
+            texts: Strings `(1,)` one by one.
+        """
+        if not self.windows:
+            return None
+        chunks = (self.read(some, False)[1] for some in texts.batch(256))
+        return np.concatenate([np.bincount(example) for example in chunks])
 
     @property
     def signature_name(self) -> str:
@@ -59,10 +95,21 @@ class Reader:
             What `serving.signature.tensors` takes: `inputs`, a spec by name of the feature for any
             number of rows, `examples`, and `preprocess`, which hands features over by name.
         """
-        return _sample(self.encode(tf.stack(list(table.values()), axis=1), True))
+        features = self.encode(tf.stack(list(table.values()), axis=1), True)
+        return _sample({name: value[:4] for name, value in features.items()})
 
-    def names(self, features: dict[str, tf.Tensor]) -> list[str]:
-        """Returns the tokens of the first text of a batch in words."""
+    @property
+    def longer(self) -> str:
+        """What becomes of texts that are longer than a row; empty if they are truncated."""
+        return "they are read in overlapping windows" if self.windows else ""
+
+    def first_row(self, texts: np.ndarray) -> tuple[dict[str, tf.Tensor], list[str]]:
+        """Encodes one text, or pair, and returns its first row, and the tokens of it in words."""
+        rows = first_order(self.encode(tf.constant([texts]), True))
+        features = trimmed({name: value[:1] for name, value in rows.items()})
+        return features, self._names(features)
+
+    def _names(self, features: dict[str, tf.Tensor]) -> list[str]:
         if isinstance(self.tokens, Characters):
             return self.tokens.names(np.asarray(features["characters"][0]))
         return [self.tokens.tokenizer.id_to_token(i) for i in np.asarray(features["token_ids"][0])]
@@ -74,7 +121,7 @@ class Reader:
 
         Args:
             texts: A text, or the two of a pair.
-            names: What `names` returns for them. Tokens may be missing at the end of a text.
+            names: What `first_row` returns for them. Tokens may be missing at the end of a text.
             weights: Weight of each token.
         """
         of_texts: list[list[float]] = [[]]
@@ -107,7 +154,9 @@ def text_reader(
     preset: str,
     length: int,
     vocabulary_size: int,
+    kind: str = "pieces",
     symmetric: bool = False,
+    windows: bool = False,
 ) -> Reader:
     """Makes the reader of a network that classifies texts or pairs of texts.
 
@@ -116,29 +165,46 @@ def text_reader(
         texts: Texts to learn a vocabulary from, if there is no preset.
         preset: Name or folder of a pretrained network whose tokenizer to use, or `none`.
         length: Maximum number of tokens of a row.
-        vocabulary_size: Maximum number of word pieces of a vocabulary that is learned.
+        vocabulary_size: Maximum number of tokens of a vocabulary that is learned.
+        kind: What it holds, as in `preprocessing.vocabulary.learned_vocabulary`.
         symmetric: Whether pairs are read in both orders.
+        windows: Whether single texts that are longer than a row are read in overlapping rows.
     """
+    tokens: Any
     if family == "elmo":
-        characters = Characters()
-        return Reader(
-            characters, _once(lambda texts, fixed: characters.encode(texts, length, fixed))
-        )
-    if family == "gpt" and preset != "none":
-        byte_pairs = BytePairs.from_preset(preset)
-        return Reader(byte_pairs, _once(partial(_encode_gpt, byte_pairs, length, symmetric)))
-    pieces = _word_pieces(texts, preset, vocabulary_size)
+        tokens = Characters()
+    elif family == "gpt" and preset != "none":
+        tokens = BytePairs.from_preset(preset)
+    else:
+        tokens = _word_pieces(texts, preset, vocabulary_size, True, kind)
     if family == "gpt":
-        return Reader(pieces, _once(partial(_encode_gpt, pieces, length, symmetric)))
-    encode = pieces.encode_both_orders if symmetric else pieces.encode
-    return Reader(pieces, _once(lambda texts, fixed: encode(texts, length, fixed)))
+        encode, packed = (
+            partial(encode_gpt, tokens, symmetric=symmetric),
+            partial(packed_gpt, tokens),
+        )
+    else:
+        encode, packed = tokens.encode_both_orders if symmetric else tokens.encode, tokens.packed
+
+    def in_one_row(texts, fixed):
+        features = encode(texts, length, fixed=fixed)
+        return features, tf.range(tf.shape(texts, tf.int64)[0])
+
+    def in_windows(texts, fixed):
+        cut, example = overlapping(texts, _split(tokens), length, tokens.specials)
+        return packed(cut, length if fixed else None), example
+
+    return Reader(tokens, _once(in_windows if windows else in_one_row), length, windows)
+
+
+def _split(tokens: WordPieces | BytePairs | Characters) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+    return tokens.words if isinstance(tokens, Characters) else tokens.ids
 
 
 def _word_pieces(
-    texts: Iterable[str] | tf.data.Dataset, preset: str, size: int, lowercase: bool = True
+    texts: Iterable[str] | tf.data.Dataset, preset: str, size: int, lowercase: bool, kind: str
 ) -> WordPieces:
     if preset == "none":
-        return WordPieces.learned(texts, size, lowercase)
+        return WordPieces.learned(texts, size, lowercase, kind)
     return WordPieces.from_preset(preset)
 
 
@@ -153,22 +219,27 @@ def _sample(features: dict[str, tf.Tensor]) -> dict[str, Any]:
     }
 
 
-def _encode_gpt(pieces, length: int, symmetric: bool, texts: tf.Tensor, fixed: bool):
-    return encode_gpt(pieces, texts, length, symmetric, fixed)
-
-
 @dataclass(frozen=True)
 class WordReader:
     """Reads sentences word by word for one kind of network that predicts the tag of each word.
 
     Args:
         tokens: Splits words.
+        length: Maximum number of tokens of a row.
         encode: From words `(n, (words))`, and whether all rows get the full length, to the features
             of the network and the positions of the words, as `WordPieces.encode_words`.
     """
 
     tokens: WordPieces | Characters
     encode: Callable[[tf.RaggedTensor, bool], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]]
+    length: int
+    longer: ClassVar[str] = "they are read in overlapping rows"
+    """What becomes of sentences that are longer than a row."""
+
+    @cached_property
+    def sizes(self) -> Callable[[tf.RaggedTensor], tf.Tensor]:
+        """Counts the tokens of whole sentences, from `(n, (words))` to int64 `(n,)`."""
+        return _once(lambda words: _tokens_of(words, self.tokens) + self.tokens.specials[0])
 
     @property
     def signature_name(self) -> str:
@@ -219,6 +290,7 @@ def word_reader(
     preset: str,
     length: int,
     vocabulary_size: int,
+    kind: str = "pieces",
     lowercase: bool = False,
 ) -> WordReader:
     """Makes the reader of a network that predicts the tag of each word.
@@ -228,7 +300,8 @@ def word_reader(
         words: Words to learn a vocabulary from, if there is no preset.
         preset: Name or folder of a pretrained network whose tokenizer to use, or `none`.
         length: Maximum number of tokens of a row.
-        vocabulary_size: Maximum number of word pieces of a vocabulary that is learned.
+        vocabulary_size: Maximum number of tokens of a vocabulary that is learned.
+        kind: What it holds, as in `preprocessing.vocabulary.learned_vocabulary`.
         lowercase: Whether a vocabulary that is learned is in lower case.
     """
     if family == "elmo":
@@ -236,11 +309,18 @@ def word_reader(
         return WordReader(
             characters,
             _once(lambda words, fixed: characters.encode_rows(words, length, fixed=fixed)),
+            length,
         )
-    pieces = _word_pieces(words, preset, vocabulary_size, lowercase)
+    pieces = _word_pieces(words, preset, vocabulary_size, lowercase, kind)
     return WordReader(
-        pieces, _once(lambda words, fixed: pieces.encode_words(words, length, fixed=fixed))
+        pieces, _once(lambda words, fixed: pieces.encode_words(words, length, fixed=fixed)), length
     )
+
+
+def _tokens_of(words: tf.RaggedTensor, tokens: WordPieces | Characters) -> tf.Tensor:
+    """Counts the tokens of sentences `(n, (words))`, of each word at least one."""
+    counts = tf.maximum(_split(tokens)(words.values).row_lengths(), 1)
+    return tf.reduce_sum(words.with_values(counts), axis=1)
 
 
 @dataclass(frozen=True)
@@ -258,6 +338,12 @@ class QuestionReader:
     length: int
     stride: int
     question_length: int
+    longer: ClassVar[str] = ""
+
+    @cached_property
+    def sizes(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Counts the tokens of whole questions, from `(n,)` to int64 `(n,)`."""
+        return _once(lambda questions: self.tokens.ids(questions).row_lengths())
 
     @cached_property
     def encode(
@@ -335,5 +421,5 @@ def question_reader(
         stride: As in `QuestionReader`.
         question_length: As in `QuestionReader`.
     """
-    pieces = _word_pieces(texts, preset, vocabulary_size)
+    pieces = _word_pieces(texts, preset, vocabulary_size, True, "pieces")
     return QuestionReader(pieces, length, stride, question_length)

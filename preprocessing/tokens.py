@@ -5,10 +5,13 @@ UTF-8; n is the number of examples, and (words) or (pieces) is a ragged dimensio
 what all tokenizers share; the tokenizers are in the modules that it imports.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from preprocessing.characters import Characters
-from preprocessing.gpt_tokens import BytePairs, encode_gpt
+from preprocessing.gpt_tokens import BytePairs, encode_gpt, packed_gpt
 from preprocessing.vocabulary import SPECIAL_TOKENS
 from preprocessing.word_pieces import WordPieces
 from preprocessing.words import character_offsets, cleaned, words_with_offsets
@@ -26,8 +29,10 @@ __all__ = [
     "labels_at_first_pieces",
     "labels_of_spans",
     "lengths",
+    "packed_gpt",
     "token_mask",
     "trimmed",
+    "word_dropout",
     "words_with_offsets",
 ]
 
@@ -85,6 +90,13 @@ def first_order(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     if "characters" in features or features["padding_mask"].shape.rank == 2:
         return features
     return {name: value[:, 0] for name, value in features.items()}
+
+
+def word_dropout(tokens: Any, share: float) -> Callable[..., Any] | None:
+    """Returns `vary` of `data.feed.Feed`, which hides a share of the tokens; None for no share."""
+    if not share:
+        return None
+    return lambda features, labels, seed: (tokens.with_unknown(features, share, seed), labels)
 
 
 def compact(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""Vocabularies of word pieces, learned from texts."""
+"""Vocabularies of whole words or of word pieces, learned from texts."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,13 +11,24 @@ from preprocessing.words import KEPT, SPLIT, cleaned
 MAX_WORDS = 200_000
 """Pieces are learned from so many of the most frequent words; other words only add letters."""
 
+LEAST_COUNT = 2
+"""A word that is a token of its own occurs at least so often; rarer words are unknown."""
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def learned_vocabulary(
-    texts: Iterable[str] | tf.data.Dataset, size: int, lowercase: bool = True
+    texts: Iterable[str] | tf.data.Dataset,
+    size: int,
+    lowercase: bool = True,
+    kind: str = "pieces",
 ) -> list[str]:
-    """Learns word pieces: special tokens, letters, then the most frequent pieces.
+    """Learns the tokens of a vocabulary: special tokens, then `pieces` or `words`.
+
+    `pieces` are letters, then the most frequent parts of words. `words` are the words that occur at
+    least `LEAST_COUNT` times, the most frequent first; all others are unknown. `auto` are the words
+    if there is room for all of them, which is so where the texts are few, else the pieces. Pieces
+    that are learned from few texts are hardly more than letters.
 
     Reference:
         Wu et al., Google's Neural Machine Translation System, 2016, section 4.1.
@@ -27,13 +38,19 @@ def learned_vocabulary(
         texts: Strings, or a dataset of strings, each a text or a batch of texts.
         size: Maximum size of the vocabulary, the five special tokens included.
         lowercase: Whether to convert texts to lower case; accents are kept.
+        kind: `pieces`, `words` or `auto`.
     """
     if size <= len(SPECIAL_TOKENS):
         raise ValueError(
             f"`size` must be above {len(SPECIAL_TOKENS)}, the number of special tokens. "
             f"Received: size={size}"
         )
-    return _learned(_count_words(texts, lowercase), size)
+    counts = _count_words(texts, lowercase)
+    words = [word for word, count in counts.most_common() if count >= LEAST_COUNT]
+    room = size - len(SPECIAL_TOKENS)
+    if kind == "words" or (kind == "auto" and 0 < len(words) <= room):
+        return [*SPECIAL_TOKENS, *words[:room]]
+    return _learned(counts, size)
 
 
 def _count_words(texts: Iterable[str] | tf.data.Dataset, lowercase: bool) -> Counter[str]:

@@ -6,10 +6,20 @@ from typing import Any
 
 import tensorflow as tf
 
+Split = Callable[[tf.Tensor], tf.RaggedTensor]
+"""Maps texts `(n,)` to pieces `(n, (pieces))`."""
+
+
+def sizes(texts: tf.Tensor, split: Split, specials: tuple[int, int]) -> tf.Tensor:
+    """Counts the tokens of whole texts, int64 `(n,)`; arguments as of `segments`."""
+    count = texts.shape[1]
+    lengths = [split(texts[:, number]).row_lengths() for number in range(count)]
+    return tf.add_n(lengths) + specials[count - 1]
+
 
 def segments(
     texts: tf.Tensor,
-    split: Callable[[tf.Tensor], tf.RaggedTensor],
+    split: Split,
     length: int,
     specials: tuple[int, int],
 ) -> list[tf.RaggedTensor]:
@@ -43,6 +53,29 @@ def segments(
     # As if pieces were removed one by one from the longer text, from the second if both are equal.
     first = tf.minimum(lengths[0], tf.maximum(room - lengths[1], (room + 1) // 2))
     return [_firsts(pieces[0], first), _firsts(pieces[1], tf.minimum(lengths[1], room - first))]
+
+
+def overlapping(
+    texts: tf.Tensor, split: Split, length: int, specials: tuple[int, int]
+) -> tuple[list[tf.RaggedTensor], tf.Tensor]:
+    """Splits texts into pieces and long ones into windows; arguments as of `segments`.
+
+    Consecutive windows share a quarter of their pieces.
+
+    Args:
+        texts: Strings `(n, 1)`.
+
+    Returns:
+        One segment `(windows, (pieces))`, at least one window per text, and the index of the text
+        of each window, int64 `(windows,)`.
+    """
+    if texts.shape.rank != 2 or texts.shape[1] != 1:
+        raise ValueError(f"`texts` must be of shape (n, 1). Received: texts of shape {texts.shape}")
+    size = length - specials[0]
+    require_room(length, size - size // 4, size // 4)
+    line = split(texts[:, 0])
+    rows = windows(line.row_lengths(), size, size - size // 4)
+    return [parts(line, rows)], rows.example
 
 
 def slices(line: tf.RaggedTensor, rows: Any, begins: Any, ends: Any) -> tf.RaggedTensor:

@@ -36,6 +36,9 @@ class WordPieces:
         ([2, 8], '[CLS]')
     """
 
+    specials = (2, 3)
+    """Number of special tokens of a single text, and of a pair."""
+
     def __init__(self, tokenizer: Any):
         tokenizer.build(None)
         self.tokenizer = tokenizer
@@ -53,7 +56,11 @@ class WordPieces:
 
     @classmethod
     def learned(
-        cls, texts: Iterable[str] | tf.data.Dataset, size: int, lowercase: bool = True
+        cls,
+        texts: Iterable[str] | tf.data.Dataset,
+        size: int,
+        lowercase: bool = True,
+        kind: str = "pieces",
     ) -> "WordPieces":
         """Learns the vocabulary from texts; keeps accents if the texts have any.
 
@@ -61,8 +68,9 @@ class WordPieces:
             texts: Strings, or a dataset of strings, each a text or a batch of texts.
             size: Maximum size of the vocabulary, the five special tokens included.
             lowercase: Whether to convert texts to lower case.
+            kind: `pieces`, `words` or `auto`, as of `learned_vocabulary`.
         """
-        return cls.of(learned_vocabulary(texts, size, lowercase), lowercase)
+        return cls.of(learned_vocabulary(texts, size, lowercase, kind), lowercase)
 
     @classmethod
     def of(cls, vocabulary: Sequence[str], lowercase: bool = True) -> "WordPieces":
@@ -118,6 +126,33 @@ class WordPieces:
         """Saves the tokenizer for `from_preset`; with a saved backbone, it is a KerasHub preset."""
         self.tokenizer.save_to_preset(str(folder))
 
+    def with_unknown(
+        self, features: dict[str, tf.Tensor], share: float, seed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Replaces a random share of the tokens by `[UNK]`, for training; never special tokens.
+
+        A network thereby learns to do without any one word, and what an unknown word means.
+
+        Reference:
+            Iyyer et al., Deep Unordered Composition Rivals Syntactic Methods for Text
+            Classification, 2015, section 4. https://aclanthology.org/P15-1162
+
+        Args:
+            features: With `token_ids`, of any shape.
+            share: In [0, 1).
+            seed: int32 `(2,)`; the same seed replaces the same tokens.
+        """
+        ids = features["token_ids"]
+        special = [self.pad_id, self.start_id, self.end_id, self.mask_id]
+        drawn = tf.random.stateless_uniform(tf.shape(ids), seed) < share
+        kept = ~drawn | tf.reduce_any(ids[..., None] == special, axis=-1)
+        return {**features, "token_ids": tf.where(kept, ids, self.unknown_id)}
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The pieces by their number."""
+        return self.tokenizer.get_vocabulary()
+
     def id_to_token(self, token_id: int) -> str:
         """Returns a piece of the vocabulary; `##` marks pieces that continue a word."""
         return self.tokenizer.id_to_token(token_id)
@@ -152,7 +187,8 @@ class WordPieces:
         Returns:
             Features `(n, length)`.
         """
-        return self._packed(segments(texts, self.ids, length, (2, 3)), length if fixed else None)
+        cut = segments(texts, self.ids, length, self.specials)
+        return self.packed(cut, length if fixed else None)
 
     def encode_both_orders(
         self, texts: tf.Tensor, length: int, fixed: bool = True
@@ -197,7 +233,7 @@ class WordPieces:
         pieces = self._known(self.ids(words.values))  # (all words, (pieces))
         line = words.with_values(pieces).merge_dims(1, 2)  # (n, (pieces))
         rows = windows(line.row_lengths(), size, size - stride)
-        features = self._packed([parts(line, rows)], length if fixed else None)
+        features = self.packed([parts(line, rows)], length if fixed else None)
         width = tf.shape(features["token_ids"], tf.int64)[1]
         return features, positions_of_words(words, pieces.row_lengths(), rows, width)
 
@@ -269,8 +305,8 @@ class WordPieces:
         unknown = tf.fill([tf.reduce_sum(missing)], self.unknown_id)
         return tf.concat([pieces, tf.RaggedTensor.from_row_lengths(unknown, missing)], 1)
 
-    def _packed(self, segments: list, width: int | None) -> dict[str, tf.Tensor]:
-        """Joins segments `(rows, (pieces))` with special tokens and pads the rows."""
+    def packed(self, segments: list, width: int | None) -> dict[str, tf.Tensor]:
+        """Joins segments `(rows, (pieces))` with special tokens and pads the rows to a width."""
         token_ids, segment_ids = _combined(segments, self.start_id, self.end_id)
         return self._padded(token_ids, segment_ids, width)
 

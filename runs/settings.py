@@ -208,7 +208,10 @@ class Settings:
 
     def require_only(self, models: Collection[str], *names: str) -> None:
         """Requires the default values of settings that other networks than `models` ignore."""
-        defaults = {field.name: field.default for field in fields(self)}
+        defaults = {
+            field.name: self.usual.get(field.name) if field.default is None else field.default
+            for field in fields(self)
+        }
         for name in names:
             if self.model not in models and getattr(self, name) != defaults[name]:
                 raise ValueError(

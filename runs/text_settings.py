@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import keras
 
-from runs.settings import Rates, Settings
+from runs.settings import AUTO, Auto, Rates, Settings
 from training.optimizers import layerwise_scale
 
 PRETRAINED = ("elmo", "bert", "gpt")
@@ -15,6 +15,8 @@ RECURRENT = ("rnn", "lstm", "gru")
 MAX_TOKENS = 6144
 """Maximum number of tokens of a Transformer's step, unless the user chooses the batch size: with a
 width of 384 and 6 layers a step then takes less than 3 GB."""
+RECURRENT_RATE = 3.0
+"""Factor of the learning rate of recurrent networks, if it is left out: with adamw 3e-3."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,13 @@ class TextSettings(Settings):
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout.
     `none` begins with random weights and a vocabulary learned from the training texts."""
     vocabulary_size: int = 8000
-    """Maximum number of word pieces in a vocabulary that is learned."""
+    """Maximum number of tokens in a vocabulary that is learned."""
     length: int = 128
     """Maximum number of tokens of a row; longer texts are truncated."""
-    dropout: float = 0.3
+    dropout: Auto[float] = AUTO
     """Share of features that training drops, in [0, 1): in recurrent networks, in heads on ELMo and
-    in Transformers with random weights. A pretrained Transformer keeps its own."""
+    in Transformers with random weights. A pretrained Transformer keeps its own. Default: by the
+    network."""
     layer_decay: float = 1.0
     """Factor of the learning rate from each Transformer layer to the one below it, in (0, 1]."""
 
@@ -49,7 +52,7 @@ class TextSettings(Settings):
 
     @property
     def usual(self) -> dict[str, Any]:
-        usual = super().usual
+        usual = super().usual | {"dropout": 0.3}
         if self.fine_tuned:
             decay = 0.01 if self.optimizer == "adamw" else 0.0
             usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay}
@@ -96,7 +99,8 @@ class TextSettings(Settings):
         """Returns the learning rates, as `runs.run.train` takes them.
 
         If it is left out, a pretrained Transformer gets a tenth of the usual rate at a width of
-        384, and less the wider it is: with adamw 1e-4, at a width of 768 5e-5 as in BERT.
+        384, and less the wider it is: with adamw 1e-4, at a width of 768 5e-5 as in BERT. Recurrent
+        networks get `RECURRENT_RATE` times the usual rate.
 
         Args:
             width: From a network to its width, as `models.transformers.width`.
@@ -104,7 +108,9 @@ class TextSettings(Settings):
         """
 
         def rate(model):
-            return self.rate(0.1 * 384 / width(model) if self.fine_tuned else 1.0)
+            if self.fine_tuned:
+                return self.rate(0.1 * 384 / width(model))
+            return self.rate(RECURRENT_RATE if self.model in RECURRENT else 1.0)
 
         def scale(model):
             return layerwise_scale(depths(model), self.layer_decay)
@@ -135,6 +141,8 @@ class TextSettings(Settings):
 class ClassifierSettings(TextSettings):
     """For apps that classify texts or words, with recurrent networks and ELMo, too."""
 
+    RECURRENT_TOKENS: ClassVar[str] = "auto"
+    """Vocabulary of recurrent networks, as `kind` of `learned_vocabulary`."""
     preset: str = "none"
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
     for elmo the folder `preset` that elmo_pretraining writes. `none` begins with random weights and
@@ -147,6 +155,15 @@ class ClassifierSettings(TextSettings):
     """Features of a recurrent state, for each direction."""
     layer_normalization: bool = False
     """Normalize inside the recurrent cells."""
+    tokens: Literal["words", "pieces"] | None = None
+    """What a vocabulary that is learned holds: whole words that occur at least twice, or word
+    pieces. Default: by the app, the network and the data."""
+    word_dropout: Auto[float] = AUTO
+    """Share of tokens that training replaces by [UNK], in [0, 1): in networks that read words or
+    word pieces. Default: by the network."""
+    embeddings: str | None = None
+    """File of pretrained word vectors in GloVe's text format, from which the embeddings of
+    recurrent networks begin. Default: random embeddings."""
     freeze: bool | None = None
     """Train only the head on ELMo. Default: with a preset. With random weights it shows what
     pretraining brings."""
@@ -154,13 +171,32 @@ class ClassifierSettings(TextSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_least(1, "layers", "units")
+        self.require_share("word_dropout")
 
     def require_network(self, models: Collection[str]) -> None:
         super().require_network(models)
         elmo = [name for name in models if name.startswith("elmo")]
+        learning = [name for name in models if name not in (*elmo, *PRETRAINED)]
+        berts = [name for name in models if name == "bert"]
         self.require_only(RECURRENT, "bidirectional", "layers", "layer_normalization")
+        self.require_only(RECURRENT, "embeddings")
+        self.require_only(learning, "tokens")
+        # The byte pairs of a pretrained GPT know every text: none is unknown.
+        self.require_only([*learning, *berts], "word_dropout")
         self.require_only((*RECURRENT, *elmo), "units")
         self.require_only(elmo, "freeze")
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        usual = super().usual
+        if self.model in RECURRENT:
+            return usual | {"dropout": 0.5, "word_dropout": 0.1}
+        return usual | {"word_dropout": 0.0}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        usual = self.RECURRENT_TOKENS if self.model in RECURRENT else "pieces"
+        return super().reading | {"kind": self.tokens or usual}
 
     @property
     def recurrent(self) -> dict[str, Any]:

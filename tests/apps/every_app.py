@@ -30,12 +30,14 @@ BAD: dict[str, Any] = {
     "layers": 0,
     "units": 0,
     "label_smoothing": 2.0,
+    "tokens": "no_such_tokens",
+    "word_dropout": 1.5,
 }
 """A bad value of each setting that several apps have."""
 
 ANY: tuple[str, ...] = (
     *("data", "out", "skip_bad", "monitor", "jit_compile", "resume", "preset", "lowercase"),
-    *("bidirectional", "layer_normalization", "freeze", "tensorboard"),
+    *("bidirectional", "layer_normalization", "freeze", "embeddings", "tensorboard"),
 )
 """Settings of several apps that are free, such as flags and names; the network may ignore them."""
 

@@ -60,12 +60,17 @@ SMALL = Small(
     bad={"pooling": "no_such_pooling"},
     free=[
         *("text_column", "pair_column", "label_column", "out_of_scope", "symmetric"),
+        "windows",
         *("attention_layer", "attention_head"),
     ],
     ignored=[
         {"preset": "folder"},
         {"freeze": True},
         {"layer_decay": 0.9},
+        {"model": "bert_tiny", "embeddings": "glove.txt"},
+        {"model": "elmo_tiny", "word_dropout": 0.1},
+        {"model": "elmo_tiny", "tokens": "words"},
+        {"model": "bert", "preset": "folder", "tokens": "words"},
         {"symmetric": True},
         {"attention_head": 0},
         {"attention_layer": 0},
@@ -80,6 +85,7 @@ SMALL = Small(
         {"model": "bert", "preset": "folder", "vocabulary_size": 100},
         {"model": "bert", "preset": "folder", "dropout": 0.5},
         {"model": "gpt", "preset": "folder", "dropout": 0.5},
+        {"model": "gpt", "preset": "folder", "word_dropout": 0.1},
     ],
 )
 
@@ -94,7 +100,7 @@ def parts(data: str, **changes):
     small = {"length": 24, "data": data, **PAIRS, **changes}
     chosen = app.Config(**small)
     loaded = app.load(chosen)
-    reader = text_reader(chosen.family, loaded.texts, symmetric=chosen.symmetric, **chosen.reading)
+    reader = text_reader(chosen.family, loaded.texts, **chosen.reading)
     return chosen, loaded, reader, app.build(chosen, loaded, reader)
 
 
@@ -162,6 +168,7 @@ def test_a_pretrained_elmo_is_loaded_as_it_was_saved(data, tmp_path):
         ({"attention_head": 2}, "`attention_head` must be in 0 to 1"),
         ({"out_of_scope": "test"}, "`out_of_scope` must be one of the further splits .*: none"),
         ({"symmetric": True, "pair_column": None}, "`symmetric` is for pairs of texts. Received"),
+        ({"windows": True}, "`windows` is for single texts. Received: pairs of texts"),
     ],
 )
 def test_what_the_network_and_the_data_lack_is_refused(changes, message, data):
@@ -182,3 +189,68 @@ def test_what_the_network_and_the_data_lack_is_refused(changes, message, data):
 def test_settings_that_do_not_go_together_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         app.Config(**changes)
+
+
+def test_a_long_text_is_the_mean_of_its_windows(data):
+    options = {"pair_column": None, "units": 8, "length": 8, "windows": True}
+    chosen, loaded, reader, model = parts(data, **options)
+    signature = app.signatures(loaded, reader)["serving_default"]
+    # Six pieces fit into a row, and the next row begins five pieces later.
+    words = ["the", "red", "house", "the", "green", "tree", "a", "blue", "hat", "dog", "car"]
+    pieces = [reader.tokens.ids(tf.constant([word])).values.numpy().tolist() for word in words]
+    assert all(len(ids) == 1 for ids in pieces)
+    windows = [" ".join(words[begin : begin + 6]) for begin in (0, 5)]
+    texts = ["the red hat", " ".join(words), *windows]
+    scores = signature.answer(signature.compute(model), {"text": tf.constant(texts)})
+    by_class = [
+        dict(zip(names, values, strict=True))
+        for names, values in zip(scores["classes"].numpy(), scores["scores"].numpy(), strict=True)
+    ]
+    for name in by_class[0]:
+        mean = (by_class[2][name] + by_class[3][name]) / 2
+        np.testing.assert_allclose(by_class[1][name], mean, rtol=1e-5)
+    assert by_class[2] != by_class[3]
+    whole = replace(chosen, windows=False)
+    cut = text_reader(whole.family, loaded.texts, **whole.reading)
+    alone = app.signatures(loaded, cut)["serving_default"]
+    answer = alone.answer(alone.compute(model), {"text": tf.constant(texts)})
+    for row in (0, 2, 3):
+        np.testing.assert_allclose(answer["scores"][row], scores["scores"][row], rtol=1e-5)
+    np.testing.assert_allclose(answer["scores"][1], scores["scores"][2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["gru", "bert_tiny", "gpt_tiny", "elmo_tiny"])
+def test_windows_are_examples_in_training_and_texts_in_the_evaluation(model, data):
+    units = {} if model in ("bert_tiny", "gpt_tiny") else {"units": 8}
+    options = {"pair_column": None, "length": 8, "windows": True, "model": model, **units}
+    chosen, loaded, reader, network = parts(data, **options)
+    long = [b" ".join([word] * 9) for word in (b"red", b"green")]
+    texts = tf.data.Dataset.from_tensor_slices(([[long[0]], [b"blue"], [long[1]]], [0, 1, 2]))
+    loaded = replace(loaded, train=texts, validation=texts, test=texts)
+    fed = app.feed(chosen, loaded, reader)
+    counts = reader.row_counts(loaded.texts_of("test"))
+    assert counts[1] == 1 and counts[0] == counts[2] == 2
+    labels = np.concatenate([labels for _, labels in fed.evaluation("test", 2)]).argmax(-1)
+    assert labels.tolist() == [0, 0, 1, 2, 2]
+    found = classification.evaluate(network, fed.evaluation("test", 2), counts)
+    signature = app.signatures(loaded, reader)["serving_default"]
+    answer = signature.answer(
+        signature.compute(network), {"text": tf.constant([long[0], b"blue", long[1]])}
+    )
+    np.testing.assert_allclose(found.probabilities.max(1), answer["scores"][:, 0], rtol=1e-4)
+    assert found.labels.tolist() == [0, 1, 2]
+    assert len(list(app.attention(chosen, loaded, reader, network))) == 3 * (model != "gpt_tiny")
+
+
+def test_word_vectors_are_the_embeddings_of_their_words(data, tmp_path, capsys):
+    path = tmp_path / "vectors.txt"
+    path.write_text("red 0.5 1 2\nnowhere 3 3 3\n")
+    chosen, loaded, reader, _ = parts(data, units=8, embeddings=str(path))
+    run = app.start(replace(chosen, out=tmp_path))
+    vectors = app.reading.word_vectors(run, reader.tokens)
+    model = app.build(chosen, loaded, reader, vectors)
+    (embedding,) = model.get_layer("token_embedding").get_weights()
+    assert embedding.shape == (reader.tokens.vocabulary_size, 3)
+    assert embedding[reader.tokens.vocabulary.index("red")].tolist() == [0.5, 1, 2]
+    said = f"1 of the {len(embedding):,} tokens of the vocabulary are in {path}"
+    assert said in capsys.readouterr().out and said in run.facts["word vectors"]

@@ -248,3 +248,53 @@ def test_weights_of_a_model_without_attention_are_refused():
     model = recurrent_classifier(30, 3, pooling="max", **SMALL)
     with pytest.raises(ValueError, match="must pool by attention"):
         attention_weights(model, features())
+
+
+def as_pair(first, second, tokens=9) -> dict[str, np.ndarray]:
+    """Encodes a pair as `[CLS] first [SEP] second [SEP]`, ids 2 and 3."""
+    ids = [2, *first, 3, *second, 3]
+    segments = [0] * (len(first) + 2) + [1] * (len(second) + 1)
+    rows = {"token_ids": ids, "segment_ids": segments, "padding_mask": [1] * len(ids)}
+    return {
+        name: np.pad(np.array([row], "int32"), ((0, 0), (0, tokens - len(ids))))
+        for name, row in rows.items()
+    }
+
+
+@pytest.mark.parametrize("pooling", POOLS)
+def test_a_pair_is_the_combination_of_its_texts_read_by_the_same_weights(pooling):
+    model = shaken(recurrent_classifier(30, 3, pooling=pooling, pairs=True, **SMALL))
+    u_and_v = keras.Model(model.input, model.get_layer("dropout").output)
+    u, v = np.asarray(u_and_v(as_pair([7, 8], [9, 5, 6])))
+    # Each text is read as if it were the first and the other one were another.
+    for first, second in (([7, 8], [6]), ([9, 5, 6], [])):
+        alone = np.asarray(u_and_v(as_pair(first, second)))[0]
+        np.testing.assert_allclose(alone, u if first == [7, 8] else v, atol=1e-6)
+    combined = np.concatenate([u, v, np.abs(u - v), u * v])
+    kernel, bias = model.get_layer("combined").get_weights()
+    hidden = np.maximum(combined @ kernel + bias, 0)
+    kernel, bias = model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(
+        model(as_pair([7, 8], [9, 5, 6]))[0], hidden @ kernel + bias, atol=1e-5
+    )
+    compiled = tf.function(model, jit_compile=True, autograph=False)
+    np.testing.assert_allclose(
+        compiled(as_pair([7, 8], [9, 5, 6], 20)), model(as_pair([7, 8], [9, 5, 6])), atol=1e-5
+    )
+
+
+def test_attention_to_a_pair_stands_at_the_tokens_of_the_pair():
+    model = shaken(recurrent_classifier(30, 3, pairs=True, **SMALL))
+    pairs = [as_pair([7, 8], [9]), as_pair([9], [7, 8, 6])]
+    inputs = {name: np.concatenate([pair[name] for pair in pairs]) for name in pairs[0]}
+    found = np.asarray(attention_weights(model, inputs))
+    swapped = np.asarray(attention_weights(model, as_pair([9], [7, 8])))[0]
+    np.testing.assert_allclose(found[0, 1:4], swapped[3:6], atol=1e-6)
+    np.testing.assert_allclose(found[0, 4:6], swapped[1:3], atol=1e-6)
+    np.testing.assert_allclose(found[0, 1:4].sum(), 0.5, atol=1e-6)
+    assert (found[:, 0] == 0).all() and (found[0, 6:] == 0).all()
+    np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-6)
+    # A row of padding alone has no token to attend to.
+    nothing = {name: np.zeros((1, 9), "int32") for name in inputs}
+    assert np.isfinite(np.asarray(model(nothing))).all()
+    assert (np.asarray(attention_weights(model, nothing)) == 0).all()

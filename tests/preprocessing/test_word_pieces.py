@@ -1,4 +1,5 @@
 import keras_hub
+import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_text
@@ -156,3 +157,16 @@ def test_rows_of_a_long_document_overlap_and_know_their_bytes(tiny):
     mask = features["answer_mask"].numpy()
     assert (mask[:, 0] == 1).all() and ((begins >= 0)[:, 1:] == mask[:, 1:]).all()
     assert ids[3].tolist() == [2, 12, 3, 8, 9, 3, 0, 0, 0, 0, 0]
+
+
+def test_a_share_of_the_tokens_becomes_unknown_and_never_a_special_one(tiny):
+    texts = tf.constant([["a b c d e f g h " * 40, "a"]] * 20)
+    features = tiny.encode_both_orders(texts, 300)
+    hidden = tiny.with_unknown(features, 0.3, [5, 1])
+    before, after = features["token_ids"].numpy(), hidden["token_ids"].numpy()
+    changed = before != after
+    assert (after[changed] == tiny.unknown_id).all() and (before[changed] > 4).all()
+    assert abs(changed[before > 4].mean() - 0.3) < 0.02
+    np.testing.assert_array_equal(tiny.with_unknown(features, 0.3, [5, 1])["token_ids"], after)
+    assert (tiny.with_unknown(features, 0.3, [5, 2])["token_ids"].numpy() != after).any()
+    assert hidden["segment_ids"] is features["segment_ids"]

@@ -1,5 +1,6 @@
 import pytest
 
+from apps import token_classification
 from apps.text_classification import Config
 
 
@@ -24,6 +25,18 @@ def test_what_the_user_gives_is_kept():
     assert rate(768, preset="folder", learning_rate=0.5) == 0.5
 
 
+def test_recurrent_networks_read_words_and_hide_some_of_them():
+    chosen = Config(model="lstm")
+    assert (chosen.dropout, chosen.word_dropout, chosen.reading["kind"]) == (0.5, 0.1, "auto")
+    assert Config(model="lstm", tokens="pieces").reading["kind"] == "pieces"
+    assert Config(model="lstm", word_dropout=0.0).word_dropout == 0.0
+    tagger = token_classification.Config(model="lstm")
+    assert (tagger.word_dropout, tagger.reading["kind"]) == (0.1, "pieces")
+    for model, preset in (("bert_tiny", "none"), ("elmo_tiny", "none"), ("bert", "folder")):
+        other = Config(model=model, preset=preset)
+        assert (other.word_dropout, other.reading["kind"]) == (0.0, "pieces")
+
+
 @pytest.mark.parametrize(
     ("width", "settings", "expected"),
     [
@@ -32,7 +45,9 @@ def test_what_the_user_gives_is_kept():
         (768, {"preset": "folder", "optimizer": "momentum"}, 2.5e-3),
         (384, {"preset": "folder", "model": "gpt"}, 1e-4),
         (384, {"preset": "folder", "model": "elmo"}, 1e-3),  # only a head is trained
-        (384, {}, 1e-3),
+        (384, {"model": "bert_tiny"}, 1e-3),
+        (384, {}, 3e-3),
+        (384, {"optimizer": "adam", "learning_rate": 0.1}, 0.1),
     ],
 )
 def test_the_learning_rate_falls_with_the_width_of_a_pretrained_transformer(

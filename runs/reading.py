@@ -1,0 +1,57 @@
+"""How a run reads its texts, said at its start and in its report."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data import word_vectors as vectors_of
+from runs.run import Run
+
+MOST_COUNTED = 10_000
+"""Number of texts whose tokens are counted."""
+
+
+def word_vectors(run: Run, tokens: Any) -> np.ndarray | None:
+    """Returns the vectors that the embeddings begin with, None for random ones.
+
+    Args:
+        run: What `start` returned; its settings name the file.
+        tokens: Has the `vocabulary`, the tokens by their number.
+    """
+    config: Any = run.config
+    if config.embeddings is None:
+        return None
+    found = vectors_of.load(config.embeddings, tokens.vocabulary, config.seed)
+    said(run, "word vectors", found.counted(config.embeddings))
+    return found.values
+
+
+def said(run: Run, name: str, text: str) -> None:
+    """Prints a sentence, and notes it for the report."""
+    run.facts[name] = text
+    print(text, flush=True)
+
+
+def lengths(
+    run: Run, texts: tf.data.Dataset, reader: Any, what: str, length: int | None = None
+) -> None:
+    """Says which share of the training texts is longer than a row, and what becomes of these.
+
+    Args:
+        run: What `start` returned.
+        texts: The training texts one by one, of which the first `MOST_COUNTED` are looked at.
+        reader: Has `sizes`, a function from a batch of them to the number of tokens of each; and
+            `longer`, what becomes of longer texts. Empty: their last tokens are truncated.
+        what: Name of a text in the plural.
+        length: Maximum number of tokens of a text. None: `length` of the reader.
+    """
+    length = reader.length if length is None else length
+    batches = texts.take(MOST_COUNTED).ragged_batch(256)
+    counts = np.concatenate([reader.sizes(batch) for batch in batches])
+    which = "the" if len(counts) < MOST_COUNTED else f"the first {MOST_COUNTED:,}"
+    share, cut = (counts > length).mean(), np.maximum(counts - length, 0).sum() / counts.sum()
+    text = f"{share:.1%} of {which} training {what} are longer than {length} tokens"
+    if share:
+        text += f": {reader.longer or f'{cut:.1%} of all tokens are truncated'}"
+    said(run, f"long {what}", f"{text}.")

@@ -1,0 +1,62 @@
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from runs.reading import lengths, word_vectors
+
+
+@dataclass
+class Run:
+    config: Any = None
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def reader(longer=""):
+    """Counts letters."""
+    return SimpleNamespace(sizes=tf.strings.length, length=4, longer=longer)
+
+
+TEXTS = tf.data.Dataset.from_tensor_slices(["abcdefgh", "ab", "abcdef", "abcd"])
+
+
+@pytest.mark.parametrize(
+    ("options", "longer", "said"),
+    [
+        # 4 + 2 of 20 letters.
+        ({}, "", "50.0% of the training texts are longer than 4 tokens: 30.0% of all tokens are "),
+        ({"length": 7}, "", "25.0% of the training texts are longer than 7 tokens: 5.0% of all "),
+        ({"length": 8}, "", "0.0% of the training texts are longer than 8 tokens."),
+        ({}, "they are split", "50.0% of the training texts are longer than 4 tokens: they are s"),
+    ],
+)
+def test_what_is_truncated_is_said_and_noted(options, longer, said, capsys):
+    run: Any = Run()
+    lengths(run, TEXTS, reader(longer), "texts", **options)
+    printed = capsys.readouterr().out
+    assert printed.startswith(said)
+    assert run.facts == {"long texts": printed.strip()}
+
+
+def test_many_texts_are_counted_in_part(monkeypatch, capsys):
+    monkeypatch.setattr("runs.reading.MOST_COUNTED", 2)
+    lengths(Run(), TEXTS, reader(), "texts")  # type: ignore[arg-type]
+    assert capsys.readouterr().out.startswith("50.0% of the first 2 training texts are longer")
+
+
+def test_no_word_vectors_are_read_unless_they_are_named():
+    run: Any = Run(SimpleNamespace(embeddings=None))
+    assert word_vectors(run, None) is None and not run.facts
+
+
+def test_word_vectors_follow_the_vocabulary(tmp_path, capsys):
+    path = tmp_path / "vectors.txt"
+    path.write_text("b 1 2\n")
+    run: Any = Run(SimpleNamespace(embeddings=str(path), seed=0))
+    found = word_vectors(run, SimpleNamespace(vocabulary=["a", "b"]))
+    assert found is not None
+    np.testing.assert_array_equal(found[1], [1, 2])
+    assert run.facts["word vectors"] in capsys.readouterr().out
