@@ -16,14 +16,20 @@ import tyro
 from runs.settings import Listing, Settings
 from training.loop import Interrupted, NotFinite
 
+REPEAT = (
+    "--config FILE repeats a run: FILE is the config.json in its folder. Other options override it."
+)
+
 
 def read(
-    config_class: type,
+    config_class: type[Any],
     description: str | None,
     arguments: Sequence[str] | None = None,
     program: str | None = None,
 ) -> Any:
     """Reads a config from the command line, or ends the process with help or an error.
+
+    `--config FILE` repeats a run: FILE gives the settings, and other options override them.
 
     Args:
         config_class: Frozen dataclass with a docstring below each field.
@@ -31,11 +37,35 @@ def read(
         arguments: What to read. None: the arguments of this process.
         program: What the arguments follow, as the help shows it. None: as the process was started.
     """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    description = f"{description}\n\n{REPEAT}"
     try:
-        return tyro.cli(config_class, description=description, args=arguments, prog=program)
+        file = _taken(arguments, "--config")
+        options = {"default": config_class.draft(file)} if file else {}
+    except (ValueError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        return tyro.cli(
+            config_class, description=description, args=arguments, prog=program, **options
+        )
     except Listing as listing:
         print(listing)
         sys.exit(0)
+
+
+def _taken(arguments: list[str], option: str) -> str | None:
+    """Takes an option and its value out of the arguments, and returns the value."""
+    for index, argument in enumerate(arguments):
+        name, is_joined, value = argument.partition("=")
+        if name != option:
+            continue
+        if not is_joined and index + 1 == len(arguments):
+            raise ValueError(f"`{option}` needs a value. Received: none")
+        taken = arguments[index : index + (1 if is_joined else 2)]
+        del arguments[index : index + len(taken)]
+        return value if is_joined else taken[1]
+    return None
 
 
 def run(main: Callable[[Any], dict[str, float]], config: Any) -> None:

@@ -3,8 +3,9 @@
 import json
 import math
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from types import UnionType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -12,7 +13,9 @@ from typing import (
     ClassVar,
     Literal,
     NamedTuple,
+    Self,
     TypeVar,
+    Union,
     get_args,
     get_origin,
     get_type_hints,
@@ -242,6 +245,92 @@ class Settings:
     def saved(self) -> dict[str, Any]:
         """The settings as JSON values, as the run folder and the model card hold them."""
         return json.loads(json.dumps({**asdict(self), "out": str(self.out)}))
+
+    @classmethod
+    def load(cls, path: str | Path, **changes: Any) -> Self:
+        """Reads the settings of a run from its `config.json`.
+
+        Args:
+            path: The file, or the folder of the run.
+            changes: Settings with other values. A setting whose value is the one that the network
+                chose, such as the epochs, is chosen again.
+        """
+        return cls(**{**vars(cls.draft(path)), **changes})
+
+    @classmethod
+    def draft(cls, path: str | Path) -> Self:
+        """Reads settings without checking their values; what the network chose is left out."""
+        draft = object.__new__(cls)
+        for name, value in cls.stored(path).items():
+            object.__setattr__(draft, name, value)
+        for name, value in draft.usual.items():
+            if getattr(draft, name) == value:
+                object.__setattr__(draft, name, None)
+        return draft
+
+    @classmethod
+    def stored(cls, path: str | Path) -> dict[str, Any]:
+        """Reads all values of a `config.json`; refuses unknown and missing names, and types."""
+        path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: expected the config.json of a run. Received: no file")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON. Received: {error}") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: expected an object. Received: {type(values).__name__}")
+        known = {field.name: field for field in fields(cls)}
+        if unknown := [name for name in values if name not in known]:
+            raise ValueError(
+                f"{path}: expected settings of this app. Received: {', '.join(unknown)}. "
+                "Fix: use the app and the version of Hornbook that wrote the file."
+            )
+        if missing := [field for name, field in known.items() if name not in values]:
+            lines = ", ".join(f'"{field.name}": {_json(field.default)}' for field in missing)
+            raise ValueError(f"{path}: expected all settings of this app. Fix: add {lines}")
+        kinds = get_type_hints(cls)
+        for name, value in values.items():
+            try:
+                values[name] = _typed(kinds[name], value)
+            except TypeError:
+                kind = kinds[name]
+                shown = kind.__name__ if isinstance(kind, type) else str(kind)
+                raise ValueError(
+                    f"{path}: `{name}` must be of type {shown}. Received: {name}={value!r}"
+                ) from None
+        return values
+
+
+def _json(default: Any) -> str:
+    return "..." if default is MISSING else json.dumps(default, default=str)
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """Returns a JSON value as a type has it; raises `TypeError` for a value of another type."""
+    parts = get_args(kind)
+    match get_origin(kind):
+        case origin if origin in (Union, UnionType):
+            for part in parts:
+                try:
+                    return _typed(part, value)
+                except TypeError:
+                    continue
+        case origin if origin is Literal:
+            # Which values are allowed is checked, and said, when the settings are made.
+            if type(value) in map(type, parts):
+                return value
+        case origin if origin is tuple:
+            if isinstance(value, list) and len(value) == len(parts):
+                return tuple(map(_typed, parts, value))
+        case _:
+            if kind is Path and isinstance(value, str):
+                return Path(value)
+            if kind is float and type(value) is int:
+                return float(value)
+            if type(value) is kind:
+                return value
+    raise TypeError
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:

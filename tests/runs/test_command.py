@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import json
 import re
 import sys
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from runs.command import command, run
+from runs.command import command, read, run
+from runs.settings import AUTO, Auto, Settings
 from training.loop import Interrupted, NotFinite
 
 
@@ -127,3 +129,37 @@ def test_errors_of_libraries_are_put_in_words(error, said, capsys):
     assert end.value.code == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert re.match(f"Error: {said}", lines[0].strip()) and len(lines) == 2
+
+
+@dataclass(frozen=True)
+class Trained(Settings):
+    data: str = "points"
+    model: str = "small"
+    epochs: Auto[int] = AUTO
+    out: Path = Path("run")
+    share: float = 0.5
+
+    @property
+    def usual(self):
+        return super().usual | {"epochs": 9 if self.model == "large" else 3}
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_run_is_repeated_with_changes_from_its_config(joined, tmp_path):
+    config = Trained(share=0.25, average=0.5)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.saved))
+    option = [f"--config={path}"] if joined else ["--config", str(path)]
+    assert read(Trained, "Trains.", option) == config
+    changed = read(Trained, "Trains.", ["--model", "large", *option, "--seed", "3"])
+    assert changed == Trained(model="large", share=0.25, average=0.5, seed=3)
+    assert changed.epochs == 9
+
+
+@pytest.mark.parametrize("arguments", [["--config"], ["--config", "nowhere"]])
+def test_a_config_that_cannot_be_read_is_one_message(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        read(Trained, "Trains.", arguments)
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and said.count("\n") == 1

@@ -1,22 +1,27 @@
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from runs.settings import Settings
+from runs.settings import AUTO, Auto, Settings
 
 
 @dataclass(frozen=True)
 class Config(Settings):
     data: str = "digits"
     model: str = "small"
-    epochs: int = 3
+    epochs: Auto[int] = AUTO
     out: Path = Path("out")
     size: tuple[int, int] | None = None
     share: float = 0.5
     kind: Literal["round", "square"] | None = None
     depth: int = 4
+
+    @property
+    def usual(self):
+        return super().usual | {"epochs": 9 if self.model == "large" else 3}
 
     def __post_init__(self):
         super().__post_init__()
@@ -61,3 +66,71 @@ def test_settings_at_their_edges_are_taken():
 def test_settings_are_saved_as_json_values():
     saved = Config(size=(2, 3)).saved
     assert saved["size"] == [2, 3] and saved["out"] == "out" and saved["average"] is None
+
+
+def written(folder: Path, **changes) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(Config(size=(2, 3)).saved | changes))
+    return path
+
+
+def test_saved_settings_are_loaded_as_they_were(tmp_path):
+    config = Config(size=(2, 3), share=0.25, average=0.5, out=tmp_path / "run", seed=7)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.saved))
+    assert Config.load(path) == Config.load(tmp_path) == config
+    assert Config.load(path, seed=8, size=(1, 1)).saved == config.saved | {
+        "seed": 8,
+        "size": [1, 1],
+    }
+
+
+def test_what_the_network_chose_is_chosen_again_and_what_the_user_chose_is_kept(tmp_path):
+    assert Config.load(written(tmp_path), model="large").epochs == 9
+    assert Config.load(written(tmp_path, epochs=4), model="large").epochs == 4
+    assert Config.load(written(tmp_path, epochs=4)).epochs == 4
+    assert Config.load(written(tmp_path), epochs=5).epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"widths": 3, "colour": "red"}, "settings of this app. Received: widths, colour. Fix"),
+        ({"share": "half"}, "`share` must be of type float. Received: share='half'"),
+        ({"share": True}, "`share` must be of type float"),
+        ({"seed": 1.0}, "`seed` must be of type int. Received: seed=1.0"),
+        ({"size": [3]}, r"`size` must be of type tuple\[int, int\] \| None"),
+        ({"size": [3, 2.5]}, r"`size` must be of type tuple\[int, int\] \| None"),
+        ({"kind": 3}, "`kind` must be of type .*Literal.* Received: kind=3"),
+        ({"kind": "oval"}, "`kind` must be one of round, square, None"),
+        ({"out": None}, "`out` must be of type Path. Received: out=None"),
+        ({"epochs": 0}, "`epochs` must be at least 1"),
+    ],
+)
+def test_a_file_with_bad_settings_is_refused_by_their_names(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        Config.load(written(tmp_path, **changes))
+
+
+def test_a_whole_number_is_a_number(tmp_path):
+    share = Config.load(written(tmp_path, share=0)).share
+    assert share == 0.0 and isinstance(share, float)
+
+
+def test_settings_that_a_file_lacks_are_shown_as_they_are_to_be_added(tmp_path):
+    path = tmp_path / "config.json"
+    saved = Config().saved
+    del saved["share"], saved["kind"]
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=r'Fix: add "share": 0.5, "kind": null$'):
+        Config.load(path)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "expected JSON"), ("[]", "an object")])
+def test_a_file_that_holds_no_settings_is_refused(text, message, tmp_path):
+    path = tmp_path / "settings"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Config.load(path)
+    with pytest.raises(FileNotFoundError, match=r"expected the config\.json of a run"):
+        Config.load(tmp_path)
