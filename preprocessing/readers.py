@@ -178,12 +178,11 @@ def text_reader(
     else:
         tokens = _word_pieces(texts, preset, vocabulary_size, True, kind)
     if family == "gpt":
-        encode, packed = (
-            partial(encode_gpt, tokens, symmetric=symmetric),
-            partial(packed_gpt, tokens),
-        )
+        encode = partial(encode_gpt, tokens, symmetric=symmetric)
+        packed = partial(packed_gpt, tokens)
     else:
-        encode, packed = tokens.encode_both_orders if symmetric else tokens.encode, tokens.packed
+        encode = tokens.encode_both_orders if symmetric else tokens.encode
+        packed = tokens.packed
 
     def in_one_row(texts, fixed):
         features = encode(texts, length, fixed=fixed)
@@ -225,9 +224,9 @@ class WordReader:
 
     Args:
         tokens: Splits words.
-        length: Maximum number of tokens of a row.
         encode: From words `(n, (words))`, and whether all rows get the full length, to the features
             of the network and the positions of the words, as `WordPieces.encode_words`.
+        length: Maximum number of tokens of a row.
     """
 
     tokens: WordPieces | Characters

@@ -49,9 +49,11 @@ def lengths(
     length = reader.length if length is None else length
     batches = texts.take(MOST_COUNTED).ragged_batch(256)
     counts = np.concatenate([reader.sizes(batch) for batch in batches])
-    which = "the" if len(counts) < MOST_COUNTED else f"the first {MOST_COUNTED:,}"
-    share, cut = (counts > length).mean(), np.maximum(counts - length, 0).sum() / counts.sum()
-    text = f"{share:.1%} of {which} training {what} are longer than {length} tokens"
-    if share:
-        text += f": {reader.longer or f'{cut:.1%} of all tokens are truncated'}"
-    said(run, f"long {what}", f"{text}.")
+    total, many = len(counts), int((counts > length).sum())
+    of = f"the {'' if total < MOST_COUNTED else 'first '}{total:,} training {what}"
+    if not many:
+        return said(run, f"long {what}", f"None of {of} is longer than {length} tokens.")
+    cut = np.maximum(counts - length, 0).sum() / counts.sum()
+    becomes = reader.longer or f"{cut:.1%} of all tokens are truncated"
+    text = f"{many:,} of {of} ({many / total:.1%}) are longer than {length} tokens: {becomes}."
+    return said(run, f"long {what}", text)
