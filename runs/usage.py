@@ -63,14 +63,19 @@ def _curl(model: str, served: Mapping[str, Any], path: str) -> str:
 
 
 def _python(model: Path, served: Mapping[str, Any], file: Path) -> str:
-    content = f"Path({str(file)!r}).read_bytes()"
-    values = (f"{name!r}: [{content if v is None else repr(v)}]" for name, v in served.items())
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    content = f"Path({quoted(str(file))}).read_bytes()"
+    shown = {name: content if value is None else quoted(value) for name, value in served.items()}
+    values = (f"{quoted(name)}: [{value}]" for name, value in shown.items())
     lines = [
         *(["from pathlib import Path", ""] if None in served.values() else []),
         "from serving.client import Client",
         "",
-        f'with Client("grpc://localhost:8500") as client:  # or Client({str(model)!r})',
-        f"    answer = client.predict({model.name!r}, {{{', '.join(values)}}})",
+        f"inputs = {{{', '.join(values)}}}",
+        f'with Client("grpc://localhost:8500") as client:  # or Client({quoted(str(model))})',
+        f"    answer = client.predict({quoted(model.name)}, inputs)",
         "for name, values in answer.items():",
         "    print(name, values)",
     ]

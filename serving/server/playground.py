@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
@@ -9,6 +10,14 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.answering import as_plain
 from serving.server.servable import Servable
 
+PAGES = {"report": "text/html", "card": "text/plain"}
+"""What there is to read about a version, with the type of its content in UTF-8."""
+SAFE = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src "
+    "'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers that keep what stands in these files from acting as a page of the server."""
 MOST_REQUESTS = 4
 LONGEST_REQUEST = 2**20
 """Characters of JSON."""
@@ -34,6 +43,21 @@ def examples(servable: Servable, signature: str) -> bytes:
             if len(text) <= LONGEST_REQUEST:
                 found.append(text)
     return f'{{"requests": [{", ".join(found)}]}}'.encode()
+
+
+def pages(servable: Servable) -> list[str]:
+    """Returns those of `PAGES` that are there."""
+    return [name for name in PAGES if page(servable, name).is_file()]
+
+
+def page(servable: Servable, name: str) -> Path:
+    """Returns the file of one of `PAGES`, which need not be there.
+
+    The report is that of the newest run, beside the versions.
+    """
+    if name == "report":
+        return servable.path.parent / "report.html"
+    return servable.path / "assets.extra" / "model_card.md"
 
 
 def _requests(servable: Servable) -> Iterator:

@@ -6,9 +6,10 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ STATUS = re.compile(rf"(?ia)/v1/models(?:/(?P<model>[^/:]+))?{_WHICH}(?P<metadat
 EXAMPLES = re.compile(
     rf"/playground/examples/(?P<model>[^/:]+){_WHICH}/signatures/(?P<signature>[^/]+)"
 )
+PAGE = re.compile(rf"/playground/(?P<page>report|card)/(?P<model>[^/:]+){_WHICH}")
 
 NOT_FOUND_PAGE = (
     "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n"
@@ -73,6 +75,8 @@ class Answer:
     status: int
     body: bytes
     content_type: str = "application/json"
+    charset: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Handler(web.RequestHandler):
@@ -170,7 +174,8 @@ class RestApi:
             status=answer.status,
             body=answer.body,
             content_type=answer.content_type,
-            headers={**SERVER, **self._headers},
+            charset=answer.charset,
+            headers={**SERVER, **self._headers, **answer.headers},
         )
         if answer.status == 413:
             # What else the client sends is not waited for.
@@ -188,6 +193,8 @@ class RestApi:
             return Answer(200, await asyncio.to_thread(self._described))
         if request.method == "GET" and (match := EXAMPLES.fullmatch(path)):
             return Answer(200, await asyncio.to_thread(self._examples, match))
+        if request.method == "GET" and (match := PAGE.fullmatch(path)):
+            return await asyncio.to_thread(self._page, match)
         if request.method == "GET" and path == self._metrics_path:
             return Answer(200, self._service.metrics.text().encode(), "text/plain")
         if request.method in ("GET", "HEAD") and path in HEALTH:
@@ -350,15 +357,29 @@ class RestApi:
                     "signatures": signatures,
                     "card": servable.card(),
                     "examples": servable.warmup_path.is_file(),
+                    "pages": playground.pages(servable),
                 }
         except Failure:
-            return {"signatures": {}, "card": None, "examples": False}
+            return {"signatures": {}, "card": None, "examples": False, "pages": []}
 
-    def _examples(self, match: re.Match) -> bytes:
+    def _page(self, match: re.Match) -> Answer:
+        with self._servable(match) as servable:
+            path = playground.page(servable, match["page"])
+        try:
+            content = path.read_bytes()
+        except OSError:
+            raise Failure(StatusCode.NOT_FOUND, f"There is no {path.name}") from None
+        return Answer(200, content, playground.PAGES[match["page"]], "utf-8", playground.SAFE)
+
+    def _servable(self, match: re.Match) -> AbstractContextManager[Servable]:
+        """Holds the version that a path names."""
         spec = _spec(match)
         if spec is None:
             raise Failure(StatusCode.NOT_FOUND, "No such version")
-        with self._service.manager.using(spec) as servable:
+        return self._service.manager.using(spec)
+
+    def _examples(self, match: re.Match) -> bytes:
+        with self._servable(match) as servable:
             return playground.examples(servable, unquote(match["signature"]))
 
 

@@ -136,6 +136,47 @@ def test_batch_names_all_undecodable_images_and_the_process_lives():
         decode(tf.constant([good, good[:99], b"text", b"\0\0\0\x18ftypheic"]))
 
 
+@pytest.fixture(scope="module")
+def graph():
+    """`decode_batch` as it is in an export."""
+    return tf.function(
+        lambda batch: decode_batch(batch, (12, 16, 3)),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+
+
+@pytest.mark.parametrize("image_bytes", CASES.values(), ids=CASES)
+def test_an_image_alone_has_the_pixels_that_it_has_among_others(image_bytes, graph):
+    alone = graph(tf.constant([image_bytes]))
+    assert alone.shape == (1, 12, 16, 3)
+    np.testing.assert_array_equal(alone, graph(tf.constant([image_bytes, CASES["png"]]))[:1])
+    # A graph multiplies by 1 / 255, which rounds differently from a division.
+    levels = as_floats(decode(tf.constant(image_bytes), (12, 16, 3)))
+    np.testing.assert_allclose(alone[0], levels, atol=1e-7)
+
+
+DAMAGED = {
+    "PNG": CASES["png"][:60] + bytes([CASES["png"][60] ^ 255]) + CASES["png"][61:],
+    "JPEG": CASES["jpeg"][:99],
+    "BMP": CASES["bmp-palette"][:60],
+    "GIF": CASES["gif"][:40],
+    "WebP": CASES["webp"][:40],
+}
+
+
+@pytest.mark.parametrize("name", [*DAMAGED, "HEIC", UNKNOWN])
+def test_an_undecodable_image_alone_is_named_as_among_others(name, graph):
+    bad = {**DAMAGED, "HEIC": b"\0\0\0\x18ftypheic", UNKNOWN: b""}[name]
+    said = f"a damaged {name}" if name in DAMAGED else name
+    messages = []
+    for batch in ([bad], [bad, CASES["png"]]):
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            graph(tf.constant(batch))
+        (line,) = re.findall(r"assertion failed: .*?Received: [^\]]*\]", caught.value.message)
+        messages.append(line)
+    assert messages[0] == messages[1] and f"[0] [Received: 0: {said}]" in messages[0]
+
+
 @pytest.mark.parametrize("size", [2, 40, 53, 60])
 def test_bmp_that_ends_early_is_refused_in_words(size):
     with pytest.raises(tf.errors.InvalidArgumentError):

@@ -100,7 +100,7 @@ def test_inputs_have_the_names_that_are_served(tmp_path):
     ((served,),) = (column.served.values(),)
     _, (_, shell), (_, script) = snippets(tmp_path, column, {"Size (cm)": "1.5"}, tmp_path / "a")
     _, body = requested(shell.partition("\n\n")[2], tmp_path)
-    assert body == {"instances": [{served: 1.5}]} and f"{served!r}: [1.5]" in script
+    assert body == {"instances": [{served: 1.5}]} and f'"{served}": [1.5]' in script
 
 
 def test_the_current_folder_has_a_name(tmp_path, monkeypatch):

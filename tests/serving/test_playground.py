@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "serving" / "server" / "playground.html"
 CHROMIUM = shutil.which("chromium")
 CHROMEDRIVER = shutil.which("chromedriver")
+NODE = shutil.which("node")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -620,6 +621,48 @@ def test_python_script_has_values_as_python_writes_them(page):
         'request = {"signature_name": "scale", "inputs": {"exact": 1152921504606846977, '
         '"factor": 2, "rows": [[float("nan"), 1, float("-inf")]]}}'
     )
+
+
+def javascript_answer(page: Page, folder: Path) -> dict:
+    module = page.one(".signature[open] .javascript").text
+    (folder / "ask.mjs").write_text(module)
+    command = [str(NODE), "ask.mjs"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(not NODE, reason="needs the Debian package nodejs")
+def test_javascript_module_gives_the_same_answer(page, image):
+    page.open("classifier")
+    page.ask(image_bytes=image)
+    answer = javascript_answer(page, image.parent)
+    assert answer["predictions"][0]["classes"][0] == MARKUP
+    page.open("reader")
+    page.ask(question="true \"null\" \\ 'é'", document="one\ntwo")
+    assert javascript_answer(page, image.parent)["predictions"][0]["answer"] == "330 metres"
+
+
+def test_javascript_module_keeps_numbers_that_are_none_of_its_own(page):
+    page.open("scaler")
+    page.fill(rows="[NaN, 1, -Infinity]", factor="2", exact="1152921504606846977")
+    first, *_ = page.one(".signature[open] .javascript").text.splitlines()
+    text = json.loads(first.removeprefix("const body = ").removesuffix(";"))
+    assert '"exact": 1152921504606846977' in text and "[NaN, 1, -Infinity]" in text
+    page.fill(rows="[0, 1, 2]", exact="7")
+    first, *_ = page.one(".signature[open] .javascript").text.splitlines()
+    assert first.startswith('const body = JSON.stringify({"signature_name": "scale"')
+
+
+def test_report_and_card_are_linked_where_they_are(page, models):
+    (models / "classifier" / "report.html").write_text("<p>A report</p>")
+    (models / "classifier" / "1" / "assets.extra" / "model_card.md").write_text("# A card")
+    page.browser.refresh()
+    page.open("classifier")
+    links = page.wait(lambda: page.all(".pages a"), "links")
+    texts = [urllib.request.urlopen(link.get_property("href")).read() for link in links]
+    assert texts == [b"<p>A report</p>", b"# A card"]
+    page.open("tagger")
+    page.wait(lambda: not page.all(".pages a"), "no links")
 
 
 # Examples of the version.

@@ -333,6 +333,21 @@ def test_warmup_requests_are_examples(server):
     assert (shown["tiny"], shown["half"]) == (True, False)
 
 
+def test_report_and_card_are_shown_without_acting_as_pages_of_the_server(server):
+    models = json.loads(get(server, "/playground/models")[1])["models"]
+    pages = {model["name"]: model["versions"][0]["pages"] for model in models}
+    assert pages["tiny"] == ["card"] and pages["half"] == []
+    status, text, headers = ask(server.rest_port, "GET", "/playground/card/tiny/versions/1")
+    assert status == 200 and text.startswith("# ") and "image" in text
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["Content-Security-Policy"].startswith("sandbox; default-src 'none';")
+    for path in ("report/tiny", "card/half", "card/x", f"card/tiny/versions/{2**63}"):
+        assert get(server, f"/playground/{path}")[0] == 404
+    for path in ("scores/tiny", "card/..%2Ftiny", "card/tiny/../../saved_model.pb", "card"):
+        assert get(server, f"/playground/{path}")[0] == 404
+    assert ask(server.rest_port, "POST", "/playground/card/tiny", "")[0] == 404
+
+
 # HTTP itself.
 
 
