@@ -38,7 +38,6 @@ MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES)
 
 @dataclass(frozen=True)
 class Config(ClassifierSettings):
-    RECURRENT_TOKENS = "pieces"  # The letters of a word that is unknown tell its tag.
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a CoNLL file, or a folder of such files with train,
     dev and test in their names."""

@@ -25,10 +25,9 @@ def learned_vocabulary(
 ) -> list[str]:
     """Learns the tokens of a vocabulary: special tokens, then `pieces` or `words`.
 
-    `pieces` are letters, then the most frequent parts of words. `words` are the words that occur at
-    least `LEAST_COUNT` times, the most frequent first; all others are unknown. `auto` are the words
-    if there is room for all of them, which is so where the texts are few, else the pieces. Pieces
-    that are learned from few texts are hardly more than letters.
+    `pieces` are letters, then the most frequent words and parts of words: rare words are spelled.
+    `words` are the words that occur at least `LEAST_COUNT` times, the most frequent first: rare
+    words are unknown.
 
     Reference:
         Wu et al., Google's Neural Machine Translation System, 2016, section 4.1.
@@ -38,7 +37,7 @@ def learned_vocabulary(
         texts: Strings, or a dataset of strings, each a text or a batch of texts.
         size: Maximum size of the vocabulary, the five special tokens included.
         lowercase: Whether to convert texts to lower case; accents are kept.
-        kind: `pieces`, `words` or `auto`.
+        kind: `pieces` or `words`.
     """
     if size <= len(SPECIAL_TOKENS):
         raise ValueError(
@@ -46,11 +45,10 @@ def learned_vocabulary(
             f"Received: size={size}"
         )
     counts = _count_words(texts, lowercase)
-    words = [word for word, count in counts.most_common() if count >= LEAST_COUNT]
-    room = size - len(SPECIAL_TOKENS)
-    if kind == "words" or (kind == "auto" and 0 < len(words) <= room):
-        return [*SPECIAL_TOKENS, *words[:room]]
-    return _learned(counts, size)
+    if kind == "pieces":
+        return _learned(counts, size)
+    frequent = counts.most_common(size - len(SPECIAL_TOKENS))
+    return [*SPECIAL_TOKENS, *(word for word, count in frequent if count >= LEAST_COUNT)]
 
 
 def _count_words(texts: Iterable[str] | tf.data.Dataset, lowercase: bool) -> Counter[str]:

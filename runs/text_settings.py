@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import keras
 
@@ -141,8 +141,6 @@ class TextSettings(Settings):
 class ClassifierSettings(TextSettings):
     """For apps that classify texts or words, with recurrent networks and ELMo, too."""
 
-    RECURRENT_TOKENS: ClassVar[str] = "auto"
-    """Vocabulary of recurrent networks, as `kind` of `learned_vocabulary`."""
     preset: str = "none"
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
     for elmo the folder `preset` that elmo_pretraining writes. `none` begins with random weights and
@@ -155,9 +153,9 @@ class ClassifierSettings(TextSettings):
     """Features of a recurrent state, for each direction."""
     layer_normalization: bool = False
     """Normalize inside the recurrent cells."""
-    tokens: Literal["words", "pieces"] | None = None
-    """What a vocabulary that is learned holds: whole words that occur at least twice, or word
-    pieces. Default: by the app, the network and the data."""
+    tokens: Literal["pieces", "words"] = "pieces"
+    """What a vocabulary that is learned holds: word pieces, which spell rare words, or whole words
+    that occur at least twice, in which rare words are unknown."""
     word_dropout: Auto[float] = AUTO
     """Share of tokens that training replaces by [UNK], in [0, 1): in networks that read words or
     word pieces. Default: by the network."""
@@ -195,8 +193,7 @@ class ClassifierSettings(TextSettings):
 
     @property
     def reading(self) -> dict[str, Any]:
-        usual = self.RECURRENT_TOKENS if self.model in RECURRENT else "pieces"
-        return super().reading | {"kind": self.tokens or usual}
+        return super().reading | {"kind": self.tokens}
 
     @property
     def recurrent(self) -> dict[str, Any]:

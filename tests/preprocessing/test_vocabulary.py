@@ -37,18 +37,12 @@ def test_more_than_a_thousand_letters_are_learned_where_there_is_room():
     assert "lions" in pieces.tokenizer.vocabulary and "##\u4e00" not in pieces.tokenizer.vocabulary
 
 
-def test_few_texts_give_whole_words_and_many_give_pieces():
-    texts = ["Red cat", "red dog", "the cat ran"]
-    few = WordPieces.learned(texts, 7, kind="auto")
-    # The words that occur twice; all others are unknown.
-    assert few.vocabulary == [*SPECIAL_TOKENS, "red", "cat"]
-    assert few.ids(tf.constant(["the red cats", "Cat!"])).to_list() == [[1, 5, 1], [6, 1]]
-    # A word too many for the vocabulary.
-    pieces = WordPieces.learned([*texts, "dog dog"], 7, kind="auto")
-    assert pieces.vocabulary == WordPieces.learned([*texts, "dog dog"], 7).vocabulary
-    assert WordPieces.learned([*texts, "dog dog"], 7, kind="words").vocabulary[5:] == ["dog", "red"]
-    # No word occurs twice.
-    assert "##a" in WordPieces.learned(["a ba cab dabx"], 30, kind="auto").vocabulary
+def test_whole_words_are_those_that_occur_twice_the_most_frequent_first():
+    texts = ["Red cat", "red dog", "the cat ran", "cat"]
+    words = WordPieces.learned(texts, 30, kind="words")
+    assert words.vocabulary == [*SPECIAL_TOKENS, "cat", "red"]
+    assert words.ids(tf.constant(["the red cats", "Cat!"])).to_list() == [[1, 6, 1], [5, 1]]
+    assert WordPieces.learned(texts, 6, kind="words").vocabulary[5:] == ["cat"]
 
 
 @pytest.mark.parametrize(("known", "ids"), [([], [5, 6]), (["é"], [5, 1])])

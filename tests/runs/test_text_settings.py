@@ -1,6 +1,5 @@
 import pytest
 
-from apps import token_classification
 from apps.text_classification import Config
 
 
@@ -25,16 +24,13 @@ def test_what_the_user_gives_is_kept():
     assert rate(768, preset="folder", learning_rate=0.5) == 0.5
 
 
-def test_recurrent_networks_read_words_and_hide_some_of_them():
+def test_recurrent_networks_hide_some_words():
     chosen = Config(model="lstm")
-    assert (chosen.dropout, chosen.word_dropout, chosen.reading["kind"]) == (0.5, 0.1, "auto")
-    assert Config(model="lstm", tokens="pieces").reading["kind"] == "pieces"
+    assert (chosen.dropout, chosen.word_dropout) == (0.5, 0.1)
     assert Config(model="lstm", word_dropout=0.0).word_dropout == 0.0
-    tagger = token_classification.Config(model="lstm")
-    assert (tagger.word_dropout, tagger.reading["kind"]) == (0.1, "pieces")
+    assert Config(model="lstm", tokens="words").reading["kind"] == "words"
     for model, preset in (("bert_tiny", "none"), ("elmo_tiny", "none"), ("bert", "folder")):
-        other = Config(model=model, preset=preset)
-        assert (other.word_dropout, other.reading["kind"]) == (0.0, "pieces")
+        assert Config(model=model, preset=preset).word_dropout == 0.0
 
 
 @pytest.mark.parametrize(
