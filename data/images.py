@@ -51,6 +51,7 @@ class Images(Splits):
         input_shape: `(height, width, channels)` that a network should take, in pixels.
     """
 
+    LABELS = "classes"
     classes: tuple[str, ...]
     input_shape: tuple[int, int, int]
 

@@ -71,6 +71,7 @@ class Texts(Splits):
         classes: Name of each label.
     """
 
+    LABELS = "classes"
     classes: tuple[str, ...]
 
     @property

@@ -1,6 +1,7 @@
 """Words as characters, ELMo's input, with operations of TensorFlow only."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,6 +43,10 @@ class Characters:
             raise ValueError(
                 f"`word_length` must be at least 3. Received: word_length={self.word_length}"
             )
+
+    def save(self, folder: str | Path) -> None:
+        """Makes an empty folder: bytes need no vocabulary."""
+        Path(folder).mkdir()
 
     def encode(self, texts: tf.Tensor, length: int, fixed: bool = True) -> dict[str, tf.Tensor]:
         """Encodes texts, or pairs of texts as two consecutive sentences.

@@ -92,7 +92,7 @@ def text_reader(
         return Reader(
             characters, _once(lambda texts, fixed: characters.encode(texts, length, fixed))
         )
-    if family == "gpt" and preset != "none":
+    if family == "gpt" and preset != "none" and not WordPieces.are_in(preset):
         byte_pairs = BytePairs.from_preset(preset)
         return Reader(byte_pairs, _once(partial(_encode_gpt, byte_pairs, length, symmetric)))
     pieces = _word_pieces(texts, preset, vocabulary_size)

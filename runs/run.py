@@ -18,10 +18,11 @@ import tensorflow as tf
 
 from callbacks import BestWeights, EarlyStopping, Progress, Throughput
 from data.feed import Feed
+from data.sources import listed
 from data.splits import Splits
 from runs.doubts import doubts
-from runs.presets import write_preset
-from runs.report import Report, Section, in_words, write_report
+from runs.presets import card, write_preset
+from runs.report import Report, Section, in_words, keep_report, write_report
 from runs.settings import Rates, Settings
 from serving.export import export
 from serving.signature import Signature
@@ -96,7 +97,8 @@ def start(config: Settings) -> Run:
     begin = time.perf_counter()
     if config.out.exists() and not config.out.is_dir():
         raise ValueError(f"`out` must be a folder. Received: out={config.out}, a file")
-    return Run(config, setup.start(config.seed, config.precision, config.strategy), begin)
+    strategy = "none" if config.EVALUATES else config.strategy
+    return Run(config, setup.start(config.seed, config.precision, strategy), begin)
 
 
 def counted(run: Run, data: Data, what: str) -> Data:
@@ -107,11 +109,52 @@ def counted(run: Run, data: Data, what: str) -> Data:
         data: What a loader returned.
         what: Name of an example in the plural.
     """
+    if run.config.source and data.LABELS:
+        data = _known_first(run.config, data, card(run.config.source)["classes"])
+    if run.config.EVALUATES and not run.facts:  # Later data is made from the first.
+        data = _evaluated(run.config, data)
     run.facts[what] = data.counted(what)
     if data.remarks:
         run.facts["remarks"] = " ".join(data.remarks)
     print(run.facts[what], *data.remarks, sep="\n", flush=True)
     return data
+
+
+def _known_first(config: Settings, data: Data, known: Sequence[str]) -> Data:
+    """Numbers classes as a finished run does, and remarks on those that differ."""
+    there = getattr(data, data.LABELS)
+    new = [name for name in there if name not in known]
+    if new and config.EVALUATES:
+        counts = data.label_counts()
+        named = listed([f"{name} ({counts[name]:,})" for name in new])
+        raise ValueError(
+            f"`data` must have classes that the network of {config.source} knows: "
+            f"{listed(known)}. Received: {config.data} with {named}. Fix: leave these out, or "
+            f"train the network further with --preset {config.source}."
+        )
+    changes = {
+        "New classes": new,
+        "Known classes without examples": [name for name in known if name not in there],
+    }
+    said = [f"{kind}: {listed(names)}." for kind, names in changes.items() if names]
+    remark = " ".join([f"The network of {config.source} knows {len(known)} classes.", *said])
+    return replace(data.renumbered(known), remarks=(*data.remarks, remark))
+
+
+def _evaluated(config: Settings, data: Data) -> Data:
+    """Makes all examples the test split, unless the data has one or the network saw the others."""
+    if _is_own(config):
+        remark = "The data that the network was trained on: only its test split is evaluated."
+    elif "test" in data.made:
+        data, remark = data.all_as_test(), "All examples are evaluated."
+    else:
+        remark = "The data has a test split: only that is evaluated."
+    return replace(data, remarks=(*data.remarks, remark))
+
+
+def _is_own(config: Settings) -> bool:
+    """Whether a network is evaluated on the data that it was trained on."""
+    return config.source is not None and config.data == config.stored(config.source)["data"]
 
 
 def train(
@@ -149,6 +192,11 @@ def train(
     config = run.config
     if stage in run.stages:
         raise ValueError(f"Each stage must have a name of its own. Received twice: {stage!r}")
+    if config.EVALUATES:
+        model = setup.undistributed(make_model(), make_model)
+        checkpoint = Checkpoint(config.out / "checkpoint", stage)
+        run.stages[stage] = Trained(model, {}, checkpoint, f"those of {config.source}", {})
+        return run.stages[stage]
     if stage:
         # A resumed run skips the stages that are finished, and what they draw.
         keras.utils.set_random_seed((config.seed + zlib.crc32(stage.encode())) % 2**31)
@@ -372,6 +420,7 @@ def finish(
     report: Sequence[Section],
     baselines: Mapping[str, tuple[str, float]] | None = None,
     warnings: Sequence[str] = (),
+    tokens: Any = None,
     preset: Callable[[Path], None] | None = None,
 ) -> dict[str, float]:
     """Exports the network, writes the files of the run and queries the export once.
@@ -391,6 +440,7 @@ def finish(
         baselines: As in `runs.report.Report`; `majority` is the one that always gives the most
             frequent answer.
         warnings: Reasons to doubt the scores that only the app knows, besides `runs.doubts`.
+        tokens: The tokenizer of the network; has `save`, from a folder to the files that it needs.
         preset: Writes a pretrained network for other apps into a folder.
 
     Returns:
@@ -398,6 +448,9 @@ def finish(
     """
     config, model = run.config, trained.model
     facts = {**run.facts, **facts}
+    if config.EVALUATES and not _is_own(config):
+        # What is learned or chosen on other data than the network's says nothing about it.
+        scores, baselines = _divided(scores)[0], None
     written = Report(
         title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
         config=config.saved,
@@ -409,7 +462,27 @@ def finish(
         baselines=baselines or {},
     )
     doubted = (*doubts(written, num_test, examples), *warnings)
-    card = {
+    on_test, on_validation = _divided(scores)
+
+    def write() -> Path:
+        shown = _facts(run, trained, {**facts, **on_validation})
+        return write_report(config.out, replace(written, facts=shown, warnings=doubted))
+
+    def say(*lines: str) -> None:
+        for warning in doubted:
+            print(f"Warning: {warning}")
+        if on_validation:
+            print(_in_words(on_validation).capitalize())
+        print(f"Test {_in_words(on_test)} on {num_test:,} {examples}")
+        if baselines:
+            known = {name: score for name, (_, score) in baselines.items()}
+            print(f"Baselines: {written.headline} of {_in_words(known)}")
+        print(*lines, sep="\n", flush=True)
+
+    if config.EVALUATES:
+        say(f"Report {write()}")
+        return written.all_scores
+    described = {
         "task": task,
         "model": config.model,
         "data": config.data,
@@ -422,26 +495,21 @@ def finish(
     if preset:
         lines.append(f"Preset {write_preset(config.out / 'preset', preset)}")
     columns = {name: _array(column) for name, column in warmup.items()}
-    version = export(config.out, model, signatures, columns, card)
+    version = export(config.out, model, signatures, columns, described)
     save_model(model, config.out / "model.keras")
-    on_test, on_validation = _divided(scores)
-    shown = _facts(run, trained, {**facts, **on_validation})
-    path = write_report(config.out, replace(written, facts=shown, warnings=doubted))
+    if tokens:
+        write_preset(config.out / "tokenizer", tokens.save)
+    path = write()
+    # The next run into the folder replaces its files, but not the copies beside its versions.
+    keep_report(config.out, config.out / "reports" / version.name)
     for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
-    if baselines:
-        known = {name: score for name, (_, score) in baselines.items()}
-        lines.append(f"Baselines: {written.headline} of {_in_words(known)}")
     lines += [f"Model  {version}", f"Report {path}"]
     lines.append(f"Next   hornbook predict {version.parent} FILE...")
     lines.append(f"       hornbook serve {version.parent.parent}")
     answered = query_export(version, example)
     print(f"Evaluated and exported: {trained.choice}")
-    for warning in doubted:
-        print(f"Warning: {warning}")
-    if on_validation:
-        print(_in_words(on_validation).capitalize())
-    print(f"Test {_in_words(on_test)} on {num_test:,} {examples}", *lines, sep="\n")
+    say(*lines)
     if not answered:
         raise ValueError(
             f"{version} did not answer {example.what}; the messages above say why. Everything else "
@@ -468,12 +536,12 @@ def _array(column: Any) -> np.ndarray:
 
 def _facts(run: Run, trained: Trained, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Describes the network and the run for the report."""
-    speeds = trained.history.get("examples_per_second", [])
+    speeds, epochs = trained.history.get("examples_per_second", []), _epochs(trained.history)
     shown = {name: _shortened(value) for name, value in facts.items()}
     return {
         "parameters": f"{trained.model.count_params():,}",
         **shown,
-        "epochs": f"{_epochs(trained.history)} of {run.config.epochs}",
+        **({"epochs": f"{epochs} of {run.config.epochs}"} if epochs else {}),
         "weights": trained.choice,
         "wall time": f"{time.perf_counter() - run.begin:.0f} s",
         **({"training examples per second": f"{np.median(speeds):.1f}"} if speeds else {}),

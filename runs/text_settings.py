@@ -12,15 +12,19 @@ from training.optimizers import layerwise_scale
 PRETRAINED = ("elmo", "bert", "gpt")
 """Models that need a preset; the others begin with random weights."""
 RECURRENT = ("rnn", "lstm", "gru")
+TRANSFORMERS = ("bert", "gpt")
+"""Families of networks."""
 
 
 @dataclass(frozen=True)
 class TextSettings(Settings):
     """For apps that read texts with networks that may be pretrained."""
 
+    NETWORK = (*Settings.NETWORK, "vocabulary_size", "length", "dropout")
     preset: str = "none"
-    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout.
-    `none` begins with random weights and a vocabulary learned from the training texts."""
+    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
+    or the folder of a finished run of this app. `none` begins with random weights and a vocabulary
+    learned from the training texts."""
     vocabulary_size: int = 8000
     """Maximum number of word pieces in a vocabulary that is learned."""
     length: int = 128
@@ -42,7 +46,7 @@ class TextSettings(Settings):
     @property
     def fine_tuned(self) -> bool:
         """Whether a pretrained Transformer is trained further."""
-        return self.preset != "none" and self.model != "elmo"
+        return self.preset != "none" and self.family in TRANSFORMERS
 
     @property
     def usual(self) -> dict[str, Any]:
@@ -61,9 +65,10 @@ class TextSettings(Settings):
         """Requires one of the networks of the app, and the settings that go with it."""
         self.require_one_of(models, "model")
         pretrained = [name for name in models if name in PRETRAINED]
-        if (self.model in pretrained) != (self.preset != "none"):
+        if not self.source and (self.model in pretrained) != (self.preset != "none"):
             raise ValueError(
-                f"`preset` must be given with model {' or '.join(pretrained)}, and only then. "
+                f"`preset` must be given with model {' or '.join(pretrained)}, and only then, or "
+                "be the folder of a finished run. "
                 f"Received: model={self.model!r}, preset={self.preset!r}"
             )
         untrained = [name for name in models if name not in PRETRAINED]
@@ -83,7 +88,8 @@ class TextSettings(Settings):
         """Returns the learning rates, as `runs.run.train` takes them.
 
         If it is left out, a pretrained Transformer gets a tenth of the usual rate at a width of
-        384, and less the wider it is: with adamw 1e-4, at a width of 768 5e-5 as in BERT.
+        384, and less the wider it is: with adamw 1e-4, at a width of 768 5e-5 as in BERT. Other
+        networks of finished runs get a tenth at any width.
 
         Args:
             width: From a network to its width, as `models.transformers.width`.
@@ -91,7 +97,7 @@ class TextSettings(Settings):
         """
 
         def rate(model):
-            return self.rate(0.1 * 384 / width(model) if self.fine_tuned else 1.0)
+            return self.rate(0.1 * 384 / width(model) if self.fine_tuned else None)
 
         def scale(model):
             return layerwise_scale(depths(model), self.layer_decay)
@@ -102,7 +108,7 @@ class TextSettings(Settings):
     def reading(self) -> dict[str, Any]:
         """What readers of `preprocessing.readers` are made with."""
         return {
-            "preset": self.preset,
+            "preset": self.part("tokenizer"),
             "length": self.length,
             "vocabulary_size": self.vocabulary_size,
         }
@@ -112,7 +118,7 @@ class TextSettings(Settings):
         """What `models.bert.encoder` and `models.gpt.decoder` build or load."""
         return {
             "size": self.model.partition("_")[2],
-            "preset": self.preset,
+            "preset": self.part("preset"),
             "length": self.length,
             "dropout": self.dropout,
         }
@@ -122,10 +128,14 @@ class TextSettings(Settings):
 class ClassifierSettings(TextSettings):
     """For apps that classify texts or words, with recurrent networks and ELMo, too."""
 
+    NETWORK = (
+        *TextSettings.NETWORK,
+        *("bidirectional", "layers", "units", "layer_normalization", "freeze"),
+    )
     preset: str = "none"
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
-    for elmo the folder `preset` that elmo_pretraining writes. `none` begins with random weights and
-    a vocabulary learned from the training texts."""
+    for elmo the folder `preset` that elmo_pretraining writes; or the folder of a finished run of
+    this app. `none` begins with random weights and a vocabulary learned from the training texts."""
     bidirectional: bool = True
     """Read in both directions (recurrent networks)."""
     layers: int = 1

@@ -139,8 +139,11 @@ def test_the_folder_of_the_run_is_complete(finished, request):
     names = {path.name for path in finished.folder.glob("[!.]*")}
     example = {name for name in names if name.startswith("example.")}
     assert len(example) == 1
-    usual = {"1", "config.json", "history.csv", "model.keras", "report.html", "scores.json"}
-    assert names - example == usual | set(wanted.files)
+    usual = {"config.json", "history.csv", "report.html", "scores.json"}
+    assert names - example == usual | {"1", "model.keras", "reports"} | set(wanted.files)
+    kept = finished.folder / "reports" / "1"
+    assert {path.name for path in kept.iterdir()} == usual
+    assert all((kept / n).read_bytes() == (finished.folder / n).read_bytes() for n in usual)
     assert json.loads((finished.folder / "scores.json").read_text()) == finished.scores
     saved = json.loads((finished.folder / "config.json").read_text())
     assert saved.keys() == {field.name for field in fields(finished.config)}
@@ -215,6 +218,16 @@ def test_odd_inputs_are_answered_without_touching_their_neighbors(finished, requ
 def _answer(finished: Finished, rows) -> dict[str, np.ndarray]:
     columns = {name: tf.constant([row[name] for row in rows]) for name in rows[0]}
     return {name: value.numpy() for name, value in finished.served(**columns).items()}
+
+
+@each_app()
+def test_an_evaluation_on_the_same_data_repeats_the_scores(finished, request, tmp_path):
+    app = app_of(request.node.callspec.params["finished"])
+    config = app.Config.evaluating(finished.folder, out=tmp_path / "evaluation")
+    assert app.main(config) == finished.scores
+    names = {path.name for path in config.out.iterdir()}
+    assert names == {"config.json", "report.html", "scores.json"}
+    assert json.loads((config.out / "scores.json").read_text()) == finished.scores
 
 
 @each_app()

@@ -81,6 +81,7 @@ SMALL = Small(
         {"model": "bert", "preset": "folder", "dropout": 0.5},
         {"model": "gpt", "preset": "folder", "dropout": 0.5},
     ],
+    files=["tokenizer"],
 )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.readers import QuestionReader, question_reader, word_reader
+from preprocessing.readers import QuestionReader, question_reader, text_reader, word_reader
 
 SETTINGS: dict[str, Any] = {"preset": "none", "length": 16, "vocabulary_size": 100}
 
@@ -88,3 +88,13 @@ def test_a_sample_has_full_length_and_few_rows(questions):
     for name, spec in sample["inputs"].items():
         assert spec.shape.as_list() == [None, 16]
         assert sample["examples"][name].shape == (3, 16)
+
+
+def test_a_gpt_reads_the_word_pieces_that_it_was_trained_with(tmp_path):
+    texts = tf.data.Dataset.from_tensors(["a big hat", "Bäume"])
+    reader = text_reader("gpt", texts, **SETTINGS)
+    reader.tokens.save(tmp_path / "tokenizer")
+    again = text_reader("gpt", [], **{**SETTINGS, "preset": str(tmp_path / "tokenizer")})
+    some = tf.constant([["big Bäume"], ["A HAT"]])
+    for name, feature in reader.encode(some, True).items():
+        np.testing.assert_array_equal(again.encode(some, True)[name], feature)
