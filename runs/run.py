@@ -272,8 +272,9 @@ def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model
 
 def _plan(config: Settings, peak: float) -> str:
     """Says in words how a network is trained, whether the user or the network chose it."""
+    network = f"{config.model} of {config.source}" if config.source else config.model
     return (
-        f"{config.model}, epochs: {config.epochs}, batch size {config.batch_size}, "
+        f"{network}, epochs: {config.epochs}, batch size {config.batch_size}, "
         f"{config.optimizer}, learning rate {peak:.3g}, {config.schedule}, warm-up "
         f"{config.warmup_epochs:g} epochs, weight decay {config.weight_decay:g}, {config.precision}"
     )
@@ -480,6 +481,7 @@ def finish(
         print(*lines, sep="\n", flush=True)
 
     if config.EVALUATES:
+        _require_inputs_of_the_network(config, signatures["serving_default"])
         say(f"Report {write()}")
         return written.all_scores
     described = {
@@ -516,6 +518,19 @@ def finish(
             f"is written. To check the export: hornbook verify {version}"
         )
     return written.all_scores
+
+
+def _require_inputs_of_the_network(config: Settings, signature: Signature) -> None:
+    """Raises `ValueError` if the data has other inputs than those that the network was made for."""
+    if config.source is None:
+        return
+    inputs = card(config.source)["signatures"]["serving_default"]["inputs"]
+    if {one["title"] for one in inputs} != set(signature.inputs):
+        raise ValueError(
+            f"`data` must have the inputs that the network of {config.source} reads: "
+            f"{', '.join(one['title'] for one in inputs)}. Received: {config.data} with "
+            f"{', '.join(signature.inputs)}. Fix: name the columns."
+        )
 
 
 def _divided(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:

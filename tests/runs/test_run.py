@@ -65,12 +65,14 @@ def finished(run, made, **options) -> dict[str, float]:
         run,
         made,
         task="points",
-        signatures={
-            "serving_default": tensors({"point": tf.TensorSpec((None, 3), tf.float32)}, meanings)
-        },
         warmup={"point": np.ones((2, 3), "float32")},
         example=Example("a test point", {"point": "1"}),
         **{
+            "signatures": {
+                "serving_default": tensors(
+                    {"point": tf.TensorSpec((None, 3), tf.float32)}, meanings
+                )
+            },
             "scores": {"accuracy": 0.5},
             "num_test": 16,
             "examples": "points",
@@ -400,6 +402,13 @@ def test_an_evaluation_neither_trains_nor_exports(source, capsys):
     assert f"those of {source}" in page and "Learning curves" not in page
     *_, scores = evaluated(source, data_name="points", **options)
     assert scores == options["scores"] | {"majority_accuracy": 0.125}
+
+
+def test_data_with_other_inputs_is_not_evaluated(source):
+    meanings = {"circle": "three numbers", "logits": "of two classes"}
+    signature = tensors({"circle": tf.TensorSpec((None, 3), tf.float32)}, meanings)
+    with pytest.raises(ValueError, match=r"reads: point\. Received: others with circle\. Fix"):
+        evaluated(source, signatures={"serving_default": signature})
 
 
 @pytest.mark.parametrize(
