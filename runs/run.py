@@ -104,6 +104,9 @@ def start(config: Settings) -> Run:
 def counted(run: Run, data: Data, what: str) -> Data:
     """Prints how many examples there are, and remarks on them; notes both for the report.
 
+    For the network of a finished run, classes get the numbers that it knows them by. If it is only
+    evaluated, the test split becomes what is to be evaluated.
+
     Args:
         run: What `start` returned.
         data: What a loader returned.
@@ -111,9 +114,12 @@ def counted(run: Run, data: Data, what: str) -> Data:
     """
     if run.config.source and data.LABELS:
         data = _known_first(run.config, data, card(run.config.source)["classes"])
-    if run.config.EVALUATES and not run.facts:  # Later data is made from the first.
-        data = _evaluated(run.config, data)
-    run.facts[what] = data.counted(what)
+    seen: Splits = data
+    if run.config.EVALUATES:
+        if not run.facts:  # Later data is made from the first.
+            data = _evaluated(run.config, data)
+        seen = Splits(train=None, test=data.test, skipped=data.skipped)
+    run.facts[what] = seen.counted(what)
     if data.remarks:
         run.facts["remarks"] = " ".join(data.remarks)
     print(run.facts[what], *data.remarks, sep="\n", flush=True)

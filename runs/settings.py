@@ -332,9 +332,11 @@ class Settings:
             raise ValueError(f"{path}: expected an object. Received: {type(values).__name__}")
         known = {field.name: field for field in fields(cls)}
         if unknown := [name for name in values if name not in known]:
+            preset = path.with_name("preset")
+            fix = "use the app and the version of Hornbook that wrote the file"
             raise ValueError(
                 f"{path}: expected settings of this app. Received: {', '.join(unknown)}. "
-                "Fix: use the app and the version of Hornbook that wrote the file."
+                f"Fix: {f'pass --preset {preset}' if preset.is_dir() else fix}."
             )
         if missing := [field for name, field in known.items() if name not in values]:
             lines = ", ".join(f'"{field.name}": {_json(field.default)}' for field in missing)

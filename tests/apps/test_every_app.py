@@ -19,6 +19,7 @@ import tyro
 
 from apps.__main__ import descriptions
 from callbacks import Throughput
+from runs import report as report_module
 from runs import run as run_module
 from serving import checks, graph, parity
 from serving.predict import main as predict
@@ -221,7 +222,11 @@ def _answer(finished: Finished, rows) -> dict[str, np.ndarray]:
 
 
 @each_app()
-def test_an_evaluation_on_the_same_data_repeats_the_scores(finished, request, tmp_path):
+def test_an_evaluation_on_the_same_data_repeats_the_scores(
+    finished, request, tmp_path, monkeypatch
+):
+    # To draw the pictures again would take longer than all else.
+    monkeypatch.setattr(report_module, "_figure", lambda caption, figure: caption)
     app = app_of(request.node.callspec.params["finished"])
     config = app.Config.evaluating(finished.folder, out=tmp_path / "evaluation")
     assert app.main(config) == finished.scores

@@ -423,7 +423,8 @@ def test_an_evaluation_says_what_it_evaluates(data_name, remarks, size, said, so
     run = start(Config.evaluating(source, data=data_name))
     data = counted(run, replace(DATA, remarks=remarks), "points")
     assert len(data.test) == size
-    assert capsys.readouterr().out.splitlines()[-1].startswith(said)
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == f"{size} test points" and last.startswith(said)
     assert counted(run, replace(DATA, remarks=(MADE,)), "rows").test is DATA.test
 
 

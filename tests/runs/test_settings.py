@@ -172,6 +172,15 @@ def test_another_network_than_that_of_the_run_is_refused(run):
         Networked(preset=str(run))
 
 
+def test_a_run_that_wrote_a_preset_for_other_apps_is_refused_with_its_path(run):
+    (run / "config.json").write_text(json.dumps(Config().saved | {"hidden": 3}))
+    with pytest.raises(ValueError, match=r"Received: hidden. Fix: use the app"):
+        Networked.continuing(run)
+    (run / "preset").mkdir()
+    with pytest.raises(ValueError, match=r"Received: hidden\. Fix: pass --preset .*run/preset\."):
+        Networked.continuing(run)
+
+
 def test_an_evaluation_has_all_settings_of_the_run_but_those_about_the_data(run):
     config = Networked.evaluating(run, data="new", share=0.75)
     assert config.EVALUATES and not Networked.EVALUATES
