@@ -236,6 +236,17 @@ def test_an_evaluation_on_the_same_data_repeats_the_scores(
 
 
 @each_app()
+def test_a_run_repeats_or_continues_another_with_its_settings(finished, request):
+    app = app_of(request.node.callspec.params["finished"])
+    assert app.Config.load(finished.folder) == finished.config
+    config = app.Config.continuing(finished.folder)
+    assert config.source == finished.folder
+    for name in app.Config.NETWORK:
+        assert getattr(config, name) == getattr(finished.config, name)
+    assert set(app.Config.NETWORK) | set(app.Config.EVALUATION) <= {f.name for f in fields(config)}
+
+
+@each_app()
 def test_a_training_that_goes_on_inside_an_epoch_ends_with_the_same_bits(finished, tmp_path):
     config = replace(finished.config, out=tmp_path / "out")
     assert Checkpoint(finished.half_done).load(arrays=False)["history"] == {}

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from models import bert, elmo, gpt, recurrent
 from runs.presets import app_of, card, network, with_weights_of, write_preset
 
 
@@ -102,3 +103,44 @@ def test_the_app_of_a_run_is_that_of_its_newest_card(run):
         FileNotFoundError, match=r"expected a finished run\. Received: no model\.keras"
     ):
         app_of(folder / "1")
+
+
+def bert_network():
+    backbone = bert.bert_backbone("tiny", vocabulary_size=30, max_length=8, dropout=0.0)
+    return bert.bert_classifier(backbone, 3, pooling="mean")
+
+
+def gpt_network():
+    return gpt.gpt_classifier(gpt.gpt_backbone("tiny", 30, 8, 0.0), 3, num_orders=2)
+
+
+def elmo_network():
+    return elmo.elmo_language_model(elmo.elmo_backbone("tiny"), 3)
+
+
+def recurrent_network():
+    return recurrent.recurrent_tagger(30, 3, units=4, layers=2, layer_normalization=True)
+
+
+@pytest.mark.parametrize("build", [bert_network, gpt_network, elmo_network, recurrent_network])
+def test_every_family_of_text_networks_grows(build, tmp_path, monkeypatch):
+    monkeypatch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 8, 2))
+    monkeypatch.setitem(gpt.GPT_SIZES, "tiny", gpt.GPTSize(1, 8, 2))
+    monkeypatch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(8, 4, 1, ((1, 4), (2, 4))))
+    model = build()
+    for seed, weight in enumerate(model.weights):
+        weight.assign(keras.random.normal(weight.shape, stddev=0.3, seed=seed))
+    model.save(tmp_path / "model.keras")
+    shapes = {name: [size or 6 for size in part.shape] for name, part in _named(model.input)}
+    inputs = {name: np.ones(shape, "int32") for name, shape in shapes.items()}
+    wanted = _named(model(inputs if isinstance(model.input, dict) else inputs[""]))
+    grown = network(tmp_path, 5)
+    found = dict(_named(grown(inputs if isinstance(model.input, dict) else inputs[""])))
+    for name, logits in wanted:
+        assert found[name].shape[-1] == 5
+        np.testing.assert_allclose(found[name][..., :3], logits, atol=1e-5)
+
+
+def _named(tensors) -> list:
+    """Returns tensors by name; a single one is called ""."""
+    return list(tensors.items()) if isinstance(tensors, dict) else [("", tensors)]
