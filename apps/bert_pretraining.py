@@ -23,6 +23,7 @@ from metrics import language_models, ngrams
 from models import bert, transformers
 from preprocessing import hidden_words, tokens
 from preprocessing.tokens import WordPieces
+from runs import presets
 from runs.command import command
 from runs.presets import with_weights_of
 from runs.report import Section, Table
@@ -43,6 +44,7 @@ PREDICTORS = {
 @dataclass(frozen=True)
 class Config(TextSettings):
     EPOCHS = 30
+    NETWORK = (*TextSettings.NETWORK, "vocabulary", "lowercase")
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a text file, or a folder of .txt files, optionally
     with train, dev and test in their names or below folders of these names. Blank lines, or titles
@@ -54,8 +56,9 @@ class Config(TextSettings):
     """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
     model.keras, report.html."""
     preset: str = "none"
-    """Pretrained network to train further: a name that KerasHub knows, or a folder in its or
-    Hugging Face's layout. `none` begins with random weights."""
+    """Pretrained network to train further: a name that KerasHub knows, a folder in its or Hugging
+    Face's layout, or the folder of a finished run of this app. `none` begins with random
+    weights."""
     vocabulary: str = "none"
     """File with one word piece per line, such as vocab.txt of BERT. `none` learns the word pieces
     from the training texts, unless there is a preset."""
@@ -114,6 +117,7 @@ def main(config: Config) -> dict[str, float]:
         examples="rows",
         facts={"vocabulary": pieces.vocabulary_size, "training rows": len(rows.train)},
         report=report(gaps(texts.test), served["serving_default"], trained.model, scores),
+        tokens=pieces,
         preset=partial(save, config, pieces, trained.model),
     )
 
@@ -124,7 +128,7 @@ def load(config: Config) -> plain_text.PlainTexts:
 
 def tokenizer(config: Config, texts: plain_text.PlainTexts) -> WordPieces:
     if config.preset != "none":
-        return WordPieces.from_preset(config.preset)
+        return WordPieces.from_preset(config.part("tokenizer"))
     if config.vocabulary != "none":
         return WordPieces.of(sentence_pairs.read_vocabulary(config.vocabulary), config.lowercase)
     lines = [line for document in texts.train for line in document]
@@ -144,6 +148,8 @@ def feed(config: Config, rows: SentencePairs) -> Feed:
 
 
 def build(config: Config, pieces: WordPieces, counts: ngrams.Ngrams) -> keras.Model:
+    if config.source:
+        return presets.network(config.source)
     model = bert.bert_pretraining(bert.encoder(pieces.vocabulary_size, **config.transformer))
     return language_models.with_prior_bias(model, "masked_words", "output_bias", counts.unigram)
 

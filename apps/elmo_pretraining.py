@@ -25,6 +25,7 @@ from metrics.language_models import DIRECTIONS, both_ways
 from metrics.ngrams import Ngrams
 from models import elmo
 from preprocessing import spelled_words
+from runs import presets
 from runs.command import command
 from runs.presets import with_weights_of
 from runs.report import Section, Table
@@ -43,6 +44,7 @@ PREDICTORS = {
 @dataclass(frozen=True)
 class Config(Settings):
     EPOCHS = 30
+    NETWORK = (*Settings.NETWORK, "vocabulary_size", "length", "dropout")
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a text file, or a folder of .txt files, optionally
     with train, dev and test in their names or below folders of these names. Blank lines, or titles
@@ -54,7 +56,8 @@ class Config(Settings):
     """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
     model.keras, report.html."""
     preset: str = "none"
-    """Folder `preset` of an earlier run, to train further. `none` begins with random weights."""
+    """Folder of a finished run, to train further, or its folder `preset`, for which the head is
+    new. `none` begins with random weights."""
     vocabulary_size: int = 8000
     """Maximum number of different words that ELMo predicts; it reads all words."""
     length: int = 128
@@ -69,9 +72,10 @@ class Config(Settings):
         self.require_least(8, "length")
         self.require_share("dropout")
         self.require_only(elmo.NAMES[1:], "dropout")
-        if (self.model == "elmo") != (self.preset != "none"):
+        if not self.source and (self.model == "elmo") != (self.preset != "none"):
             raise ValueError(
-                "`preset` must be given with model elmo, and only then. "
+                "`preset` must be given with model elmo, and only then, or be the folder of a "
+                "finished run. "
                 f"Received: model={self.model!r}, preset={self.preset!r}"
             )
 
@@ -80,7 +84,9 @@ def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
     texts = counted(run, load(config), "documents")
-    rows = counted(run, word_rows.arrange(texts, config.vocabulary_size, config.length), "rows")
+    known = spelled_words.saved_words(config.part("tokenizer")) if config.source else []
+    size = 0 if config.EVALUATES else config.vocabulary_size
+    rows = counted(run, word_rows.arrange(texts, size, config.length, known), "rows")
     pairs, size = rows.contexts_and_targets("train"), rows.words.vocabulary_size
     counts = {name: Ngrams.counted(*pairs[name], size) for name in DIRECTIONS}
     fed = feed(config, rows)
@@ -108,6 +114,7 @@ def main(config: Config) -> dict[str, float]:
         examples="rows",
         facts={"vocabulary": size, "training rows": len(rows.train)},
         report=report(lines, served["serving_default"], trained.model, scores),
+        tokens=rows.words,
         preset=partial(save, config, trained.model),
     )
 
@@ -125,13 +132,15 @@ def feed(config: Config, rows: WordRows) -> Feed:
 
 
 def build(config: Config, rows: WordRows, counts: Ngrams) -> keras.Model:
+    if config.source:
+        return presets.network(config.source, rows.words.vocabulary_size)
     model = elmo.elmo_language_model(encoder(config), rows.words.vocabulary_size)
     return language_models.with_prior_bias(model, "softmax", "bias", counts.unigram)
 
 
 def encoder(config: Config) -> keras.Model:
     size = config.model.partition("_")[2]
-    return elmo.encoder(size=size, preset=config.preset, dropout=config.dropout)
+    return elmo.encoder(size=size, preset=config.part("preset"), dropout=config.dropout)
 
 
 def evaluate(rows: WordRows, counts: dict[str, Ngrams], model, batches) -> dict[str, float]:

@@ -22,7 +22,7 @@ from models.image_classifiers import MODELS, taking
 from models.imagenet import PRESETS, pretrained
 from preprocessing.augmentation import AugmentationName, augmentation
 from preprocessing.images import as_floats, decode, decode_batch
-from runs import pictures
+from runs import pictures, presets
 from runs.classified import caption, classified, mixtures
 from runs.command import command
 from runs.report import Picture, Section
@@ -34,6 +34,7 @@ from serving.signature import Signature, tensors
 @dataclass(frozen=True)
 class Config(Settings):
     EPOCHS = 80
+    NETWORK = (*Settings.NETWORK, "norm", "pool", "image_size", "channels")
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder per class (optionally below
     train/, validation/ and test/), or a CSV file with columns `path`, `label` and optionally
@@ -45,8 +46,9 @@ class Config(Settings):
     """The network; `--model help` lists them."""
     epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/image_classification")
-    preset: Literal["none", "imagenet"] = "none"
-    """Pretrained weights to start from; `imagenet` is the set of keras.applications."""
+    preset: str = "none"
+    """Pretrained weights to start from: `imagenet`, the set of keras.applications, or the folder of
+    a finished run of this app. `none` begins with random weights."""
     freeze: bool = False
     """Train only the classification head (with a preset)."""
     norm: Literal["batch", "group", "layer", "none"] | None = None
@@ -70,12 +72,14 @@ class Config(Settings):
         self.require_one_of(MODELS, "model")
         self.require_share("label_smoothing")
         self.require_least(1, "image_size")
-        self.require_only(PRESETS, "preset", "freeze")
+        if not self.source:
+            self.require_one_of(("none", "imagenet"), "preset")
+            self.require_only(PRESETS, "preset", "freeze")
         self.require_only(taking("norm"), "norm")
         self.require_only(taking("pool"), "pool")
         if self.freeze and self.preset == "none":
             raise ValueError("`freeze` needs a preset: the trunk of a new network is untrained.")
-        if self.preset != "none" and (self.norm or self.pool or self.channels == 1):
+        if self.preset == "imagenet" and (self.norm or self.pool or self.channels == 1):
             raise ValueError(
                 "With a preset, `norm`, `pool` and `channels` are fixed. "
                 f"Received: norm={self.norm}, pool={self.pool}, channels={self.channels}. "
@@ -94,9 +98,8 @@ class Config(Settings):
         )
         return needs_less if self.preset == "none" else ""
 
-    def rate(self, factor=1.0):
-        tuned = self.preset != "none" and not self.freeze
-        return super().rate(0.1 * factor if tuned else factor)
+    def rate(self, factor=None):
+        return super().rate(0.1 if self.preset != "none" and not self.freeze else 1.0)
 
 
 def main(config: Config) -> dict[str, float]:
@@ -135,10 +138,15 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> images.Images:
+    size = config.image_size
+    channels: int | None = 3 if config.preset == "imagenet" else config.channels
+    if config.source:
+        height, width, channels = map(int, presets.card(config.source)["input"].split(" x "))
+        size = height, width
     return images.load(
         config.data,
-        image_size=config.image_size,
-        channels=3 if config.preset != "none" else config.channels,
+        image_size=size,
+        channels=channels,
         group=config.group,
         skip_bad=config.skip_bad,
     )
@@ -155,6 +163,8 @@ def feed(config: Config, data: images.Images) -> Feed:
 
 def build(config: Config, data: images.Images) -> keras.Model:
     shape, num_classes = data.input_shape, len(data.classes)
+    if config.source:
+        return presets.network(config.source, num_classes, config.freeze)
     if config.preset == "imagenet":
         return pretrained(config.model, shape, num_classes, trainable=not config.freeze)
     chosen = {"norm": config.norm, "pool": config.pool}

@@ -24,7 +24,7 @@ from metrics import spans
 from models import bert, transformers
 from preprocessing import tokens
 from preprocessing.readers import QuestionReader, question_reader
-from runs import reading
+from runs import presets, reading
 from runs.command import command
 from runs.report import Marked, Section, Table
 from runs.run import Example, counted, finish, start, train
@@ -39,6 +39,7 @@ OUTPUTS = ("start", "end")
 class Config(TextSettings):
     EPOCHS = 3
     BATCH_SIZE = 16
+    NETWORK = (*TextSettings.NETWORK, "stride", "question_length")
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME` with the features of squad, a SQuAD JSON file (1.1 or
     2.0), a .json or .jsonl file with a record per question, or a folder of such files with train,
@@ -99,6 +100,8 @@ def main(config: Config) -> dict[str, float]:
         return {}
     validation = evaluate(config, data, reader, trained.model, "validation")
     threshold = 1.0 if data.all_answered else validation.best_threshold()
+    if config.EVALUATES and config.source:
+        threshold = presets.scores(config.source).get("no_answer_threshold", 1.0)
     test = evaluate(config, data, reader, trained.model, "test", threshold)
     scores = {
         **test.scores,
@@ -117,6 +120,7 @@ def main(config: Config) -> dict[str, float]:
         examples="questions",
         facts={"vocabulary": reader.tokens.vocabulary_size, "training rows": fed.count()},
         report=report(data, test),
+        tokens=reader.tokens,
     )
 
 
@@ -141,6 +145,8 @@ def feed(config: Config, data: questions.Questions, reader: QuestionReader) -> F
 
 
 def build(config: Config, reader: QuestionReader) -> keras.Model:
+    if config.source:
+        return presets.network(config.source)
     return bert.bert_span(bert.encoder(reader.tokens.vocabulary_size, **config.transformer))
 
 

@@ -24,7 +24,7 @@ from metrics import baselines, classification
 from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
-from runs import pictures, reading
+from runs import pictures, presets, reading
 from runs.classified import NOTED, classified
 from runs.command import command
 from runs.report import Picture, Section, Shaded, Table
@@ -39,6 +39,11 @@ FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
 
 @dataclass(frozen=True)
 class Config(ClassifierSettings):
+    NETWORK = (*ClassifierSettings.NETWORK, "pooling", "symmetric", "windows")
+    EVALUATION = (
+        *ClassifierSettings.EVALUATION,
+        *("text_column", "pair_column", "label_column", "out_of_scope"),
+    )
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv, .jsonl or .json file, a folder of such
     files named train, dev and test, or a folder with one sub-folder of .txt files per class."""
@@ -132,6 +137,7 @@ def main(config: Config) -> dict[str, float]:
         report=report(config, data, reader, trained.model, test),
         baselines=baselines.of_texts(data),
         warnings=test.warnings(data.classes),
+        tokens=reader.tokens,
     )
 
 
@@ -164,6 +170,8 @@ def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
 def build(config: Config, data: text.Texts, reader: Reader, vectors=None) -> keras.Model:
     vocabulary_size, num_classes = reader.tokens.vocabulary_size, len(data.classes)
     orders = 2 if config.symmetric else 1
+    if config.source:
+        return presets.network(config.source, num_classes)
     match config.family:
         case "bert":
             encoder = bert.encoder(vocabulary_size, **config.transformer)

@@ -24,7 +24,7 @@ from metrics.language_models import with_prior_bias
 from models import bert, elmo, recurrent, transformers
 from preprocessing import tagged_words, tokens
 from preprocessing.readers import WORD_MEANINGS, ContextOfWords, WordReader, word_reader
-from runs import pictures, reading
+from runs import pictures, presets, reading
 from runs.command import command
 from runs.report import Marked, Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
@@ -38,6 +38,8 @@ MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES)
 
 @dataclass(frozen=True)
 class Config(ClassifierSettings):
+    NETWORK = (*ClassifierSettings.NETWORK, "lowercase")
+    EVALUATION = (*ClassifierSettings.EVALUATION, "tag_column")
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a CoNLL file, or a folder of such files with train,
     dev and test in their names."""
@@ -99,6 +101,7 @@ def main(config: Config) -> dict[str, float]:
         report=report(data, test),
         baselines=baselines.of_tags(data, test),
         warnings=test.warnings,
+        tokens=reader.tokens,
     )
 
 
@@ -121,6 +124,8 @@ def feed(config: Config, data: tagged_text.TaggedTexts, reader: WordReader) -> F
 
 def build(config: Config, reader: WordReader, frequencies, vectors=None) -> keras.Model:
     vocabulary_size, num_tags = reader.tokens.vocabulary_size, len(frequencies)
+    if config.source:
+        return presets.network(config.source, num_tags)
     match config.family:
         case "bert":
             tagger = bert.bert_tagger(bert.encoder(vocabulary_size, **config.transformer), num_tags)

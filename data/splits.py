@@ -2,9 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +13,8 @@ from data.sources import SPLITS, Finding, listed, split_of, stable_order
 
 HELD_OUT = 0.1
 """Share of the examples in a validation or test split that the data lacks."""
+CHOSEN = "Chosen by a hash:"
+"""Begin of the remark that names the splits that Hornbook makes."""
 MOST_BORROWED = 10
 """Number of examples of a class up to which a held-out split is filled up."""
 MOST_CLASSES = 20
@@ -36,6 +38,8 @@ class Splits:
             that come from no file of the user. Splits may lack.
     """
 
+    LABELS: ClassVar[str] = ""
+    """Name of the field that names the labels, in data whose examples have labels."""
     train: Any
     validation: Any = None
     test: Any = None
@@ -79,6 +83,52 @@ class Splits:
         """Returns the file of an example, and the line if there is one; "" if there is no file."""
         return self.origins[split][index] if split in self.origins else ""
 
+    @property
+    def made(self) -> set[str]:
+        """Names of the splits that the data lacks and Hornbook made, as a remark says."""
+        begins = (CHOSEN, "Cut from the end of train:")
+        said = " ".join(remark for remark in self.remarks if remark.startswith(begins))
+        return {split for split in ("validation", "test") if f" {split}" in said}
+
+    def all_as_test(self) -> Self:
+        """Returns the data with the examples of train, validation and test as the test split."""
+        first, *others = (split for split in (self.train, self.validation, self.test) if split)
+        for split in others:
+            both = isinstance(first, Sequence)
+            first = (*first, *split) if both else first.concatenate(split)
+        origins = [one for split in SPLITS for one in self.origins.get(split, ())]
+        return replace(self, test=first, origins={"test": origins} if origins else {})
+
+    def label_counts(self) -> Counter[str]:
+        """Returns how often each label is in train, validation and test, by its name."""
+        names, counts = getattr(self, self.LABELS), Counter[str]()
+        for split in (self.train, self.validation, self.test):
+            for labels in split.map(lambda inputs, labels: labels):
+                counts.update(names[label] for label in labels.numpy().ravel())
+        return counts
+
+    def renumbered(self, known: Sequence[str]) -> Self:
+        """Numbers the labels of datasets of `(inputs, labels)` anew: known ones first.
+
+        Args:
+            known: Names of the first labels, in their order. The others follow.
+        """
+        names = getattr(self, self.LABELS)
+        order = (*known, *(name for name in names if name not in known))
+        numbers = tf.constant([order.index(name) for name in names])
+
+        def renumber(inputs, labels):
+            # Texts that belong to no class have the label -1.
+            return inputs, tf.where(labels < 0, labels, tf.gather(numbers, tf.maximum(labels, 0)))
+
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        changes: dict[str, Any] = {
+            self.LABELS: order,
+            **{name: split and split.map(renumber) for name, split in splits.items()},
+            "other": {name: split.map(renumber) for name, split in self.other.items()},
+        }
+        return replace(self, **changes)
+
     def counted(self, what: str) -> str:
         """Describes how many examples there are.
 
@@ -106,6 +156,7 @@ class ClassSplits(Splits):
         classes: Name of each label.
     """
 
+    LABELS = "classes"
     classes: tuple[str, ...]
 
     def class_weights(self, kind: str) -> list[float] | None:
@@ -154,7 +205,7 @@ def chosen_by_hash(given: Collection[str]) -> list[Finding]:
     made = [split for split, share in shares(given).items() if share]
     each = " each" if len(made) > 1 else ""
     share = f"about {100 * HELD_OUT:.0f} %{each}"
-    return [f"Chosen by a hash: {' and '.join(made)}, {share}."] if made else []
+    return [f"{CHOSEN} {' and '.join(made)}, {share}."] if made else []
 
 
 def dealt(

@@ -46,6 +46,7 @@ class TaggedTexts(Splits):
         tags: Name of each tag; `O` is the first.
     """
 
+    LABELS = "tags"
     tags: tuple[str, ...]
 
     @property

@@ -41,48 +41,54 @@ class WordRows(Splits):
         return pairs
 
 
-def arrange(texts: PlainTexts, vocabulary_size: int, length: int) -> WordRows:
+def arrange(
+    texts: PlainTexts, vocabulary_size: int, length: int, known: Sequence[bytes] = ()
+) -> WordRows:
     """Cuts all splits into rows of words.
 
     Args:
         texts: The documents.
         vocabulary_size: Maximum size of the vocabulary that ELMo predicts, marks included.
         length: Words per row, begins and ends of lines included; at least 1.
+        known: Words that ELMo predicts already, whatever the size; they get the first numbers.
     """
     splits = {split: texts.split(split) for split in SPLITS}
-    words, documents = spelled_documents(splits, vocabulary_size)
+    words, documents = spelled_documents(splits, vocabulary_size, known)
     rows = {split: word_rows(some, length) for split, some in documents.items()}
     datasets = {split: tf.data.Dataset.from_tensor_slices((some,)) for split, some in rows.items()}
     return WordRows(**datasets, words=words)
 
 
 def spelled_documents(
-    splits: Mapping[str, Sequence[Document]], vocabulary_size: int
+    splits: Mapping[str, Sequence[Document]], vocabulary_size: int, known: Sequence[bytes] = ()
 ) -> tuple[SpelledWords, dict[str, list[np.ndarray]]]:
     """Splits documents into words and numbers the words.
 
     Args:
         splits: Documents of each split, `train` first. The vocabulary is counted in `train`.
         vocabulary_size: Maximum size of the vocabulary that ELMo predicts, marks included.
+        known: As in `arrange`.
 
     Returns:
         The words, and the documents of each split, int32 `(words,)`, with 1 before and 2 after each
         line.
     """
-    numbers: dict[bytes, int] = {}
+    numbers = {word: number for number, word in enumerate(known, NUM_MARKS)}
     numbered = {split: _numbered(documents, numbers) for split, documents in splits.items()}
     in_training = np.concatenate(numbered["train"])
     counts = np.bincount(in_training, minlength=NUM_MARKS + len(numbers))[NUM_MARKS:]
-    order = np.argsort(-counts, kind="stable")
+    others = np.argsort(-counts[len(known) :], kind="stable") + len(known)
+    order = np.concatenate([np.arange(len(known)), others])
     renumbered = np.arange(NUM_MARKS + len(numbers), dtype="int32")
     renumbered[order + NUM_MARKS] = np.arange(len(order)) + NUM_MARKS
     unsorted = list(numbers)
     names = tuple(unsorted[index] for index in order)
-    known = min(vocabulary_size, NUM_MARKS + int((counts > 0).sum()))
+    least = NUM_MARKS + len(known)
+    size = max(least, min(vocabulary_size, least + int((counts[len(known) :] > 0).sum())))
     documents = {
         split: [renumbered[document] for document in some] for split, some in numbered.items()
     }
-    return SpelledWords(names, _spelled(names), known), documents
+    return SpelledWords(names, _spelled(names), size), documents
 
 
 def _numbered(documents: Sequence[Document], numbers: dict[bytes, int]) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """Words as characters, ELMo's input, with operations of TensorFlow only."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,6 +49,10 @@ class Characters:
     def words(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Splits texts `(n,)` into words `(n, (words))`."""
         return words_with_offsets(texts)[0]
+
+    def save(self, folder: str | Path) -> None:
+        """Makes an empty folder: bytes need no vocabulary."""
+        Path(folder).mkdir()
 
     def encode(self, texts: tf.Tensor, length: int, fixed: bool = True) -> dict[str, tf.Tensor]:
         """Encodes texts, or pairs of texts as two consecutive sentences.

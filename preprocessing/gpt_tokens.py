@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from preprocessing.windows import segments
-from preprocessing.word_pieces import WordPieces, as_graph
+from preprocessing.word_pieces import WordPieces, as_graph, lone_tokenizer
 from preprocessing.words import cleaned
 
 
@@ -42,10 +42,20 @@ class BytePairs:
 
     @classmethod
     def from_preset(cls, preset: str | Path) -> "BytePairs":
-        """Reads the vocabulary of a KerasHub preset, or of a folder that KerasHub can read."""
+        """Reads the vocabulary of a pretrained network.
+
+        Args:
+            preset: Name of a KerasHub preset, a folder that KerasHub can read, or a folder that
+                `save` wrote.
+        """
         import keras_hub
 
-        return cls(keras_hub.models.GPT2Tokenizer.from_preset(str(preset)))
+        tokenizer = lone_tokenizer(preset)
+        return cls(tokenizer or keras_hub.models.GPT2Tokenizer.from_preset(str(preset)))
+
+    def save(self, folder: str | Path) -> None:
+        """Saves the tokenizer for `from_preset`."""
+        self.tokenizer.save_to_preset(str(folder))
 
     def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns the ids of the byte pairs of texts `(n,)`, int32 `(n, (pieces))`."""

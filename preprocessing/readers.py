@@ -173,7 +173,7 @@ def text_reader(
     tokens: Any
     if family == "elmo":
         tokens = Characters()
-    elif family == "gpt" and preset != "none":
+    elif family == "gpt" and preset != "none" and not WordPieces.are_in(preset):
         tokens = BytePairs.from_preset(preset)
     else:
         tokens = _word_pieces(texts, preset, vocabulary_size, True, kind)

@@ -1,6 +1,8 @@
 """Words as numbers and characters, ELMo's targets and input, with TensorFlow operations."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +14,7 @@ PADDING, BEGIN, END = 0, 1, 2
 """Numbers of the marks: padding, begin of a line, end of a line."""
 
 NUM_MARKS = 3
+WORDS = "words.json"
 
 MEANINGS = {"characters": "ids of the characters of each word, 0 in padding"}
 """Meaning of the features that ELMo takes."""
@@ -40,6 +43,11 @@ class SpelledWords:
         """The name of each number below `vocabulary_size`."""
         named = self.names[: self.vocabulary_size - NUM_MARKS]
         return ["<unk>", "<S>", "</S>", *(name.decode() for name in named)]
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the words that ELMo predicts into a new folder, for `saved_words`."""
+        Path(folder).mkdir()
+        (Path(folder) / WORDS).write_text(json.dumps(self.vocabulary[NUM_MARKS:]), encoding="utf-8")
 
     def spell(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the characters int32 `(n, words, 50)` of numbers int32 `(n, words)`."""
@@ -71,6 +79,12 @@ class SpelledWords:
     def known(self, numbers: Any) -> tf.Tensor:
         """Replaces words outside of the vocabulary by 0."""
         return tf.where(numbers < self.vocabulary_size, numbers, PADDING)
+
+
+def saved_words(folder: str | Path) -> list[bytes]:
+    """Reads the words that `SpelledWords.save` wrote."""
+    words = json.loads((Path(folder) / WORDS).read_text(encoding="utf-8"))
+    return [word.encode() for word in words]
 
 
 def num_words(rows: tf.Tensor) -> tf.Tensor:

@@ -102,12 +102,8 @@ class WordPieces:
         import keras_hub
 
         folder = Path(preset)
-        if (folder / "tokenizer.json").exists() and not (folder / "config.json").exists():
-            # A tokenizer alone: KerasHub reads it only together with a network.
-            config = json.loads((folder / "tokenizer.json").read_text())
-            tokenizer = keras.saving.deserialize_keras_object(config)
-            tokenizer.load_assets(str(folder / "assets" / "tokenizer"))
-        else:
+        tokenizer = lone_tokenizer(folder)
+        if tokenizer is None:
             tokenizer = keras_hub.models.BertTokenizer.from_preset(str(preset))
         if not isinstance(tokenizer, keras_hub.models.BertTokenizer):
             raise ValueError(
@@ -121,6 +117,16 @@ class WordPieces:
             strip = config.get("strip_accents")
             tokenizer.strip_accents = tokenizer.lowercase if strip is None else strip
         return cls(tokenizer)
+
+    @staticmethod
+    def are_in(folder: str | Path) -> bool:
+        """Whether `save` wrote a folder."""
+        path = Path(folder) / "tokenizer.json"
+        return (
+            path.is_file()
+            and not path.with_name("config.json").exists()
+            and json.loads(path.read_text())["class_name"] == "BertTokenizer"
+        )
 
     def save(self, folder: str | Path) -> None:
         """Saves the tokenizer for `from_preset`; with a saved backbone, it is a KerasHub preset."""
@@ -325,6 +331,20 @@ def _combined(segments: list, start_id: int, end_id: int) -> tuple:
     import tensorflow_text
 
     return tensorflow_text.combine_segments(segments, start_id, end_id)
+
+
+def lone_tokenizer(folder: str | Path) -> Any:
+    """Reads a tokenizer that was saved alone, which KerasHub reads only together with a network.
+
+    Returns:
+        A tokenizer of KerasHub; None if there is no folder with a tokenizer alone.
+    """
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file() or path.with_name("config.json").exists():
+        return None
+    tokenizer = keras.saving.deserialize_keras_object(json.loads(path.read_text()))
+    tokenizer.load_assets(str(path.with_name("assets") / "tokenizer"))
+    return tokenizer
 
 
 def as_graph(tokenizer: Any) -> Any:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +17,10 @@ import tyro
 from runs.settings import Listing, Settings
 from training.loop import Interrupted, NotFinite
 
+EVALUATE = (
+    "Evaluate the network of {run} on other data, without training. Options that may differ from "
+    "those of the run:"
+)
 REPEAT = (
     "--config FILE repeats a run: FILE is the config.json in its folder. Other options override it."
 )
@@ -26,6 +31,7 @@ def read(
     description: str | None,
     arguments: Sequence[str] | None = None,
     program: str | None = None,
+    run: Path | None = None,
 ) -> Any:
     """Reads a config from the command line, or ends the process with help or an error.
 
@@ -36,12 +42,19 @@ def read(
         description: The app's docstring, shown by `--help`.
         arguments: What to read. None: the arguments of this process.
         program: What the arguments follow, as the help shows it. None: as the process was started.
+        run: Folder of a finished run, for settings that evaluate it. None: to train.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    description = f"{description}\n\n{REPEAT}"
     try:
-        file = _taken(arguments, "--config")
-        options = {"default": config_class.draft(file)} if file else {}
+        if run:
+            names = [name for name in config_class.EVALUATION if name != "preset"]
+            changed = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+            description = f"{EVALUATE.format(run=run)} {changed}."
+            config_class = config_class.evaluated()
+            options = {"default": config_class.evaluation_draft(run)}
+        else:
+            description = f"{description}\n\n{REPEAT}"
+            options = _defaults(config_class, arguments)
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -52,6 +65,17 @@ def read(
     except Listing as listing:
         print(listing)
         sys.exit(0)
+
+
+def _defaults(config_class: type[Any], arguments: list[str]) -> dict[str, Any]:
+    """Returns what the options of a run begin with; takes `--config` out of the arguments."""
+    if file := _taken(arguments, "--config"):
+        return {"default": config_class.draft(config_class.stored(file))}
+    preset = _taken([*arguments], "--preset")
+    if preset and (Path(preset) / "model.keras").is_file():
+        values = {**config_class.network_of(preset), "preset": preset}
+        return {"default": config_class.draft(values)}
+    return {}
 
 
 def _taken(arguments: list[str], option: str) -> str | None:

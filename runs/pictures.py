@@ -47,6 +47,49 @@ def learning_curves(
     return figure
 
 
+def compared_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure | None:
+    """Draws each metric over the epochs, all runs in one panel.
+
+    Validation is drawn as a line. Training, where there is validation, is dotted.
+
+    Args:
+        histories: By name of the run, for each metric its value after each epoch.
+    """
+    names = list(dict.fromkeys(name for history in histories.values() for name in history))
+    names = [name for name in names if f"val_{name}" in names] or names
+    if not names:
+        return None
+    columns = min(2, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(6.5 * columns, 3.6 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels, names, strict=False):
+        for number, (run, history) in enumerate(histories.items()):
+            color = f"C{number % 10}"
+            both = name in history and f"val_{name}" in history
+            for metric, style, label in (
+                (name, ":" if both else "-", "" if both else run),
+                (f"val_{name}", "-", run),
+            ):
+                if metric in history:
+                    epochs = range(1, len(history[metric]) + 1)
+                    axes.plot(
+                        epochs,
+                        history[metric],
+                        style,
+                        color=color,
+                        marker=".",
+                        label=_plain(label) or "_",
+                    )
+        axes.set(xlabel="epoch", title=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    return figure
+
+
 def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) -> Figure:
     """Draws how often each class was predicted for each true class.
 

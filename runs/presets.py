@@ -1,8 +1,10 @@
-"""Pretrained networks that one app writes and other apps take as `--preset`."""
+"""Pretrained networks: those that one app writes for others, and those of finished runs."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -34,6 +36,58 @@ def with_weights_of(model: keras.Model, backbone: keras.Model) -> keras.Model:
         if layer.weights:
             layer.set_weights(model.get_layer(layer.name).get_weights())
     return backbone
+
+
+def card(run: Path) -> dict[str, Any]:
+    """Returns the model card of the newest version in the folder of a run."""
+    path = versions.newest(run) / "assets.extra" / "model_card.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def app_of(run: Path) -> str:
+    """Returns the name of the app that a finished run is of."""
+    if not (run / "model.keras").is_file():
+        raise FileNotFoundError(f"{run}: expected a finished run. Received: no model.keras in it")
+    return card(run)["task"].lower().replace(" ", "_")
+
+
+def scores(run: Path) -> dict[str, float]:
+    """Returns the scores of a finished run."""
+    return json.loads((run / "scores.json").read_text(encoding="utf-8"))
+
+
+def network(run: Path, num_classes: int | None = None, freeze: bool | None = None) -> keras.Model:
+    """Loads the network of a finished run.
+
+    Args:
+        run: Folder of the run.
+        num_classes: Number of classes, those of the run first. The others get new weights in the
+            head, the last dense layer. None: as in the run.
+        freeze: Whether only the head can be trained. None: as in the run.
+    """
+    model = keras.saving.load_model(run / "model.keras", compile=False)
+    *_, head = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+    if num_classes not in (None, head.units):
+        model = _widened(model, head.name, num_classes)
+    if freeze is not None:
+        model.trainable = True
+        for layer in model.layers:
+            layer.trainable = layer.name == head.name or not freeze
+    return model
+
+
+def _widened(model: keras.Model, name: str, units: int) -> keras.Model:
+    """Returns a copy of a functional model in which a dense layer has more units."""
+    config = model.get_config()
+    for layer in config["layers"]:
+        if layer["name"] == name:
+            layer["config"]["units"] = units
+    wider = type(model).from_config(config)
+    for new, old in zip(wider.weights, model.weights, strict=True):
+        values = keras.ops.convert_to_numpy(new).copy()
+        values[tuple(map(slice, old.shape))] = keras.ops.convert_to_numpy(old)
+        new.assign(values)
+    return wider
 
 
 @contextmanager

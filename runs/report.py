@@ -35,6 +35,10 @@ mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555;
 """
 
 
+FILES = ("config.json", "scores.json", "history.csv", "report.html")
+"""What `write_report` writes."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A section with one picture; the report leaves it out if there is None."""
@@ -140,14 +144,23 @@ class Report:
 def write_report(folder: Path, report: Report) -> Path:
     """Writes `config.json`, `scores.json`, `history.csv` and `report.html`; returns the last.
 
-    Each file appears whole or not at all.
+    Without a history there is no `history.csv`. Each file appears whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", json.dumps(report.config, indent=2) + "\n")
     write_text(folder / "scores.json", json.dumps(report.all_scores, indent=2) + "\n")
-    write_text(folder / "history.csv", _history_csv(report.histories))
+    if any(report.histories.values()):
+        write_text(folder / "history.csv", _history_csv(report.histories))
     write_text(folder / "report.html", _report_html(report))
     return folder / "report.html"
+
+
+def keep_report(folder: Path, copies: Path) -> None:
+    """Copies the files that `write_report` wrote to another folder."""
+    copies.mkdir(parents=True)
+    for name in FILES:
+        if (folder / name).exists():
+            write_text(copies / name, (folder / name).read_text(encoding="utf-8"))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -204,6 +217,12 @@ def in_words(scores: Mapping[str, float]) -> dict[str, str]:
     return shown
 
 
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Writes sections to one page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _page(title, [f"<h1>{html.escape(title)}</h1>", *_sections(sections)]))
+
+
 def _report_html(report: Report) -> str:
     scores = [
         (name, text)
@@ -228,17 +247,27 @@ def _report_html(report: Report) -> str:
             title = f"Learning curves: {stage}" if stage else "Learning curves"
             curves = learning_curves(history, report.rates.get(stage, {}))
             parts += [f"<h2>{html.escape(title)}</h2>", _figure(title, curves)]
-    for section in report.sections:
-        if inside := _section(section):
-            parts += [f"<h2>{html.escape(section.title)}</h2>", *inside]
+    parts += _sections(report.sections)
     parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]
     parts += ["<h2>Settings</h2>", _settings(report)]
+    return _page(report.title, parts)
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        f"<title>{html.escape(report.title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
+
+
+def _sections(sections: Sequence[Section]) -> list[str]:
+    parts = []
+    for section in sections:
+        if inside := _section(section):
+            parts += [f"<h2>{html.escape(section.title)}</h2>", *inside]
+    return parts
 
 
 def _section(section: Section) -> list[str]:

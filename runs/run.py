@@ -19,11 +19,21 @@ import tensorflow as tf
 from callbacks import BestWeights, EarlyStopping, Progress, TensorBoardLogs, Throughput
 from callbacks.tensorboard import write_images
 from data.feed import Feed
+from data.sources import listed
 from data.splits import Splits
 from runs.doubts import doubts
 from runs.pictures import as_png
-from runs.presets import write_preset
-from runs.report import Code, Picture, Report, Section, in_words, write_report, write_text
+from runs.presets import card, write_preset
+from runs.report import (
+    Code,
+    Picture,
+    Report,
+    Section,
+    in_words,
+    keep_report,
+    write_report,
+    write_text,
+)
 from runs.settings import Rates, Settings
 from runs.usage import command_line, commits, snippets
 from serving.export import export
@@ -101,26 +111,75 @@ def start(config: Settings) -> Run:
     begin = time.perf_counter()
     if config.out.exists() and not config.out.is_dir():
         raise ValueError(f"`out` must be a folder. Received: out={config.out}, a file")
-    strategy = setup.start(config.seed, config.precision, config.strategy)
+    strategy = "none" if config.EVALUATES else config.strategy
+    strategy = setup.start(config.seed, config.precision, strategy)
     return Run(config, strategy, begin, facts=commits())
 
 
 def counted(run: Run, data: Data, what: str) -> Data:
     """Prints how many examples there are, and remarks on them; notes both for the report.
 
+    For the network of a finished run, classes get the numbers that it knows them by. If it is only
+    evaluated, the test split becomes what is to be evaluated.
+
     Args:
         run: What `start` returned.
         data: What a loader returned.
         what: Name of an example in the plural.
     """
-    run.facts[what] = data.counted(what)
+    if run.config.source and data.LABELS:
+        data = _known_first(run.config, data, card(run.config.source)["classes"])
+    seen: Splits = data
+    if run.config.EVALUATES:
+        if "evaluated" not in run.facts:  # Later data is made from the first.
+            data = _evaluated(run.config, data)
+            run.facts["evaluated"] = f"{run.config.source} on {run.config.data}"
+        seen = Splits(train=None, test=data.test, skipped=data.skipped)
     remarks = [*data.remarks]
-    if len(data.train) < FEW and run.config.advice:
+    if not run.config.EVALUATES and len(data.train) < FEW and run.config.advice:
         remarks.append(f"These are few {what} to train on. {run.config.advice}")
     if remarks:
         run.facts["remarks"] = " ".join(remarks)
+    run.facts[what] = seen.counted(what)
     print(run.facts[what], *remarks, sep="\n", flush=True)
     return data
+
+
+def _known_first(config: Settings, data: Data, known: Sequence[str]) -> Data:
+    """Numbers classes as a finished run does, and remarks on those that differ."""
+    there = getattr(data, data.LABELS)
+    new = [name for name in there if name not in known]
+    if new and config.EVALUATES:
+        counts = data.label_counts()
+        named = listed([f"{name} ({counts[name]:,})" for name in new])
+        raise ValueError(
+            f"`data` must have classes that the network of {config.source} knows: "
+            f"{listed(known)}. Received: {config.data} with {named}. Fix: leave these out, or "
+            f"train the network further with --preset {config.source}."
+        )
+    changes = {
+        "New classes": new,
+        "Known classes without examples": [name for name in known if name not in there],
+    }
+    said = [f"{kind}: {listed(names)}." for kind, names in changes.items() if names]
+    remark = " ".join([f"The network of {config.source} knows {len(known)} classes.", *said])
+    return replace(data.renumbered(known), remarks=(*data.remarks, remark))
+
+
+def _evaluated(config: Settings, data: Data) -> Data:
+    """Makes all examples the test split, unless the data has one or the network saw the others."""
+    if _is_own(config):
+        remark = "The data that the network was trained on: only its test split is evaluated."
+    elif "test" in data.made:
+        data, remark = data.all_as_test(), "All examples are evaluated."
+    else:
+        remark = "The data has a test split: only that is evaluated."
+    return replace(data, remarks=(*data.remarks, remark))
+
+
+def _is_own(config: Settings) -> bool:
+    """Whether a network is evaluated on the data that it was trained on."""
+    return config.source is not None and config.data == config.stored(config.source)["data"]
 
 
 def train(
@@ -158,6 +217,11 @@ def train(
     config = run.config
     if stage in run.stages:
         raise ValueError(f"Each stage must have a name of its own. Received twice: {stage!r}")
+    if config.EVALUATES:
+        model = setup.undistributed(make_model(), make_model)
+        checkpoint = Checkpoint(config.out / "checkpoint", stage)
+        run.stages[stage] = Trained(model, {}, checkpoint, f"those of {config.source}", {})
+        return run.stages[stage]
     if stage:
         # A resumed run skips the stages that are finished, and what they draw.
         keras.utils.set_random_seed((config.seed + zlib.crc32(stage.encode())) % 2**31)
@@ -236,9 +300,10 @@ def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model
 
 def _plan(config: Settings, peak: float) -> str:
     """Says in words how a network is trained, whether the user or the network chose it."""
+    network = f"{config.model} of {config.source}" if config.source else config.model
     parts = f" x {config.accumulate}" if config.accumulate > 1 else ""
     return (
-        f"{config.model}, epochs: {config.epochs}, batch size {config.batch_size}{parts}, "
+        f"{network}, epochs: {config.epochs}, batch size {config.batch_size}{parts}, "
         f"{config.optimizer}, learning rate {peak:.3g}, {config.schedule}, warm-up "
         f"{config.warmup_epochs:g} epochs, weight decay {config.weight_decay:g}, {config.precision}"
     )
@@ -394,6 +459,7 @@ def finish(
     report: Sequence[Section],
     baselines: Mapping[str, tuple[str, float]] | None = None,
     warnings: Sequence[str] = (),
+    tokens: Any = None,
     preset: Callable[[Path], None] | None = None,
 ) -> dict[str, float]:
     """Exports the network, writes the files of the run and queries the export once.
@@ -413,6 +479,7 @@ def finish(
         baselines: As in `runs.report.Report`; `majority` is the one that always gives the most
             frequent answer.
         warnings: Reasons to doubt the scores that only the app knows, besides `runs.doubts`.
+        tokens: The tokenizer of the network; has `save`, from a folder to the files that it needs.
         preset: Writes a pretrained network for other apps into a folder.
 
     Returns:
@@ -420,6 +487,9 @@ def finish(
     """
     config, model = run.config, trained.model
     facts = {**run.facts, **facts}
+    if config.EVALUATES and not _is_own(config):
+        # What is learned or chosen on other data than the network's says nothing about it.
+        scores, baselines = _divided(scores)[0], None
     written = Report(
         title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
         config=config.saved,
@@ -432,7 +502,30 @@ def finish(
         baselines=baselines or {},
     )
     doubted = (*doubts(written, num_test, examples), *warnings)
-    card = {
+    on_test, on_validation = _divided(scores)
+
+    def write(*further: Section) -> Path:
+        shown = _facts(run, trained, {**facts, **on_validation})
+        sections = [*report, *further]
+        complete = replace(written, facts=shown, warnings=doubted, sections=sections)
+        return write_report(config.out, complete)
+
+    def say(*lines: str) -> None:
+        for warning in doubted:
+            print(f"Warning: {warning}")
+        if on_validation:
+            print(_in_words(on_validation).capitalize())
+        print(f"Test {_in_words(on_test)} on {num_test:,} {examples}")
+        if baselines:
+            known = {name: score for name, (_, score) in baselines.items()}
+            print(f"Baselines: {written.headline} of {_in_words(known)}")
+        print(*lines, sep="\n", flush=True)
+
+    if config.EVALUATES:
+        _require_inputs_of_the_network(config, signatures["serving_default"])
+        say(f"Report {write()}")
+        return written.all_scores
+    described = {
         "task": task,
         "model": config.model,
         "data": config.data,
@@ -445,44 +538,58 @@ def finish(
     if preset:
         lines.append(f"Preset {write_preset(config.out / 'preset', preset)}")
     columns = {name: _array(column) for name, column in warmup.items()}
-    version = export(config.out, model, signatures, columns, card)
+    version = export(config.out, model, signatures, columns, described)
     save_model(model, config.out / "model.keras")
-    on_test, on_validation = _divided(scores)
-    shown = _facts(run, trained, {**facts, **on_validation})
-    default = signatures["serving_default"]
-    usage = snippets(config.out, default, example.inputs, example_file(config.out, example))
-    usage.append(("Repeat this run", command_line(task.lower().replace(" ", "_"), config)))
-    sections = [*report, Code("Use this model", usage)]
-    complete = replace(written, facts=shown, warnings=doubted, sections=sections)
-    path = write_report(config.out, complete)
-    for stage in reversed(run.stages.values()):
-        stage.checkpoint.delete()
-    if baselines:
-        known = {name: score for name, (_, score) in baselines.items()}
-        lines.append(f"Baselines: {written.headline} of {_in_words(known)}")
-    if config.tensorboard:
-        drawn = {one.title: one.figure for one in report if isinstance(one, Picture) and one.figure}
-        images = {title: as_png(figure) for title, figure in drawn.items()}
-        write_images(config.out / "tensorboard" / "report", images)
-        lines.append(f"Logs   {config.out / 'tensorboard'}")
+    if tokens:
+        write_preset(config.out / "tokenizer", tokens.save)
+    path = write(_usage(config, task, signatures["serving_default"], example))
     card_text = (version / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
     write_text(config.out / "model_card.md", card_text)
+    # The next run into the folder replaces its files, but not the copies beside its versions.
+    keep_report(config.out, config.out / "reports" / version.name)
+    if config.tensorboard:
+        lines.append(f"Logs   {_logged(config.out / 'tensorboard', report)}")
+    for stage in reversed(run.stages.values()):
+        stage.checkpoint.delete()
     lines += [f"Model  {version}", f"Report {path}"]
     lines.append(f"Next   hornbook predict {version.parent} FILE...")
     lines.append(f"       hornbook serve {version.parent.parent}")
     answered = query_export(version, example)
     print(f"Evaluated and exported: {trained.choice}")
-    for warning in doubted:
-        print(f"Warning: {warning}")
-    if on_validation:
-        print(_in_words(on_validation).capitalize())
-    print(f"Test {_in_words(on_test)} on {num_test:,} {examples}", *lines, sep="\n")
+    say(*lines)
     if not answered:
         raise ValueError(
             f"{version} did not answer {example.what}; the messages above say why. Everything else "
             f"is written. To check the export: hornbook verify {version}"
         )
     return written.all_scores
+
+
+def _require_inputs_of_the_network(config: Settings, signature: Signature) -> None:
+    """Raises `ValueError` if the data has other inputs than those that the network was made for."""
+    if config.source is None:
+        return
+    inputs = card(config.source)["signatures"]["serving_default"]["inputs"]
+    if {one["title"] for one in inputs} != set(signature.inputs):
+        raise ValueError(
+            f"`data` must have the inputs that the network of {config.source} reads: "
+            f"{', '.join(one['title'] for one in inputs)}. Received: {config.data} with "
+            f"{', '.join(signature.inputs)}. Fix: name the columns."
+        )
+
+
+def _usage(config: Settings, task: str, signature: Signature, example: Example) -> Code:
+    """Shows how to query the export and how to repeat the run."""
+    usage = snippets(config.out, signature, example.inputs, example_file(config.out, example))
+    repeat = command_line(task.lower().replace(" ", "_"), config)
+    return Code("Use this model", [*usage, ("Repeat this run", repeat)])
+
+
+def _logged(folder: Path, report: Sequence[Section]) -> Path:
+    """Writes the pictures of a report into the logs for TensorBoard."""
+    drawn = {one.title: one.figure for one in report if isinstance(one, Picture) and one.figure}
+    write_images(folder / "report", {title: as_png(figure) for title, figure in drawn.items()})
+    return folder
 
 
 def _divided(scores: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
@@ -503,12 +610,12 @@ def _array(column: Any) -> np.ndarray:
 
 def _facts(run: Run, trained: Trained, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Describes the network and the run for the report."""
-    speeds = trained.history.get("examples_per_second", [])
+    speeds, epochs = trained.history.get("examples_per_second", []), _epochs(trained.history)
     shown = {name: _shortened(value) for name, value in facts.items()}
     return {
         "parameters": f"{trained.model.count_params():,}",
         **shown,
-        "epochs": f"{_epochs(trained.history)} of {run.config.epochs}",
+        **({"epochs": f"{epochs} of {run.config.epochs}"} if epochs else {}),
         "weights": trained.choice,
         "wall time": f"{time.perf_counter() - run.begin:.0f} s",
         **({"training examples per second": f"{np.median(speeds):.1f}"} if speeds else {}),

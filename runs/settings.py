@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
@@ -24,6 +24,7 @@ from typing import (
 import keras
 import tensorflow as tf
 
+from serving.versions import numbered
 from training.optimizers import LEARNING_RATES, OptimizerName, Schedule
 from training.setup import Precision, Strategy
 
@@ -71,6 +72,12 @@ class Settings:
     """Passes over the training set, where the network needs no other number."""
     BATCH_SIZE: ClassVar[int] = 32
     """Examples of an update of the weights, where the network needs no other number."""
+    NETWORK: ClassVar[tuple[str, ...]] = ("model", "precision")
+    """Settings that a network keeps when another run trains it further (`--preset RUN`)."""
+    EVALUATION: ClassVar[tuple[str, ...]] = ("data", "out", "preset", "skip_bad", "batch_size")
+    """Settings that may change when a finished network is evaluated (`hornbook evaluate`)."""
+    EVALUATES: ClassVar[bool] = False
+    """Whether the network of the run `preset` is evaluated, and not trained."""
     data: str
     """The examples."""
     model: str
@@ -79,6 +86,8 @@ class Settings:
     """Passes over the training set. Default: by the network."""
     out: Path
     """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
+    preset: str = "none"
+    """Pretrained network, or the folder of a finished run to train further."""
     skip_bad: bool = False
     """Leave bad examples out instead of stopping."""
     batch_size: Auto[int] = AUTO
@@ -134,6 +143,8 @@ class Settings:
         for name, value in self.usual.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if self.source:
+            self._require_network_of(self.source)
         for name, kind in get_type_hints(type(self)).items():
             choices = [c for part in (kind, *get_args(kind)) for c in _choices(part)]
             if choices and type(None) in get_args(kind):
@@ -165,7 +176,7 @@ class Settings:
             "epochs": self.EPOCHS,
             "batch_size": self.BATCH_SIZE,
             "accumulate": 1,
-            "warmup_epochs": 0.0,
+            "warmup_epochs": 0.5 if self.source else 0.0,
             "weight_decay": 0.05 if self.optimizer == "adamw" else 0.0,
         }
 
@@ -174,17 +185,38 @@ class Settings:
         """What to try when there are few training examples; empty if nothing better is known."""
         return ""
 
-    def rate(self, factor: float = 1.0) -> float:
+    def rate(self, factor: float | None = None) -> float:
         """Returns the peak learning rate.
 
         Args:
-            factor: By what the network needs it smaller than usual, if it is left out.
+            factor: By what the network needs it smaller than usual, if it is left out. None: 1, and
+                0.1 for the network of another run.
         """
-        return (
-            factor * LEARNING_RATES[self.optimizer]
-            if self.learning_rate is None
-            else (self.learning_rate)
-        )
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if factor is None:
+            factor = 0.1 if self.source else 1.0
+        return factor * LEARNING_RATES[self.optimizer]
+
+    @property
+    def source(self) -> Path | None:
+        """Folder of the finished run whose network is trained further; None for other presets."""
+        folder = Path(self.preset)
+        return folder if (folder / "model.keras").is_file() else None
+
+    def part(self, name: str) -> str:
+        """Returns a folder of that name in the run that is continued, or else the preset."""
+        return str(self.source / name) if self.source else self.preset
+
+    def _require_network_of(self, run: Path) -> None:
+        for name, value in self.stored(run).items():
+            is_free = name in self.EVALUATION if self.EVALUATES else name not in self.NETWORK
+            if not is_free and getattr(self, name) != value:
+                raise ValueError(
+                    f"`{name}` must be {value!r}, as in the run {run}. Received: "
+                    f"{name}={getattr(self, name)!r}. Fix: leave it out, and in Python begin with "
+                    f"Config.continuing({str(run)!r})."
+                )
 
     def require_one_of(self, known: Collection[Any], name: str) -> None:
         """Requires one of the known values, or None; lists them for a model called help."""
@@ -255,14 +287,59 @@ class Settings:
             changes: Settings with other values. A setting whose value is the one that the network
                 chose, such as the epochs, is chosen again.
         """
-        return cls(**{**vars(cls.draft(path)), **changes})
+        return cls(**{**vars(cls.draft(cls.stored(path))), **changes})
 
     @classmethod
-    def draft(cls, path: str | Path) -> Self:
-        """Reads settings without checking their values; what the network chose is left out."""
+    def continuing(cls, run: str | Path, **changes: Any) -> Self:
+        """Returns settings of a run that trains the network of another run further.
+
+        Args:
+            run: Folder of the other run.
+            changes: Settings that differ from their defaults.
+        """
+        return cls(**{**cls.network_of(run), "preset": str(run), **changes})
+
+    @classmethod
+    def evaluating(cls, run: str | Path, **changes: Any) -> Self:
+        """Returns settings with which `main` evaluates the network of a finished run.
+
+        Args:
+            run: Folder of the run.
+            changes: Settings with other values than in the run, such as `data`; `EVALUATION` lists
+                those that may have one. The results go to a new folder below `run`.
+        """
+        evaluated = cls.evaluated()
+        return evaluated(**{**vars(evaluated.evaluation_draft(run)), **changes})
+
+    @classmethod
+    def evaluated(cls) -> type[Self]:
+        """Returns the class of settings that evaluate."""
+        return type(cls.__name__, (cls,), {"EVALUATES": True, "__module__": cls.__module__})
+
+    @classmethod
+    def evaluation_draft(cls, run: str | Path) -> Self:
+        """Returns a draft of what `evaluating` does without changes."""
+        folder = Path(run) / "evaluations"
+        number = max(numbered(folder), default=0) + 1 if folder.exists() else 1
+        changes = {"preset": str(run), "out": folder / str(number)}
+        return cls.draft({**cls.stored(run), **changes})
+
+    @classmethod
+    def network_of(cls, run: str | Path) -> dict[str, Any]:
+        """Returns the settings of the network of a run."""
+        values = cls.stored(run)
+        return {name: values[name] for name in cls.NETWORK}
+
+    @classmethod
+    def draft(cls, values: Mapping[str, Any]) -> Self:
+        """Returns settings that are not checked, without those that the network chose.
+
+        Args:
+            values: By name of the setting. Others have their defaults.
+        """
         draft = object.__new__(cls)
-        for name, value in cls.stored(path).items():
-            object.__setattr__(draft, name, value)
+        for field in fields(cls):
+            object.__setattr__(draft, field.name, values.get(field.name, field.default))
         for name, value in draft.usual.items():
             if getattr(draft, name) == value:
                 object.__setattr__(draft, name, None)
@@ -282,9 +359,11 @@ class Settings:
             raise ValueError(f"{path}: expected an object. Received: {type(values).__name__}")
         known = {field.name: field for field in fields(cls)}
         if unknown := [name for name in values if name not in known]:
+            preset = path.with_name("preset")
+            fix = "use the app and the version of Hornbook that wrote the file"
             raise ValueError(
                 f"{path}: expected settings of this app. Received: {', '.join(unknown)}. "
-                "Fix: use the app and the version of Hornbook that wrote the file."
+                f"Fix: {f'pass --preset {preset}' if preset.is_dir() else fix}."
             )
         if missing := [field for name, field in known.items() if name not in values]:
             lines = ", ".join(f'"{field.name}": {_json(field.default)}' for field in missing)

@@ -12,6 +12,8 @@ from training.optimizers import layerwise_scale
 PRETRAINED = ("elmo", "bert", "gpt")
 """Models that need a preset; the others begin with random weights."""
 RECURRENT = ("rnn", "lstm", "gru")
+TRANSFORMERS = ("bert", "gpt")
+"""Families of networks."""
 MAX_TOKENS = 6144
 """Maximum number of tokens of a Transformer's step, unless the user chooses the batch size: with a
 width of 384 and 6 layers a step then takes less than 3 GB."""
@@ -23,9 +25,11 @@ RECURRENT_RATE = 3.0
 class TextSettings(Settings):
     """For apps that read texts with networks that may be pretrained."""
 
+    NETWORK = (*Settings.NETWORK, "vocabulary_size", "length", "dropout")
     preset: str = "none"
-    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout.
-    `none` begins with random weights and a vocabulary learned from the training texts."""
+    """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
+    or the folder of a finished run of this app. `none` begins with random weights and a vocabulary
+    learned from the training texts."""
     vocabulary_size: int = 8000
     """Maximum number of tokens in a vocabulary that is learned."""
     length: int = 128
@@ -48,7 +52,7 @@ class TextSettings(Settings):
     @property
     def fine_tuned(self) -> bool:
         """Whether a pretrained Transformer is trained further."""
-        return self.preset != "none" and self.model != "elmo"
+        return self.preset != "none" and self.family in TRANSFORMERS
 
     @property
     def usual(self) -> dict[str, Any]:
@@ -56,7 +60,7 @@ class TextSettings(Settings):
         if self.fine_tuned:
             decay = 0.01 if self.optimizer == "adamw" else 0.0
             usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay}
-        if self.batch_size is self.accumulate is None and self.family in ("bert", "gpt"):
+        if self.batch_size is self.accumulate is None and self.family in TRANSFORMERS:
             parts = 1
             while self.BATCH_SIZE // parts * self.length > MAX_TOKENS and parts < self.BATCH_SIZE:
                 parts *= 2
@@ -77,9 +81,10 @@ class TextSettings(Settings):
         """Requires one of the networks of the app, and the settings that go with it."""
         self.require_one_of(models, "model")
         pretrained = [name for name in models if name in PRETRAINED]
-        if (self.model in pretrained) != (self.preset != "none"):
+        if not self.source and (self.model in pretrained) != (self.preset != "none"):
             raise ValueError(
-                f"`preset` must be given with model {' or '.join(pretrained)}, and only then. "
+                f"`preset` must be given with model {' or '.join(pretrained)}, and only then, or "
+                "be the folder of a finished run. "
                 f"Received: model={self.model!r}, preset={self.preset!r}"
             )
         untrained = [name for name in models if name not in PRETRAINED]
@@ -100,7 +105,8 @@ class TextSettings(Settings):
 
         If it is left out, a pretrained Transformer gets a tenth of the usual rate at a width of
         384, and less the wider it is: with adamw 1e-4, at a width of 768 5e-5 as in BERT. Recurrent
-        networks get `RECURRENT_RATE` times the usual rate.
+        networks get `RECURRENT_RATE` times the usual rate. Other networks of finished runs get a
+        tenth of what new ones get, at any width.
 
         Args:
             width: From a network to its width, as `models.transformers.width`.
@@ -110,7 +116,8 @@ class TextSettings(Settings):
         def rate(model):
             if self.fine_tuned:
                 return self.rate(0.1 * 384 / width(model))
-            return self.rate(RECURRENT_RATE if self.model in RECURRENT else 1.0)
+            usual = RECURRENT_RATE if self.model in RECURRENT else 1.0
+            return self.rate(0.1 * usual if self.source else usual)
 
         def scale(model):
             return layerwise_scale(depths(model), self.layer_decay)
@@ -121,7 +128,7 @@ class TextSettings(Settings):
     def reading(self) -> dict[str, Any]:
         """What readers of `preprocessing.readers` are made with."""
         return {
-            "preset": self.preset,
+            "preset": self.part("tokenizer"),
             "length": self.length,
             "vocabulary_size": self.vocabulary_size,
         }
@@ -131,7 +138,7 @@ class TextSettings(Settings):
         """What `models.bert.encoder` and `models.gpt.decoder` build or load."""
         return {
             "size": self.model.partition("_")[2],
-            "preset": self.preset,
+            "preset": self.part("preset"),
             "length": self.length,
             "dropout": self.dropout,
         }
@@ -141,10 +148,15 @@ class TextSettings(Settings):
 class ClassifierSettings(TextSettings):
     """For apps that classify texts or words, with recurrent networks and ELMo, too."""
 
+    NETWORK = (
+        *TextSettings.NETWORK,
+        *("bidirectional", "layers", "units", "layer_normalization", "freeze"),
+        *("tokens", "word_dropout", "embeddings"),
+    )
     preset: str = "none"
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
-    for elmo the folder `preset` that elmo_pretraining writes. `none` begins with random weights and
-    a vocabulary learned from the training texts."""
+    for elmo the folder `preset` that elmo_pretraining writes; or the folder of a finished run of
+    this app. `none` begins with random weights and a vocabulary learned from the training texts."""
     bidirectional: bool = True
     """Read in both directions (recurrent networks)."""
     layers: int = 1

@@ -29,7 +29,8 @@ def test_apps_and_commands_are_listed(capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*descriptions()]
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in (*descriptions(), "predict", "verify", "serve", "deploy"))
+    commands = ("predict", "verify", "serve", "deploy", "evaluate", "compare")
+    assert all(name in shown for name in (*descriptions(), *commands))
 
 
 def test_a_mistyped_name_is_answered_with_the_nearest(capsys):
@@ -71,12 +72,26 @@ def test_help_and_mistakes_come_at_once_and_in_a_folder_with_modules_of_the_same
     (tmp_path / "models.py").write_text("raise RuntimeError")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").write_text("raise RuntimeError")
+    run = tmp_path / "run"
+    (run / "1" / "assets.extra").mkdir(parents=True)
+    card = '{"task": "text classification"}'
+    (run / "1" / "assets.extra" / "model_card.json").write_text(card)
+    (run / "config.json").write_text('{"seed": "one"}')
+    (run / "model.keras").touch()
     for arguments, status, shown in (
         (["--help"], 0, "--learning-rate"),
         (["--lerning-rate", "1"], 2, "--learning-rate"),
         (["--epochs", "0"], 2, "`epochs` must be at least 1"),
+        (["--config", "run"], 2, "run/config.json: expected all settings of this app"),
+        (["--preset", "run"], 2, "run/config.json: expected all settings of this app"),
+        (["evaluate", "run"], 2, "run/config.json: expected all settings of this app"),
+        (["evaluate", "data"], 2, "data: expected a finished run. Received: no model.keras"),
+        (["evaluate", "--help"], 0, "usage: hornbook evaluate RUN"),
+        (["evaluate"], 2, "usage: hornbook evaluate RUN"),
+        (["compare", "run"], 2, "must be at least two different folders"),
     ):
-        done = hornbook("text_classification", *arguments, folder=tmp_path)
+        app = [] if arguments[0] in ("evaluate", "compare") else ["text_classification"]
+        done = hornbook(*app, *arguments, folder=tmp_path)
         assert done.returncode == status, done
         assert shown in done.stdout + done.stderr
         assert "absl" not in done.stderr

@@ -65,7 +65,7 @@ SMALL = Small(
         {"model": "bert", "preset": "folder", "vocabulary_size": 100},
         {"vocabulary": "vocab.txt", "vocabulary_size": 100},
     ],
-    files=["preset"],
+    files=["preset", "tokenizer"],
 )
 
 

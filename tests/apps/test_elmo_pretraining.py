@@ -28,7 +28,7 @@ SMALL = Small(
     sections=["Words of the test texts, predicted from one side", "Least expected words"],
     odd=[{"text": text} for text in ODD],
     ignored=[{"preset": "folder"}, {"model": "elmo", "preset": "folder", "dropout": 0.5}],
-    files=["preset"],
+    files=["preset", "tokenizer"],
 )
 
 

@@ -19,6 +19,7 @@ import tyro
 
 from apps.__main__ import descriptions
 from callbacks import Throughput
+from runs import report as report_module
 from runs import run as run_module
 from serving import checks, graph, parity
 from serving.predict import main as predict
@@ -140,8 +141,12 @@ def test_the_folder_of_the_run_is_complete(finished, request):
     names = {path.name for path in finished.folder.glob("[!.]*")}
     example = {name for name in names if name.startswith("example.")}
     assert len(example) == 1
-    usual = {"1", "config.json", "history.csv", "model.keras", "report.html", "scores.json"}
-    assert names - example == usual | {"model_card.md"} | set(wanted.files)
+    usual = {"config.json", "history.csv", "report.html", "scores.json"}
+    others = {"1", "model.keras", "model_card.md", "reports"}
+    assert names - example == usual | others | set(wanted.files)
+    kept = finished.folder / "reports" / "1"
+    assert {path.name for path in kept.iterdir()} == usual
+    assert all((kept / n).read_bytes() == (finished.folder / n).read_bytes() for n in usual)
     assert json.loads((finished.folder / "scores.json").read_text()) == finished.scores
     saved = json.loads((finished.folder / "config.json").read_text())
     assert saved.keys() == {field.name for field in fields(finished.config)}
@@ -219,6 +224,31 @@ def test_odd_inputs_are_answered_without_touching_their_neighbors(finished, requ
 def _answer(finished: Finished, rows) -> dict[str, np.ndarray]:
     columns = {name: tf.constant([row[name] for row in rows]) for name in rows[0]}
     return {name: value.numpy() for name, value in finished.served(**columns).items()}
+
+
+@each_app()
+def test_an_evaluation_on_the_same_data_repeats_the_scores(
+    finished, request, tmp_path, monkeypatch
+):
+    # To draw the pictures again would take longer than all else.
+    monkeypatch.setattr(report_module, "_figure", lambda caption, figure: caption)
+    app = app_of(request.node.callspec.params["finished"])
+    config = app.Config.evaluating(finished.folder, out=tmp_path / "evaluation")
+    assert app.main(config) == finished.scores
+    names = {path.name for path in config.out.iterdir()}
+    assert names == {"config.json", "report.html", "scores.json"}
+    assert json.loads((config.out / "scores.json").read_text()) == finished.scores
+
+
+@each_app()
+def test_a_run_repeats_or_continues_another_with_its_settings(finished, request):
+    app = app_of(request.node.callspec.params["finished"])
+    assert app.Config.load(finished.folder) == finished.config
+    config = app.Config.continuing(finished.folder)
+    assert config.source == finished.folder
+    for name in app.Config.NETWORK:
+        assert getattr(config, name) == getattr(finished.config, name)
+    assert set(app.Config.NETWORK) | set(app.Config.EVALUATION) <= {f.name for f in fields(config)}
 
 
 @each_app()

@@ -1,4 +1,4 @@
-"""Each family of networks of each app, without training: exported, and passed by every check."""
+"""Each family of networks of each app, without training: exported, checked and evaluated again."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from models import elmo
 from runs import run as run_module
 from serving import checks
-from tests.apps.test_every_app import run_small
+from tests.apps.test_every_app import app_of, run_small
 
 RECURRENT = {"layers": 2, "bidirectional": False, "layer_normalization": True}
 CHARACTERS = {"vocabulary_size": 8000}
@@ -42,6 +42,9 @@ def passes(name: str, folder, **changes: Any) -> None:
     finished = run_small(name, folder, **changes)
     results = list(checks.run(finished.version))
     assert {result.check: result.detail for result in results if not result.passed} == {}
+    app = app_of(name)
+    again = app.main(app.Config.evaluating(finished.folder, out=folder / "evaluation"))
+    assert again == pytest.approx(finished.scores, abs=1e-6)
 
 
 @pytest.mark.slow

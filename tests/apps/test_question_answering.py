@@ -73,6 +73,7 @@ SMALL = Small(
         {"model": "bert", "preset": "folder", "vocabulary_size": 100},
         {"model": "bert", "preset": "folder", "dropout": 0.5},
     ],
+    files=["tokenizer"],
 )
 
 

@@ -87,6 +87,7 @@ SMALL = Small(
         {"model": "gpt", "preset": "folder", "dropout": 0.5},
         {"model": "gpt", "preset": "folder", "word_dropout": 0.1},
     ],
+    files=["tokenizer"],
 )
 
 

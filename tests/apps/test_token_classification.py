@@ -86,6 +86,7 @@ SMALL = Small(
         {"model": "bert", "preset": "folder", "vocabulary_size": 100},
         {"model": "bert", "preset": "folder", "dropout": 0.5},
     ],
+    files=["tokenizer"],
 )
 
 

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,6 +9,62 @@ from data.sources import split_of
 from data.splits import ClassSplits, Splits, by_class, chosen_by_hash, dealt, shared, stratified
 
 NUMBERS = tf.data.Dataset.range(10).map(lambda number: (number, 10 * number))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labeled(Splits):
+    LABELS = "classes"
+    classes: tuple[str, ...]
+
+
+def labeled(*labels) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((range(len(labels)), np.array(labels, "int32")))
+
+
+def test_known_labels_get_the_first_numbers_in_their_order():
+    data = Labeled(
+        train=labeled(0, 1, 2),
+        test=labeled(2, 2),
+        other={"outside": labeled(-1, 0)},
+        classes=("ant", "bee", "cat"),
+    )
+    new = data.renumbered(["dog", "cat", "ant"])
+    assert new.classes == ("dog", "cat", "ant", "bee")
+    assert [int(label) for _, label in new.train] == [2, 3, 1]
+    assert [int(label) for _, label in new.test] == [1, 1]
+    assert [int(label) for _, label in new.other["outside"]] == [-1, 2]
+    assert new.validation is None and len(new.train) == 3
+    assert [int(number) for number, _ in new.train] == [0, 1, 2]
+
+
+def test_the_labels_of_words_are_renumbered_and_counted():
+    tags = tf.ragged.constant([[0, 2, 1], [2]], dtype="int32")
+    words = tf.ragged.constant([["a", "b", "c"], ["d"]])
+    sentences = tf.data.Dataset.from_tensor_slices((words, tags)).map(lambda *example: example)
+    data = Labeled(train=sentences, validation=sentences, test=sentences, classes=("O", "B", "I"))
+    assert data.label_counts() == {"O": 3, "B": 3, "I": 6}
+    new = data.renumbered(["O", "I"])
+    assert [tags.numpy().tolist() for _, tags in new.test] == [[0, 1, 2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("remarks", "made"),
+    [
+        (chosen_by_hash({"train"}), {"validation", "test"}),
+        (chosen_by_hash({"train", "validation"}), {"test"}),
+        (["Cut from the end of train: test, 10 %."], {"test"}),
+        (["Splits: train from train.", "Classes (train, validation, test): a (1, 1, 1)."], set()),
+    ],
+)
+def test_the_splits_that_were_made_are_known(remarks, made):
+    assert Splits(train=[1], remarks=tuple(remarks)).made == made
+
+
+def test_all_examples_become_the_test_split():
+    whole = Splits(train=(1, 2), validation=(3,), test=(4,)).all_as_test()
+    assert (whole.train, whole.test) == ((1, 2), (1, 2, 3, 4))
+    datasets = Splits(train=NUMBERS.take(2), test=NUMBERS.skip(9)).all_as_test()
+    assert [int(number) for number, _ in datasets.test] == [0, 1, 9] and len(datasets.test) == 3
 
 
 @pytest.mark.parametrize("examples", [NUMBERS, [(n, 10 * n) for n in range(10)]])

@@ -21,6 +21,16 @@ def test_words_are_numbered_by_how_common_they_are_in_training():
     assert spelled_documents(TEXTS, 5)[0].vocabulary == ["<unk>", "<S>", "</S>", "be", "to"]
 
 
+def test_known_words_keep_their_numbers_whatever_the_size():
+    known = [b"new", b"to"]
+    words, documents = spelled_documents(TEXTS, 100, known)
+    assert words.names == (b"new", b"to", b"be", b"or", b"!")
+    assert words.vocabulary == ["<unk>", "<S>", "</S>", "new", "to", "be", "or"]
+    assert documents["test"][0].tolist() == [1, 5, 3, 7, 2]
+    assert spelled_documents(TEXTS, 6, known)[0].vocabulary[3:] == ["new", "to", "be"]
+    assert spelled_documents(TEXTS, 0, known)[0].vocabulary[3:] == ["new", "to"]
+
+
 def test_words_are_spelled_as_characters_spells_sentences():
     words, documents = spelled_documents(TEXTS, 100)
     row = np.append(documents["test"][0], 0)[None]

@@ -81,3 +81,8 @@ def test_every_word_of_a_long_sentence_is_read_once(length, stride, fixed):
         assert (first[row, len(sentence) :] == -1).all()
         assert [flat[place] for place in first[row, : len(sentence)]] == sentence
         assert (example[first[row, : len(sentence)] // length] == row).all()
+
+
+def test_characters_need_no_files(tmp_path):
+    Characters().save(tmp_path / "tokenizer")
+    assert [*(tmp_path / "tokenizer").iterdir()] == []

@@ -63,3 +63,11 @@ def test_byte_pairs_are_saved_in_graphs(pairs, tmp_path):
         features = encode(tf.constant([["a qu", "a"]]))
         assert features["token_ids"].numpy().tolist() == [[[0, 1, 6, 7, 1, 8, 0, 0]]]
         assert features["extract"].numpy().tolist() == [[5]]
+
+
+def test_byte_pairs_are_saved_for_another_run(pairs, tmp_path):
+    pairs.save(tmp_path / "tokenizer")
+    again = BytePairs.from_preset(tmp_path / "tokenizer")
+    texts = tf.constant(["quick q", ""])
+    assert again.ids(texts).to_list() == pairs.ids(texts).to_list()
+    assert again.extract_id == pairs.extract_id

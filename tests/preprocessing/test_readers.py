@@ -109,3 +109,13 @@ def test_weights_of_tokens_become_weights_of_words(family):
     assert found[-1] == ("hat", 0.0)
     by_word = [weight for _, weight in found if weight]
     assert by_word[0] == weights[1]
+
+
+def test_a_gpt_reads_the_word_pieces_that_it_was_trained_with(tmp_path):
+    texts = tf.data.Dataset.from_tensors(["a big hat", "Bäume"])
+    reader = text_reader("gpt", texts, **SETTINGS)
+    reader.tokens.save(tmp_path / "tokenizer")
+    again = text_reader("gpt", [], **{**SETTINGS, "preset": str(tmp_path / "tokenizer")})
+    some = tf.constant([["big Bäume"], ["A HAT"]])
+    for name, feature in reader.encode(some, True).items():
+        np.testing.assert_array_equal(again.encode(some, True)[name], feature)

@@ -3,7 +3,14 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.characters import Characters
-from preprocessing.spelled_words import SpelledWords, encode_lines, labeled, word_numbers
+from preprocessing.spelled_words import (
+    NUM_MARKS,
+    SpelledWords,
+    encode_lines,
+    labeled,
+    saved_words,
+    word_numbers,
+)
 
 NAMES = (b"be", b"to", b"or", b"new", b"!")
 """Words 3 to 7; the last two are not in the vocabulary."""
@@ -22,6 +29,13 @@ def words() -> SpelledWords:
 def test_vocabulary_names_the_marks_and_the_words_that_are_known(words):
     assert words.vocabulary == ["<unk>", "<S>", "</S>", "be", "to", "or"]
     assert words.known(np.arange(8)).numpy().tolist() == [0, 1, 2, 3, 4, 5, 0, 0]
+
+
+def test_the_words_that_are_known_are_saved(words, tmp_path):
+    words.save(tmp_path / "tokenizer")
+    assert saved_words(tmp_path / "tokenizer") == [
+        word.encode() for word in words.vocabulary[NUM_MARKS:]
+    ]
 
 
 def test_targets_are_the_neighbors_in_both_directions(words):

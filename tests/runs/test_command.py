@@ -163,3 +163,26 @@ def test_a_config_that_cannot_be_read_is_one_message(arguments, capsys):
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("Error: ") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_the_network_of_a_run_gives_the_settings(joined, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(Trained(model="large", share=0.25).saved))
+    (tmp_path / "model.keras").touch()
+    option = [f"--preset={tmp_path}"] if joined else ["--preset", str(tmp_path)]
+    config = read(Trained, "Trains.", [*option, "--data", "new"])
+    assert config == Trained.continuing(tmp_path, data="new") and config.model == "large"
+    with pytest.raises(SystemExit):
+        read(Trained, "Trains.", [*option, "--model", "small"])
+    assert "`model` must be 'large', as in the run" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_read_with_the_settings_of_its_run(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(Trained(model="large", share=0.25).saved))
+    (tmp_path / "model.keras").touch()
+    config = read(Trained, "Trains.", ["--data", "new"], run=tmp_path)
+    assert (config.data, config.share, config.EVALUATES) == ("new", 0.25, True)
+    with pytest.raises(SystemExit):
+        read(Trained, "Trains.", ["--help"], run=tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "those of the run: --data, --out, --skip-bad, --batch-size." in said

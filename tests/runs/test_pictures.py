@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from runs.pictures import (
+    compared_curves,
     confusion_matrix,
     heat_map,
     image_grid,
@@ -19,6 +20,25 @@ from runs.pictures import (
 
 def evaluation(labels: list[int], predictions: list[int]) -> SimpleNamespace:
     return SimpleNamespace(labels=np.array(labels), predictions=np.array(predictions))
+
+
+def test_runs_are_drawn_over_each_other():
+    histories = {
+        "$1": {"loss": [3.0, 2.0], "val_loss": [4.0, 5.0], "rate": [1.0, 0.5]},
+        "b": {"loss": [2.0], "val_loss": [1.0]},
+    }
+    figure = compared_curves(histories)
+    (axes,) = figure.axes
+    assert axes.get_title() == "loss"
+    drawn = [(line.get_linestyle(), line.get_ydata().tolist()) for line in axes.lines]
+    expected = [(":", [3.0, 2.0]), ("-", [4.0, 5.0]), (":", [2.0]), ("-", [1.0])]
+    assert drawn == expected
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [r"\$1", "b"]
+    colors = [line.get_color() for line in axes.lines]
+    assert colors[0] == colors[1] != colors[2] == colors[3]
+    assert compared_curves({}) is None
+    without_validation = compared_curves({"a": {"loss": [1.0], "reward": [2.0]}})
+    assert [axes.get_title() for axes in without_validation.axes] == ["loss", "reward"]
 
 
 def test_heat_map_names_rows_and_columns():

@@ -15,6 +15,7 @@ from data.feed import Feed
 from data.splits import Splits
 from runs import run as run_module
 from runs.pictures import learning_curves
+from runs.presets import network
 from runs.report import Picture, Table
 from runs.run import Example, configured_optimizer, counted, finish, start, train
 from runs.settings import Settings
@@ -38,6 +39,9 @@ def points(count: int, seed: int) -> tf.data.Dataset:
 
 
 DATA = Splits(train=points(64, 0), validation=points(16, 1), test=points(16, 2))
+
+
+MADE = "Chosen by a hash: validation and test, about 10 % each."
 
 
 def build() -> keras.Model:
@@ -64,12 +68,14 @@ def finished(run, made, **options) -> dict[str, float]:
         run,
         made,
         task="points",
-        signatures={
-            "serving_default": tensors({"point": tf.TensorSpec((None, 3), tf.float32)}, meanings)
-        },
         warmup={"point": np.ones((2, 3), "float32")},
         example=Example("a test point", {"point": "1"}),
         **{
+            "signatures": {
+                "serving_default": tensors(
+                    {"point": tf.TensorSpec((None, 3), tf.float32)}, meanings
+                )
+            },
             "scores": {"accuracy": 0.5},
             "num_test": 16,
             "examples": "points",
@@ -388,6 +394,112 @@ def test_the_example_is_written_as_the_file_that_it_is(tmp_path, answered):
     example = Example("an image", {"image_bytes": b"\x89PNG"}, ".png")
     assert run_module.query_export(tmp_path / "1", example)
     assert (tmp_path / "example.png").read_bytes() == b"\x89PNG"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points(Splits):
+    LABELS = "classes"
+    classes: tuple[str, ...] = ("low", "high")
+
+
+@pytest.fixture
+def source(tmp_path, answered) -> Path:
+    """The folder of a finished run with the classes low and high."""
+    run, made = trained(Config(out=tmp_path / "source"))
+    finished(run, made, scores={"accuracy": 0.5, "validation_accuracy": 0.75})
+    return tmp_path / "source"
+
+
+def test_classes_get_the_numbers_that_a_continued_network_knows(source, tmp_path, capsys):
+    run = start(Config.continuing(source, out=tmp_path / "new"))
+    classes = ("high", "middle")
+    data = counted(run, Points(**vars(DATA) | {"classes": classes}), "points")
+    assert data.classes == ("low", "high", "middle")
+    assert [int(label) for _, label in data.test] == [int(label) + 1 for _, label in DATA.test]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"The network of {source} knows 2 classes. New classes: middle. "
+        "Known classes without examples: low."
+    )
+
+
+def evaluated(source: Path, data: Splits = DATA, data_name: str = "others", **options):
+    """Evaluates the network of a run; returns the network and the scores."""
+    config = Config.evaluating(source, data=data_name)
+    run = start(config)
+    counted(run, data, "points")
+    made = train(run, lambda: network(source), Feed(data))
+    return config, made, finished(run, made, **options)
+
+
+def test_an_evaluation_neither_trains_nor_exports(source, capsys):
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    options = {
+        "scores": {"accuracy": 0.25, "validation_accuracy": 0.5},
+        "baselines": {"majority": ("always low", 0.125)},
+    }
+    config, made, scores = evaluated(source, **options)
+    whole = keras.saving.load_model(source / "model.keras")
+    for one, other in zip(made.model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # What is chosen or learned on other data says nothing about the network.
+    assert scores == {"accuracy": 0.25}
+    assert json.loads((config.out / "scores.json").read_text()) == scores
+    names = {path.name for path in config.out.iterdir()}
+    assert names == {"config.json", "report.html", "scores.json"}
+    assert before == {path: path.read_bytes() for path in before}
+    assert not (source / "2").exists()
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"Report {source / 'evaluations' / '1' / 'report.html'}"
+    page = (config.out / "report.html").read_text()
+    assert f"those of {source}" in page and "Learning curves" not in page
+    *_, scores = evaluated(source, data_name="points", **options)
+    assert scores == options["scores"] | {"majority_accuracy": 0.125}
+
+
+def test_data_with_other_inputs_is_not_evaluated(source):
+    meanings = {"circle": "three numbers", "logits": "of two classes"}
+    signature = tensors({"circle": tf.TensorSpec((None, 3), tf.float32)}, meanings)
+    with pytest.raises(ValueError, match=r"reads: point\. Received: others with circle\. Fix"):
+        evaluated(source, signatures={"serving_default": signature})
+
+
+@pytest.mark.parametrize(
+    ("data_name", "remarks", "size", "said"),
+    [
+        ("points", (MADE,), 16, "The data that the network was trained on: only its test split"),
+        ("others", (), 16, "The data has a test split: only that is evaluated."),
+        ("others", (MADE,), 96, "All examples are evaluated."),
+    ],
+)
+def test_an_evaluation_says_what_it_evaluates(data_name, remarks, size, said, source, capsys):
+    run = start(Config.evaluating(source, data=data_name))
+    data = counted(run, replace(DATA, remarks=remarks), "points")
+    assert len(data.test) == size
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == f"{size} test points" and last.startswith(said)
+    assert counted(run, replace(DATA, remarks=(MADE,)), "rows").test is DATA.test
+
+
+def test_classes_that_a_network_does_not_know_are_refused_with_their_number(source):
+    run = start(Config.evaluating(source, data="others"))
+    data = Points(**vars(DATA) | {"classes": ("high", "middle")})
+    ones = sum(int(label) for part in (data.train, data.validation, data.test) for _, label in part)
+    with pytest.raises(
+        ValueError, match=f"knows: low, high. .* others with middle \\({ones}\\). Fix"
+    ):
+        counted(run, data, "points")
+
+
+def test_the_files_of_an_earlier_run_stay_beside_its_version(tmp_path, answered):
+    for number, score in (("1", 0.25), ("2", 0.5)):
+        run, made = trained(Config(out=tmp_path, epochs=int(number)))
+        finished(run, made, scores={"accuracy": score})
+    for number, score in (("1", 0.25), ("2", 0.5)):
+        kept = tmp_path / "reports" / number
+        assert json.loads((kept / "scores.json").read_text()) == {"accuracy": score}
+        assert json.loads((kept / "config.json").read_text())["epochs"] == int(number)
+        assert len((kept / "history.csv").read_text().splitlines()) == 1 + int(number)
+    assert (kept / "report.html").read_text() == (tmp_path / "report.html").read_text()
 
 
 def test_examples_are_counted_aloud(capsys):

@@ -134,3 +134,59 @@ def test_a_file_that_holds_no_settings_is_refused(text, message, tmp_path):
         Config.load(path)
     with pytest.raises(FileNotFoundError, match=r"expected the config\.json of a run"):
         Config.load(tmp_path)
+
+
+@dataclass(frozen=True)
+class Networked(Config):
+    NETWORK = (*Config.NETWORK, "size", "depth")
+    EVALUATION = (*Config.EVALUATION, "share")
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """A folder as a finished run leaves it, as far as settings go."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = Networked(model="large", size=(2, 3), depth=6, share=0.25, out=folder, epochs=5)
+    (folder / "config.json").write_text(json.dumps(config.saved))
+    (folder / "model.keras").touch()
+    return folder
+
+
+def test_a_run_that_continues_another_has_its_network_and_defaults_of_its_own(run):
+    config = Networked.continuing(run, data="new", seed=3)
+    assert config.source == run and config.part("tokenizer") == str(run / "tokenizer")
+    assert (config.model, config.size, config.depth) == ("large", (2, 3), 6)
+    assert (config.share, config.epochs, config.data) == (0.5, 9, "new")
+    assert (config.warmup_epochs, config.rate()) == (0.5, Config().rate() / 10)
+    assert Networked.continuing(run, learning_rate=0.5).rate() == 0.5
+    assert Config().source is None and Config(preset="a").part("tokenizer") == "a"
+
+
+def test_another_network_than_that_of_the_run_is_refused(run):
+    with pytest.raises(
+        ValueError, match=r"`size` must be \(2, 3\), as in the run .*run. Received:"
+    ):
+        Networked.continuing(run, size=(2, 4))
+    with pytest.raises(ValueError, match="`model` must be 'large', as in the run"):
+        Networked(preset=str(run))
+
+
+def test_a_run_that_wrote_a_preset_for_other_apps_is_refused_with_its_path(run):
+    (run / "config.json").write_text(json.dumps(Config().saved | {"hidden": 3}))
+    with pytest.raises(ValueError, match=r"Received: hidden. Fix: use the app"):
+        Networked.continuing(run)
+    (run / "preset").mkdir()
+    with pytest.raises(ValueError, match=r"Received: hidden\. Fix: pass --preset .*run/preset\."):
+        Networked.continuing(run)
+
+
+def test_an_evaluation_has_all_settings_of_the_run_but_those_about_the_data(run):
+    config = Networked.evaluating(run, data="new", share=0.75)
+    assert config.EVALUATES and not Networked.EVALUATES
+    assert (config.data, config.share, config.epochs) == ("new", 0.75, 5)
+    assert config.out == run / "evaluations" / "1"
+    config.out.mkdir(parents=True)
+    assert Networked.evaluating(run).out == run / "evaluations" / "2"
+    with pytest.raises(ValueError, match="`epochs` must be 5, as in the run"):
+        Networked.evaluating(run, epochs=6)
