@@ -208,6 +208,7 @@ def report(data: tagged_text.TaggedTexts, test: tagging.Tagging) -> list[Section
         Picture("Calibration", pictures.reliability_curve(test.words)),
         Table("Worst mistakes", heading, mistakes),
         Marked("Entities in test sentences", entities(data, test)),
+        Marked("Training sentences", [marked(data, *one) for one in tagged(data.train).take(8)]),
     ]
 
 
@@ -225,12 +226,21 @@ def text(words: np.ndarray) -> str:
     return b" ".join(words).decode(errors="replace")
 
 
+def tagged(sentences: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the sentences that have entities."""
+    return sentences.filter(lambda words, tags: tf.reduce_any(tags > 0))
+
+
+def marked(data: tagged_text.TaggedTexts, words: tf.Tensor, tags: tf.Tensor) -> Pieces:
+    """Marks the true entities of a sentence."""
+    return tagging.marked(words.numpy(), [data.tags[tag] for tag in tags])
+
+
 def example(data: tagged_text.TaggedTexts) -> Example:
-    with_entities = data.test.filter(lambda words, tags: tf.reduce_any(tags > 0))
-    words, tags = next(with_entities.concatenate(data.test).as_numpy_iterator())
-    pieces = tagging.marked(words, [data.tags[tag] for tag in tags])
+    words, tags = next(iter(tagged(data.test).concatenate(data.test)))
+    pieces = marked(data, words, tags)
     named = ", ".join(f"{piece} ({kind})" for piece, kind in pieces if kind) or "none"
-    return Example(f"a test sentence, true entities: {named}", {"text": text(words)})
+    return Example(f"a test sentence, true entities: {named}", {"text": text(words.numpy())})
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ SMALL = Small(
         "Calibration",
         "Worst mistakes",
         "Entities in test sentences",
+        "Training sentences",
     ],
     odd=[{"text": text} for text in ODD],
     free=["tag_column"],
@@ -165,10 +166,13 @@ def test_entities_are_shown_and_the_example_has_some(data):
     lengths = np.array([len(tags) for _, tags in data.test.as_numpy_iterator()])
     everywhere = np.eye(len(data.tags))[np.full(len(labels), data.tags.index("B-thing"))]
     test = tagging.Tagging(Evaluation(labels, everywhere), lengths, data.tags)
-    *_, mistakes, marked = app.report(data, test)
+    *_, mistakes, marked, training = app.report(data, test)
     assert len(mistakes.rows) == 12 and len(marked.texts) == 2 * min(12, len(lengths))
-    for word, true, predicted, confidence, sentence in mistakes.rows:
+    for word, true, predicted, confidence, sentence, where in mistakes.rows:
         assert word in sentence and true != predicted == "B-thing" and confidence == "100%"
+        assert where in data.origins["test"]
+    assert len(training.texts) == 8
+    assert all(any(kind for _, kind in pieces) for pieces in training.texts)
     assert marked.texts[0][0] == ("True: ", "") and marked.texts[1][0] == ("Predicted: ", "")
     assert ("New-York", "place") in [piece for text in marked.texts for piece in text]
     what, inputs, _ = app.example(data)
