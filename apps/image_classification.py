@@ -23,7 +23,7 @@ from models.imagenet import PRESETS, pretrained
 from preprocessing.augmentation import AugmentationName, augmentation
 from preprocessing.images import as_floats, decode, decode_batch
 from runs import pictures, presets
-from runs.classified import caption, classified, mixtures
+from runs.classified import ClassSettings, caption, classified, mixtures
 from runs.command import command
 from runs.report import Picture, Section
 from runs.run import Example, counted, finish, start, train
@@ -32,16 +32,13 @@ from serving.signature import Signature, tensors
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(ClassSettings, Settings):
     EPOCHS = 80
     NETWORK = (*Settings.NETWORK, "norm", "pool", "image_size", "channels")
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder per class (optionally below
     train/, validation/ and test/), or a CSV file with columns `path`, `label` and optionally
     `split`."""
-    group: str | None = None
-    """What must not stand in two splits, such as a patient: a column, or the number of a level of
-    folders (1: those below the class folders). Default: only copies stay together."""
     model: str = "lenet5"
     """The network; `--model help` lists them."""
     epochs: Auto[int] = AUTO
@@ -62,10 +59,6 @@ class Config(Settings):
     """1 for gray, 3 for color. Default: as in the data."""
     augment: AugmentationName = "light"
     """Augmentation of the training images."""
-    label_smoothing: float = 0.0
-    """Share of each label that is spread over all classes, in [0, 1)."""
-    class_weight: Literal["none", "balanced"] = "none"
-    """Weight of the classes in the loss; `balanced` makes rare classes count as much as others."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -25,7 +25,7 @@ from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
 from runs import pictures, presets, reading
-from runs.classified import NOTED, classified
+from runs.classified import NOTED, ClassSettings, classified
 from runs.command import command
 from runs.report import Picture, Section, Shaded, Table
 from runs.run import Example, counted, finish, start, train
@@ -38,7 +38,7 @@ FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
 
 
 @dataclass(frozen=True)
-class Config(ClassifierSettings):
+class Config(ClassSettings, ClassifierSettings):
     NETWORK = (*ClassifierSettings.NETWORK, "pooling", "symmetric", "windows")
     EVALUATION = (
         *ClassifierSettings.EVALUATION,
@@ -57,9 +57,6 @@ class Config(ClassifierSettings):
     """Column of the second text of a pair. Default: found by its name."""
     label_column: str | None = None
     """Column of the class. Default: found by its name."""
-    group: str | None = None
-    """What must not stand in two splits, such as an author: a column, or the number of a level of
-    folders (1: those below the class folders). Default: only equal texts stay together."""
     out_of_scope: str | None = None
     """TensorFlow Datasets split of texts of no class, such as test_oos: how many are refused."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
@@ -70,10 +67,6 @@ class Config(ClassifierSettings):
     windows: bool = False
     """Read texts that are longer than `length` in overlapping windows. Training takes each window
     as an example, and the probabilities of the windows of a text are averaged."""
-    label_smoothing: float = 0.0
-    """Share of each label that is spread over all classes, in [0, 1)."""
-    class_weight: Literal["none", "balanced"] = "none"
-    """Weight of the classes in the loss; `balanced` makes rare classes count as much as others."""
     attention_layer: int = -1
     """BERT layer whose attention the report shows; -1 is the last."""
     attention_head: int | None = None

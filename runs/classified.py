@@ -1,7 +1,8 @@
-"""What the report of every classifier shows."""
+"""What every classifier lets a user choose, and what its report shows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from data.splits import ClassSplits
 from runs.pictures import confusion_matrix, reliability_curve, threshold_curves
@@ -13,6 +14,19 @@ Notes = Mapping[str, str]
 """That, by name; "" for the file of an example that comes from none."""
 Show = Callable[[str, Sequence[Any], Sequence[Notes]], Section]
 """From a title, examples and notes on each to a section."""
+
+
+@dataclass(frozen=True)
+class ClassSettings:
+    """Settings of the apps that give each example one class."""
+
+    group: str | None = None
+    """What must not stand in two splits, such as a patient: a column, or the number of a level of
+    folders (1: those below the class folders). Default: only copies stay together."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes, in [0, 1)."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """Weight of the classes in the loss; `balanced` makes rare classes count as much as others."""
 
 
 def classified(evaluation: Any, data: ClassSplits, show: Show) -> list[Section]:
