@@ -298,3 +298,12 @@ def test_attention_to_a_pair_stands_at_the_tokens_of_the_pair():
     nothing = {name: np.zeros((1, 9), "int32") for name in inputs}
     assert np.isfinite(np.asarray(model(nothing))).all()
     assert (np.asarray(attention_weights(model, nothing)) == 0).all()
+
+
+@pytest.mark.parametrize("build", [recurrent_classifier, recurrent_tagger])
+def test_vectors_are_the_embeddings_that_training_begins_with(build):
+    vectors = np.arange(60, dtype="float32").reshape(30, 2)
+    model = build(30, 3, units=4, vectors=vectors)
+    layer = model.get_layer("token_embedding")
+    assert layer.trainable
+    np.testing.assert_array_equal(layer.get_weights()[0], vectors)
