@@ -152,7 +152,7 @@ def _evaluated(config: Settings, data: Data) -> Data:
     if _is_own(config):
         remark = "The data that the network was trained on: only its test split is evaluated."
     elif "test" in data.made:
-        data, remark = data.all_as_test(), "All examples are evaluated."
+        data, remark = data.all_as_test(), "All examples are evaluated, whatever their split."
     else:
         remark = "The data has a test split: only that is evaluated."
     return replace(data, remarks=(*data.remarks, remark))
@@ -509,7 +509,7 @@ def finish(
         write_preset(config.out / "tokenizer", tokens.save)
     path = write()
     # The next run into the folder replaces its files, but not the copies beside its versions.
-    keep_report(config.out, config.out / "reports" / version.name)
+    keep_report(config.out, config.out / "reports" / f"version_{version.name}")
     for stage in reversed(run.stages.values()):
         stage.checkpoint.delete()
     lines += [f"Model  {version}", f"Report {path}"]
