@@ -35,7 +35,7 @@ class Comparison:
 
 def files_of(run: Path) -> Path:
     """Returns the folder with the files of a run, also of one whose files were replaced since."""
-    for folder in (run, run.parent / "reports" / run.name):
+    for folder in (run, run.parent / "reports" / f"version_{run.name}"):
         if all((folder / name).is_file() for name in ("config.json", "scores.json")):
             return folder
     raise ValueError(

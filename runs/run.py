@@ -171,7 +171,7 @@ def _evaluated(config: Settings, data: Data) -> Data:
     if _is_own(config):
         remark = "The data that the network was trained on: only its test split is evaluated."
     elif "test" in data.made:
-        data, remark = data.all_as_test(), "All examples are evaluated."
+        data, remark = data.all_as_test(), "All examples are evaluated, whatever their split."
     else:
         remark = "The data has a test split: only that is evaluated."
     return replace(data, remarks=(*data.remarks, remark))
@@ -546,7 +546,7 @@ def finish(
     card_text = (version / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
     write_text(config.out / "model_card.md", card_text)
     # The next run into the folder replaces its files, but not the copies beside its versions.
-    keep_report(config.out, config.out / "reports" / version.name)
+    keep_report(config.out, config.out / "reports" / f"version_{version.name}")
     if config.tensorboard:
         lines.append(f"Logs   {_logged(config.out / 'tensorboard', report)}")
     for stage in reversed(run.stages.values()):

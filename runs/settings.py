@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -24,7 +25,6 @@ from typing import (
 import keras
 import tensorflow as tf
 
-from serving.versions import numbered
 from training.optimizers import LEARNING_RATES, OptimizerName, Schedule
 from training.setup import Precision, Strategy
 
@@ -319,10 +319,10 @@ class Settings:
     @classmethod
     def evaluation_draft(cls, run: str | Path) -> Self:
         """Returns a draft of what `evaluating` does without changes."""
-        folder = Path(run) / "evaluations"
-        number = max(numbered(folder), default=0) + 1 if folder.exists() else 1
-        changes = {"preset": str(run), "out": folder / str(number)}
-        return cls.draft({**cls.stored(run), **changes})
+        # No bare number: a server would take that for a version of a model.
+        folders = (Path(run) / "evaluations" / f"evaluation_{number}" for number in count(1))
+        out = next(folder for folder in folders if not folder.exists())
+        return cls.draft({**cls.stored(run), "preset": str(run), "out": out})
 
     @classmethod
     def network_of(cls, run: str | Path) -> dict[str, Any]:

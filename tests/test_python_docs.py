@@ -15,4 +15,4 @@ def test_the_blocks_of_the_page_run_as_they_stand(tmp_path, monkeypatch, capsys)
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), known)
     assert (tmp_path / "compare.html").exists()
-    assert (tmp_path / "digits_run" / "evaluations" / "1" / "report.html").exists()
+    assert (tmp_path / "digits_run" / "evaluations" / "evaluation_1" / "report.html").exists()

@@ -23,6 +23,7 @@ from runs import report as report_module
 from runs import run as run_module
 from serving import checks, graph, parity
 from serving.predict import main as predict
+from serving.versions import numbered
 from tests.apps.every_app import ANY, BAD, Small
 from training.checkpoint import Checkpoint
 from training.loop import Interrupted
@@ -144,7 +145,9 @@ def test_the_folder_of_the_run_is_complete(finished, request):
     usual = {"config.json", "history.csv", "report.html", "scores.json"}
     others = {"1", "model.keras", "model_card.md", "reports"}
     assert names - example == usual | others | set(wanted.files)
-    kept = finished.folder / "reports" / "1"
+    # A server that is given the folder of the run must find no model below it.
+    assert not [path for path in finished.folder.iterdir() if path.is_dir() and numbered(path)]
+    kept = finished.folder / "reports" / "version_1"
     assert {path.name for path in kept.iterdir()} == usual
     assert all((kept / n).read_bytes() == (finished.folder / n).read_bytes() for n in usual)
     assert json.loads((finished.folder / "scores.json").read_text()) == finished.scores

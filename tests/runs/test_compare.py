@@ -76,7 +76,7 @@ def test_curves_are_drawn_over_each_other(tmp_path, monkeypatch):
 
 def test_a_version_is_compared_by_the_files_that_its_run_left(tmp_path):
     newest = run(tmp_path / "run", seed=2)
-    run(newest / "reports" / "1", seed=1)
+    run(newest / "reports" / "version_1", seed=1)
     (newest / "1").mkdir()
     path = tmp_path / "compare.html"
     assert main([str(newest / "1"), str(newest), "--output", str(path)]) == 0

@@ -449,7 +449,7 @@ def test_an_evaluation_neither_trains_nor_exports(source, capsys):
     assert before == {path: path.read_bytes() for path in before}
     assert not (source / "2").exists()
     *_, last = capsys.readouterr().out.splitlines()
-    assert last == f"Report {source / 'evaluations' / '1' / 'report.html'}"
+    assert last == f"Report {source / 'evaluations' / 'evaluation_1' / 'report.html'}"
     page = (config.out / "report.html").read_text()
     assert f"those of {source}" in page and "Learning curves" not in page
     *_, scores = evaluated(source, data_name="points", **options)
@@ -468,7 +468,7 @@ def test_data_with_other_inputs_is_not_evaluated(source):
     [
         ("points", (MADE,), 16, "The data that the network was trained on: only its test split"),
         ("others", (), 16, "The data has a test split: only that is evaluated."),
-        ("others", (MADE,), 96, "All examples are evaluated."),
+        ("others", (MADE,), 96, "All examples are evaluated, whatever their split."),
     ],
 )
 def test_an_evaluation_says_what_it_evaluates(data_name, remarks, size, said, source, capsys):
@@ -495,7 +495,7 @@ def test_the_files_of_an_earlier_run_stay_beside_its_version(tmp_path, answered)
         run, made = trained(Config(out=tmp_path, epochs=int(number)))
         finished(run, made, scores={"accuracy": score})
     for number, score in (("1", 0.25), ("2", 0.5)):
-        kept = tmp_path / "reports" / number
+        kept = tmp_path / "reports" / f"version_{number}"
         assert json.loads((kept / "scores.json").read_text()) == {"accuracy": score}
         assert json.loads((kept / "config.json").read_text())["epochs"] == int(number)
         assert len((kept / "history.csv").read_text().splitlines()) == 1 + int(number)

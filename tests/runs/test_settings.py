@@ -185,8 +185,8 @@ def test_an_evaluation_has_all_settings_of_the_run_but_those_about_the_data(run)
     config = Networked.evaluating(run, data="new", share=0.75)
     assert config.EVALUATES and not Networked.EVALUATES
     assert (config.data, config.share, config.epochs) == ("new", 0.75, 5)
-    assert config.out == run / "evaluations" / "1"
+    assert config.out == run / "evaluations" / "evaluation_1"
     config.out.mkdir(parents=True)
-    assert Networked.evaluating(run).out == run / "evaluations" / "2"
+    assert Networked.evaluating(run).out == run / "evaluations" / "evaluation_2"
     with pytest.raises(ValueError, match="`epochs` must be 5, as in the run"):
         Networked.evaluating(run, epochs=6)
