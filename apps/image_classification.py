@@ -35,6 +35,7 @@ from serving.signature import Signature, tensors
 class Config(ClassSettings, Settings):
     EPOCHS = 80
     NETWORK = (*Settings.NETWORK, "norm", "pool", "image_size", "channels")
+    EVALUATION = (*Settings.EVALUATION, "group")
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder per class (optionally below
     train/, validation/ and test/), or a CSV file with columns `path`, `label` and optionally

@@ -42,7 +42,7 @@ class Config(ClassSettings, ClassifierSettings):
     NETWORK = (*ClassifierSettings.NETWORK, "pooling", "symmetric", "windows")
     EVALUATION = (
         *ClassifierSettings.EVALUATION,
-        *("text_column", "pair_column", "label_column", "out_of_scope"),
+        *("text_column", "pair_column", "label_column", "group", "out_of_scope"),
     )
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv, .jsonl or .json file, a folder of such

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
 from types import UnionType
@@ -328,7 +328,7 @@ class Settings:
     def network_of(cls, run: str | Path) -> dict[str, Any]:
         """Returns the settings of the network of a run."""
         values = cls.stored(run)
-        return {name: values[name] for name in cls.NETWORK}
+        return {name: values[name] for name in cls.NETWORK if name in values}
 
     @classmethod
     def draft(cls, values: Mapping[str, Any]) -> Self:
@@ -347,7 +347,10 @@ class Settings:
 
     @classmethod
     def stored(cls, path: str | Path) -> dict[str, Any]:
-        """Reads all values of a `config.json`; refuses unknown and missing names, and types."""
+        """Reads the values of a `config.json`; refuses unknown names and wrong types.
+
+        Settings that an older version of Hornbook did not have may lack.
+        """
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: expected the config.json of a run. Received: no file")
@@ -365,9 +368,6 @@ class Settings:
                 f"{path}: expected settings of this app. Received: {', '.join(unknown)}. "
                 f"Fix: {f'pass --preset {preset}' if preset.is_dir() else fix}."
             )
-        if missing := [field for name, field in known.items() if name not in values]:
-            lines = ", ".join(f'"{field.name}": {_json(field.default)}' for field in missing)
-            raise ValueError(f"{path}: expected all settings of this app. Fix: add {lines}")
         kinds = get_type_hints(cls)
         for name, value in values.items():
             try:
@@ -379,10 +379,6 @@ class Settings:
                     f"{path}: `{name}` must be of type {shown}. Received: {name}={value!r}"
                 ) from None
         return values
-
-
-def _json(default: Any) -> str:
-    return "..." if default is MISSING else json.dumps(default, default=str)
 
 
 def _typed(kind: Any, value: Any) -> Any:

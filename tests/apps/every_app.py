@@ -30,6 +30,7 @@ BAD: dict[str, Any] = {
     "layers": 0,
     "units": 0,
     "label_smoothing": 2.0,
+    "class_weight": "no_such_weight",
     "tokens": "no_such_tokens",
     "word_dropout": 1.5,
 }
@@ -38,6 +39,7 @@ BAD: dict[str, Any] = {
 ANY: tuple[str, ...] = (
     *("data", "out", "skip_bad", "monitor", "jit_compile", "resume", "preset", "lowercase"),
     *("bidirectional", "layer_normalization", "freeze", "embeddings", "tensorboard"),
+    "group",
 )
 """Settings of several apps that are free, such as flags and names; the network may ignore them."""
 
