@@ -25,7 +25,7 @@ from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
 from runs import pictures, presets, reading
-from runs.classified import NOTED, ClassSettings, classified
+from runs.classified import ClassSettings, classified, tabled
 from runs.command import command
 from runs.report import Picture, Section, Shaded, Table
 from runs.run import Example, counted, finish, start, train
@@ -206,16 +206,10 @@ def report(config, data: text.Texts, reader: Reader, model, test) -> list[Sectio
     some = data.of_each_class("train", 12)
     seen = [(text.shown(texts), data.classes[label]) for texts, label in some]
     return [
-        *classified(test, data, table),
+        *classified(test, data, tabled("text", text.shown)),
         Table("Training texts", ("text", "class"), seen),
         *attention(config, data, reader, model),
     ]
-
-
-def table(title: str, examples, notes) -> Table:
-    texts = [text.shown(texts) for texts, _ in examples]
-    rows = [(one, *noted.values()) for one, noted in zip(texts, notes, strict=True)]
-    return Table(title, ("text", *NOTED), rows)
 
 
 def attention(config: Config, data: text.Texts, reader: Reader, model) -> Iterator[Section]:

@@ -188,27 +188,17 @@ def signatures(data: tagged_text.TaggedTexts, reader: WordReader) -> dict[str, S
 
 
 def report(data: tagged_text.TaggedTexts, test: tagging.Tagging) -> list[Section]:
-    positions = [test.position(word) for word in test.words.worst]
-    sentences = data.picked("test", [sentence for sentence, _ in positions])
-    mistakes = [
-        (
-            text(words[[i]]),
-            *test.words.row(word, data.tags),
-            text(words[max(0, i - 20) : i + 20]),
-            data.origin("test", number),
-        )
-        for word, (number, i), (words, _) in zip(
-            test.words.worst, positions, sentences, strict=True
-        )
-    ]
-    heading = ("word", "true", "predicted", "confidence", "sentence", "from")
+    numbers = [test.position(word)[0] for word in test.words.worst]
+    worst = zip(test.words.worst, numbers, data.picked("test", numbers), strict=True)
+    mistakes = [(*test.mistake(i, words), data.origin("test", n)) for i, n, (words, _) in worst]
+    training = data.with_entities("train").take(8).as_numpy_iterator()
     return [
         Table("Entities by type", tagging.HEADING, test.by_type),
         Picture("Confusion matrix", pictures.confusion_matrix(test.words, data.tags)),
         Picture("Calibration", pictures.reliability_curve(test.words)),
-        Table("Worst mistakes", heading, mistakes),
+        Table("Worst mistakes", (*tagging.MISTAKE, "from"), mistakes),
         Marked("Entities in test sentences", entities(data, test)),
-        Marked("Training sentences", [marked(data, *one) for one in tagged(data.train).take(8)]),
+        Marked("Training sentences", [marked(data, *one) for one in training]),
     ]
 
 
@@ -222,25 +212,17 @@ def entities(data: tagged_text.TaggedTexts, test: tagging.Tagging) -> list[Piece
     return texts
 
 
-def text(words: np.ndarray) -> str:
-    return b" ".join(words).decode(errors="replace")
-
-
-def tagged(sentences: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the sentences that have entities."""
-    return sentences.filter(lambda words, tags: tf.reduce_any(tags > 0))
-
-
-def marked(data: tagged_text.TaggedTexts, words: tf.Tensor, tags: tf.Tensor) -> Pieces:
+def marked(data: tagged_text.TaggedTexts, words: np.ndarray, tags: np.ndarray) -> Pieces:
     """Marks the true entities of a sentence."""
-    return tagging.marked(words.numpy(), [data.tags[tag] for tag in tags])
+    return tagging.marked(words.tolist(), [data.tags[tag] for tag in tags])
 
 
 def example(data: tagged_text.TaggedTexts) -> Example:
-    words, tags = next(iter(tagged(data.test).concatenate(data.test)))
+    either = data.with_entities("test").concatenate(data.test)
+    words, tags = next(either.as_numpy_iterator())
     pieces = marked(data, words, tags)
     named = ", ".join(f"{piece} ({kind})" for piece, kind in pieces if kind) or "none"
-    return Example(f"a test sentence, true entities: {named}", {"text": text(words.numpy())})
+    return Example(f"a test sentence, true entities: {named}", {"text": tagging.joined(words)})
 
 
 if __name__ == "__main__":

@@ -54,6 +54,10 @@ class TaggedTexts(Splits):
         """The words of each training sentence, without their tags."""
         return self.train.map(lambda words, tags: words)
 
+    def with_entities(self, split: str) -> tf.data.Dataset:
+        """Returns the sentences of a split that have a tag other than O."""
+        return self.split(split).filter(lambda words, tags: tf.reduce_any(tags > 0))
+
 
 @dataclass(frozen=True)
 class _Sentence:

@@ -1,6 +1,6 @@
 """Taggers: the most probable tag of each word, accuracy of tags and F1 of entities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,8 @@ MEANINGS = {
 """Meanings of what `best_tags` and a network return."""
 HEADING = ("type", "precision", "recall", "F1", "test entities")
 """Columns of `Tagging.by_type`."""
+MISTAKE = ("word", "true", "predicted", "confidence", "sentence")
+"""What `Tagging.mistake` returns."""
 
 
 @keras.saving.register_keras_serializable(package="hornbook")
@@ -176,6 +178,17 @@ class Tagging:
         sentence = int(np.searchsorted(ends, word, side="right"))
         return sentence, int(word - ends[sentence] + self.lengths[sentence])
 
+    def mistake(self, word: int, sentence: np.ndarray) -> tuple[str, ...]:
+        """Returns a word, its true and predicted tag, the confidence, and the words around it.
+
+        Args:
+            word: Index of the word among those of all sentences.
+            sentence: The words of its sentence, of which 20 on each side are shown.
+        """
+        _, i = self.position(word)
+        around = joined(sentence[max(0, i - 20) : i + 20])
+        return (joined(sentence[[i]]), *self.words.row(word, self.tags), around)
+
     @property
     def scores(self) -> dict[str, float]:
         """F1, precision and recall over the entities of all types, then accuracy and loss of words.
@@ -265,6 +278,11 @@ def best_tags(tags: Sequence[str], logits: tf.Tensor, is_word: tf.Tensor) -> dic
         "tags": tf.where(is_word, names, ""),
         "scores": tf.where(is_word, tf.reduce_max(probabilities, axis=-1), 0.0),
     }
+
+
+def joined(words: Iterable[bytes]) -> str:
+    """Returns words, in UTF-8, as a text."""
+    return b" ".join(words).decode(errors="replace")
 
 
 def marked(words: Sequence[bytes], tags: Sequence[str]) -> list[tuple[str, str]]:

@@ -58,6 +58,22 @@ def classified(evaluation: Any, data: ClassSplits, show: Show) -> list[Section]:
     return sections
 
 
+def tabled(what: str, shown: Callable[[Any], str]) -> Show:
+    """Returns what shows examples in a table.
+
+    Args:
+        what: Heading of their column.
+        shown: Returns the features of an example as text.
+    """
+
+    def show(title: str, examples: Sequence[Any], notes: Sequence[Notes]) -> Section:
+        texts = [shown(features) for features, _ in examples]
+        rows = [(text, *noted.values()) for text, noted in zip(texts, notes, strict=True)]
+        return Table(title, (what, *NOTED), rows)
+
+    return show
+
+
 def caption(notes: Notes) -> str:
     """Says in lines what is noted of an example.
 

@@ -254,7 +254,9 @@ def test_answers_and_confidence_are_shown_in_the_report(data):
     documents = [one.document for one in data.test]
     test = Answers(columns, right, documents)
     mistakes, marked = app.report(data, test)
-    assert mistakes.rows[0][0] == "The city?" and mistakes.rows[0][2:] == ("The", "75%")
+    question = data.test[test.worst[0]]
+    assert mistakes.rows[0][0] == "The city?" == question.question
+    assert mistakes.rows[0][2:] == ("The", "75%", question.id)
     assert len(marked.texts) == 12
     for title, *pieces in marked.texts:
         assert title == ("The city? (confidence 75%) \N{EM DASH} ", "")

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from data.splits import ClassSplits
 from metrics.classification import Evaluation
-from runs.classified import classified
+from runs.classified import classified, tabled
 from runs.report import Table
 
 TEXTS = tf.data.Dataset.from_tensor_slices((["a", "b", "c", "d"], [0, 1, 1, 0]))
@@ -33,6 +33,14 @@ def test_mistakes_and_correct_predictions_are_shown_with_their_origin():
         ("no", "yes", "80%", "a.csv line 3"),
         ("yes", "no", "60%", "a.csv line 2"),
     ]
+
+
+def test_examples_stand_in_a_table_with_what_is_noted_of_them():
+    notes = {"true": "no", "predicted": "yes", "confidence": "80%", "from": "a.csv line 3"}
+    table = tabled("letter", bytes.decode)("Mistakes", [(b"a", 0)], [notes])
+    assert table.title == "Mistakes"
+    assert table.heading == ("letter", "true", "predicted", "confidence", "from")
+    assert table.rows == [("a", "no", "yes", "80%", "a.csv line 3")]
 
 
 def test_examples_from_no_file_have_no_origin():
