@@ -3,12 +3,14 @@
 import ast
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 RUNS = ("evaluate", "compare")
+VERBOSE = "--verbose"
 SERVING = ("predict", "verify", "serve", "deploy")
 EVALUATE = """usage: hornbook evaluate RUN [--data NEW] [OPTIONS]
 
@@ -31,6 +33,9 @@ def descriptions() -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command `hornbook`: an app or one of the commands for exported models."""
     name, *rest = arguments or sys.argv[1:] or ["apps"]
+    if VERBOSE in rest:
+        rest.remove(VERBOSE)
+        os.environ["HORNBOOK_VERBOSE"] = "1"
     try:
         return _run(name, rest)
     except KeyboardInterrupt:
@@ -73,6 +78,7 @@ def _overview(names_only: bool = False) -> str:
             f"  {', '.join(RUNS)}",
             "\nCommands for exported models (hornbook COMMAND --help):\n",
             f"  {', '.join(SERVING)}",
+            f"\n{VERBOSE} after any of them shows TensorFlow's log lines.",
         ]
     )
 

@@ -29,7 +29,7 @@ from runs.classified import ClassSettings, classified, tabled
 from runs.command import command
 from runs.report import Picture, Section, Shaded, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto
+from runs.settings import AUTO, Auto, Data
 from runs.text_settings import ClassifierSettings
 from serving.signature import Prepared, Signature, tensors
 
@@ -51,13 +51,13 @@ class Config(ClassSettings, ClassifierSettings):
     """The network; `--model help` lists them. `bert`, `gpt` and `elmo` need `--preset`."""
     epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/text_classification")
-    text_column: str | None = None
+    text_column: Data[str | None] = None
     """Column of the text, or of the first text of a pair. Default: found by its name."""
-    pair_column: str | None = None
+    pair_column: Data[str | None] = None
     """Column of the second text of a pair. Default: found by its name."""
-    label_column: str | None = None
+    label_column: Data[str | None] = None
     """Column of the class. Default: found by its name."""
-    out_of_scope: str | None = None
+    out_of_scope: Data[str | None] = None
     """TensorFlow Datasets split of texts of no class, such as test_oos: how many are refused."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
     """Pooling of the token features: attention, last or max in recurrent networks, attention on

@@ -28,7 +28,7 @@ from runs import pictures, presets, reading
 from runs.command import command
 from runs.report import Marked, Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto
+from runs.settings import AUTO, Auto, Data
 from runs.text_settings import ClassifierSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
@@ -47,7 +47,7 @@ class Config(ClassifierSettings):
     """The network; `--model help` lists them. `bert` and `elmo` need `--preset`."""
     epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/token_classification")
-    tag_column: int | str | None = None
+    tag_column: Data[int | str | None] = None
     """Column of the tags: an index from 0, or from the end if negative; or the name of a feature of
     TensorFlow Datasets. Default: the last column (UPOS in .conllu files), or found by its name."""
     lowercase: bool = False

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from data.splits import ClassSplits
 from runs.pictures import confusion_matrix, reliability_curve, threshold_curves
 from runs.report import Picture, Section, Table
+from runs.settings import Data, Training
 
 NOTED = ("true", "predicted", "confidence", "from")
 """What is said of an example: true and predicted class, confidence, file and line."""
@@ -20,12 +21,12 @@ Show = Callable[[str, Sequence[Any], Sequence[Notes]], Section]
 class ClassSettings:
     """Settings of the apps that give each example one class."""
 
-    group: str | None = None
+    group: Data[str | None] = None
     """What must not stand in two splits, such as a patient: a column, or the number of a level of
     folders (1: those below the class folders). Default: only copies stay together."""
-    label_smoothing: float = 0.0
+    label_smoothing: Training[float] = 0.0
     """Share of each label that is spread over all classes, in [0, 1)."""
-    class_weight: Literal["none", "balanced"] = "none"
+    class_weight: Training[Literal["none", "balanced"]] = "none"
     """Weight of the classes in the loss; `balanced` makes rare classes count as much as others."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 import tyro
 
+from runs.help import help_text
 from runs.settings import Listing, Settings
 from training.loop import Interrupted, NotFinite
 
@@ -58,6 +59,9 @@ def read(
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
+    if {"-h", "--help"} & {*arguments}:
+        print(help_text(config_class, description, program, **options))
+        sys.exit(0)
     try:
         return tyro.cli(
             config_class, description=description, args=arguments, prog=program, **options

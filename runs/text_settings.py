@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import keras
 
-from runs.settings import AUTO, Auto, Rates, Settings
+from runs.settings import AUTO, Auto, Rates, Settings, Training
 from training.optimizers import layerwise_scale
 
 PRETRAINED = ("elmo", "bert", "gpt")
@@ -34,11 +34,11 @@ class TextSettings(Settings):
     """Maximum number of tokens in a vocabulary that is learned."""
     length: int = 128
     """Maximum number of tokens of a row; longer texts are truncated."""
-    dropout: Auto[float] = AUTO
+    dropout: Training[Auto[float]] = AUTO
     """Share of features that training drops, in [0, 1): in recurrent networks, in heads on ELMo and
     in Transformers with random weights. A pretrained Transformer keeps its own. Default: by the
     network."""
-    layer_decay: float = 1.0
+    layer_decay: Training[float] = 1.0
     """Factor of the learning rate from each Transformer layer to the one below it, in (0, 1]."""
 
     def __post_init__(self):
@@ -168,13 +168,13 @@ class ClassifierSettings(TextSettings):
     tokens: Literal["pieces", "words"] = "pieces"
     """What a vocabulary that is learned holds: word pieces, which spell rare words, or whole words
     that occur at least twice, in which rare words are unknown."""
-    word_dropout: Auto[float] = AUTO
+    word_dropout: Training[Auto[float]] = AUTO
     """Share of tokens that training replaces by [UNK], in [0, 1): in networks that read words or
     word pieces. Default: by the network."""
     embeddings: str | None = None
     """File of pretrained word vectors in GloVe's text format, from which the embeddings of
     recurrent networks begin. Default: random embeddings."""
-    freeze: bool | None = None
+    freeze: Training[bool | None] = None
     """Train only the head on ELMo. Default: with a preset. With random weights it shows what
     pretraining brings."""
 

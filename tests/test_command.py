@@ -82,9 +82,9 @@ def test_help_and_mistakes_come_at_once_and_in_a_folder_with_modules_of_the_same
         (["--help"], 0, "--learning-rate"),
         (["--lerning-rate", "1"], 2, "--learning-rate"),
         (["--epochs", "0"], 2, "`epochs` must be at least 1"),
-        (["--config", "run"], 2, "run/config.json: expected all settings of this app"),
-        (["--preset", "run"], 2, "run/config.json: expected all settings of this app"),
-        (["evaluate", "run"], 2, "run/config.json: expected all settings of this app"),
+        (["--config", "run"], 2, "run/config.json: `seed` must be of type int"),
+        (["--preset", "run"], 2, "run/config.json: `seed` must be of type int"),
+        (["evaluate", "run"], 2, "run/config.json: `seed` must be of type int"),
         (["evaluate", "data"], 2, "data: expected a finished run. Received: no model.keras"),
         (["evaluate", "--help"], 0, "usage: hornbook evaluate RUN"),
         (["evaluate"], 2, "usage: hornbook evaluate RUN"),
@@ -104,3 +104,15 @@ def test_ctrl_c_before_the_run_ends_without_a_traceback(monkeypatch, capsys):
     monkeypatch.setattr(command, "_run_app", interrupted)
     assert main(["image_classification"]) == 130
     assert capsys.readouterr().err.strip() == "Stopped before anything was written."
+
+
+def test_verbose_shows_the_log_of_tensorflow(monkeypatch):
+    seen = []
+    monkeypatch.delenv("HORNBOOK_VERBOSE", raising=False)
+    monkeypatch.setattr(command, "_run_app", lambda name, rest: seen.append((name, rest)))
+    assert main(["image_classification", "--seed", "1"]) == 0
+    assert "HORNBOOK_VERBOSE" not in os.environ
+    monkeypatch.setenv("HORNBOOK_VERBOSE", "")  # To be restored after the test.
+    assert main(["image_classification", "--verbose", "--seed", "1"]) == 0
+    assert os.environ["HORNBOOK_VERBOSE"] == "1"
+    assert seen == 2 * [("image_classification", ["--seed", "1"])]

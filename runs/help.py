@@ -1,0 +1,51 @@
+"""The help of an app's command line: its options in groups, those most often needed first."""
+
+import argparse
+import inspect
+from typing import Any, get_args
+
+import tyro
+
+from runs.settings import GROUPS
+
+
+def help_text(
+    config_class: type, description: str, program: str | None, default: Any = None
+) -> str:
+    """Describes the options of a command line.
+
+    Args:
+        config_class: Frozen dataclass with a docstring below each field. A field is in the group
+            that its type names, or in that of a class above; else it is about the network.
+        description: What the command does.
+        program: What the options follow. None: as the process was started.
+        default: Values that the options have if they are left out. None: those of the class.
+    """
+    options = {"default": default} if default is not None else {}
+    parser = tyro.extras.get_parser(config_class, **options)
+    shown = argparse.ArgumentParser(
+        program,
+        "%(prog)s [OPTIONS]",
+        description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    groups = {name: shown.add_argument_group(title) for name, title in GROUPS.items()}
+    for action in parser._actions[1:]:  # The first is --help.
+        name = max(action.option_strings, key=len).removeprefix("--").removeprefix("no-")
+        text = " ".join((action.help or "").split()).replace(" (default: None)", "")
+        metavar = str(action.metavar or "").replace("{None}|", "").replace("{None,", "{")
+        flag: dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_true"}
+        groups[_group(config_class, name.replace("-", "_"))].add_argument(
+            *action.option_strings, help=text, **flag
+        )
+    return shown.format_help()
+
+
+def _group(config_class: type, name: str) -> str:
+    for base in config_class.__mro__:
+        hint = inspect.get_annotations(base).get(name)
+        named = [part for part in get_args(hint) if part in GROUPS]
+        if named:
+            return named[0]
+    return "network"
