@@ -44,10 +44,11 @@ def train_and_test(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    augment: str = "none",
 ) -> tuple[float, float]:
     """Trains with momentum and a cosine, returns the errors on training and test images in [0, 1].
 
-    Both are measured at the end, in inference mode.
+    Both are measured at the end, in inference mode and without augmentation.
     """
     steps = steps_per_epoch(len(train[0]), batch_size)
     model.compile(
@@ -58,7 +59,7 @@ def train_and_test(
         metrics=["accuracy"],
         jit_compile=False,
     )
-    vary = augmentation("none", (32, 32, 3))
+    vary = augmentation(augment, (32, 32, 3))
 
     def transform(pixels, labels, seed):
         return vary(tf.cast(pixels, tf.float32) / 255, tf.one_hot(labels, 10), seed)
