@@ -140,8 +140,8 @@ def feed(config: Config, rows: SentencePairs) -> Feed:
     hider = hidden_words.WordHider(rows.pieces)
     return Feed(
         rows,
-        vary=lambda features, goes_on, seed: hidden_words.labeled(
-            hider, tokens.trimmed(features, unless=config.fixed_lengths), goes_on, seed
+        vary=lambda features, continues, seed: hidden_words.labeled(
+            hider, tokens.trimmed(features, unless=config.fixed_lengths), continues, seed
         ),
         length=tokens.lengths,
     )
