@@ -93,7 +93,7 @@ def test_second_segments_begin_sentences_and_every_word_is_read(pieces):
 @pytest.mark.parametrize("length", [19, 30])
 @pytest.mark.parametrize("count", [1, 4])
 def test_foreign_segments_begin_anywhere_that_is_allowed(pieces, count, length):
-    """As all these places written out."""
+    """The same, with a list of all positions."""
     documents = piece_documents(pieces, DOCUMENTS[:count])
 
     def elsewhere(documents, taken, random):

@@ -88,7 +88,7 @@ def finished(run, made, **options) -> dict[str, float]:
 
 @pytest.fixture
 def answered(monkeypatch):
-    """Stands in for the process that queries the export; returns its commands."""
+    """Replaces the process that queries the export; returns its commands."""
     commands = []
 
     def run(command, **options):
