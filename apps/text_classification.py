@@ -58,8 +58,7 @@ class Config(ClassSettings, ClassifierSettings):
     label_column: str | None = None
     """Column of the class. Default: found by its name."""
     out_of_scope: str | None = None
-    """TensorFlow Datasets split with texts that belong to no class, such as test_oos. The report
-    shows how many of them are refused."""
+    """TensorFlow Datasets split of texts without a class, such as test_oos, to count refusals."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
     """Pooling of the token features: attention, last or max in recurrent networks, attention on
     ELMo, first or mean in BERT. Default: attention; in BERT first, or mean with a preset."""
