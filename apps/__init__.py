@@ -2,5 +2,5 @@
 
 import os
 
-# Before TensorFlow is imported, which else fills the screen.
+# This must come before TensorFlow is imported, which would otherwise fill the screen.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

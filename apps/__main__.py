@@ -1,4 +1,4 @@
-"""Train networks on your data, then query, check, serve and deploy what they have learned."""
+"""Train networks on your data, then query, check, serve and deploy them."""
 
 import ast
 import difflib

@@ -36,9 +36,9 @@ OUTPUTS = ("masked_words", "next_sentence")
 PREDICTORS = {
     "BERT, from both sides": "masked_",
     "the piece before, as BERT sees it": "bigram_",
-    "the frequencies of pieces alone": "unigram_",
+    "the frequencies of the pieces": "unigram_",
 }
-"""What the report compares, and what the names of its scores begin with."""
+"""Predictors that the report compares, and the prefixes of their scores."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Config(TextSettings):
     lowercase: bool = True
     """Convert texts to lower case. A preset keeps its own choice."""
     length: int = 128
-    """Number of tokens of a row; longer texts are truncated. It is also the maximum `--length` of
+    """Number of tokens per row; longer texts are truncated. It is also the maximum `--length` of
     the other apps with the preset that this run writes."""
     dropout: float = 0.1
-    """Share of features that training drops, in [0, 1). A preset keeps its own."""
+    """Dropout rate, in [0, 1). A preset keeps its own."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,7 +76,7 @@ class Config(TextSettings):
         self.require_only(bert.NAMES[1:], "vocabulary", "lowercase")
         if self.vocabulary != "none" and self.vocabulary_size != Config.vocabulary_size:
             raise ValueError(
-                "`vocabulary_size` is for a vocabulary that is learned. Received: "
+                "`vocabulary_size` must be left out when `vocabulary` is a file. Received: "
                 f"vocabulary={self.vocabulary!r}, vocabulary_size={self.vocabulary_size}"
             )
 
@@ -140,8 +140,8 @@ def feed(config: Config, rows: SentencePairs) -> Feed:
     hider = hidden_words.WordHider(rows.pieces)
     return Feed(
         rows,
-        vary=lambda features, goes_on, seed: hidden_words.labeled(
-            hider, tokens.trimmed(features, unless=config.fixed_lengths), goes_on, seed
+        vary=lambda features, continues, seed: hidden_words.labeled(
+            hider, tokens.trimmed(features, unless=config.fixed_lengths), continues, seed
         ),
         length=tokens.lengths,
     )

@@ -35,10 +35,10 @@ from serving.signature import Prepared, Signature, ask, tensors
 
 PREDICTORS = {
     "ELMo": "",
-    "the neighboring word alone": "bigram_",
-    "the frequencies of words alone": "unigram_",
+    "only the neighboring word": "bigram_",
+    "the frequencies of the words": "unigram_",
 }
-"""What the report compares, and what the names of its scores begin with."""
+"""Predictors that the report compares, and the prefixes of their scores."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Config(Settings):
     """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
     model.keras, report.html."""
     preset: str = "none"
-    """Folder of a finished run, to train further, or its folder `preset`, for which the head is
-    new. `none` begins with random weights."""
+    """Folder of a finished run to train further, or its folder `preset`, which gets a new head.
+    `none` begins with random weights."""
     vocabulary_size: int = 8000
     """Maximum number of different words that ELMo predicts; it reads all words."""
     length: int = 128
-    """Number of words of a row; longer texts are truncated in the export."""
+    """Number of words per row; longer texts are truncated in the export."""
     dropout: float = 0.1
-    """Share of features that training drops, in [0, 1). A preset keeps its own."""
+    """Dropout rate, in [0, 1). A preset keeps its own."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -156,7 +156,7 @@ def evaluate(rows: WordRows, counts: dict[str, Ngrams], model, batches) -> dict[
 
 def signatures(config: Config, rows: WordRows) -> dict[str, Signature]:
     numbers, encode = spelled_words.word_numbers(rows.words), spelled_words.encode_lines
-    ((row,),) = rows.first("validation", 1)  # Its logits take megabytes, so no more.
+    ((row,),) = rows.first("validation", 1)  # One: its logits take megabytes.
     characters = rows.words.spell(row[None, 1:-1]).numpy()
     return {
         "serving_default": Signature(

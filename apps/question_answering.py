@@ -49,18 +49,17 @@ class Config(TextSettings):
     epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/question_answering")
     length: int = 384
-    """Tokens of a row, which holds the question and as much of the document as fits."""
+    """Number of tokens per row: the question and as much of the document as fits."""
     stride: int = 128
-    """Tokens of the document that consecutive rows share."""
+    """Overlap of consecutive rows, in tokens of the document."""
     question_length: int = 64
     """Maximum number of tokens of a question; longer questions are truncated."""
     answerless_rows: float = 1.0
-    """Share of the rows without the answer to train on, of questions that have one, in [0, 1]."""
+    """Fraction of the rows without the answer to train on, if the question has one, in [0, 1]."""
     max_answer_pieces: int = 30
     """Maximum number of tokens of an answer."""
     dropout: float = 0.1
-    """Share of features that training drops in a BERT with random weights, in [0, 1); a preset
-    keeps its own."""
+    """Dropout rate of a BERT with random weights, in [0, 1). A preset keeps its own."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,8 +79,8 @@ def main(config: Config) -> dict[str, float]:
     reader = question_reader(
         data.texts, stride=config.stride, question_length=config.question_length, **config.reading
     )
-    asked = tf.data.Dataset.from_tensor_slices(data.table("train")["question"])
-    reading.lengths(run, asked, reader, "questions", config.question_length)
+    questions = tf.data.Dataset.from_tensor_slices(data.table("train")["question"])
+    reading.lengths(run, questions, reader, "questions", config.question_length)
     fed = feed(config, data, reader)
     trained = train(
         run,
@@ -132,7 +131,7 @@ def feed(config: Config, data: questions.Questions, reader: QuestionReader) -> F
     return Feed(
         Splits(
             train=data.examples("train", config.answerless_rows),
-            # The rows without the answer, nearly all of a long document, would hide the others.
+            # Nearly all rows of a long document lack the answer and would outweigh the others.
             validation=data.examples("validation", 0.0),
         ),
         prepare_many=partial(reader.labeled, seed=config.seed),

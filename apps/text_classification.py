@@ -58,15 +58,15 @@ class Config(ClassSettings, ClassifierSettings):
     label_column: Data[str | None] = None
     """Column of the class. Default: found by its name."""
     out_of_scope: Data[str | None] = None
-    """TensorFlow Datasets split of texts of no class, such as test_oos: how many are refused."""
+    """TensorFlow Datasets split of texts without a class, such as test_oos, to count refusals."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
     """Pooling of the token features: attention, last or max in recurrent networks, attention on
-    ELMo, first or mean in BERT. Default: attention; first in a new BERT, mean in a pretrained."""
+    ELMo, first or mean in BERT. Default: attention; in BERT first, or mean with a preset."""
     symmetric: bool = False
-    """Read pairs, whose two texts have no order, in both orders (GPT and BERT)."""
+    """Read the two texts of a pair in both orders, if their order has no meaning (GPT and BERT)."""
     windows: bool = False
-    """Read texts that are longer than `length` in overlapping windows. Training takes each window
-    as an example, and the probabilities of the windows of a text are averaged."""
+    """Read texts that are longer than `length` in overlapping windows. Each window is a training
+    example, and the probabilities of the windows of a text are averaged."""
     attention_layer: int = -1
     """BERT layer whose attention the report shows; -1 is the last."""
     attention_head: int | None = None

@@ -53,7 +53,7 @@ class Config(ClassifierSettings):
     lowercase: bool = False
     """Convert words to lower case, if the vocabulary is learned."""
     length: int = 128
-    """Maximum number of tokens of a row, with elmo of words. Longer sentences are read in
+    """Maximum number of tokens per row; of words with elmo. Longer sentences are read in
     overlapping rows."""
 
     def __post_init__(self):
@@ -136,7 +136,7 @@ def build(config: Config, reader: WordReader, frequencies, vectors=None) -> kera
             tagger = recurrent.recurrent_tagger(vocabulary_size, num_tags, **sizes)
     # Nearly all words are O. If the network had to learn that first, from large gradients that all
     # point the same way, a pretrained encoder would predict the same tag for every word from then
-    # on. Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1, have this remedy.
+    # on. The remedy is from Lin et al., Focal Loss for Dense Object Detection, 2017, section 4.1.
     return with_prior_bias(tagger, "logits", "bias", frequencies)
 
 

@@ -1,8 +1,8 @@
 """Scores of the apps over seeds.
 
-Runs an app as a user would, with the options below, once a seed, and prints mean and deviation.
-`--no-test` shows the validation examples' alone: settings are to be chosen by it, without a look at
-the test examples.
+Runs an app like a user, with the options below, once per seed, and prints mean and deviation.
+`--no-test` shows only the validation scores, for choosing settings without a look at the test
+examples.
 
 Example:
 
@@ -120,7 +120,7 @@ EXPERIMENTS: dict[str, Settings] = {
         precision="bfloat16",
     ),
 }
-"""What the documentation claims. DATA and MINILM stand for the folders that the options name,
+"""What the documentation claims. DATA and MINILM are the folders that the options name,
 SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test, WIKITEXT2
 for WikiText-2 without its training text, trained on the validation text instead, and CLINC6000 for
 clinc_oos with 6000 of its 15,000 training texts."""
@@ -200,7 +200,7 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
 
 
 def located(experiment: Settings, config: Config, folder: Path) -> Settings:
-    """Puts folders in place of DATA, MINILM, SQUAD, WIKITEXT2 and CLINC6000.
+    """Replaces DATA, MINILM, SQUAD, WIKITEXT2 and CLINC6000.
 
     The last three are written into `folder`.
     """
@@ -237,7 +237,7 @@ def only(folder: Path, pattern: str) -> Path:
     """Finds the one file of a name."""
     found = list(folder.glob(pattern))
     if len(found) != 1:
-        raise ValueError(f"`data` must hold one {pattern}. Received: data={folder}, {found}")
+        raise ValueError(f"`data` must contain one {pattern}. Received: data={folder}, {found}")
     return found[0]
 
 
@@ -257,7 +257,7 @@ def main(config: Config) -> None:
             deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
             print(
                 f"{name}, {score}: {np.mean(values):.4f} ± {deviation:.4f}, lowest "
-                f"{min(values):.4f}, median {np.median(minutes):.1f} min a run",
+                f"{min(values):.4f}, median {np.median(minutes):.1f} min per run",
                 flush=True,
             )
 

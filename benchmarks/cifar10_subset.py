@@ -18,7 +18,7 @@ def load(folder: Path) -> tuple[Arrays, Arrays]:
     """Reads uint8 images `(n, 32, 32, 3)` and labels `(n,)` for training and testing.
 
     Args:
-        folder: Holds `cifar10_batch_N.png`, one image of 32 x 32 a row, and their labels; batch 50
+        folder: Has `cifar10_batch_N.png`, one image of 32 x 32 per row, and their labels; batch 50
             is the test set.
     """
     paths = sorted(folder.glob("cifar10_batch_*.png"))

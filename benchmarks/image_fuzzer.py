@@ -1,8 +1,8 @@
 """What damaged picture files do to the decoding graph: any that ends the process is a crash.
 
 Small files of every format, whole and changed at random from a seed, are decoded in a process of
-their own. The file at which it crashes or takes too long is kept, and the next process goes on
-behind it; damage to memory may be the work of the file before. Files as large as a server refuses
+their own. The file at which it crashes or takes too long is kept, and the next process continues
+after it; memory may have been damaged by an earlier file. Files as large as a server refuses
 are not decoded.
 
 Example:
@@ -47,7 +47,7 @@ class Config:
     seed: int = 0
     """Seeds the changes."""
     bare: bool = False
-    """Ask tf.io.decode_image alone, without the checks of the graph: shows that crashes are
+    """Call only tf.io.decode_image, without the checks of the graph: shows that crashes are
     found."""
     seconds: float = 60.0
     """The longest that one file may take; loading TensorFlow counts as part of the first."""

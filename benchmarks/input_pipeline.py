@@ -1,4 +1,4 @@
-"""Images a second of the input pipeline alone, against the training step that it feeds.
+"""Images per second of the input pipeline, against the training step that it feeds.
 
 Generated photographs are JPEGs of 500 x 375 pixels; uncached ones are read and decoded in every
 epoch. An epoch that fills a cache is not timed. The pipeline keeps up where its number is above the
@@ -41,7 +41,7 @@ class Config:
     seconds: float = 2.0
     """How long each row is timed, after the first batch."""
     batch_size: int = 128
-    """Images a batch; photographs take a quarter."""
+    """Images per batch; photographs take a quarter."""
 
 
 def write_photographs(folder: Path, count: int) -> None:
@@ -101,7 +101,7 @@ def networks(data: images.Images) -> list[keras.Model]:
 
 def measure(name: str, data: images.Images, size: int, config: Config) -> None:
     shape = " x ".join(map(str, data.input_shape))
-    print(f"\n{name}: {len(data.train)} images, {shape}, {size} a batch\n")
+    print(f"\n{name}: {len(data.train)} images, {shape}, {size} per batch\n")
     print("| images/s | uncached | cached |\n| --- | ---: | ---: |")
     for augment in AUGMENTATIONS:
         speeds = [

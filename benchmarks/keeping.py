@@ -1,8 +1,8 @@
 """The best epoch on validation against the last: what `--keep` decides.
 
-Trains each experiment once a seed and scores three sets of weights on the test examples: those that
-`--keep best` exports (the latest epoch within one standard error of the best), those of the best
-epoch itself, and those of the last.
+Trains each experiment once per seed, and scores three sets of weights on the test examples: those
+that `--keep best` exports (the latest epoch within one standard error of the best), those of the
+best epoch itself, and those of the last.
 
 Example:
 
@@ -38,7 +38,7 @@ SMALL: dict[str, Settings] = {
     ),
     "small_tags": tags.Config(epochs=20),
 }
-"""Five small sets, trained for longer than they need: SST2_500 stands for 500 sentences of SST-2,
+"""Five small sets, trained for longer than they need: SST2_500 is 500 sentences of SST-2,
 TREC_500 for 509 questions of TREC and CIFAR_1000 for 1000 images of CIFAR-10 to train on."""
 
 
@@ -95,7 +95,7 @@ def compared(app: Any, config: Settings) -> tuple[dict[str, dict[str, float]], A
 
 @contextmanager
 def replaced(module: Any, name: str, function: Callable) -> Iterator[None]:
-    """Puts another function in the place of one of a module for a while."""
+    """Replaces a function of a module for a while."""
     before = getattr(module, name)
     setattr(module, name, function)
     try:
@@ -105,7 +105,7 @@ def replaced(module: Any, name: str, function: Callable) -> Iterator[None]:
 
 
 def small_data(name: str, data: Path, folder: Path) -> str:
-    """Writes what a name of a small set stands for, and returns the path; else the name."""
+    """Writes the small set of a name, and returns its path; returns other names."""
     if name == "SST2_500":
         for split, limit in {"train": 500, "dev": None, "test": None}.items():
             lines = next(data.glob(f"sst2/{split}*.tsv")).read_text().splitlines()

@@ -36,7 +36,7 @@ SHAPE = (32, 56, 56, 64)
 @dataclass(frozen=True)
 class Config:
     only: str = ""
-    """Measure only the cases whose name holds this."""
+    """Measure only the cases whose name contains this."""
     rounds: int = 11
     """Interleaved runs of each."""
 
@@ -65,8 +65,8 @@ def draw_from_patches(pool_size: int, strides: int) -> Callable[[tf.Tensor], tf.
         batch, down, across, _ = patches.shape
         patches = tf.reshape(patches, (-1, pool_size**2, x.shape[3]))
         patches = tf.reshape(tf.transpose(patches, (0, 2, 1)), (-1, pool_size**2))
-        places = tf.random.stateless_categorical(tf.math.log(patches + 1e-20), 1, seed=(0, 3))
-        drawn = tf.gather(patches, places, axis=1, batch_dims=1)
+        positions = tf.random.stateless_categorical(tf.math.log(patches + 1e-20), 1, seed=(0, 3))
+        drawn = tf.gather(patches, positions, axis=1, batch_dims=1)
         return tf.reshape(drawn, (batch, down, across, x.shape[3]))
 
     return pool

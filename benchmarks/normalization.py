@@ -34,9 +34,9 @@ class Config:
     epochs: int = 10
     """Passes over the 5000 training images."""
     batch_sizes: tuple[int, ...] = (2, 4, 8, 16, 32)
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = 0.05
-    """Highest step size at batch size 32."""
+    """Peak learning rate at batch size 32."""
     plot: Path | None = None
     """PNG file to draw."""
 
@@ -103,7 +103,7 @@ def draw(errors: np.ndarray, batch_sizes: tuple[int, ...]) -> Figure:
     axes.set_xscale("log", base=2)
     axes.set_xticks(batch_sizes, [str(size) for size in batch_sizes])
     axes.invert_xaxis()
-    axes.set(xlabel="batch size (images a step)", ylabel="test error")
+    axes.set(xlabel="batch size (images per step)", ylabel="test error")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

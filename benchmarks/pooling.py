@@ -37,9 +37,9 @@ class Config:
     epochs: int = 10
     """Passes over the 5000 training images."""
     batch_size: int = 64
-    """Images a step."""
+    """Images per step."""
     learning_rate: float = 0.02
-    """Highest step size."""
+    """Peak learning rate."""
 
 
 WINDOW: dict[str, Any] = {"pool_size": 3, "strides": 2, "padding": "same"}

@@ -169,7 +169,7 @@ def send_hostile(process: Process, count: int, seed: int, every: int, workers: i
         kind = hostile.KINDS[name]
         try:
             status = kind.send(random.Random(kind_seed), process.server)
-        # Whatever it is, it is reported with what brought it about.
+        # Any exception is reported with the request that caused it.
         except Exception as error:
             status = f"{type(error).__name__}: {error}"
         fault = status not in kind.allowed

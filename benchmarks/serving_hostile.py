@@ -599,7 +599,7 @@ CALLED = frozenset(
 
 
 def messages(rng: random.Random, server: Server) -> str:
-    """Bytes that are no message; what holds none is INTERNAL, in gRPC of any language."""
+    """Bytes that are not a message; the answer is INTERNAL, in gRPC of any language."""
     status = get_model_status_pb2.GetModelStatusRequest()
     status.model_spec.name = server.model
     valid = [server.request(server.image).SerializeToString(), status.SerializeToString()]

@@ -62,7 +62,7 @@ THEIR_NAMES = {
 }
 
 NOT_DECAYED = ("bias", "LayerNorm", "position")
-"""Weights that decay leaves alone, as ours does, by the names that Hugging Face gives them."""
+"""Weights without decay, as in Hornbook, by Hugging Face's names."""
 
 LEARNING_RATE, WEIGHT_DECAY = 2e-5, 0.01
 EPSILON = 1e-7
@@ -89,7 +89,7 @@ class Config:
     data: Path = Path("../shared/data/sst2")
     """Texts to classify, as `--data` of apps.text_classification takes them."""
     length: int = 48
-    """Tokens of a row of training; what is longer is cut everywhere."""
+    """Number of tokens per row in training; longer texts are truncated everywhere."""
     batch_size: int = 32
     """Texts of a batch."""
     rounds: int = 7

@@ -1,6 +1,6 @@
 """Training speed of the same networks in Hornbook and in PyTorch, side by side.
 
-Both take batches that already lie in memory, float32, the same batch size, number of threads and
+Both take batches that are already in memory, float32, the same batch size, number of threads and
 optimizer (SGD with momentum 0.9). Runs alternate between the two; what is printed is the median
 rate of each and the median of the ratios of neighbouring runs.
 

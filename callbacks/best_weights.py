@@ -1,4 +1,4 @@
-"""Ends a run with the weights of its best epoch, or of one as good, resumable."""
+"""Ends training with the weights of the best epoch, or of one that is as good; resumable."""
 
 import math
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from callbacks.resumable import Resumable
 
 
 class BestWeights(Resumable):
-    """Gives the model the weights of the best epoch, or of one as good, when training ends.
+    """Restores the weights of the best epoch, or of one that is as good, when training ends.
 
-    The value of an epoch is the metric at its end, or the mean of several. Of epochs with the same
-    value the one with the lower `tie` is the best, then the earlier one. An epoch whose value is
-    NaN is never the best; if no epoch is, the model keeps its last weights.
+    The value of an epoch is the metric at its end, or the mean of several. If several epochs have
+    the same value, the one with the lower `tie` is the best, then the earlier one. An epoch whose
+    value is NaN is never the best; if there is no other, the model keeps its last weights.
 
-    A share, such as an accuracy, that is measured on few examples is the highest by chance in some
-    early epoch. With `num_examples` the latest epoch is kept whose share p is within one standard
-    error of the best one: `p >= best - sqrt(best * (1 - best) / num_examples)`.
+    A proportion, such as an accuracy, that is measured on few examples may be highest in an early
+    epoch by chance. With `num_examples` the callback keeps the latest epoch whose proportion p is
+    within one standard error of the best: `p >= best - sqrt(best * (1 - best) / num_examples)`.
 
-    The weights are kept once, in main memory, and go with a checkpoint (`get_state`, `set_state`).
+    The weights are kept once, in main memory, and saved in checkpoints (`get_state`, `set_state`).
     A new run starts afresh. Writes `logs["kept_epoch"]`, the epoch that would be kept if training
     ended, counted from 1; 0 if there is none yet.
 
@@ -34,14 +34,15 @@ class BestWeights(Resumable):
         tie: Name of a loss in `logs` that decides between equal values; None for the earlier epoch,
             as where `logs` have no such loss.
         mode: `"min"`, `"max"` or `"auto"` (by the metrics' names).
-        num_examples: Independent examples that the shares are measured on; at least 1. F1 is no
-            share of them, so that for it the rule is a rough one. None keeps the best epoch itself,
-            as with metrics that fall, such as losses.
+        num_examples: Number of independent examples behind the proportions; at least 1. F1 is not a
+            proportion of them, so the rule is only approximate for it. None keeps the best epoch
+            itself, as for metrics that fall, such as losses.
 
     Attributes:
-        kept, kept_epoch: The value and the number of the epoch whose weights are kept; likewise.
-        best, best_epoch: The best value and its epoch, counted from 0; None before the first.
-        last, last_epoch: The value of the last epoch that had one, and the epoch; likewise.
+        kept, kept_epoch: The value and the epoch whose weights are kept.
+        best, best_epoch: The best value and its epoch.
+        last, last_epoch: The value of the last epoch that had one, and that epoch. All epochs are
+            counted from 0, and all attributes are None before the first.
     """
 
     def __init__(

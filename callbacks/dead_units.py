@@ -11,7 +11,7 @@ RELUS = (keras.activations.relu, keras.activations.relu6)
 
 
 class DeadUnits(keras.callbacks.Callback):
-    """Logs, per layer, the share of ReLU units that fire on no example of a probe batch.
+    """Logs, per layer, the fraction of ReLU units that fire on no example of a probe batch.
 
     A unit fires where its output is above 0. A channel of a feature map is one unit: it is alive
     if it fires anywhere on any example. A dead unit gets no gradient, so it seldom comes back.
@@ -22,7 +22,7 @@ class DeadUnits(keras.callbacks.Callback):
 
     Args:
         inputs: The probe batch, as the model takes it; a few hundred examples make a fair probe.
-        layers: Names of layers to watch, whatever they compute; None finds the ReLUs.
+        layers: Names of layers to watch, of any kind; None finds the ReLUs.
     """
 
     def __init__(self, inputs, layers: Sequence[str] | None = None):
@@ -53,7 +53,7 @@ def is_relu(layer: keras.layers.Layer) -> bool:
 
 
 def dead_share(layer: keras.layers.Layer, outputs: tf.Tensor) -> tf.Tensor:
-    """Share of the layer's units (channels) whose output is above 0 nowhere in the batch."""
+    """Fraction of the layer's units (channels) whose output is above 0 nowhere in the batch."""
     unit_axis = _unit_axis(layer, outputs.shape.rank)
     other_axes = [axis for axis in range(outputs.shape.rank) if axis != unit_axis]
     fires = tf.reduce_any(outputs > 0, axis=other_axes)  # (units,)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 RELUS = (keras.activations.relu, keras.activations.relu6)
-# Their backward step in inference mode is linear and is taken as it is.
+# Their backward step in inference mode is linear and needs no change.
 LINEAR = (
     keras.layers.Conv2D,
     keras.layers.MaxPooling2D,

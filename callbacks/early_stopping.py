@@ -21,8 +21,8 @@ class EarlyStopping(Resumable):
       training values L of the last `strip` epochs.
 
     E is the monitored validation metric, L its training twin (`val_loss` -> `loss`). Unlike Keras'
-    callback of the same name it carries its state over an interruption: `get_state` and
-    `set_state` go with a checkpoint. A new run starts afresh.
+    callback of the same name its state survives an interruption: `get_state` and `set_state` are
+    saved in checkpoints. A new run starts afresh.
 
     Reference:
         Prechelt, Early Stopping - But When?, in Neural Networks: Tricks of the Trade, 1998,
@@ -126,17 +126,17 @@ class EarlyStopping(Resumable):
             return loss > self.alpha
         if (epoch + 1) % self.strip or len(self.training_values) < self.strip:
             return False
-        # Multiplied out, since the progress is 0 where the training error stands still.
+        # Multiplied out, because the progress is 0 if the training error does not change.
         return loss > self.alpha * training_progress(self.training_values)
 
 
 def generalization_loss(value: float, best: float) -> float:
-    """Prechelt's GL in percent: how far the validation error lies above its lowest."""
+    """Prechelt's GL in percent: how far the validation error is above its minimum."""
     return 100 * _excess(value, best)
 
 
 def training_progress(values: list[float]) -> float:
-    """Prechelt's P in per mille: how far a strip's mean training error lies above its lowest."""
+    """Prechelt's P in per mille: how far a strip's mean training error is above its minimum."""
     return 1000 * _excess(sum(values) / len(values), min(values))
 
 

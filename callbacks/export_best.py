@@ -12,9 +12,9 @@ from callbacks.resumable import Resumable
 class ExportBest(Resumable):
     """Exports a new version at the end of each epoch that improves the monitored metric.
 
-    Its state goes with a checkpoint (`get_state`, `set_state`), so that a resumed run exports
-    only what beats the versions before the interruption. A new run starts afresh. Where several
-    processes train one model, only the one that writes files gets this callback.
+    Its state is saved in checkpoints (`get_state`, `set_state`), so that a resumed run exports
+    only models that are better than the versions before the interruption. A new run starts afresh.
+    If several processes train one model, only the one that writes files gets this callback.
 
     Args:
         export: Called with the model and the epoch's logs; writes a version and returns its
@@ -47,7 +47,7 @@ class ExportBest(Resumable):
             self.best, self.best_epoch = value, epoch
 
     def get_state(self):
-        """Returns what a resumed run needs; the folder as a text."""
+        """Returns the state for a resumed run, with the folder as text."""
         return super().get_state() | {"version": self.version and str(self.version)}
 
     def set_state(self, state):

@@ -1,4 +1,4 @@
-"""The metric that a callback watches: its name, its good direction, what counts as better."""
+"""The metric that a callback watches: its name, its direction and its least improvement."""
 
 import math
 import warnings

@@ -55,13 +55,13 @@ def has_activation(layer: keras.layers.Layer, activations: Sequence[Callable]) -
 
 
 class Probe:
-    """Computes one number a layer from the layers' outputs on one batch, in inference mode.
+    """Computes one number per layer from the layers' outputs on one batch, in inference mode.
 
     The numbers are reduced inside one graph, so that no activation leaves the device.
 
     Args:
         model: A functional or built sequential model.
-        layers: Layers of this model; of a layer called several times the first output counts.
+        layers: Layers of this model. If a layer is called several times, its first output counts.
         inputs: The batch, as the model takes it.
         statistic: From a layer and its output to a scalar tensor.
     """
@@ -87,6 +87,6 @@ class Probe:
         self._measure = measure
 
     def measure(self) -> dict[str, float]:
-        """Returns each layer's number with the weights of this moment."""
+        """Returns each layer's number with the current weights."""
         numbers = [float(number) for number in self._measure()]
         return dict(zip(self.names, numbers, strict=True))

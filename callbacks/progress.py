@@ -1,4 +1,4 @@
-"""Shows how training goes, one line an epoch."""
+"""Shows the progress of training, one line per epoch."""
 
 import sys
 import time
@@ -16,8 +16,8 @@ class Progress(Resumable):
     `epoch 3/10  loss 0.3102  val_loss 0.2917  val_accuracy 0.914, best 0.9185 in 2  rate 0.00079
     0:12 left`
 
-    On a terminal a line for the current epoch is rewritten in place while it goes on; in a file
-    there are no control codes. Put it behind the callbacks that write into `logs`.
+    On a terminal, a line for the current epoch is rewritten in place during the epoch. A file has
+    no control codes. Put this callback after those that write into `logs`.
 
     Args:
         monitor: Name of the metric in `logs` that is shown with its best value, or several, whose
@@ -83,7 +83,7 @@ class Progress(Resumable):
         return [float(one.learning_rate) for one in optimizers if one is not None]
 
     def _left(self, done: int, batches: int) -> str:
-        """Says how long the rest takes at the speed of the steps so far, validation included."""
+        """Estimates the time left from the speed of the steps so far, validation included."""
         epochs = self.params["epochs"] - self._epoch
         rest = epochs * self.params["steps"] - batches
         if rest <= 0 or not done or self._start is None:

@@ -1,4 +1,4 @@
-"""The state of a callback that goes with a checkpoint."""
+"""Callbacks whose state is saved in checkpoints."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class Resumable(keras.callbacks.Callback):
         self.set_state(self._first_state)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what a resumed run needs."""
+        """Returns the state for a resumed run."""
         return {name: getattr(self, name) for name in self._first_state}
 
     def set_state(self, state: dict[str, Any]) -> None:

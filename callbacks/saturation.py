@@ -1,4 +1,4 @@
-"""Watches for sigmoid and tanh units stuck at their tails."""
+"""Watches for sigmoid and tanh units stuck in their tails."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ TANH = (keras.activations.tanh,)
 
 
 class Saturation(keras.callbacks.Callback):
-    """Logs, per layer, the share of sigmoid or tanh outputs that lie at their tails.
+    """Logs, per layer, the fraction of sigmoid or tanh outputs in the tails.
 
     Counts every output on every example of a probe batch. At the tails the slope, and with it the
     gradient, is near 0: at the default thresholds a sigmoid's is below 0.0475 (its largest is
@@ -28,7 +28,7 @@ class Saturation(keras.callbacks.Callback):
         layers: Names of layers with sigmoid or tanh to watch; None finds all of a functional model.
         sigmoid_tails: Outputs of a sigmoid below the first or above the second are saturated;
             both in [0, 1].
-        tanh_tails: Likewise for tanh; both in [-1, 1].
+        tanh_tails: The same for tanh; both in [-1, 1].
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Logs for TensorBoard, written by TensorFlow alone: the package tensorboard only shows them."""
+"""Logs for TensorBoard, written by TensorFlow; only viewing needs the package tensorboard."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,17 +10,17 @@ Summary = tf.compat.v1.Summary
 
 
 class TensorBoardLogs(keras.callbacks.Callback):
-    """Writes what is logged at the end of each epoch, validation in the same chart as training.
+    """Writes the logs of each epoch, with validation in the same chart as training.
 
     The curves are named as in `logs`; step n is the end of epoch n. What an earlier run left in the
     folder is removed when training begins. The epochs before a resumption are then written again,
-    so that none is there twice, wherever the run was interrupted.
+    so that each is there once, wherever the run was interrupted.
 
     Keras' own `TensorBoard` needs the package tensorboard and repeats epochs after a resumption.
 
     Args:
         folder: Gets the sub-folders `train` and `validation`.
-        history: By name of the metric, its values after the epochs before a resumption.
+        history: Values of each metric after the epochs before a resumption, by its name.
     """
 
     def __init__(self, folder: Path, history: Mapping[str, Sequence[float]] | None = None):
@@ -50,7 +50,7 @@ class TensorBoardLogs(keras.callbacks.Callback):
 
 
 def write_images(folder: Path, images: Mapping[str, bytes]) -> None:
-    """Writes images for TensorBoard, in place of those that an earlier run left.
+    """Writes images for TensorBoard and removes those of an earlier run.
 
     Args:
         folder: Where they are written.
@@ -67,7 +67,7 @@ def write_images(folder: Path, images: Mapping[str, bytes]) -> None:
 
 
 class _EventLog:
-    """A new file of events in a folder, in place of those that are there."""
+    """Makes a new file of events in a folder and removes the others."""
 
     def __init__(self, folder: Path):
         for old in folder.glob("events.out.tfevents.*"):

@@ -9,14 +9,14 @@ class Throughput(keras.callbacks.Callback):
     """Logs the training examples per second of each epoch.
 
     The time runs from the beginning of the epoch's first batch to the end of its last, so it
-    leaves validation and other callbacks' work at the epoch's end out; the first epoch holds the
-    tracing of the graph. Batches are counted by their index, since several steps may end in one
+    excludes validation and the work of other callbacks at the epoch's end. The first epoch includes
+    the tracing of the graph. Batches are counted by their index, since several steps may end in one
     call, and since a resumed epoch begins in its middle. Written at the end of each epoch as
     `logs["examples_per_second"]`; an epoch without a batch has none.
 
     Args:
-        batch_size: Examples of a batch over all replicas; at least 1. Data of fewer examples than
-            a batch makes batches of all of them. A smaller last batch is counted as a full one.
+        batch_size: Examples per batch over all replicas; at least 1. If the data has fewer examples
+            than that, a batch has all of them. A smaller last batch is counted as a full one.
     """
 
     def __init__(self, batch_size: int):

@@ -10,7 +10,7 @@ from data import pipeline
 from data.splits import Splits
 
 PREPARED_TOGETHER = 256
-"""Examples that `prepare_many` gets at once: one by one texts would take four times as long."""
+"""Number of examples per call of `prepare_many`; single texts would take four times as long."""
 
 
 class Feed:
@@ -19,7 +19,7 @@ class Feed:
     Args:
         data: The examples, datasets of `(features, label)` or of any tuple of tensors.
         prepare: Maps one example before it is cached, such as decoding an image.
-        prepare_many: Maps many examples at once, in place of `prepare`; may return another number
+        prepare_many: Maps many examples at once, instead of `prepare`; may return another number
             of rows. Dimensions of unknown size arrive as ragged tensors.
         batch: Maps the parts of a batch after the cache, such as scaling to floats.
         vary: Maps `(features, labels, seed)` of a training batch after `batch`, such as
@@ -102,7 +102,7 @@ class Feed:
         return self._varied(*parts, tf.random.fold_in([seed, 1], 0))
 
     def _rows(self, split: str) -> Any:
-        """Returns what `pipeline` takes: a dataset, or the prepared rows in one tensor each."""
+        """Returns a split for `pipeline`: a dataset, or the prepared rows in one tensor each."""
         examples = self.data.split(split)
         if self._prepare_many is None:
             return examples
@@ -120,6 +120,6 @@ class Feed:
 def _as_it_is(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
     """Keeps AutoGraph from rewriting a function of TensorFlow operations, which takes seconds.
 
-    Its errors then reach the user as they are, too.
+    Its errors then reach the user unchanged, too.
     """
     return function and tf.autograph.experimental.do_not_convert(function)

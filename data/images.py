@@ -37,12 +37,12 @@ LARGEST_OWN_SIZE = (224, 224)
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
-"""Suffixes of images that TensorFlow does not decode: bad examples, not files to ignore."""
+"""Suffixes of images that TensorFlow cannot decode. They are bad examples, not ignored files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images(ClassSplits):
-    """Encoded images with the number of their class, in a stable order.
+    """Encoded images with class numbers, in a stable order.
 
     The splits are datasets of `(encoded bytes: string (), label: int32 ())`.
 
@@ -61,7 +61,7 @@ def load(
     group: str | None = None,
     skip_bad: bool = False,
 ) -> Images:
-    """Loads the images that `data` names, checks all of them and splits them.
+    """Loads, checks and splits the images that `data` names.
 
     User files are JPEG, PNG, BMP, GIF or WebP. Each is decoded once for the check, in parallel.
     One `BadData` reports all problems: unreadable files, the same image in two classes, empty
@@ -74,7 +74,7 @@ def load(
         image_size: `(height, width)` for the network in pixels. None: the size of the images if
             they share one of at most 224 x 224, else 224 x 224; 28 x 28 for `digits`.
         channels: 1 (grayscale) or 3 (color). None: 1 if all images are grayscale, else 3.
-        group: What holds groups of images that must share a split, as in `labeled_files`.
+        group: Column or folder level of groups that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad files instead of raising.
     """
     if image_size is not None and min(image_size) < 1:
@@ -91,7 +91,7 @@ def load(
 
 
 def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | None) -> Images:
-    """Reads the encoded images of TensorFlow Datasets as they are stored."""
+    """Reads the encoded images of TensorFlow Datasets without decoding them."""
     import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
@@ -224,15 +224,15 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
 
 
 def _faults(bad: Sequence[LabeledFile]) -> list[Fault]:
-    """Describes files that could not be decoded; those to convert by suffix, others one by one."""
-    alike: dict[tuple[str, ...], list[LabeledFile]] = defaultdict(list)
+    """Describes files that could not be decoded; those to convert are grouped by suffix."""
+    similar: dict[tuple[str, ...], list[LabeledFile]] = defaultdict(list)
     for file in bad:
         received, fix = _received(Path(file.path))
         ending = Path(file.path).suffix.lower()
         together = ending in OTHER_SUFFIXES and fix
-        alike[(received, fix, ending if together else file.where)].append(file)
+        similar[(received, fix, ending if together else file.where)].append(file)
     faults = []
-    for (received, fix, ending), files in alike.items():
+    for (received, fix, ending), files in similar.items():
         where = files[0].where
         if ending in OTHER_SUFFIXES:
             if len(files) > 1:
@@ -267,7 +267,7 @@ def _received(path: Path) -> tuple[str, str]:
 
 
 def suffix(image_bytes: bytes) -> str:
-    """Returns the usual ending of the name of an image file, such as `.png`."""
+    """Returns the usual suffix of an image's format, such as `.png`."""
     name = kind(image_bytes).numpy().decode()
     return f".{name.lower()}" if name in FORMATS else ""
 
@@ -275,8 +275,8 @@ def suffix(image_bytes: bytes) -> str:
 def _digits(image_size: tuple[int, int], channels: int) -> Images:
     """Splits scikit-learn's 1797 handwritten digits (8 x 8 pixels, levels 0 to 16).
 
-    The test and validation splits get 27 images of each digit, so 270 each. The training split
-    gets the other 1257. A hash of each image's index in scikit-learn fixes which.
+    The test and validation splits get 27 images of each digit, 270 in total. The training split
+    gets the other 1257. A hash of each image's index in scikit-learn decides.
     """
     from sklearn.datasets import load_digits
 

@@ -41,12 +41,12 @@ class Labeled:
     """One example of a class.
 
     Args:
-        name: Decides its order. For a file, the path relative to the data.
+        name: Decides its order: the path relative to the data, if it is a file.
         label: Name of its class.
         split: train, validation or test; empty if the data does not say.
         where: File, and line if there is one, for messages.
-        group: What it shares with examples that must be in the same split, such as a patient;
-            empty if it stands alone.
+        group: Name shared by examples that must be in the same split, such as a patient; empty
+            if there are none.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Labeled:
 
     @property
     def content(self) -> str:
-        """Decides its split: examples with equal contents stay together."""
+        """Decides its split: examples with equal contents get the same one."""
         return self.name
 
 
@@ -84,7 +84,7 @@ Example = TypeVar("Example", bound=Labeled)
 def labeled_files(
     data: str, suffixes: Collection[str], others: Collection[str] = (), group: str | None = None
 ) -> tuple[list[LabeledFile], list[Finding]]:
-    """Lists the files of a folder or CSV file, and what is to be said of the listing itself.
+    """Lists the files of a folder or CSV file, with the problems and remarks of the listing.
 
     A folder has one sub-folder per class with files at any depth. Or it has a sub-folder train/,
     and optionally validation/ and test/, each with one sub-folder per class; `SPLIT_NAMES` has
@@ -99,8 +99,8 @@ def labeled_files(
         data: Path of the folder or CSV file.
         suffixes: Suffixes of the files to list, in lower case, such as `.png`.
         others: Further suffixes of files to list, which the loader reports as bad.
-        group: What holds the groups: the name of a column; in a folder the number of a level of
-            folders, where 1 is the level below the class folders. None: there are no groups.
+        group: Name of the column with the groups; for a folder, the number of a level of folders,
+            where 1 is the level below the class folders. None: there are no groups.
     """
     root = Path(data)
     if fault := not_utf8(data, "the path of the data"):
@@ -136,7 +136,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Lists the visible files at any depth. A folder that links lead to again is listed once."""
+    """Lists the visible files at any depth. A folder with several links to it is listed once."""
     found, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -193,7 +193,7 @@ def _from_folder(
 
 
 def _has_splits(root: Path, suffixes: Collection[str]) -> bool:
-    """Whether train/ is a split with class folders, not the class of pictures of trains."""
+    """Whether train/ is a split with class folders, not a class with pictures of trains."""
     top = [path for path in _visible(root) if path.is_dir()]
     train = [path for path in top if split_named(path.name) == "train"]
     inside = [path for folder in train for path in _visible(folder)]
@@ -225,7 +225,7 @@ def _from_csv(path: Path, group: str | None) -> tuple[list[LabeledFile], list[Fi
         expected = "a header such as path, label"
         raise BadData(str(path), [Fault(rows[0][0], received, expected, skippable=False)])
     columns = [COLUMN_NAMES.get(name.lower(), "") for name in names]
-    # Of two columns of a kind, the first is read.
+    # If two columns are of the same kind, the first is read.
     columns = ["" if kind in columns[:i] else kind for i, kind in enumerate(columns)]
     if group is not None:
         if group not in names:
@@ -262,7 +262,7 @@ def _from_csv(path: Path, group: str | None) -> tuple[list[LabeledFile], list[Fi
 
 
 def _file_of(table: Path, name: str) -> Path | None:
-    """Returns the file that a cell names, relative to the table; it may be a path of Windows."""
+    """Returns the file that a cell names, relative to the table; it may be a Windows path."""
     paths = (table.parent / one for one in (name, name.replace("\\", "/")))
     return next((path for path in paths if path.is_file()), None)
 
@@ -272,7 +272,7 @@ def without_conflicts(
 ) -> tuple[list[LabeledFile], list[Finding]]:
     """Leaves out files with the same content as a file of another class.
 
-    The files that are kept get the hash as their fingerprint.
+    The other files get the hash as their fingerprint.
 
     Args:
         files: The files.
@@ -299,9 +299,9 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
     """Assigns a split to every example, and leaves out classes without training examples.
 
     If validation or test is missing, 10 % of the examples in train become that split, chosen by a
-    hash of their contents; `data.splits.stratified` says what holds for small classes. Examples of
-    a group, and equal contents, get one split together. Contents and groups that stand in two
-    splits of the user are named, and the examples of each class counted.
+    hash of their contents; `data.splits.stratified` explains small classes. Examples of one group,
+    and equal contents, get the same split. Contents and groups that are in two of the user's
+    splits are named, and the examples of each class are counted.
     """
     given = {example.split for example in examples}
     loose = [example for example in examples if example.split in ("", "train")]
@@ -341,8 +341,8 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
 def _together(examples: Sequence[Labeled]) -> list[str]:
     """Returns a key for each example. Those that must share a split have the same key.
 
-    Without a group that is the content. Groups that have a content in common count as one, which
-    has the name of the first of them.
+    Without a group, the key is the content. Groups that have a content in common count as one,
+    with the name of the first.
     """
     names = [example.group or example.content for example in examples]
     contents = [f"content {example.content}" for example in examples]
@@ -358,7 +358,7 @@ def _together(examples: Sequence[Labeled]) -> list[str]:
 
 
 def _groups(examples: Sequence[Labeled]) -> list[Finding]:
-    """Counts the groups, and names those that stand in two splits of the user."""
+    """Counts the groups, and names those that are in two of the user's splits."""
     groups: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     for example in examples:
         if example.group:

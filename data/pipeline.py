@@ -1,6 +1,6 @@
 """From examples to batches: shuffled and resumable for training, complete for evaluation.
 
-Nothing here knows what the examples are; `prepare` and `transform` do.
+Only `prepare` and `transform` know the kind of the examples.
 """
 
 import zlib
@@ -10,16 +10,16 @@ from typing import Any
 import tensorflow as tf
 
 CACHE_LIMIT = 2 * 2**30
-"""Prepared examples are kept in memory by default up to this many bytes."""
+"""By default, prepared examples are cached in memory up to this many bytes."""
 
 POOL_STEPS = 50
-"""Batches among which examples of similar length are put together."""
+"""Number of batches in a pool that is sorted by length."""
 
 Prepare = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Counts the training batches of one pass, without the rest that fills no batch.
+    """Counts the training batches of one epoch; an incomplete last batch is dropped.
 
     Example:
         >>> steps_per_epoch(1257, 32), steps_per_epoch(5, 32)
@@ -32,8 +32,8 @@ def count(examples: Any) -> int:
     """Returns the number of examples.
 
     Args:
-        examples: A finite dataset of known cardinality, or stored rows: a nest of tensors, rows
-            along the first axis.
+        examples: A finite dataset of known cardinality, or stored rows: nested tensors, rows along
+            the first axis.
     """
     if isinstance(examples, tf.data.Dataset):
         return int(examples.cardinality())
@@ -44,8 +44,8 @@ def checksum(examples: Any, most: int = 1000) -> int:
     """Returns a number that changes with the examples.
 
     Args:
-        examples: As in `count`. Of a dataset the first `most` examples decide.
-        most: Examples that are read; at least 1.
+        examples: As in `count`. In a dataset, only the first `most` examples count.
+        most: Number of examples to read; at least 1.
     """
     found = 0
     rows = examples.take(most) if isinstance(examples, tf.data.Dataset) else [examples]
@@ -60,7 +60,7 @@ def checksum(examples: Any, most: int = 1000) -> int:
 
 
 def stored_or_counted(chunks: tf.data.Dataset) -> Any:
-    """Passes once over chunks of rows and stores them, if they take at most `CACHE_LIMIT` bytes.
+    """Reads chunks of rows once and stores them, if they take at most `CACHE_LIMIT` bytes.
 
     Args:
         chunks: Nests of tensors, rows along the first axis; all rows have one shape.
@@ -98,11 +98,11 @@ def training_batches(
     shuffle_buffer: int = 4096,
     length: Callable[[Any], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
-    """Runs over all epochs of shuffled batches, from any step on.
+    """Yields the shuffled batches of all epochs, from any step on.
 
-    The order of an epoch depends on `seed` and the epoch alone, the seed handed to `transform`
-    on `seed` and the step alone. A run that starts at `start_step` therefore sees bit for bit what
-    an unbroken run sees from there on, and neither prepares nor transforms what lies before.
+    The order of an epoch depends only on `seed` and the epoch; the seed for `transform` depends
+    only on `seed` and the step. A run that starts at `start_step` therefore gets the same bits as
+    an uninterrupted run from there on, and does not prepare or transform the batches before.
 
     A cached set is prepared once, here, and shuffled as a whole. Otherwise the raw examples pass
     through a buffer and are prepared in each epoch: memory stays at `shuffle_buffer` raw examples.
@@ -110,11 +110,11 @@ def training_batches(
     Args:
         examples: Finite dataset of `(feature, label)` in a stable order, cardinality known; or
             rows that are prepared and stored already, as `stored_or_counted` returns them.
-        batch_size: Examples a step over all replicas; at least 1. An epoch's rest is dropped,
-            unless the whole set is smaller than one batch, which is then the batch.
+        batch_size: Examples per step over all replicas; at least 1. An incomplete last batch is
+            dropped, unless the whole set is smaller than one batch.
         seed: 0 to 2**31 - 1.
         epochs: Passes over the examples; at least 1.
-        start_step: Batches to leave out, counted from the beginning of the first epoch.
+        start_step: Number of batches to skip, from the beginning of the first epoch.
         prepare: Maps one `(feature, label)` before the cache, such as decoding; None for nothing.
         transform: Maps the parts of a batch and a seed, int32 `(2,)`, such as
             augmentation; must be a pure function. None for nothing.
@@ -207,7 +207,7 @@ def evaluation_batches(
     Args:
         examples: Finite dataset of tuples such as `(feature, label)`, cardinality known; or stored
             rows.
-        batch_size: Examples a step over all replicas; at least 1.
+        batch_size: Examples per step over all replicas; at least 1.
         prepare: Maps one `(feature, label)` before the cache; None for nothing.
         transform: Maps the parts of a batch after the cache; None for nothing.
         cache: Whether the first pass keeps the prepared examples in memory for the later ones.
@@ -253,7 +253,7 @@ def _fits_in_memory(prepared: tf.data.Dataset, num_examples: int) -> bool:
 
 
 def _stored(prepared: tf.data.Dataset) -> Any:
-    """Holds all examples in one tensor a component: gathering a batch copies it only once."""
+    """Keeps all examples in one tensor per component: gathering a batch copies it only once."""
     with tf.device("CPU"):
         parts = list(prepared.batch(256, num_parallel_calls=tf.data.AUTOTUNE))
         return tf.nest.map_structure(lambda *chunks: tf.concat(chunks, axis=0), *parts)

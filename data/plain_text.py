@@ -26,7 +26,7 @@ from data.text_files import not_utf8, read_text, split_files
 
 BUILT_IN = ("python_docs",)
 Document = tuple[str, ...]
-"""The lines of a document, each a sentence or paragraph, whichever the data has."""
+"""The lines of a document: sentences or paragraphs, depending on the data."""
 
 _TITLE = re.compile(r"= [^=].* =")
 
@@ -37,7 +37,7 @@ class PlainTexts(Splits):
 
 
 def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
-    """Loads the documents that `data` names, checks all of them and splits them.
+    """Loads, checks and splits the documents that `data` names.
 
     Documents are separated by blank lines. If a file has titles such as ` = Title = `, as WikiText
     has, a title begins each document instead, and blank lines are ignored. A folder contains .txt
@@ -158,7 +158,7 @@ def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Finding]]
         if "train" not in files.values():
             files = dict.fromkeys(readable, "")
         findings = not_read([file for file in every if file not in files], {".txt"})
-    if set(files.values()) == {"train"}:  # As of a book whose name holds the word.
+    if set(files.values()) == {"train"}:  # Such as a book with the word in its name.
         for file in readable:
             if file not in files:
                 name = file.relative_to(path).as_posix()

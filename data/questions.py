@@ -55,8 +55,8 @@ class Question:
     def span(self) -> tuple[int, int]:
         """Bytes of the document at which the answer to train on begins and ends.
 
-        Of several answers it is the most frequent one, of equally frequent ones the first. -1 and
-        -1 without an answer.
+        It is the most frequent answer, and the first one if several are equally frequent. Both
+        are -1 if there is no answer.
         """
         if not self.answers:
             return -1, -1
@@ -85,7 +85,7 @@ class Questions(Splits):
 
         Args:
             split: Name of the split.
-            indices: Of the questions; None for all of the split.
+            indices: Indices of the questions; None for all of the split.
         """
         chosen = self.split(split) if indices is None else self.picked(split, indices)
         return {
@@ -103,8 +103,8 @@ class Questions(Splits):
 
         Args:
             split: Name of the split.
-            answerless_rows: Share of the rows without the answer to train on, of questions that
-                have one, in [0, 1].
+            answerless_rows: Fraction of the rows without the answer to train on, if the question
+                has one, in [0, 1].
 
         Returns:
             For each question a dict: `question` and `document`; `begin` and `end` as in
@@ -131,7 +131,7 @@ class _InArticle:
 
 
 def load(data: str, *, skip_bad: bool = False) -> Questions:
-    """Loads the questions that `data` names, checks all of them and splits them.
+    """Loads, checks and splits the questions that `data` names.
 
     Files are SQuAD JSON, version 1.1 or 2.0, or records of one question as in Hugging Face's copies
     of SQuAD: a .json file with a list of them, or a .jsonl file. Titles and ids may be missing. A
@@ -192,7 +192,7 @@ def _divided(
     )
     empty = empty_splits({split: len(some) for split, some in splits.items()})
     said = reported(data, [*findings, *remarks, *empty], skip_bad)
-    # The numbers in the sample say nothing.
+    # The numbers in the sample are not informative.
     ids = {} if data in BUILT_IN else {name: [q.id for q in some] for name, some in splits.items()}
     return Questions(**said | {split: tuple(some) for split, some in splits.items()}, origins=ids)
 
@@ -219,7 +219,7 @@ def _in_article(
 ) -> tuple[list[_InArticle], list[Fault]]:
     """Reads an article, or a record of one question with its document.
 
-    Without a title, the first document stands for it.
+    Without a title, the first document is used instead.
     """
     try:
         is_record = "question" in article and "paragraphs" not in article
@@ -240,7 +240,7 @@ def _in_article(
 
 
 def _layout(error: Exception) -> str:
-    """Describes what is wrong with the layout of JSON, after one of `OTHER_LAYOUT`."""
+    """Describes the error in the layout of JSON that raised one of `OTHER_LAYOUT`."""
     missing = isinstance(error, KeyError)
     return f"another layout (no {error})" if missing else "another layout (a value of another type)"
 
@@ -289,10 +289,10 @@ def _answer(text: str, start: int) -> tuple[str, int]:
 
 def _checked(questions: Sequence[Question], where: str) -> tuple[list[Question], list[Fault]]:
     """Returns the good questions, and the faults of the others."""
-    places = [
+    locations = [
         one.id if one.id.startswith(where) else f"{where}, question {one.id}" for one in questions
     ]
-    faults = list(map(_wrong, questions, places))
+    faults = list(map(_wrong, questions, locations))
     good = [question for question, fault in zip(questions, faults, strict=True) if not fault]
     return good, [fault for fault in faults if fault]
 

@@ -68,12 +68,12 @@ def arrange(texts: PlainTexts, pieces: WordPieces, length: int, seed: int) -> Se
     rows = {}
     for number, split in enumerate(SPLITS):
         chosen = seed if split == "train" else number
-        features, goes_on = sentence_pairs(documents[split], pieces, length, chosen)
-        if not len(goes_on):
+        features, continues = sentence_pairs(documents[split], pieces, length, chosen)
+        if not len(continues):
             raise ValueError(
                 f"The {split} split must have a document of at least two words. Received: none."
             )
-        rows[split] = tf.data.Dataset.from_tensor_slices((features, goes_on))
+        rows[split] = tf.data.Dataset.from_tensor_slices((features, continues))
     for split in ("validation", "test"):
         rows[split] = hidden_once(pieces, rows[split], seed=0)
     training = [document.ids for document in documents["train"]]
@@ -159,7 +159,7 @@ def sentence_pairs(
     random = np.random.default_rng(seed)
     room = length - 3
     rows: list[tuple[np.ndarray, np.ndarray]] = []
-    goes_on: list[bool] = []
+    continues: list[bool] = []
     ids = [document.ids for document in documents]
     shown = watched(ids, sum(map(len, ids)), "Arranging rows")
     for number, (document, _) in enumerate(zip(documents, shown, strict=True)):
@@ -169,26 +169,26 @@ def sentence_pairs(
             size = random.integers(2, room + 1) if random.random() < SHORT_ROWS else room
             end = min(begin + int(size), len(document.ids))
             cut, at_sentence = _cut(document, begin, end, random)
-            foreign = None
+            other = None
             if random.random() < 0.5:
                 taken = _Taken(number, begin, end, end - cut, at_sentence)
-                foreign = _elsewhere(documents, taken, random)
-            second = document.ids[cut:end] if foreign is None else foreign
+                other = _elsewhere(documents, taken, random)
+            second = document.ids[cut:end] if other is None else other
             rows.append((document.ids[begin:cut], second))
-            goes_on.append(foreign is None)
-            begin = end if foreign is None else cut
-    return _packed(rows, pieces, length), np.array(goes_on, "int32")
+            continues.append(other is None)
+            begin = end if other is None else cut
+    return _packed(rows, pieces, length), np.array(continues, "int32")
 
 
 class _Taken(NamedTuple):
-    """The part of a document that a row is taken from, and what its foreign segment must be.
+    """The part of a document that a row is taken from, and the requirements on its other segment.
 
     Args:
         number: Index of the document.
         begin: First piece of the row.
         end: Index after its last piece.
-        size: Pieces of the foreign segment.
-        at_sentence: Whether the foreign segment begins at a sentence.
+        size: Pieces of the segment from elsewhere.
+        at_sentence: Whether that segment begins at a sentence.
     """
 
     number: int
@@ -225,7 +225,7 @@ def _elsewhere(
             return int(position > 0) + int(np.searchsorted(ends[:-1], position))
         return min(max(position, 0), len(ids))
 
-    # Prefer starts with enough pieces after them: short segments would reveal which are foreign.
+    # Prefer starts with enough pieces after them: short segments would reveal a random second one.
     long, total = starts_before(len(ids) - taken.size + 1), starts_before(len(ids))
     before, behind = long, long
     if number == taken.number:
@@ -282,7 +282,7 @@ def with_gap(
 ) -> tuple[str, str] | None:
     """Replaces a random word that is a single piece by `[MASK]`; returns text and word.
 
-    The text is cut to some words around the gap. None if no word is a single piece.
+    The text is truncated to some words around the gap. None if no word is a single piece.
 
     Args:
         pieces: The tokenizer.

@@ -34,7 +34,7 @@ class Fault:
         where: File and line, or image, relative to the data.
         received: What is there.
         expected: What should be there.
-        fix: How to correct it. Empty: `expected` says so already.
+        fix: How to correct it. Empty: `expected` already says so.
         skippable: Whether the rest of the data can be used without it.
         examples: Number of examples that are lost when it is skipped.
     """
@@ -52,11 +52,11 @@ class Fault:
 
 
 Finding = Fault | str
-"""What a loader finds in the data: a problem, or a remark in whole sentences for the user."""
+"""A problem that a loader finds in the data, or a remark in whole sentences for the user."""
 
 
 class BadData(ValueError):
-    """Reports all problems with the user's data in one message, which lists the first ten.
+    """All problems with the user's data in one message, which lists the first ten.
 
     Args:
         data: The data that the user named.
@@ -79,7 +79,7 @@ class BadData(ValueError):
 
 
 def _printable(text: str) -> str:
-    """Shows the bytes of names that are not UTF-8, which cannot be printed, by their numbers."""
+    """Escapes the bytes of names that are not UTF-8, because they cannot be printed."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -98,12 +98,12 @@ def existing(data: str, expected: str, built_in: Sequence[str]) -> Path:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether the operating system, not the user, put a file or folder of this name there."""
+    """Whether the operating system, not the user, made a file or folder of this name."""
     return name.startswith((".", "__MACOSX"))
 
 
 def reported(data: str, findings: Sequence[Finding], skip_bad: bool) -> dict[str, Any]:
-    """Returns what `Splits` says about the data; raises `BadData` if a problem must not be skipped.
+    """Returns fields of `Splits`; raises `BadData` if a problem must not be skipped.
 
     Args:
         data: The data that the user named.
@@ -134,10 +134,10 @@ def listed(names: Sequence[str]) -> str:
 
 
 def not_read(paths: Iterable[Path], suffixes: Collection[str] | None = None) -> list[Finding]:
-    """Says which files and folders are left out; hidden ones are not mentioned.
+    """Says which files and folders are not read; hidden ones are not mentioned.
 
     Args:
-        paths: What is left out.
+        paths: The files and folders that are not read.
         suffixes: Suffixes of the files that the loader reads, in lower case; None for any. Files
             with other suffixes are counted instead of named.
     """
@@ -165,7 +165,7 @@ def split_named(name: str, *, word: bool = False) -> str:
     """Returns the split that a name stands for: train, validation, test, or "" if none.
 
     Args:
-        name: Such as a folder's name or the content of a column; upper and lower case are equal.
+        name: The name of a folder, the content of a column and so on; case is ignored.
         word: Whether the split may be one word of the name, as in the name of a file.
 
     Example:
@@ -200,7 +200,7 @@ def by_split(data: str, paths: Iterable[Path], *, word: bool = False) -> dict[st
 
 
 def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
-    """Chooses train, validation or test for an example by a hash of its name alone.
+    """Chooses train, validation or test for an example by a hash of its name.
 
     Adding examples never moves an old one to another split.
 
@@ -315,7 +315,7 @@ def withheld(builder: Any, label: str, decoders: Any = None) -> set[str]:
 def named_splits(builder: Any, unusable: Collection[str] = ()) -> dict[str, str]:
     """Maps train, validation and test to the dataset's names of them, such as dev or val.
 
-    Of several names for one split, the first in `SPLIT_NAMES` is chosen.
+    If there are several names for one split, the first in `SPLIT_NAMES` is chosen.
 
     Args:
         builder: From `tfds_builder`.
@@ -361,7 +361,7 @@ def tfds_splits(
 def tfds_remarks(
     builder: Any, unusable: Collection[str] = (), further: Collection[str] = ()
 ) -> list[Finding]:
-    """Says which splits of a dataset `tfds_splits` reads, which it cuts and which are not read.
+    """Says which splits of a dataset `tfds_splits` reads, which it makes and which are not read.
 
     Args:
         builder: From `tfds_builder`.

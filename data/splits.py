@@ -14,11 +14,11 @@ from data.sources import SPLITS, Finding, listed, split_of, stable_order
 HELD_OUT = 0.1
 """Share of the examples in a validation or test split that the data lacks."""
 CHOSEN = "Chosen by a hash:"
-"""Begin of the remark that names the splits that Hornbook makes."""
+"""Beginning of the remark that names the splits that Hornbook makes."""
 MOST_BORROWED = 10
-"""Number of examples of a class up to which a held-out split is filled up."""
+"""Maximum number of examples of a class to which a held-out split is filled up."""
 MOST_CLASSES = 20
-"""Number of classes up to which the examples of each are counted aloud."""
+"""Maximum number of classes whose examples are counted in a remark."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +29,17 @@ class Splits:
 
     Args:
         train: Examples to train on.
-        validation: Examples to choose by; None if the task has none.
-        test: Examples to measure by; None if the task has none.
+        validation: Examples for the choice of the epoch; None if the task has none.
+        test: Examples for the scores; None if the task has none.
         other: Further splits by name.
         skipped: Number of bad examples that were left out.
-        remarks: What else the user should know about the data: what was read and what was not.
-        origins: By split, the file of each example, and the line if there is one; "" for examples
-            that come from no file of the user. Splits may lack.
+        remarks: Further sentences for the user, such as what was read and what was not.
+        origins: For each split, the file of each example, and the line if there is one; "" for
+            examples that come from no file of the user. Splits may be missing.
     """
 
     LABELS: ClassVar[str] = ""
-    """Name of the field that names the labels, in data whose examples have labels."""
+    """Name of the field with the names of the labels, in data with labels."""
     train: Any
     validation: Any = None
     test: Any = None
@@ -64,7 +64,7 @@ class Splits:
     def picked(self, split: str, indices: Iterable[int]) -> list[Any]:
         """Returns the examples at some indices of a split, in the order of the indices.
 
-        Of a dataset only these are kept in memory, as NumPy arrays.
+        If the split is a dataset, only these are kept in memory, as NumPy arrays.
         """
         examples, wanted = self.split(split), list(indices)
         if isinstance(examples, Sequence):
@@ -85,7 +85,7 @@ class Splits:
 
     @property
     def made(self) -> set[str]:
-        """Names of the splits that the data lacks and Hornbook made, as a remark says."""
+        """Names of the splits that Hornbook made, read from the remarks."""
         begins = (CHOSEN, "Cut from the end of train:")
         said = " ".join(remark for remark in self.remarks if remark.startswith(begins))
         return {split for split in ("validation", "test") if f" {split}" in said}
@@ -100,7 +100,7 @@ class Splits:
         return replace(self, test=first, origins={"test": origins} if origins else {})
 
     def label_counts(self) -> Counter[str]:
-        """Returns how often each label is in train, validation and test, by its name."""
+        """Counts the examples of each label in train, validation and test, by its name."""
         names, counts = getattr(self, self.LABELS), Counter[str]()
         for split in (self.train, self.validation, self.test):
             for labels in split.map(lambda inputs, labels: labels):
@@ -108,7 +108,7 @@ class Splits:
         return counts
 
     def renumbered(self, known: Sequence[str]) -> Self:
-        """Numbers the labels of datasets of `(inputs, labels)` anew: known ones first.
+        """Renumbers the labels of datasets of `(inputs, labels)`: known ones come first.
 
         Args:
             known: Names of the first labels, in their order. The others follow.
@@ -176,7 +176,7 @@ class ClassSplits(Splits):
         """Returns the first examples of each class, or of the first classes, class by class.
 
         Args:
-            split: Name of a split, whose first 2,000 examples are looked at.
+            split: Name of a split; only its first 2,000 examples are considered.
             count: Maximum number of examples.
         """
         each = max(1, count // len(self.classes))
@@ -188,7 +188,7 @@ class ClassSplits(Splits):
 
 
 def shares(given: Collection[str]) -> dict[str, float]:
-    """Returns the share of the examples that each held-out split takes from train.
+    """Returns the fraction of the examples that each held-out split takes from train.
 
     Args:
         given: The splits that the data has.
@@ -211,12 +211,12 @@ def chosen_by_hash(given: Collection[str]) -> list[Finding]:
 def dealt(
     examples: Iterable[tuple[str, str, Any]],
 ) -> tuple[dict[str, list[Any]], list[Finding]]:
-    """Puts examples into splits; those that the data lacks are chosen by a hash of the names.
+    """Divides examples into splits; a hash of the names decides where the data does not.
 
     Adding examples never moves an old one. Examples with the same name get the same split.
 
     Args:
-        examples: For each its split (empty if the data does not say), its name, and itself.
+        examples: Triples of the split (empty if the data does not say), the name and the example.
     """
     examples = list(examples)
     given = {split for split, _, _ in examples}
@@ -229,18 +229,19 @@ def dealt(
 
 
 def stratified(classes: Mapping[str, str], given: Collection[str]) -> dict[str, str]:
-    """Chooses the split of contents by a hash, and sees to it that each has all classes.
+    """Chooses the split of contents by a hash, and ensures that each split has all classes.
 
-    A hash of the content alone decides, as in `split_of`. That may leave a small class without test
-    examples. So each split that is made gets a tenth of a class, rounded down, but no fewer than 1
-    and no more than `MOST_BORROWED`; train keeps half of the class. What is missing is borrowed
-    from the split that can spare most, again chosen by a hash. A class with too few contents for
-    that stays in train.
+    A hash of the content decides, as in `split_of`. That alone may leave a small class without
+    test examples. So each split that is made gets at least a tenth of a class, rounded down, but
+    no fewer than 1 and no more than `MOST_BORROWED`; train keeps half of the class. Missing
+    examples are borrowed from the split that can spare most, again chosen by a hash. A class with
+    too few contents for that stays in train.
 
     Equal contents are one key, so they share a split. If the hash gives each split enough of a
     class, adding examples never moves an old one. That is so for nearly all classes of more than
     200 contents (the chance that a split gets fewer than 10 of 200 is 0.4 %). In smaller classes
-    an added example may move a borrowed one; a rule that forbids that can promise no class a place.
+    an added example may move a borrowed one: a rule that forbids that could not guarantee that
+    each class is in each split.
 
     Args:
         classes: Class of each content.
@@ -268,10 +269,10 @@ def stratified(classes: Mapping[str, str], given: Collection[str]) -> dict[str, 
 
 
 def shared(contents: Mapping[str, Mapping[str, str]], what: str) -> list[Finding]:
-    """Names what stands in two splits.
+    """Names contents that are in two splits.
 
     Args:
-        contents: By split, the contents, each with the text that shows it.
+        contents: For each split, the contents, each with the text that shows it.
         what: Name of the contents in the plural.
 
     Example:
@@ -292,10 +293,10 @@ def shared(contents: Mapping[str, Mapping[str, str]], what: str) -> list[Finding
 
 
 def by_class(labels: Mapping[str, Mapping[str, int]]) -> list[Finding]:
-    """Counts the examples of each class, and names the classes that no test example has.
+    """Counts the examples of each class, and names the classes without test examples.
 
     Args:
-        labels: By split, the number of examples of each class.
+        labels: For each split, the number of examples of each class.
 
     Example:
         >>> by_class({"train": {"a": 1200, "b": 9}, "test": {"b": 2}})

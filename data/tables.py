@@ -1,4 +1,4 @@
-"""Tables as people bring them: rows of cells between separators, and JSON."""
+"""Tables in user files: rows of cells between separators, and JSON."""
 
 import csv
 import io
@@ -13,16 +13,16 @@ from data.sources import BadData, Fault, Finding, listed
 from data.text_files import read_text
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-"""What may separate the cells of a .csv file, the most usual first."""
+"""Possible separators of the cells of a .csv file, the most common first."""
 NUM_TRIED = 100
-"""Rows of which the separator is found."""
+"""Number of rows from which the separator is found."""
 
 
 def columns_read(read: dict[str, str], others: Sequence[str]) -> list[Finding]:
     """Says which columns of a table are read.
 
     Args:
-        read: Name of the column by what it holds.
+        read: Name of the column by its content, such as `text`.
         others: Names of the columns that are not read.
 
     Example:
@@ -43,8 +43,8 @@ def rows_of_cells(data: str, path: Path) -> tuple[list[tuple[str, list[str]]], l
         path: Path of the file.
 
     Returns:
-        The place (file and first line) and the cells of each row, and a remark if other characters
-        than commas separate the cells of a .csv file.
+        The location (file and first line) and the cells of each row, and a remark if characters
+        other than commas separate the cells of a .csv file.
     """
     text = read_text(path)
     if path.suffix.lower() == ".tsv" and "\t" in text.split("\n", 1)[0]:
@@ -72,7 +72,7 @@ def rows_of_cells(data: str, path: Path) -> tuple[list[tuple[str, list[str]]], l
 def _separator(text: str) -> str:
     """Finds the separator that gives the first rows the same number of cells, more than one.
 
-    If none does, it is the one that gives the first row most cells.
+    If none does, the separator is the one that gives the first row the most cells.
     """
     first: dict[str, int] = {}
     for separator in SEPARATORS:
@@ -95,14 +95,14 @@ def json_values(path: Path, expected: str) -> tuple[list[tuple[str, Any]], list[
         expected: What each value should be.
 
     Returns:
-        The place of each value and the value; the lines that are not JSON.
+        The location of each value and the value; the lines that are not JSON.
     """
     text = read_text(path)
     if path.suffix.lower() != ".jsonl":
         try:
             whole = json.loads(text)
         except json.JSONDecodeError as error:
-            if error.msg != "Extra data":  # As of values in several lines.
+            if error.msg != "Extra data":  # As for values that span several lines.
                 where, received = f"{path.name} line {error.lineno}", f"invalid JSON ({error.msg})"
                 return [], [Fault(where, received, expected, skippable=False)]
         else:

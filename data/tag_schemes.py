@@ -11,14 +11,14 @@ REMARKS = {
     "spans": "Tags: types without B- and I-; neighbors with one type became a span in BIO.",
     "words": "Tags: one per word, such as parts of speech; each word became a span, B-...",
 }
-"""What is said of each scheme."""
+"""The remark on each scheme."""
 _MARKED = re.compile(r"[BIELMSUW]-.")
 _BIO = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B", "W": "B"}
 """BIO's letter for the end or middle of a span, and for a span of one word."""
 
 
 def recognized(sentences: Iterable[Sequence[str]]) -> str:
-    """Returns the scheme of tags, one of `REMARKS`, by what most spans look like.
+    """Returns the scheme of tags, one of `REMARKS`, by the form of most spans.
 
     BIO (IOB2) begins each span with B-. IOB1 does so only after a span of the same type. BIOES and
     BILOU mark the last word of a span with E- or L-, and a span of one word with S- or U-. Tags
@@ -52,7 +52,7 @@ def recognized(sentences: Iterable[Sequence[str]]) -> str:
 
 
 def converted(tags: Sequence[str], scheme: str) -> tuple[str, ...]:
-    """Converts the tags of a sentence to BIO; what does not fit the scheme stays as it is.
+    """Converts the tags of a sentence to BIO; tags that do not fit the scheme do not change.
 
     Args:
         tags: The tags.

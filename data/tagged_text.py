@@ -74,7 +74,7 @@ class _Sentence:
 
 
 def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = False) -> TaggedTexts:
-    """Loads the tagged sentences that `data` names, checks all of them and splits them.
+    """Loads, checks and splits the tagged sentences that `data` names.
 
     A CoNLL file has one word per line. Tabs or spaces separate the columns, and the word is the
     first column. Blank lines separate sentences; -DOCSTART- lines are ignored. A .conllu file has
@@ -84,8 +84,8 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
     `O` on words outside of entities. `data.tag_schemes` recognizes other schemes and converts them.
 
     A folder contains such files with train, dev and test in their names, or others of
-    `SPLIT_NAMES`. If the data has no splits, a hash of the sentence decides, so
-    that adding sentences never moves old ones. Sentences keep their order in the files.
+    `SPLIT_NAMES`. If the data has no splits, a hash of the sentence decides, so that adding
+    sentences never moves old ones. Sentences keep their order in the files.
 
     Reference: Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003.
         https://aclanthology.org/W03-0419
@@ -142,7 +142,7 @@ def _divided(
     skip_bad: bool,
     letters: str = "BI",
 ) -> TaggedTexts:
-    """Divides sentences and numbers their tags; `letters` are those that the tags begin with."""
+    """Splits sentences and numbers their tags; `letters` are the prefixes of the tags."""
     splits, remarks = dealt((one.split, " ".join(one.words), one) for one in sentences)
     known = {kind for sentence in splits["train"] for kind in _kinds(sentence)}
     unseen: Counter[str] = Counter()
@@ -179,7 +179,7 @@ def _divided(
         tags = tf.constant([numbers[tag] for sentence in kept for tag in sentence.tags], tf.int32)
         lengths = [len(sentence.words) for sentence in kept]
         ragged = [tf.RaggedTensor.from_row_lengths(flat, lengths) for flat in (words, tags)]
-        # Each element is a dense tensor already; the map corrects the type of the dataset.
+        # Each element is already a dense tensor; the map corrects the type of the dataset.
         return tf.data.Dataset.from_tensor_slices(tuple(ragged)).map(lambda *example: example)
 
     return TaggedTexts(
@@ -242,7 +242,7 @@ def _line_groups(text: str) -> Iterator[list[Line]]:
     """Yields the lines of each sentence, with their numbers and fields."""
     group: list[Line] = []
     for number, line in enumerate([*text.split("\n"), ""], 1):
-        # Only the common space separates fields: some words contain other spaces.
+        # Only the ordinary space separates fields: some words contain other spaces.
         cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
         fields = [cell.strip() for cell in cells]
         if any(fields) and fields[0] != "-DOCSTART-":
@@ -253,10 +253,10 @@ def _line_groups(text: str) -> Iterator[list[Line]]:
 
 
 def _is_other(line: Line, lines: Sequence[Line], universal: bool) -> bool:
-    """Whether a line is no word: a comment, or a multiword token or empty node of CoNLL-U.
+    """Whether a line is not a word but a comment, or a multiword token or empty node of CoNLL-U.
 
-    In other files a comment begins with #, too, and has another number of fields than the last
-    line of its sentence: # may also be a word.
+    In other files a comment also begins with #, but its number of fields differs from that of the
+    last line of its sentence: # may also be a word.
     """
     name = line[1][0]
     if universal:
@@ -324,7 +324,7 @@ def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
 
 
 def _no_empty(words: tf.Tensor) -> tf.Tensor:
-    """Replaces empty words, which elsewhere are padding, by a space."""
+    """Replaces empty words, which are padding elsewhere, with a space."""
     return tf.where(words == "", " ", words)
 
 

@@ -55,22 +55,22 @@ LABEL_NAMES = (
 )
 
 MOST_NUMBERS = 20
-"""Number of different numbers that may be names of classes, such as 3.5 stars."""
+"""Maximum number of different numbers that may be names of classes, such as 3.5 stars."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Texts(ClassSplits):
-    """Texts, or pairs of texts, with the number of their class, in a stable order.
+    """Texts, or pairs of texts, with class numbers, in a stable order.
 
     The splits are datasets of `(texts, label)`: string `(1,)`, or `(2,)` for pairs, and int32 `()`.
     `other` holds further splits of TensorFlow Datasets by their names. There the label of a text
-    that belongs to none of the classes is -1: on the out-of-scope splits of clinc_oos a classifier
-    can show how many such texts it refuses.
+    that belongs to none of the classes is -1: the out-of-scope splits of clinc_oos measure how many
+    such texts a classifier refuses.
     """
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the texts of an example: `text`, and `pair` where there are two."""
+        """Names of the texts of an example: `text`, and `pair` if there are two."""
         return ("text", "pair")[: self.train.element_spec[0].shape[0]]
 
     @property
@@ -79,11 +79,11 @@ class Texts(ClassSplits):
         return self.texts_of("train").unbatch()
 
     def texts_of(self, split: str) -> tf.data.Dataset:
-        """Returns the texts of a split without their classes, `(1,)`, or `(2,)` of pairs."""
+        """Returns the texts of a split without their classes, `(1,)`, or `(2,)` for pairs."""
         return self.split(split).map(lambda texts, label: texts)
 
     def require(self, out_of_scope: str | None, symmetric: bool, windows: bool) -> None:
-        """Raises `ValueError` unless the data has what some settings need.
+        """Raises `ValueError` unless the data fits some settings.
 
         Args:
             out_of_scope: Name of one of the further splits, or None.
@@ -120,7 +120,7 @@ class Columns:
         text: The text, or the first of a pair.
         pair: The second text of a pair.
         label: The class.
-        group: What it shares with examples that must be in the same split.
+        group: Name shared by examples that must be in the same split.
     """
 
     text: str | None = None
@@ -153,17 +153,16 @@ def load(
     group: str | None = None,
     skip_bad: bool = False,
 ) -> Texts:
-    """Loads the texts that `data` names, checks all of them and splits them.
+    """Loads, checks and splits the texts that `data` names.
 
     User files are UTF-8, or UTF-16 with a byte order mark: .csv (with quotes; commas, semicolons,
     tabs or vertical bars separate the cells), .tsv (without quotes), .jsonl (one object per line)
     or .json (a list of objects). A file without a header must have two columns, text and label. A
     folder contains such files with train, dev and test in their names, or others of `SPLIT_NAMES`.
     Or it has one sub-folder of .txt files per class, optionally below train/, dev/ and test/. A
-    single file may have a column
-    `split`. If the data
-    has no splits, a hash of the text decides: equal texts get the same split, and adding texts
-    never moves old ones. The examples are sorted by that hash, which mixes the classes.
+    single file may have a column `split`. If the data has no splits, a hash of the text decides:
+    equal texts get the same split, and adding texts never moves old ones. The examples are sorted
+    by that hash, which mixes the classes.
 
     One `BadData` reports all problems: ragged rows, empty texts, missing labels and so on.
 
@@ -174,7 +173,7 @@ def load(
         pair_column: Column of the second text of a pair. None: the two columns of `PAIR_NAMES` are
             read as pairs if both exist and `text_column` is None; else the texts are single.
         label_column: Column of the class. None: one of `LABEL_NAMES`.
-        group: What holds groups of texts that must share a split, as in `labeled_files`.
+        group: Column or folder level of groups that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad examples instead of raising.
 
     Example:
@@ -206,7 +205,7 @@ def load(
 
 
 def shown(texts: Iterable[bytes]) -> str:
-    """Returns the texts of an example in one line."""
+    """Returns the texts of an example on one line."""
     return " | ".join(text.decode(errors="replace") for text in texts)
 
 
@@ -326,7 +325,7 @@ def _from_table(
 
 
 def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> list[str]:
-    """Chooses the columns of the text, of its pair (if it has one) and of the label, in order."""
+    """Chooses the columns of the text, its pair (if it has one) and the label, in this order."""
 
     def bad(expected: str, fix: str) -> BadData:
         received = f"the columns {', '.join(names)}"
@@ -353,7 +352,7 @@ def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> li
 
 
 def _require_classes(data: str, where: str, column: str, labels: Sequence[Any]) -> None:
-    """Raises `BadData` if a column holds measurements: numbers that hardly ever repeat."""
+    """Raises `BadData` if a column contains measurements: numbers that rarely repeat."""
     try:
         numbers = [float(label) for label in labels if label not in (None, "")]
     except (TypeError, ValueError):
@@ -362,7 +361,7 @@ def _require_classes(data: str, where: str, column: str, labels: Sequence[Any]) 
     different = len(set(numbers))
     rare = 2 * different > len(numbers)
     if (different > MOST_NUMBERS and (fractions or rare)) or (fractions and rare):
-        kind = "floating numbers" if fractions else f"{different} different numbers"
+        kind = "floating-point numbers" if fractions else f"{different} different numbers"
         example = fractions[0] if fractions else f"{numbers[0]:g}"
         received = f"{kind} in the column {column!r}, such as {example}"
         fix = "this app classifies: turn the numbers into classes, or name another --label-column"
@@ -404,8 +403,8 @@ def _header(
 ) -> tuple[list[str], int]:
     """Returns the names of the columns, and the number of header lines (0 or 1).
 
-    Without a header there must be two columns. The column with the label must have at most half as
-    many different values as the column with the text.
+    Without a header there must be two columns. The label column must have at most half as many
+    different values as the text column.
     """
     first = [cell.strip() for cell in lines[0][1]]
     usual = any(cell.lower() in LABEL_NAMES for cell in first)
@@ -483,9 +482,9 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
 def _features(builder: Any, columns: Columns) -> list[str]:
     """Chooses the features with the text, its pair (if it has one) and the label.
 
-    What `columns` leaves open is taken from the dataset's supervised keys, or else from the usual
-    names, or else from the first class label in alphabetical order. If an integer label has a
-    feature with its name in words (intent_name for intent), that one is used.
+    Features that `columns` does not name come from the dataset's supervised keys, from the usual
+    names, or from the first class label in alphabetical order. If an integer label has a feature
+    with its name in words (intent_name for intent), that one is used.
     """
     import tensorflow_datasets as tfds
 
@@ -530,8 +529,8 @@ def _labeled_rows(
     """Leaves out the rows whose class number is -1.
 
     Returns:
-        The rows of each split; the places of the rows without a class; the number of rows of each
-        class by split.
+        The rows of each split; the locations of the rows without a class; the number of rows of
+        each class by split.
     """
     labeled, skipped, counts = {}, [], {}
     for split, rows in splits.items():

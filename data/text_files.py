@@ -20,9 +20,9 @@ NO_TEXT = {
     b"PK\x03\x04": ("a ZIP or Excel file", "unpack it, or export it as text"),
     b"PAR1": ("a Parquet file", "export it as JSON lines"),
 }
-"""First bytes of files that are often named like text, what they are, and what to do."""
+"""First bytes of files that often have names of text files, their format and the fix."""
 MOST_FOREIGN = 2
-"""Bytes that are not UTF-8, up to which they count as faults of single lines."""
+"""Maximum number of bytes that are not UTF-8 and count as faults of single lines."""
 
 
 def split_files(
@@ -36,8 +36,8 @@ def split_files(
 
     Returns:
         The files by train, validation and test; a single file by the empty string. Empty if no
-        name in the folder contains such a word. Then a remark on what was read, and on what
-        stands beside it.
+        name in the folder contains such a word. Then remarks on the files that were read and those
+        that were not.
     """
     if path.is_file():
         return {"": path}, []

@@ -50,7 +50,8 @@ def arrange(
         texts: The documents.
         vocabulary_size: Maximum size of the vocabulary that ELMo predicts, marks included.
         length: Words per row, begins and ends of lines included; at least 1.
-        known: Words that ELMo predicts already, whatever the size; they get the first numbers.
+        known: Words that ELMo already predicts; they are kept even if there are more than
+            `vocabulary_size`, and get the first numbers.
     """
     splits = {split: texts.split(split) for split in SPLITS}
     words, documents = spelled_documents(splits, vocabulary_size, known)
@@ -92,7 +93,7 @@ def spelled_documents(
 
 
 def _numbered(documents: Sequence[Document], numbers: dict[bytes, int]) -> list[np.ndarray]:
-    """Splits the lines of documents into words, and gives new words a number."""
+    """Splits the lines of documents into words, and numbers new words."""
     flat, counts = [], []
     for chunk in chunks(documents):
         words, _, _ = words_with_offsets(tf.constant(chunk))
@@ -125,7 +126,7 @@ def word_rows(documents: Sequence[np.ndarray], length: int) -> np.ndarray:
 
     Returns:
         int32 `(rows, length + 2)`. The first and the last column are only predicted: the words
-        before and after the row, 0 outside of the document.
+        before and after the row, 0 outside the document.
     """
     rows = []
     for document in documents:

@@ -33,9 +33,9 @@ def load(path: str, tokens: Sequence[str], seed: int = 0) -> WordVectors:
     """Reads the vectors of the tokens of a vocabulary.
 
     Each line holds a word and its numbers, separated by single spaces. A first line with two whole
-    numbers, as word2vec and fastText write it, is skipped. Of a word that occurs twice the first
-    vector counts. Tokens that the file lacks get random vectors, each feature with mean and
-    deviation of those that are found.
+    numbers, as word2vec and fastText write it, is skipped. If a word occurs twice, its first vector
+    counts. Tokens that are not in the file get random vectors; the mean and deviation of each
+    feature are those of the vectors that are found.
 
     Reference:
         Pennington, Socher & Manning, GloVe, 2014. https://aclanthology.org/D14-1162
@@ -43,7 +43,7 @@ def load(path: str, tokens: Sequence[str], seed: int = 0) -> WordVectors:
     Args:
         path: The file, in UTF-8.
         tokens: The tokens, by their number.
-        seed: Of the random vectors.
+        seed: Seed of the random vectors.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"`embeddings` must be a file. Received: embeddings={path!r}")
@@ -73,7 +73,7 @@ def load(path: str, tokens: Sequence[str], seed: int = 0) -> WordVectors:
 
 
 def _lines(path: str) -> Iterator[tuple[str, str, str | Fault]]:
-    """Yields place, word and numbers of each line; the first decides how many numbers."""
+    """Yields location, word and numbers of each line; the first line decides how many numbers."""
     size = 0
     with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, 1):
@@ -84,7 +84,7 @@ def _lines(path: str) -> Iterator[tuple[str, str, str | Fault]]:
             size = size or count
             is_bad = not 0 < size <= count
             if count > size:
-                # Some words of GloVe hold spaces, such as ". . .".
+                # Some words of GloVe contain spaces, such as ". . .".
                 parts = line.rstrip("\r\n ").rsplit(" ", size)
                 word, rest = parts[0], " ".join(parts[1:])
                 is_bad |= _numbers(word.rpartition(" ")[2]) is not None
@@ -96,7 +96,7 @@ def _lines(path: str) -> Iterator[tuple[str, str, str | Fault]]:
 
 
 def _numbers(text: str) -> np.ndarray | None:
-    """Converts numbers that spaces separate; None if one is no finite number."""
+    """Converts numbers between spaces; None if one of them is not a finite number."""
     try:
         values = np.array(text.split(" "), "float32")
     except ValueError:

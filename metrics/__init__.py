@@ -1,1 +1,1 @@
-"""What networks predict, and how good that is."""
+"""Predictions of networks, and their scores."""

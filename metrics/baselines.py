@@ -1,4 +1,4 @@
-"""What predictors score that need no network: the most frequent answer, and linear models."""
+"""Scores of simple predictors without a network: the most frequent answer, and linear models."""
 
 import re
 import warnings
@@ -22,7 +22,7 @@ from metrics.tagging import Tagging
 MAX_EXAMPLES = 10_000
 """Maximum number of training examples that a baseline learns from: the first ones."""
 MAX_SIDE = 32
-"""Maximum height and width in pixels of what the linear model of images sees."""
+"""Maximum height and width, in pixels, of the images of the linear model."""
 MAX_WEIGHTS = {"pixels": 50_000, "words": 1_000_000}
 """Maximum number of features times classes, so that a linear model takes seconds."""
 MAX_CHARACTERS = 5000
@@ -72,7 +72,8 @@ def of_images(
 def of_texts(data: Any) -> dict[str, Baseline]:
     """Scores the most frequent class, and logistic regression on words, by accuracy.
 
-    A text is the TF-IDF of its words, a pair of texts that of both and their absolute difference.
+    The features of a text are the TF-IDF of its words. Those of a pair are both texts' and their
+    absolute difference.
 
     Args:
         data: Has `train` and `test`, datasets of `(texts, label)`, strings `(1,)` or `(2,)`; and
@@ -145,7 +146,7 @@ def _of_classes(
     majority = np.bincount(labels).argmax()
     predictions = np.full(len(test_labels), majority)
     if len(np.unique(labels)) > 1:
-        # One thread: beside the threads of TensorFlow several would wait for each other.
+        # One thread: several would contend with the threads of TensorFlow.
         with threadpool_limits(1), warnings.catch_warnings():
             # After 100 steps it is good enough to compare with.
             warnings.simplefilter("ignore", ConvergenceWarning)

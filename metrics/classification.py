@@ -1,4 +1,4 @@
-"""Classifiers of any kind: evaluation, scores, and what their exports return."""
+"""Classifiers of any kind: evaluation, scores, and the outputs of their exports."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ MEANINGS = {
     "classes": "names of the most probable classes, best first",
     "scores": "their probabilities",
 }
-"""Meanings of what `best_classes` returns."""
+"""Meanings of the outputs of `best_classes`."""
 TIES = {"classes": "scores"}
 """Which score ranks the classes of `best_classes`."""
 LOGITS = "log-probabilities of all classes up to a constant"
@@ -76,7 +76,7 @@ class Evaluation:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Accuracy and its interval, loss in nats, F1, and of more than ten classes the top five.
+        """Accuracy and its interval, loss in nats, F1; top-5 accuracy for more than ten classes.
 
         Macro F1 is the mean over the classes that occur among labels or predictions. Weighted F1
         weighs each class with the number of its examples.
@@ -93,7 +93,7 @@ class Evaluation:
         return scores
 
     def by_class(self, classes: Sequence[str]) -> tuple[tuple[str, ...], Rows]:
-        """Returns heading and rows of a table of all classes; what nothing is divided by is 0."""
+        """Returns heading and rows of a table of all classes; a ratio with denominator 0 is 0."""
         precision, recall, f1, count = precision_recall_fscore_support(
             self.labels, self.predictions, labels=range(len(classes)), zero_division=0
         )
@@ -109,7 +109,7 @@ class Evaluation:
         kinds, counts = np.unique(pairs, axis=0, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:10]
         totals = np.bincount(self.labels, minlength=len(classes))
-        return ("true", "predicted", "test examples", "share of the true class"), [
+        return ("true", "predicted", "test examples", "fraction of the true class"), [
             (classes[true], classes[predicted], int(count), f"{count / totals[true]:.0%}")
             for (true, predicted), count in zip(kinds[order], counts[order], strict=True)
         ]
@@ -157,7 +157,7 @@ class Evaluation:
 
     @property
     def thresholds(self) -> tuple[tuple[str, ...], Rows]:
-        """Returns heading and rows of a table of thresholds; what nothing is divided by is 0.
+        """Returns heading and rows of a table of thresholds; a ratio with denominator 0 is 0.
 
         An example is predicted positive if the probability of class 1 is at least the threshold.
         """
@@ -228,7 +228,7 @@ def cross_entropy(
 
 
 def without_hits(kind: str, names: Sequence[str]) -> list[str]:
-    """Returns a warning that names what is never predicted correctly, the first ten.
+    """Returns a warning that lists the first ten names that are never predicted correctly.
 
     Example:
         >>> without_hits("Classes", ["cat", "dog"])

@@ -1,9 +1,9 @@
-"""How far a score may lie from what more test examples would give."""
+"""Confidence intervals of scores."""
 
 import numpy as np
 
 DRAWS = 1000
-"""Test sets that are drawn for an interval."""
+"""Number of test sets that are drawn for an interval."""
 
 
 def interval(parts: np.ndarray, wholes: np.ndarray | None = None) -> tuple[float, float]:
@@ -17,9 +17,10 @@ def interval(parts: np.ndarray, wholes: np.ndarray | None = None) -> tuple[float
         Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
 
     Args:
-        parts: What each example adds to the numerator `(n,)`, such as 1 if it is correct, else 0.
-            Examples that are not independent, such as questions about one document, are summed.
-        wholes: What each adds to the denominator `(n,)`. None: 1.
+        parts: Contribution of each example to the numerator `(n,)`, such as 1 if it is correct,
+            else 0. Examples that depend on each other, such as questions about one document, are
+            summed.
+        wholes: Contribution of each to the denominator `(n,)`. None: 1.
 
     Example:
         >>> low, high = interval(np.repeat([0, 1], [10, 90]))
@@ -27,7 +28,7 @@ def interval(parts: np.ndarray, wholes: np.ndarray | None = None) -> tuple[float
         (0.84, 0.96)
     """
     columns = np.stack([parts, np.ones(len(parts)) if wholes is None else wholes]).astype(float)
-    # Equal examples are drawn together: of correct and wrong ones there are only two kinds.
+    # Equal examples are drawn together: correct and wrong ones are only two kinds.
     (parts, wholes), counts = np.unique(columns, axis=1, return_counts=True)
     drawn = np.random.default_rng(0).multinomial(counts.sum(), counts / counts.sum(), DRAWS)
     numerators, denominators = drawn @ parts, drawn @ wholes  # (draws,)

@@ -1,4 +1,4 @@
-"""Language models: loss, evaluation, and what their exports return."""
+"""Language models: loss, evaluation, and the outputs of their exports."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,7 +19,7 @@ GAP_MEANINGS = {
     "words": "the most probable word pieces for each gap, best first",
     "scores": 'their probabilities; 0, and "" in `words`, where a text has fewer gaps',
 }
-"""Meanings of what `fill_gaps` returns."""
+"""Meanings of the outputs of `fill_gaps`."""
 
 WORD_MEANINGS = {
     "perplexity": "e to the mean cross-entropy, in nats, of each word and the end of the text, "
@@ -28,7 +28,7 @@ WORD_MEANINGS = {
     "log_probabilities": "the log-probability of each word, in nats: the mean of the prediction "
     "from the words before it and of that from the words after it",
 }
-"""Meanings of what `measure_words` returns."""
+"""Meanings of the outputs of `measure_words`."""
 
 LOGITS = {
     "masked_words": "log-probabilities of all word pieces for each hidden token, up to a constant",
@@ -37,7 +37,7 @@ LOGITS = {
     "forward": "log-probabilities of all words to follow each word, up to a constant",
     "backward": "log-probabilities of all words to precede each word, up to a constant",
 }
-"""Meanings of what BERT and ELMo return in pretraining."""
+"""Meanings of the outputs of BERT and ELMo in pretraining."""
 
 
 def cross_entropy() -> keras.losses.Loss:
@@ -166,7 +166,7 @@ def measure_words(logits: dict[str, tf.Tensor], context: dict[str, tf.Tensor]):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(targets, 0), direction)
         return -losses
 
-    # Forward predicts the words and the end, backward the begin and the words.
+    # Forward predicts the words and the end, backward the beginning and the words.
     forward = logs(logits["forward"][:, :-1], line[:, 1:]) * real[:, 1:]
     backward = logs(logits["backward"][:, 1:], line[:, :-1]) * real[:, 1:]
     total = tf.reduce_sum(forward + backward, 1)
@@ -187,8 +187,8 @@ def comparison(
 
     Args:
         scores: Scores by name.
-        predictors: By description, what the names of the scores of this predictor begin with.
-        kinds: What the names end with, such as `perplexity`; a column for each.
+        predictors: Prefix of the scores of each predictor, by its description.
+        kinds: Suffixes of the scores, such as `perplexity`; a column for each.
 
     Example:
         >>> scores = {"accuracy": 0.5, "unigram_accuracy": 0.0712345}

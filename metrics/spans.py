@@ -33,7 +33,8 @@ MEANINGS = {
     "answer_mask": "1 at the tokens of the document and at [CLS], else 0",
     "start_logits": "log-probability, up to a constant, that the answer begins at each token; at "
     f"[CLS], that this part of the document has none; {NEVER:.0f} where the mask is 0",
-    "end_logits": "log-probability, up to a constant, that the answer ends at each token; likewise",
+    "end_logits": "log-probability, up to a constant, that the answer ends at each token; at [CLS] "
+    "and where the mask is 0, as in start_logits",
 }
 """Meanings of the inputs and outputs of a network that answers questions."""
 
@@ -89,7 +90,7 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
 
 
 def _counted(answers: Sequence[str]) -> list[str]:
-    """Normalizes the correct answers; the empty text stands for no answer."""
+    """Normalizes the correct answers; the empty text means no answer."""
     return [text for answer in answers if (text := normalized(answer))] or [""]
 
 
@@ -170,8 +171,8 @@ def best_spans(
 
     The span `first <= last < first + max_tokens` has the largest product of two probabilities:
     that the answer begins at `first`, and that it ends at `last`. The softmax is over the tokens
-    of one row. The first token stands for no answer in this row, so a row without the answer gives
-    its spans low probabilities. The probability of no answer is the minimum over the rows.
+    of one row. The first token means no answer in this row, so a row without the answer gives its
+    spans low probabilities. The probability of no answer is the minimum over the rows.
 
     Reference:
         Devlin et al., BERT, 2019, sections 4.2 and 4.3. https://arxiv.org/abs/1810.04805
@@ -255,7 +256,7 @@ class Answers:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Mean F1, its interval over other documents, and the other `mean_scores`."""
+        """Mean F1, its interval by document, and the other `mean_scores`."""
         _, document, counts = np.unique(self.documents, return_inverse=True, return_counts=True)
         interval = bounds("f1", np.bincount(document, self.f1s), counts)
         means = mean_scores(self.texts, self.right)
@@ -290,7 +291,7 @@ class Answers:
 
         Returns:
             Begin and end in characters of `correct`, the correct answer that is most similar to the
-            predicted one, and of `predicted`; without those that there are not.
+            predicted one, and of `predicted`; either may be missing.
         """
         found = {}
         if answers:

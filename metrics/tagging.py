@@ -25,16 +25,16 @@ MEANINGS = {
     "logits": "log-probabilities of all tags at each token up to a constant; the tag of a word is "
     "predicted at its first token",
 }
-"""Meanings of what `best_tags` and a network return."""
+"""Meanings of the outputs of `best_tags` and of a network."""
 HEADING = ("type", "precision", "recall", "F1", "test entities")
 """Columns of `Tagging.by_type`."""
 MISTAKE = ("word", "true", "predicted", "confidence", "sentence")
-"""What `Tagging.mistake` returns."""
+"""Columns of `Tagging.mistake`."""
 
 
 @keras.saving.register_keras_serializable(package="hornbook")
 class TagAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Share of the labels that are predicted correctly; labels of -1 are ignored.
+    """Fraction of the labels that are predicted correctly; labels of -1 are ignored.
 
     Example:
         >>> accuracy = TagAccuracy()
@@ -53,8 +53,8 @@ class TagAccuracy(keras.metrics.SparseCategoricalAccuracy):
 class EntityF1(keras.metrics.Metric):
     """F1 of the entities of all types, `2 correct / (true + predicted)`; labels of -1 are ignored.
 
-    Entities are read as in `Tagging`, but in the rows of a batch: an entity whose words lie in
-    several rows counts in each of them. 0 if there is no entity.
+    Entities are read as in `Tagging`, but in the rows of a batch: an entity that spans several
+    rows counts in each of them. 0 if there is no entity.
 
     Reference:
         Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, 2003, section 2.4.
@@ -193,7 +193,7 @@ class Tagging:
     def scores(self) -> dict[str, float]:
         """F1, precision and recall over the entities of all types, then accuracy and loss of words.
 
-        Scores with a denominator of 0 are 0. The interval of F1 is that of other sentences.
+        Scores with a denominator of 0 are 0. The interval of F1 is by sentence.
         """
         precision, recall, f1, _ = precision_recall_fscore_support(
             self.true, self.predicted, average="micro", zero_division=0
@@ -215,7 +215,7 @@ class Tagging:
 
     @property
     def _f1_by_sentence(self) -> tuple[np.ndarray, np.ndarray]:
-        """What each sentence adds to F1's numerator and denominator, see `EntityF1`."""
+        """Contribution of each sentence to F1's numerator and denominator, see `EntityF1`."""
         pairs = [
             (set(get_entities(true)), set(get_entities(predicted)))
             for true, predicted in zip(self.true, self.predicted, strict=True)
@@ -249,7 +249,7 @@ class Tagging:
 
 
 def frequencies(batches: tf.data.Dataset, num_tags: int) -> np.ndarray:
-    """Counts how frequent each tag is, one more of each, so that no frequency is 0.
+    """Computes the frequency of each tag, with one added to each count so that none is 0.
 
     Args:
         batches: `(features, labels)`, labels int32 `(rows, tokens)`; -1 is ignored.

@@ -1,1 +1,1 @@
-"""Networks as published: functions from sizes to a functional `keras.Model`."""
+"""Networks as in their papers: functions from sizes to a functional `keras.Model`."""

@@ -20,7 +20,7 @@ def alexnet(
     Three more pixels of padding turn the paper's 224 pixels into the 55 x 55 positions of its
     figure 2. The two groups of conv2, conv4 and conv5, which were on two GPUs, are separate layers,
     such as `conv2_1` and `conv2_2`. Weights below fc8 are initialized as in He et al. (2015). The
-    paper's deviation of 0.01 needs a learning rate that is lowered by hand.
+    paper's deviation of 0.01 needs a learning rate that is lowered manually.
 
     Reference:
         Krizhevsky, Sutskever & Hinton, ImageNet Classification with Deep Convolutional Neural

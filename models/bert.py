@@ -63,7 +63,7 @@ def bert_backbone(
     """
     if size not in BERT_SIZES:
         raise ValueError(f"`size` must be one of {', '.join(BERT_SIZES)}. Received: size={size!r}")
-    import keras_hub  # Takes a second to load, and no network for images needs it.
+    import keras_hub  # It takes a second to load, and no network for images needs it.
 
     chosen = BERT_SIZES[size]
     return keras_hub.models.BertBackbone(
@@ -106,7 +106,7 @@ def save_bert(backbone: Any, tokenizer: Any, folder: str | Path) -> None:
     Args:
         backbone: From `bert_backbone`.
         tokenizer: A `keras_hub.models.BertTokenizer`.
-        folder: Of the preset.
+        folder: Folder of the preset.
     """
     import keras_hub
 
@@ -166,7 +166,7 @@ def bert_classifier(
         if pooling == "first":
             return encoded["pooled_output"]
         mask = features["padding_mask"]
-        # A row of padding alone has a mean, too: its first token, which is never padding in others.
+        # A row of only padding has a mean, too: its first token, which is never padding in others.
         return mean(encoded, mask=ops.concatenate([ops.ones_like(mask[:, :1]), mask[:, 1:]], 1))
 
     if num_orders == 1:

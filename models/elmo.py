@@ -37,7 +37,7 @@ POOLS = ("attention",)
 LAYERS = 2
 CHARACTER_DIM = 16
 WORD_LENGTH = 50
-"""Characters per word, including its begin and end marks."""
+"""Characters per word, including its start and end marks."""
 
 PRESET = "elmo.keras"
 """File with the backbone in the folder of a preset."""
@@ -253,7 +253,7 @@ def _read(backbone: keras.Model, trainable: bool, units: int, dropout: float):
     """Returns the inputs, the mask of words, and the output of the bidirectional LSTM."""
     backbone.trainable = trainable
     if not trainable:
-        # In training, a model passes `training=True` to all its layers, whatever they were given.
+        # In training, a model passes `training=True` to all its layers and ignores their arguments.
         for layer in backbone.layers:
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0

@@ -65,7 +65,7 @@ def gpt_backbone(
     """
     if size not in GPT_SIZES:
         raise ValueError(f"`size` must be one of {', '.join(GPT_SIZES)}. Received: size={size!r}")
-    import keras_hub  # Takes a second to load, and no network for images needs it.
+    import keras_hub  # It takes a second to load, and no network for images needs it.
 
     chosen = GPT_SIZES[size]
     return keras_hub.models.GPT2Backbone(

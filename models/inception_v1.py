@@ -54,7 +54,7 @@ class WithAuxiliaryHeads(keras.Model):
         if not training:
             return loss_of(y_pred=y_pred, training=False)
         answer, *others = y_pred
-        # Scaled as it is in each of these losses, of which every replica has a share.
+        # Scaled as in each of these losses: every replica has a share of it.
         penalty = sum(self._aggregate_additional_loss(loss) for loss in self.losses)
         return loss_of(y_pred=answer) + self.auxiliary_weight * sum(
             loss_of(y_pred=other) - penalty for other in others

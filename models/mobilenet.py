@@ -86,7 +86,7 @@ def mobilenet(
 
 
 def _pad(x, strides: int, name: str):
-    """Pads at the bottom and right before a stride of 2, as the published weights expect."""
+    """Pads at the bottom and right before a stride of 2, as the ImageNet weights expect."""
     if strides == 1:
         return x
     return keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)

@@ -47,8 +47,8 @@ def recurrent_classifier(
     Tokens are embedded and pass through stacked recurrent layers. The states of the last layer are
     pooled, and a linear layer classifies the result. Padding has no influence.
 
-    Two texts are read by the same weights, each by itself. Of their pooled features u and v a
-    hidden layer sees `[u, v, |u - v|, u * v]`.
+    The two texts of a pair are read separately by the same weights. The input of a hidden layer is
+    `[u, v, |u - v|, u * v]` of their pooled features u and v.
 
     Reference:
         lstm: Hochreiter & Schmidhuber, Long Short-Term Memory, 1997.
@@ -78,7 +78,7 @@ def recurrent_classifier(
         pooling: `attention`, the mean weighted by learned scores; `last`, the final state of each
             direction; or `max`, the maximum of each feature.
         pairs: Whether the examples are pairs of texts.
-        vectors: Embeddings to begin with, float32 `(vocabulary_size, embedding_dim)`, in place of
+        vectors: Initial embeddings, float32 `(vocabulary_size, embedding_dim)`, which override
             `embedding_dim`. None: random ones.
 
     Returns:
@@ -163,8 +163,8 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
         inputs: Inputs of the model by name, `(batch, tokens)` or `(batch, tokens, characters)`.
 
     Returns:
-        float32 `(batch, tokens)`. Each row sums to 1, and padding has weight 0. Of a pair whose
-        texts are pooled each by itself, each text has half of the weight.
+        float32 `(batch, tokens)`. Each row sums to 1, and padding has weight 0. If the texts of a
+        pair are pooled separately, each has half of the weight.
     """
     poolings = [layer for layer in model.layers if isinstance(layer, AttentionPooling)]
     if not poolings:
@@ -178,7 +178,7 @@ def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:
         return found
     before = np.sum(np.asarray(inputs["padding_mask"]) * (1 - inputs["segment_ids"]), axis=1)
     first, second = np.split(np.asarray(found), 2)
-    moved = [np.roll(row, places) for row, places in zip(second, before, strict=True)]
+    moved = [np.roll(row, shift) for row, shift in zip(second, before, strict=True)]
     return (np.roll(first, 1, axis=1) + np.stack(moved)) / 2
 
 
@@ -243,18 +243,18 @@ def _beginning_with(vectors: np.ndarray | None, model: keras.Model) -> keras.Mod
 
 
 def _apart(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Puts the first texts `first [SEP]` and below them the second ones `second [SEP]`.
+    """Splits pairs into rows `first [SEP]`, followed by the rows `second [SEP]`.
 
     Both begin at the first token, without the `[CLS]` of the pair, so that equal texts become equal
     rows, and padding is at the end, as cuDNN requires.
     """
     segments, mask = inputs["segment_ids"], inputs["padding_mask"]
     before = ops.sum(mask * (1 - segments), axis=1, keepdims=True)  # (batch, 1)
-    places = ops.cumsum(ops.ones_like(mask), axis=1) - 1  # (batch, tokens)
+    positions = ops.cumsum(ops.ones_like(mask), axis=1) - 1  # (batch, tokens)
     rows = []
     for start, size in ((1, before - 1), (before, ops.sum(mask * segments, 1, keepdims=True))):
-        own = ops.cast(places < size, "int32")
-        ids = ops.take_along_axis(inputs["token_ids"], own * (places + start), axis=1)
+        own = ops.cast(positions < size, "int32")
+        ids = ops.take_along_axis(inputs["token_ids"], own * (positions + start), axis=1)
         rows.append((ids * own, own))
     token_ids, padding_mask = (ops.concatenate(parts, axis=0) for parts in zip(*rows, strict=True))
     return {"token_ids": token_ids, "padding_mask": padding_mask}

@@ -96,7 +96,7 @@ def depths(model: keras.Model) -> dict[str, int]:
 
     Returns:
         The depth of each variable by its path: 0 for embeddings, 1 to the number of layers for
-        these, and one more for all that follows, such as pooling and the last normalization.
+        these, and one more for everything after them, such as pooling and the last normalization.
     """
     backbone = _transformer(model)
     layers = _encoder_layers(backbone)
@@ -122,7 +122,7 @@ def _transformer(model: keras.Model) -> keras.Model:
         if _encoder_layers(candidate):
             return candidate
     raise ValueError(
-        "`model` must be a Transformer of KerasHub or hold one. "
+        "`model` must be a Transformer of KerasHub or contain one. "
         f"Received: a model with the layers {', '.join(layer.name for layer in model.layers)}"
     )
 

@@ -62,7 +62,7 @@ def vit(
     if size not in VIT_SIZES:
         raise ValueError(f"`size` must be one of {', '.join(VIT_SIZES)}. Received: size={size!r}")
     require_input(input_shape, patch_size)
-    import keras_hub  # Takes a second to load, and no other network needs it.
+    import keras_hub  # It takes a second to load, and no other network needs it.
 
     chosen = VIT_SIZES[size]
     images = keras.Input(input_shape, name="images")

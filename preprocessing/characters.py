@@ -15,9 +15,9 @@ from preprocessing.words import words_with_offsets
 class Characters:
     """Encodes words as byte ids, ELMo's input.
 
-    A word is a begin mark, its bytes, an end mark and padding. A sentence has one extra word at its
-    begin and one at its end. The id of a byte is its value plus 1. The other ids are 257 and 258
-    for the begin and end of a sentence, 259 and 260 for the begin and end of a word, 261 for
+    A word is a start mark, its bytes, an end mark and padding. A sentence has one extra word at its
+    start and one at its end. The id of a byte is its value plus 1. The other ids are 257 and 258
+    for the start and end of a sentence, 259 and 260 for the start and end of a word, 261 for
     padding in a word, and 0 for padding after a sentence.
 
     Reference:
@@ -61,7 +61,7 @@ class Characters:
 
         Args:
             texts: Strings `(n, 1)` or, for pairs, `(n, 2)`.
-            length: Words per row, begin and end of its sentences included.
+            length: Words per row, start and end of its sentences included.
             fixed: Whether all rows have `length` words, as XLA requires. If False, rows are as long
                 as the longest one of the batch.
 
@@ -92,7 +92,7 @@ class Characters:
 
         Args:
             words: Strings `(n, (words))`.
-            length: Words per row, begin and end included.
+            length: Words per row, start and end included.
             stride: Words that consecutive rows of a sentence share. None: half of a row.
             fixed: As in `encode`.
 
@@ -119,12 +119,12 @@ class Characters:
         ]
 
     def packed(self, sentences: list, width: int | None) -> dict[str, tf.Tensor]:
-        """Encodes sentences `(n, (words))`, each with begin and end, pads the rows to a width."""
+        """Encodes sentences `(n, (words))`, with start and end, and pads the rows to a width."""
         line = tf.concat([part for words in sentences for part in self._spelled(words)], 1)
         return {"characters": line.to_tensor(0, shape=(None, width, self.word_length))}
 
     def _spelled(self, words: tf.RaggedTensor) -> tuple[Any, tf.RaggedTensor, Any]:
-        """Encodes the begin, the words and the end of sentences `(n, (words))`."""
+        """Encodes the start, the words and the end of sentences `(n, (words))`."""
         room = self.word_length - 2
         flat = words.values
         letters = tf.cast(tf.io.decode_raw(flat, tf.uint8, fixed_length=room), tf.int32) + 1
@@ -137,7 +137,7 @@ class Characters:
         return begin, spelled, end
 
     def _marked(self, letters: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Adds begin, end and padding to letters `(words, word_length - 2)`."""
+        """Adds start, end and padding to letters `(words, word_length - 2)`."""
         position = tf.range(self.word_length)[None]
         end = tf.minimum(lengths, self.word_length - 2)[:, None] + 1
         letters = tf.pad(letters, [[0, 0], [1, 1]])
@@ -146,7 +146,7 @@ class Characters:
 
 
 def _split_at_marks(words: tf.Tensor) -> tf.RaggedTensor:
-    """Splits words `(n,)` as in texts; keeps a word of only control characters as it is."""
+    """Splits words `(n,)` as in texts; does not change a word of only control characters."""
     parts_of_words, _, _ = words_with_offsets(words)
     nothing = parts_of_words.row_lengths() == 0
     own = tf.RaggedTensor.from_row_lengths(

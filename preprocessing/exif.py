@@ -1,4 +1,4 @@
-"""How a camera was held, as image files tell it, with TensorFlow operations only.
+"""The orientation of the camera in image files, with TensorFlow operations only.
 
 Reference: CIPA DC-008, Exif 2.32, sections 4.5 to 4.6 (JPEG, directory, orientation); Portable
 Network Graphics, third edition, section 11.3.3.6 (eXIf); RFC 9649, section 2.7 (WebP).
@@ -11,20 +11,20 @@ import tensorflow as tf
 
 UPRIGHT = 1
 MOST_PARTS = 1024
-"""Parts of a file that are looked at."""
+"""Maximum number of parts of a file that are read."""
 MOST_ENTRIES = 256
-"""Entries of a directory that are looked at."""
+"""Maximum number of entries of a directory that are read."""
 
 _PREFIX = b"Exif\0\0"
 _HEAD = 4 + len(_PREFIX)
 
 
 class _Layout(NamedTuple):
-    """The parts that a file consists of.
+    """The layout of the parts of a file.
 
     Args:
         first: Offset of the first part in the file, in bytes.
-        mark: The first bytes of the part with EXIF; a question mark stands for any byte.
+        mark: The first bytes of the part with EXIF; a question mark matches any byte.
         size: What each byte of its head counts for in the size.
         counted: Offset in the part from which its size counts.
         content: Offset of the content in the part.
@@ -54,7 +54,7 @@ _PLACES = np.array(
 
 
 def orientation(image_bytes: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
-    """Reads the EXIF orientation of an image; what is broken counts as upright.
+    """Reads the EXIF orientation of an image; broken data counts as upright.
 
     Args:
         image_bytes: The encoded image, string `()`.
@@ -167,7 +167,7 @@ def _length(content: tf.Tensor) -> tf.Tensor:
 
 
 def _bytes(content: tf.Tensor, at: tf.Tensor | int, count: int) -> tf.Tensor:
-    """Reads int64 `(count,)` at an offset; what is beyond the end counts as 0."""
+    """Reads int64 `(count,)` at an offset; bytes beyond the end count as 0."""
     at = tf.minimum(tf.cast(at, tf.int64), _length(content))
     part = tf.strings.substr(content, at, tf.constant(count, tf.int64))
     return tf.cast(tf.io.decode_raw(part, tf.uint8, fixed_length=count), tf.int64)

@@ -93,11 +93,11 @@ def _share(count: Any) -> Any:
     return tf.maximum(rounded, 1)
 
 
-def labeled(hider: WordHider, features, goes_on, seed):
+def labeled(hider: WordHider, features, continues, seed):
     """Hides words of a batch; returns features, labels by output, and weights by output."""
     hidden, true, weights = hider.hide(features, seed)
-    labels = {"masked_words": true, "next_sentence": goes_on}
-    ones = tf.ones_like(goes_on, tf.float32)
+    labels = {"masked_words": true, "next_sentence": continues}
+    ones = tf.ones_like(continues, tf.float32)
     return hidden, labels, {"masked_words": weights, "next_sentence": ones}
 
 
@@ -116,8 +116,8 @@ def hidden_once(pieces: WordPieces, rows: tf.data.Dataset, seed: int) -> tf.data
 
     def hide(number, row):
         row_seed = tf.stack([tf.constant(seed, tf.int64), number])
-        features, goes_on = tf.nest.map_structure(lambda part: part[None], row)
-        batch = labeled(hider, features, goes_on, row_seed)
+        features, continues = tf.nest.map_structure(lambda part: part[None], row)
+        batch = labeled(hider, features, continues, row_seed)
         return tf.nest.map_structure(lambda part: part[0], batch)
 
     return rows.enumerate().map(hide, num_parallel_calls=tf.data.AUTOTUNE)

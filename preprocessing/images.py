@@ -35,7 +35,7 @@ _MARKS = (
     ("PDF", b"%PDF"),
     (UNKNOWN, b""),
 )
-"""First bytes of files. A question mark stands for any byte. The first that fits decides."""
+"""First bytes of files. A question mark matches any byte. The first match decides."""
 _NAMES, _FIRST_BYTES = zip(*_MARKS, strict=True)
 _HEAD = 21
 _PATTERNS = np.array([list(mark.ljust(_HEAD, b"?")) for mark in _FIRST_BYTES], np.uint8)
@@ -106,9 +106,9 @@ def _fitted(pixels: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
 def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes to upright uint8 `(height, width, 1 to 4)`: gray, gray + alpha, RGB or RGB + alpha.
 
-    A decoder gets only what it is known to survive. `tf.io.decode_image` decodes JPEG XL too, and
-    writes beyond its memory at an animated WebP without alpha: it takes 3 bytes for each pixel and
-    fills 4.
+    A decoder gets only formats that it is known to survive. `tf.io.decode_image` also decodes JPEG
+    XL, and writes beyond its memory at an animated WebP without alpha: it allocates 3 bytes per
+    pixel and fills 4.
     """
 
     def refused():
@@ -156,12 +156,12 @@ def _from_palette(image_bytes: tf.Tensor, header: tf.Tensor, indices: tf.Tensor)
     """Looks up the colors of an 8-bit BMP, because TensorFlow only decodes their indices.
 
     Reference: Microsoft, BITMAPINFOHEADER. The palette follows that header, four bytes (B, G, R,
-    0) a color; 0 colors stand for 256.
+    0) per color; a count of 0 means 256 colors.
     """
     start = 14 + header[14] + 256 * header[15]
     colors = header[46] + 256 * header[47]
     colors = tf.where(colors == 0, 256, colors)
-    # Beyond the end, the error would quote the file, which is no text: Python fails to raise it.
+    # An index beyond the end would quote the file, which is not text: Python fails to raise it.
     start = tf.minimum(start, tf.strings.length(image_bytes))
     palette = tf.io.decode_raw(tf.strings.substr(image_bytes, start, 4 * colors), tf.uint8)
     return tf.gather(tf.reshape(palette, (-1, 4))[:, 2::-1], tf.cast(indices[..., 0], tf.int32))
@@ -193,9 +193,9 @@ def _rounded(levels: tf.Tensor) -> tf.Tensor:
 def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
     """Decodes a batch of images in parallel, for a server.
 
-    Fails with an InvalidArgumentError that names the indices of all undecodable images, and what
-    each is. In a graph only a dataset can catch errors. It costs 1 to 2 ms per call, so that for a
-    single image, which most requests hold, it does no more than call the decoder.
+    Fails with an InvalidArgumentError that lists the indices and the formats of all undecodable
+    images. In a graph only a dataset can catch errors. It costs 1 to 2 ms per call, so for a
+    single image, as in most requests, the dataset contains only the decoder.
 
     Args:
         image_bytes: The encoded images, string `(n,)`.

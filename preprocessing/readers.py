@@ -1,4 +1,4 @@
-"""How a network reads texts or words: the way to split them, and the features that it takes."""
+"""Readers of texts, words and questions: how they are split, and the features of the network."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ WORD_MEANINGS = {
     "starts": "offset in bytes at which each word begins in the text; -1 after the last word",
     "ends": "offset in bytes after each word; -1 after the last word",
 }
-"""Meanings of what `WordReader.read_texts` returns besides features."""
+"""Meanings of the other outputs of `WordReader.read_texts`."""
 
 _once = partial(tf.function, autograph=False, reduce_retracing=True)
 """Makes a graph of a function once. The data of a run, its evaluation and its export then call it;
-to build its hundreds of operations anew for each takes half a second."""
+building its hundreds of operations again for each would take half a second."""
 
 ContextOfWords = tuple[tf.Tensor, dict[str, tf.Tensor]]
 
@@ -54,7 +54,7 @@ class Reader:
     windows: bool = False
 
     def encode(self, texts: tf.Tensor, fixed: bool) -> dict[str, tf.Tensor]:
-        """Returns the features alone; arguments as of `read`."""
+        """Returns only the features; arguments as of `read`."""
         return self.read(texts, fixed)[0]
 
     @cached_property
@@ -93,14 +93,14 @@ class Reader:
 
         Returns:
             What `serving.signature.tensors` takes: `inputs`, a spec by name of the feature for any
-            number of rows, `examples`, and `preprocess`, which hands features over by name.
+            number of rows, `examples`, and `preprocess`, which returns features by name.
         """
         features = self.encode(tf.stack(list(table.values()), axis=1), True)
         return _sample({name: value[:4] for name, value in features.items()})
 
     @property
     def longer(self) -> str:
-        """What becomes of texts that are longer than a row; empty if they are truncated."""
+        """Says what happens to texts that are longer than a row; empty if they are truncated."""
         return "they are read in overlapping windows" if self.windows else ""
 
     def first_row(self, texts: np.ndarray) -> tuple[dict[str, tf.Tensor], list[str]]:
@@ -117,7 +117,7 @@ class Reader:
     def weighted(
         self, texts: Sequence[bytes], names: Sequence[str], weights: Sequence[float]
     ) -> list[tuple[str, float]]:
-        """Cuts texts into words with the weights of their tokens, and what is between them with 0.
+        """Splits texts into words with the weights of their tokens, and gaps with the weight 0.
 
         Args:
             texts: A text, or the two of a pair.
@@ -233,7 +233,7 @@ class WordReader:
     encode: Callable[[tf.RaggedTensor, bool], tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]]
     length: int
     longer: ClassVar[str] = "they are read in overlapping rows"
-    """What becomes of sentences that are longer than a row."""
+    """Says what happens to sentences that are longer than a row."""
 
     @cached_property
     def sizes(self) -> Callable[[tf.RaggedTensor], tf.Tensor]:
@@ -362,7 +362,8 @@ class QuestionReader:
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Encodes questions with their answers for training.
 
-        Of the rows that miss the answer a question has, the share `answerless_rows` is kept.
+        If a question has an answer, only a fraction of the rows without it, `answerless_rows`, is
+        kept.
 
         Args:
             questions: `question` and `document` `(n,)`; `begin` and `end`, bytes of the answer in
@@ -394,7 +395,7 @@ class QuestionReader:
 
         Returns:
             What `serving.signature.tensors` takes: `inputs`, a spec by name of the feature for any
-            number of rows, `examples`, and `preprocess`, which hands features over by name.
+            number of rows, `examples`, and `preprocess`, which returns features by name.
         """
         question, document = tf.constant(table["question"]), tf.constant(table["document"])
         features, _ = self.encode(question, document, True)

@@ -11,7 +11,7 @@ from preprocessing.characters import Characters
 from preprocessing.words import words_with_offsets
 
 PADDING, BEGIN, END = 0, 1, 2
-"""Numbers of the marks: padding, begin of a line, end of a line."""
+"""Numbers of the marks: padding, start of a line, end of a line."""
 
 NUM_MARKS = 3
 WORDS = "words.json"
@@ -24,9 +24,9 @@ MEANINGS = {"characters": "ids of the characters of each word, 0 in padding"}
 class SpelledWords:
     """The numbers of words, and the characters of each, which ELMo reads.
 
-    Number 0 is padding, 1 and 2 are the begin and the end of a line. Words have the numbers from 3
+    Number 0 is padding, 1 and 2 are the start and the end of a line. Words have the numbers from 3
     on, the most frequent training words first. ELMo predicts the numbers below `vocabulary_size`;
-    as a target, 0 stands for all other words.
+    as a target, 0 means any other word.
 
     Args:
         names: The words in UTF-8, from number 3 on.
@@ -62,8 +62,8 @@ class SpelledWords:
         Returns:
             By direction, targets below `vocabulary_size`, int32 `(n, words)`, and their weights,
             float32 `(n, words)`. `forward` predicts the next word, `backward` the previous one. The
-            weight is 0 if there is no such word, and for the begin of a line after an end (or the
-            end before a begin), which is trivial to predict.
+            weight is 0 if there is no such word, and for the start of a line after an end (or the
+            end before a start), which is trivial to predict.
         """
         before, words, after = rows[:, :-2], rows[:, 1:-1], rows[:, 2:]
 
@@ -77,7 +77,7 @@ class SpelledWords:
         }
 
     def known(self, numbers: Any) -> tf.Tensor:
-        """Replaces words outside of the vocabulary by 0."""
+        """Replaces words outside the vocabulary with 0."""
         return tf.where(numbers < self.vocabulary_size, numbers, PADDING)
 
 
@@ -114,11 +114,11 @@ def word_numbers(words: SpelledWords) -> tf.lookup.StaticHashTable:
 def encode_lines(
     numbers: tf.lookup.StaticHashTable, text: tf.Tensor, length: int
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Encodes the words of texts `(n,)` with begin and end; at most `length` of them.
+    """Encodes the words of texts `(n,)` with start and end; at most `length` of them.
 
     Returns:
         Characters int32 `(n, words + 2, 50)`, and a dict: `words` `(n, words)`, padded with "", and
-        `line`, their numbers with begin and end, int32 `(n, words + 2)`, padded with -1. If a text
+        `line`, their numbers with start and end, int32 `(n, words + 2)`, padded with -1. If a text
         is truncated, the next word replaces the end.
     """
     words, _, _ = words_with_offsets(text)

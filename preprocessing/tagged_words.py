@@ -32,7 +32,7 @@ def split_at_marks(
 
     Args:
         words: `(n, (words))`.
-        tags: Number of the tag of each word, likewise.
+        tags: Number of the tag of each word, in the same shape.
         continued: From `continuations`.
 
     Returns:
@@ -60,7 +60,7 @@ def labeled(
     Args:
         encode: From `preprocessing.readers.WordReader`.
         words: `(n, (words))`.
-        tags: Number of the tag of each word, likewise.
+        tags: Number of the tag of each word, in the same shape.
         continued: From `continuations`.
 
     Returns:

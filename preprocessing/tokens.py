@@ -55,7 +55,7 @@ def token_mask(features: dict[str, tf.Tensor]) -> tf.Tensor:
 
 
 def lengths(features: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Counts the tokens of each example, int32 `(n,)`; the longest row counts if it has several."""
+    """Counts the tokens of each example, int32 `(n,)`; of the longest row if it has several."""
     counts = tf.reduce_sum(token_mask(features), axis=-1)
     return tf.reduce_max(tf.reshape(counts, (tf.shape(counts)[0], -1)), axis=1)
 
@@ -64,8 +64,8 @@ def trimmed(features: dict[str, tf.Tensor], unless: bool = False) -> dict[str, t
     """Removes the columns that contain only padding in this batch.
 
     Args:
-        features: Of a batch.
-        unless: Leaves them as they are, for XLA, which compiles anew for each length.
+        features: The features of a batch.
+        unless: Whether to keep them, for XLA, which compiles again for each length.
 
     Example:
         >>> ids = tf.constant([[7, 8, 0, 0], [9, 0, 0, 0]])
@@ -86,14 +86,14 @@ def trimmed(features: dict[str, tf.Tensor], unless: bool = False) -> dict[str, t
 
 
 def first_order(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Takes the first of the orders that pairs are read in, `(n, orders, tokens)`, if there are."""
+    """Takes the first order of pairs, if the features have several, `(n, orders, tokens)`."""
     if "characters" in features or features["padding_mask"].shape.rank == 2:
         return features
     return {name: value[:, 0] for name, value in features.items()}
 
 
 def word_dropout(tokens: Any, share: float) -> Callable[..., Any] | None:
-    """Returns `vary` of `data.feed.Feed`, which hides a share of the tokens; None for no share."""
+    """Returns `vary` of `data.feed.Feed`, which hides a fraction of the tokens; None if it is 0."""
     if not share:
         return None
     return lambda features, labels, seed: (tokens.with_unknown(features, share, seed), labels)

@@ -9,10 +9,10 @@ import tensorflow as tf
 from preprocessing.words import KEPT, SPLIT, cleaned
 
 MAX_WORDS = 200_000
-"""Pieces are learned from so many of the most frequent words; other words only add letters."""
+"""Number of words, the most frequent, that pieces are learned from; others only add letters."""
 
 LEAST_COUNT = 2
-"""A word that is a token of its own occurs at least so often; rarer words are unknown."""
+"""Minimum count of a word that is a token; rarer words are unknown."""
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -52,7 +52,7 @@ def learned_vocabulary(
 
 
 def _count_words(texts: Iterable[str] | tf.data.Dataset, lowercase: bool) -> Counter[str]:
-    """Counts words as KerasHub's tokenizer sees them."""
+    """Counts words, split like KerasHub's tokenizer."""
     import tensorflow_text
 
     counts: Counter[bytes] = Counter()

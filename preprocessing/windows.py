@@ -50,7 +50,7 @@ def segments(
     lengths = [segment.row_lengths() for segment in pieces]
     if count == 1:
         return [_firsts(pieces[0], tf.minimum(lengths[0], room))]
-    # As if pieces were removed one by one from the longer text, from the second if both are equal.
+    # The result of removing single pieces from the longer text, or the second if both are equal.
     first = tf.minimum(lengths[0], tf.maximum(room - lengths[1], (room + 1) // 2))
     return [_firsts(pieces[0], first), _firsts(pieces[1], tf.minimum(lengths[1], room - first))]
 
@@ -110,7 +110,7 @@ class Windows:
         ends: Index after its last piece `(rows,)`.
         counts: Number of rows of each example `(n,)`.
         size: Maximum number of pieces per row `(n,)`.
-        step: Pieces from the begin of one row to the begin of the next `(n,)`.
+        step: Pieces from the start of one row to the start of the next `(n,)`.
     """
 
     example: tf.Tensor

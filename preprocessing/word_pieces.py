@@ -135,9 +135,9 @@ class WordPieces:
     def with_unknown(
         self, features: dict[str, tf.Tensor], share: float, seed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Replaces a random share of the tokens by `[UNK]`, for training; never special tokens.
+        """Replaces a random fraction of the tokens with `[UNK]` in training, except special ones.
 
-        A network thereby learns to do without any one word, and what an unknown word means.
+        So a network learns not to depend on any single word, and to read unknown words.
 
         Reference:
             Iyyer et al., Deep Unordered Composition Rivals Syntactic Methods for Text
@@ -271,7 +271,7 @@ class WordPieces:
 
         Returns:
             Features `(rows, length)`, at least one row per question, and offsets. The features
-            include `answer_mask`: 1 at the tokens of the document and at `[CLS]`, which stands for
+            include `answer_mask`: 1 at the tokens of the document and at `[CLS]`, which means
             no answer in this row. The offsets are `example`, the index of the question of each row,
             int64 `(rows,)`; and `begins` and `ends`, int64 `(rows, length)`, the offsets in bytes
             at which the word of each token begins and ends in the document, -1 at other tokens.
@@ -285,20 +285,20 @@ class WordPieces:
         line = pieces.merge_dims(1, 2)  # (n, (pieces))
         size = length - 3 - question_lengths
         rows = windows(line.row_lengths(), size, size - stride)
-        # Rows of places in `[CLS] [SEP] questions documents` are joined once for all columns.
+        # Rows of positions in `[CLS] [SEP] questions documents` are joined once for all columns.
         of_questions = question_ids.with_values(2 + tf.range(tf.size(question_ids.values)))
         before = 2 + tf.size(question_ids.values)
         of_documents = line.with_values(before + tf.range(tf.size(line.values)))
         first = slices(of_questions, rows.example, 0, tf.gather(question_lengths, rows.example))
-        places, segment_ids = _combined([first, parts(of_documents, rows)], 0, 1)
+        positions, segment_ids = _combined([first, parts(of_documents, rows)], 0, 1)
         ids = tf.concat([[self.start_id, self.end_id], question_ids.values, line.values], 0)
         width = length if fixed else None
-        features = self._padded(tf.gather(ids, places), segment_ids, width)
+        features = self._padded(tf.gather(ids, positions), segment_ids, width)
         outside = tf.fill([before], tf.constant(-1, tf.int64))
 
         def by_token(offsets_of_words: tf.RaggedTensor) -> tf.Tensor:
             values = tf.concat([outside, tf.repeat(offsets_of_words.values, counts)], 0)
-            return tf.gather(values, places).to_tensor(-1, shape=(None, width))
+            return tf.gather(values, positions).to_tensor(-1, shape=(None, width))
 
         offsets = {"example": rows.example, "begins": by_token(begins), "ends": by_token(ends)}
         inside = tf.cast(offsets["begins"] >= 0, tf.int32)
@@ -306,7 +306,7 @@ class WordPieces:
         return features, offsets
 
     def _known(self, pieces: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Replaces words without pieces by the unknown piece."""
+        """Replaces words without pieces with the unknown piece."""
         missing = tf.cast(pieces.row_lengths() == 0, tf.int64)
         unknown = tf.fill([tf.reduce_sum(missing)], self.unknown_id)
         return tf.concat([pieces, tf.RaggedTensor.from_row_lengths(unknown, missing)], 1)
@@ -334,10 +334,10 @@ def _combined(segments: list, start_id: int, end_id: int) -> tuple:
 
 
 def lone_tokenizer(folder: str | Path) -> Any:
-    """Reads a tokenizer that was saved alone, which KerasHub reads only together with a network.
+    """Reads a tokenizer that was saved without a network, which KerasHub cannot read.
 
     Returns:
-        A tokenizer of KerasHub; None if there is no folder with a tokenizer alone.
+        A tokenizer of KerasHub; None if there is no folder with only a tokenizer.
     """
     path = Path(folder) / "tokenizer.json"
     if not path.is_file() or path.with_name("config.json").exists():
@@ -350,7 +350,7 @@ def lone_tokenizer(folder: str | Path) -> Any:
 def as_graph(tokenizer: Any) -> Any:
     """Returns a graph function from strings `(n,)` to ids `(n, (pieces))`.
 
-    KerasHub's tokenizers use TensorFlow only in a graph; outside of one they run in plain Python.
+    KerasHub's tokenizers use TensorFlow only in a graph; elsewhere they run in plain Python.
     """
     specs = [tf.TensorSpec((None,), tf.string)]
     return tf.function(tokenizer.tokenize, input_signature=specs, autograph=False)

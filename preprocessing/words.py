@@ -67,7 +67,7 @@ def words_with_offsets(texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
     return _words_with_offsets(texts)
 
 
-# A graph that is built once, not once in each graph that reads texts.
+# This graph is built once, not again in each graph that reads texts.
 @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)], autograph=False)
 def _words_with_offsets(texts: tf.Tensor) -> tuple[tf.RaggedTensor, ...]:
     import tensorflow_text  # Takes a second to load, and images do not need it.

@@ -1,4 +1,4 @@
-"""What every classifier lets a user choose, and what its report shows."""
+"""Settings and report sections that all classifiers share."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from runs.report import Picture, Section, Table
 from runs.settings import Data, Training
 
 NOTED = ("true", "predicted", "confidence", "from")
-"""What is said of an example: true and predicted class, confidence, file and line."""
+"""Notes on an example: true and predicted class, confidence, file and line."""
 Notes = Mapping[str, str]
-"""That, by name; "" for the file of an example that comes from none."""
+"""Notes by name; the file is "" if the example comes from no file."""
 Show = Callable[[str, Sequence[Any], Sequence[Notes]], Section]
-"""From a title, examples and notes on each to a section."""
+"""Makes a section of a title, examples and notes on each of them."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,13 @@ class ClassSettings:
     """Settings of the apps that give each example one class."""
 
     group: Data[str | None] = None
-    """What must not stand in two splits, such as a patient: a column, or the number of a level of
-    folders (1: those below the class folders). Default: only copies stay together."""
+    """Keep groups, such as the images of a patient, in one split. The group is a column, or the
+    number of a level of folders (1: those below the class folders). Default: only copies stay
+    together."""
     label_smoothing: Training[float] = 0.0
-    """Share of each label that is spread over all classes, in [0, 1)."""
+    """Label smoothing: fraction of each label that is spread over all classes, in [0, 1)."""
     class_weight: Training[Literal["none", "balanced"]] = "none"
-    """Weight of the classes in the loss; `balanced` makes rare classes count as much as others."""
+    """Class weights in the loss; `balanced` makes rare classes count as much as others."""
 
 
 def classified(evaluation: Any, data: ClassSplits, show: Show) -> list[Section]:
@@ -60,10 +61,10 @@ def classified(evaluation: Any, data: ClassSplits, show: Show) -> list[Section]:
 
 
 def tabled(what: str, shown: Callable[[Any], str]) -> Show:
-    """Returns what shows examples in a table.
+    """Returns a function that shows examples in a table.
 
     Args:
-        what: Heading of their column.
+        what: Heading of the column of examples.
         shown: Returns the features of an example as text.
     """
 
@@ -76,7 +77,7 @@ def tabled(what: str, shown: Callable[[Any], str]) -> Show:
 
 
 def caption(notes: Notes) -> str:
-    """Says in lines what is noted of an example.
+    """Formats the notes on an example, one per line.
 
     Example:
         >>> notes = {"true": "cat", "predicted": "dog", "confidence": "97%", "from": "7.jpg"}

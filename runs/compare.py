@@ -34,7 +34,7 @@ class Comparison:
 
 
 def files_of(run: Path) -> Path:
-    """Returns the folder with the files of a run, also of one whose files were replaced since."""
+    """Returns the folder with the files of a run, even if a later run has replaced them."""
     for folder in (run, run.parent / "reports" / f"version_{run.name}"):
         if all((folder / name).is_file() for name in ("config.json", "scores.json")):
             return folder
@@ -67,8 +67,8 @@ def write_comparison(runs: Mapping[str, Path], path: Path) -> Path:
     """Writes the page.
 
     Args:
-        runs: By the name that the page shows, the folder with the files of a run.
-        path: The page; a file that is there is replaced.
+        runs: Folders with the files of the runs, by the names that the page shows.
+        path: The page; an existing file is replaced.
     """
     configs, scores = (
         {name: json.loads((folder / file).read_text("utf-8")) for name, folder in runs.items()}
@@ -103,7 +103,7 @@ def _history(path: Path) -> dict[str, list[float]]:
 
 
 def _different(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Keeps the settings that not all runs have with the same value."""
+    """Keeps the settings whose values differ between runs."""
     first, *others = configs.values()
     names = dict.fromkeys(name for config in configs.values() for name in config)
     kept = [

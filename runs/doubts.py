@@ -9,11 +9,11 @@ FEW = 100
 
 
 def doubts(report: Report, num_test: int, examples: str) -> Iterator[str]:
-    """Yields what speaks against the score of a run, the gravest first.
+    """Yields reasons to doubt the score of a run, the most serious first.
 
     Args:
-        report: Has the scores, of which a larger one is better where there are baselines; the
-            baselines, of which `majority` always gives the most frequent answer; and the histories.
+        report: Has the scores (if there are baselines, larger is better), the baselines (`majority`
+            always gives the most frequent answer) and the histories.
         num_test: Number of test examples.
         examples: Name of an example in the plural.
     """
@@ -38,7 +38,7 @@ def doubts(report: Report, num_test: int, examples: str) -> Iterator[str]:
         if score == 1:
             # Hanley & Lippman-Hand, If Nothing Goes Wrong, Is Everything All Right?, 1983.
             yield (
-                f"Without an error in the test set the 95 % interval has no width. Up to "
+                f"There is no error in the test set, so the 95 % interval has no width. Up to "
                 f"{min(3 / num_test, 1):.1%} of other {examples} may be wrong."
             )
     if num_test < FEW:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 CAPTION_WIDTH = 24
-"""Letters that fit above a picture of a grid."""
+"""Number of letters that fit above a picture in a grid."""
 
 
 def learning_curves(
@@ -19,8 +19,8 @@ def learning_curves(
     """Draws each metric over the epochs, training and validation in one panel.
 
     Args:
-        history: By name of the metric, its value after each epoch.
-        rates: Learning rate at some of the steps, by their number, for a further panel.
+        history: Values of each metric after each epoch, by its name.
+        rates: Learning rates by the number of the step, for one more panel.
     """
     names = [name for name in history if f"val_{name}" in history] or list(history)
     number = len(names) + bool(rates)
@@ -35,7 +35,7 @@ def learning_curves(
         axes.plot(epochs, history[name], marker=".", label="training")
         if f"val_{name}" in history:
             axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
-        # A single epoch would get an axis of parts of it.
+        # With a single epoch the axis would show fractions of it.
         axes.set(xlabel="epoch", title=name, xlim=(0.8, max(2, len(epochs)) + 0.2))
         axes.legend()
     if rates:
@@ -53,7 +53,7 @@ def compared_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
     Validation is drawn as a line. Training, where there is validation, is dotted.
 
     Args:
-        histories: By name of the run, for each metric its value after each epoch.
+        histories: For each run, by its name, the values of each metric after each epoch.
     """
     names = list(dict.fromkeys(name for history in histories.values() for name in history))
     names = [name for name in names if f"val_{name}" in names] or names
@@ -96,7 +96,7 @@ def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) ->
     Args:
         evaluation: Has the true `labels` and the `predictions`, class numbers `(n,)` each.
         classes: Name of each class.
-        most: Maximum number of classes drawn; of more, those with the most errors.
+        most: Maximum number of classes drawn. If there are more, those with the most errors.
     """
     labels, predictions = evaluation.labels, evaluation.predictions
     counts = np.zeros((len(classes), len(classes)), int)
@@ -115,7 +115,7 @@ def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) ->
     title = None
     if len(classes) > most:
         outside = (errors.sum() // 2) - (counts.sum() - np.trace(counts))
-        title = f"the {most} classes with the most errors; {outside:,} errors lie outside"
+        title = f"the {most} classes with the most errors; {outside:,} errors are outside"
     axes.set(xlabel="predicted", ylabel="true", title=title)
     for row, column in zip(*np.nonzero(counts), strict=True):
         color = "white" if shares[row, column] > 0.5 else "black"
@@ -155,7 +155,8 @@ def threshold_curves(evaluation: Any, positive: str) -> Figure:
 def reliability_curve(evaluation: Any) -> Figure:
     """Draws how often predictions of each confidence are correct.
 
-    The expected calibration error is the mean distance of the two, weighted by the examples.
+    The expected calibration error is the mean distance between confidence and accuracy, weighted by
+    the number of examples.
 
     Args:
         evaluation: Has `calibration`: mean confidence, accuracy and number of examples `(bins,)`.
@@ -167,9 +168,9 @@ def reliability_curve(evaluation: Any) -> Figure:
     axes.plot([0, 1], [0, 1], color="gray", linestyle=":", label="as often as predicted")
     axes.plot(confidence, accuracy, label="this network")
     axes.scatter(confidence, accuracy, s=10 + 190 * counts / counts.sum())
-    # Of two classes the predicted one has at least half of the probability.
+    # With two classes, the predicted one has a probability of at least one half.
     lowest = min(confidence.min(), 0.9) - 0.02
-    axes.set(xlabel="confidence", ylabel="share that is correct")
+    axes.set(xlabel="confidence", ylabel="fraction that is correct")
     axes.set(xlim=(lowest, 1.02), ylim=(min(lowest, accuracy.min() - 0.02), 1.02))
     axes.set_title(f"expected calibration error {error:.3f}", fontsize=10)
     axes.grid(alpha=0.3)
@@ -205,7 +206,7 @@ def image_grid(
 def heat_map(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], most: int = 64
 ) -> Figure:
-    """Draws weights such as attention weights: the larger, the darker.
+    """Draws weights, such as attention weights; larger ones are darker.
 
     Args:
         values: Weights in [0, 1], `(rows, columns)`.
@@ -227,14 +228,14 @@ def as_png(figure: Figure) -> bytes:
     """Returns a figure as the content of a PNG file."""
     picture = io.BytesIO()
     with warnings.catch_warnings():
-        # Of a word in a script that the font lacks boxes are drawn.
+        # Letters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()
 
 
 def shortened(text: str, most: int = 32) -> str:
-    """Leaves out the middle of a long text, whose begin and end tell more.
+    """Leaves out the middle of a long text, because its beginning and end are more informative.
 
     Args:
         text: A line.

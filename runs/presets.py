@@ -12,10 +12,10 @@ from serving import versions
 
 
 def write_preset(folder: Path, save: Callable[[Path], None]) -> Path:
-    """Writes a preset, which appears whole, in place of the last one.
+    """Writes a preset that replaces the last one at once, when it is complete.
 
     Args:
-        folder: Of the preset.
+        folder: Folder of the preset.
         save: Writes the network into a folder; layers that it makes are in float32, so that
             whoever loads them chooses the precision.
     """
@@ -31,7 +31,7 @@ def write_preset(folder: Path, save: Callable[[Path], None]) -> Path:
 
 
 def with_weights_of(model: keras.Model, backbone: keras.Model) -> keras.Model:
-    """Gives a new backbone the weights of the layers of the same names in a model on one."""
+    """Copies the weights of a trained model into a new backbone, layer by layer, by name."""
     for layer in backbone.layers:
         if layer.weights:
             layer.set_weights(model.get_layer(layer.name).get_weights())
@@ -61,9 +61,9 @@ def network(run: Path, num_classes: int | None = None, freeze: bool | None = Non
 
     Args:
         run: Folder of the run.
-        num_classes: Number of classes, those of the run first. The others get new weights in the
-            head, the last dense layer. None: as in the run.
-        freeze: Whether only the head can be trained. None: as in the run.
+        num_classes: Number of classes; those of the run come first. The others get new weights in
+            the head, the last dense layer. None: as in the run.
+        freeze: Whether only the head is trained. None: as in the run.
     """
     model = keras.saving.load_model(run / "model.keras", compile=False)
     *_, head = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))

@@ -28,7 +28,7 @@ def word_vectors(run: Run, tokens: Any) -> np.ndarray | None:
 
 
 def said(run: Run, name: str, text: str) -> None:
-    """Prints a sentence, and notes it for the report."""
+    """Prints a sentence and adds it to the facts of the report."""
     run.facts[name] = text
     print(text, flush=True)
 
@@ -36,11 +36,11 @@ def said(run: Run, name: str, text: str) -> None:
 def lengths(
     run: Run, texts: tf.data.Dataset, reader: Any, what: str, length: int | None = None
 ) -> None:
-    """Says which share of the training texts is longer than a row, and what becomes of these.
+    """Says which fraction of the training texts is longer than a row, and what happens to them.
 
     Args:
         run: What `start` returned.
-        texts: The training texts one by one, of which the first `MOST_COUNTED` are looked at.
+        texts: The training texts one by one; only the first `MOST_COUNTED` are counted.
         reader: Has `sizes`, a function from a batch of them to the number of tokens of each; and
             `longer`, what becomes of longer texts. Empty: their last tokens are truncated.
         what: Name of a text in the plural.

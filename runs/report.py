@@ -74,8 +74,8 @@ class Marked:
 class Shaded:
     """A section with texts, each a sequence of pieces with a weight of at least 0.
 
-    The larger the weight, the darker the piece. The largest weight of a text is darkest if it is at
-    least three times the mean; so no word stands out where all are alike.
+    Pieces with larger weights are darker. The largest weight of a text is darkest if it is at least
+    three times the mean, so no word is conspicuous if all weights are similar.
     """
 
     title: str
@@ -96,23 +96,24 @@ History = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Report:
-    """What the files of a run say.
+    """The content of the files of a run.
 
     Args:
         title: Heading of the report, such as the task and the network.
-        config: The settings, as a nest of JSON values.
-        changed: Those that differ from their defaults, which are shown; all of them are folded.
-        scores: Scores on the test examples, and with names in `validation_` on those of validation,
-            which `scores.json` holds, too. `NAME_low` and `NAME_high` bound the score `NAME`.
+        config: The settings as nested JSON values.
+        changed: The settings that differ from their defaults. The report shows these, and all
+            settings folded away.
+        scores: Scores on the test examples, and those on the validation examples under names with
+            the prefix `validation_`. `NAME_low` and `NAME_high` bound the score `NAME`.
         measured: What the scores are measured on, such as "270 test images".
-        histories: By stage, for each metric its value after each epoch. A run of a single stage
-            calls it "".
-        rates: By stage, the learning rate at some of the steps, by their number.
+        histories: For each stage, the values of each metric after each epoch. A single stage is
+            called "".
+        rates: For each stage, learning rates by the number of the step.
         facts: Further rows of the table about the run, such as the wall time in seconds.
         sections: What the app shows, in its order.
-        baselines: Simpler predictors by name: their description, and their value of the first
-            score, which `scores.json` holds as `NAME_SCORE`.
-        warnings: Reasons to doubt the scores, which the report begins with.
+        baselines: Simpler predictors by name: a description, and the value of the first score,
+            which `scores.json` has as `NAME_SCORE`.
+        warnings: Reasons to doubt the scores; the report begins with them.
     """
 
     title: str
@@ -144,7 +145,7 @@ class Report:
 def write_report(folder: Path, report: Report) -> Path:
     """Writes `config.json`, `scores.json`, `history.csv` and `report.html`; returns the last.
 
-    Without a history there is no `history.csv`. Each file appears whole or not at all.
+    Without a history there is no `history.csv`. Each file is complete as soon as it is visible.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", json.dumps(report.config, indent=2) + "\n")
@@ -164,7 +165,7 @@ def keep_report(folder: Path, copies: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file at once: a reader sees the old text or the new one, never a part."""
+    """Replaces a file atomically: a reader sees the old text or the new one, never a part."""
     temporary = path.with_name(f".{path.name}")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -294,7 +295,7 @@ def _section(section: Section) -> list[str]:
 
 def _settings(report: Report) -> str:
     changed = _table(_flat(report.changed), heading=None)
-    shown = f"<p>Other than their defaults:</p>{changed}" if report.changed else ""
+    shown = f"<p>Settings that differ from their defaults:</p>{changed}" if report.changed else ""
     every = _table(_flat(report.config), heading=None)
     return f"{shown}<details><summary>All settings</summary>{every}</details>"
 

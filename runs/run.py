@@ -44,7 +44,7 @@ from training.loop import fit
 from training.optimizers import learning_rate_schedule, optimizer
 
 FEW = 1000
-"""Number of training examples below which `Settings.advice` is given."""
+"""Number of training examples below which a run prints `Settings.advice`."""
 NOT_TRAINED = ("out", "resume", "checkpoint_every", "tensorboard")
 """Settings that may change when a run is resumed."""
 
@@ -59,11 +59,11 @@ class Trained:
 
     Args:
         model: The network as it is evaluated and exported, free of any strategy.
-        history: By name of the metric, its value after each epoch.
+        history: Values of each metric after each epoch, by its name.
         checkpoint: The state of the training; deleted once the export is written.
-        choice: Which epoch's weights the model has, in words.
-        rates: Learning rate at some of the steps, by their number from 0; empty for models that
-            have several optimizers.
+        choice: Says which epoch's weights the model has.
+        rates: Learning rates by the number of the step, from 0; empty for models that have
+            several optimizers.
     """
 
     model: keras.Model
@@ -79,10 +79,10 @@ class Run:
 
     Args:
         config: The settings.
-        strategy: In its scope models are made.
-        begin: When the run started, in seconds of `time.perf_counter`.
-        stages: What has been trained so far, by name of the stage.
-        facts: What the report and the model card say of the run.
+        strategy: Models are made in its scope.
+        begin: Start of the run, in seconds of `time.perf_counter`.
+        stages: The finished trainings, by name of the stage.
+        facts: Facts about the run for the report and the model card.
     """
 
     config: Settings
@@ -97,8 +97,8 @@ class Example(NamedTuple):
 
     Args:
         what: Describes the example, such as "a test image, true class 4".
-        inputs: By name of the input of `serving_default`, text or the bytes of a file.
-        suffix: Ending of the name of that file, such as `.png`.
+        inputs: Text or the bytes of a file for each input of `serving_default`, by its name.
+        suffix: Suffix of that file, such as `.png`.
     """
 
     what: str
@@ -107,7 +107,7 @@ class Example(NamedTuple):
 
 
 def start(config: Settings) -> Run:
-    """Seeds everything, sets the precision and connects the devices; before anything else."""
+    """Seeds everything, sets the precision and connects the devices; must be called first."""
     begin = time.perf_counter()
     if config.out.exists() and not config.out.is_dir():
         raise ValueError(f"`out` must be a folder. Received: out={config.out}, a file")
@@ -117,10 +117,10 @@ def start(config: Settings) -> Run:
 
 
 def counted(run: Run, data: Data, what: str) -> Data:
-    """Prints how many examples there are, and remarks on them; notes both for the report.
+    """Prints the numbers of examples and the remarks on them, and adds both to the report.
 
-    For the network of a finished run, classes get the numbers that it knows them by. If it is only
-    evaluated, the test split becomes what is to be evaluated.
+    If the network comes from a finished run, classes keep the numbers that they have there. If it
+    is only evaluated, the test split becomes the examples to evaluate.
 
     Args:
         run: What `start` returned.
@@ -131,13 +131,13 @@ def counted(run: Run, data: Data, what: str) -> Data:
         data = _known_first(run.config, data, card(run.config.source)["classes"])
     seen: Splits = data
     if run.config.EVALUATES:
-        if "evaluated" not in run.facts:  # Later data is made from the first.
+        if "evaluated" not in run.facts:  # Later stages make their data from that of the first.
             data = _evaluated(run.config, data)
             run.facts["evaluated"] = f"{run.config.source} on {run.config.data}"
         seen = Splits(train=None, test=data.test, skipped=data.skipped)
     remarks = [*data.remarks]
     if not run.config.EVALUATES and len(data.train) < FEW and run.config.advice:
-        remarks.append(f"These are few {what} to train on. {run.config.advice}")
+        remarks.append(f"There are few {what} to train on. {run.config.advice}")
     if remarks:
         run.facts["remarks"] = " ".join(remarks)
     run.facts[what] = seen.counted(what)
@@ -146,7 +146,7 @@ def counted(run: Run, data: Data, what: str) -> Data:
 
 
 def _known_first(config: Settings, data: Data, known: Sequence[str]) -> Data:
-    """Numbers classes as a finished run does, and remarks on those that differ."""
+    """Numbers classes as in a finished run, and remarks on those that differ."""
     there = getattr(data, data.LABELS)
     new = [name for name in there if name not in known]
     if new and config.EVALUATES:
@@ -171,7 +171,7 @@ def _evaluated(config: Settings, data: Data) -> Data:
     if _is_own(config):
         remark = "The data that the network was trained on: only its test split is evaluated."
     elif "test" in data.made:
-        data, remark = data.all_as_test(), "All examples are evaluated, whatever their split."
+        data, remark = data.all_as_test(), "All examples are evaluated, regardless of their split."
     else:
         remark = "The data has a test split: only that is evaluated."
     return replace(data, remarks=(*data.remarks, remark))
@@ -201,15 +201,15 @@ def train(
         run: What `start` returned.
         make_model: Builds the network.
         feed: The examples.
-        loss: Loss of labels and what the network returns; by output where it returns several.
-        metrics: Makes the metrics of each epoch, likewise. They are made in the scope of the
-            strategy, so that they cover the global batch.
-        weighted_metrics: Makes metrics that, unlike the others, heed the weights of the labels.
+        loss: The loss, or a dict of one loss per output.
+        metrics: Makes the metrics of each epoch, or a dict of them per output. It is called in the
+            scope of the strategy, so that the metrics cover the global batch.
+        weighted_metrics: Makes metrics that, unlike the others, use the weights of the labels.
         loss_weights: Factor of the loss of each output. Default: 1.
-        rates: The learning rates. Default: that of the settings, the same throughout.
-        monitor: Validation metric that decides on the best epoch, unless the settings name one; of
-            several names it is the mean.
-        stage: Name of the stage, in runs that train several networks one after the other.
+        rates: The learning rates. Default: that of the settings for all layers.
+        monitor: Validation metric that decides on the best epoch, unless the settings name one.
+            Several names: their mean.
+        stage: Name of the stage, in runs that train several networks in sequence.
 
     Returns:
         The finished training, or None in a process that does not write files.
@@ -259,7 +259,7 @@ def train(
         monitor = config.monitor
     best = None
     if validation and config.keep == "best":
-        # Weighted metrics count predictions, of which a row has many.
+        # Weighted metrics count predictions, and a row has many of them.
         rows = None if watched[1] else feed.count("validation")
         best = BestWeights(monitor, num_examples=rows)
     history = fit(
@@ -289,7 +289,7 @@ def train(
 
 
 def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model]) -> keras.Model:
-    """Returns the network free of the strategy; as it is in a process that writes no files."""
+    """Returns the network without its strategy; unchanged in a process that writes no files."""
     if not setup.is_chief(run.strategy):
         return model
     model = setup.undistributed(model, make_model)
@@ -436,7 +436,7 @@ def _callbacks(
 
 
 def _logs(run: Run, checkpoint: Checkpoint, stage: str) -> list[keras.callbacks.Callback]:
-    """Returns what writes logs for TensorBoard, if the settings ask for them."""
+    """Returns the callbacks that write logs for TensorBoard, if the settings require them."""
     if not run.config.tensorboard or not setup.is_chief(run.strategy):
         return []
     state = checkpoint.load(arrays=False)
@@ -474,12 +474,12 @@ def finish(
         scores: As in `runs.report.Report`; the first is the headline.
         num_test: Number of test examples.
         examples: Name of an example in the plural.
-        facts: What the model card and the report say besides, such as the classes.
+        facts: Further facts for the model card and the report, such as the classes.
         report: Sections of the report.
-        baselines: As in `runs.report.Report`; `majority` is the one that always gives the most
-            frequent answer.
-        warnings: Reasons to doubt the scores that only the app knows, besides `runs.doubts`.
-        tokens: The tokenizer of the network; has `save`, from a folder to the files that it needs.
+        baselines: As in `runs.report.Report`; `majority` always gives the most frequent answer.
+        warnings: Reasons to doubt the scores that only the app knows, in addition to
+            `runs.doubts`.
+        tokens: The tokenizer of the network; its `save` writes its files into a folder.
         preset: Writes a pretrained network for other apps into a folder.
 
     Returns:
@@ -488,7 +488,7 @@ def finish(
     config, model = run.config, trained.model
     facts = {**run.facts, **facts}
     if config.EVALUATES and not _is_own(config):
-        # What is learned or chosen on other data than the network's says nothing about it.
+        # Facts about training on other data do not describe this network.
         scores, baselines = _divided(scores)[0], None
     written = Report(
         title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
@@ -604,7 +604,7 @@ def _in_words(scores: Mapping[str, float]) -> str:
 
 def _array(column: Any) -> np.ndarray:
     values = list(column)
-    # NumPy's own strings would lose zero bytes at the end.
+    # NumPy's strings would lose zero bytes at the end.
     return np.array(values, object if isinstance(values[0], str | bytes) else None)
 
 
@@ -623,7 +623,7 @@ def _facts(run: Run, trained: Trained, facts: Mapping[str, Any]) -> dict[str, An
 
 
 def _shortened(value: Any) -> str:
-    """Shows a number with commas, and of a long list how long it is and how it begins."""
+    """Formats a number with commas, and a long list by its length and first items."""
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""What all apps let a user choose about a run."""
+"""Settings that all apps have."""
 
 import json
 import math
@@ -69,7 +69,7 @@ class Rates(NamedTuple):
 
 
 class Listing(Exception):
-    """Has no config, but what `--model help` asks to see, as its text."""
+    """Raised for `--model help`; its text is the list to show."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Settings:
     skip_bad: Data[bool] = False
     """Leave bad examples out instead of stopping."""
     batch_size: Training[Auto[int]] = AUTO
-    """Global batch size: examples of a step, over all devices. Default: by the network."""
+    """Global batch size: examples per step, over all devices. Default: by the network."""
     optimizer: Training[OptimizerName] = "adamw"
     """Optimizer; momentum and nesterov are SGD with a momentum of 0.9."""
     learning_rate: Training[float | None] = None
@@ -118,8 +118,8 @@ class Settings:
     """Maximum norm of all gradients of a step together. Default: no limit."""
     accumulate: Training[Auto[int]] = AUTO
     """Batches whose gradients are averaged for one update, for large batches in little memory. A
-    loss that is a mean over tokens weighs each batch alike, however many tokens it has. Default: 1,
-    or by the length of the texts if `batch_size` is left out, too."""
+    loss that is a mean over tokens weighs all these batches equally, regardless of their number of
+    tokens. Default: 1, or by the length of the texts if `batch_size` is left out, too."""
     average: Training[float | None] = None
     """Decay of a moving average of the weights, such as 0.999, which is evaluated and exported in
     place of the weights. Default: none."""
@@ -144,9 +144,9 @@ class Settings:
     resume: Running[bool] = False
     """Fail if there is no interrupted run to resume. Without it a run resumes if there is one."""
     checkpoint_every: Running[int | None] = None
-    """Steps after each of which a checkpoint is written, besides those written by time. A killed
-    run loses its last 10 s and up to 10 steps, or more where writing takes longer than half a
-    second; a run that is stopped with Ctrl-C loses nothing."""
+    """Number of steps between checkpoints, in addition to those written by time. A killed run
+    loses its last 10 s and up to 10 steps, or more where writing takes longer than half a second;
+    a run that is stopped with Ctrl-C loses nothing."""
     tensorboard: Running[bool] = False
     """Write logs for TensorBoard into the sub-folder `tensorboard` of `out`: the metrics of each
     epoch, and the pictures of the report."""
@@ -361,7 +361,7 @@ class Settings:
     def stored(cls, path: str | Path) -> dict[str, Any]:
         """Reads the values of a `config.json`; refuses unknown names and wrong types.
 
-        Settings that an older version of Hornbook did not have may lack.
+        Settings that an older version of Hornbook did not have may be missing.
         """
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
         if not path.is_file():

@@ -18,7 +18,7 @@ REAL = {*sys.stdlib_module_names, "tyro", "docstring_parser", "typeguard", "typi
 
 @contextmanager
 def stand_ins() -> Iterator[None]:
-    """Until the end of the `with`, libraries are stand-ins for themselves when they are imported.
+    """Until the end of the `with`, imports of libraries return stand-ins for them.
 
     Modules that are imported meanwhile can be read: settings, names of networks, docstrings. They
     cannot compute, and are forgotten at the end. Where Keras is there already nothing changes: it

@@ -1,4 +1,4 @@
-"""What the apps that read texts let a user choose besides the settings of all apps."""
+"""Settings of the apps that read texts, in addition to those of all apps."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class TextSettings(Settings):
     length: int = 128
     """Maximum number of tokens of a row; longer texts are truncated."""
     dropout: Training[Auto[float]] = AUTO
-    """Share of features that training drops, in [0, 1): in recurrent networks, in heads on ELMo and
+    """Dropout rate, in [0, 1): in recurrent networks, in heads on ELMo and
     in Transformers with random weights. A pretrained Transformer keeps its own. Default: by the
     network."""
     layer_decay: Training[float] = 1.0
@@ -166,17 +166,17 @@ class ClassifierSettings(TextSettings):
     layer_normalization: bool = False
     """Normalize inside the recurrent cells."""
     tokens: Literal["pieces", "words"] = "pieces"
-    """What a vocabulary that is learned holds: word pieces, which spell rare words, or whole words
-    that occur at least twice, in which rare words are unknown."""
+    """Tokens of a vocabulary that is learned: word pieces, which spell rare words, or whole words
+    that occur at least twice, so that rarer words are unknown."""
     word_dropout: Training[Auto[float]] = AUTO
-    """Share of tokens that training replaces by [UNK], in [0, 1): in networks that read words or
-    word pieces. Default: by the network."""
+    """Fraction of tokens that training replaces with [UNK], in [0, 1), in networks that read words
+    or word pieces. Default: by the network."""
     embeddings: str | None = None
     """File of pretrained word vectors in GloVe's text format, from which the embeddings of
     recurrent networks begin. Default: random embeddings."""
     freeze: Training[bool | None] = None
-    """Train only the head on ELMo. Default: with a preset. With random weights it shows what
-    pretraining brings."""
+    """Train only the head on ELMo. Default: with a preset. With random weights it measures the
+    gain from pretraining."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""How to use what a run leaves, and how to repeat the run: commands for its report."""
+"""Commands for the report of a run: how to use its export and how to repeat it."""
 
 import json
 import shlex
@@ -14,7 +14,7 @@ from runs.settings import Settings
 from serving.signature import Signature
 
 MOST_LETTERS = 500
-"""Letters of a text in a command."""
+"""Maximum number of letters of a text in a command."""
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -33,7 +33,7 @@ def snippets(
         signature.served[name]: _value(value, signature.inputs[name])
         for name, value in inputs.items()
     }
-    # The current folder has no name, and that is the model's.
+    # The name of the folder is the model's, and the path of the current folder has none.
     model = model if model.name not in ("", "..") else model.resolve()
     folder, parent, path = (shlex.quote(str(one)) for one in (model, model.parent, file))
     return [
@@ -53,7 +53,7 @@ def _value(value: str | bytes, spec: tf.TensorSpec) -> Any:
 def _curl(model: str, served: Mapping[str, Any], path: str) -> str:
     url = f"http://localhost:8501/v1/models/{quote(model)}:predict"
     texts = {name: {"b64": "\0"} if value is None else value for name, value in served.items()}
-    # JSON never holds a zero as it is.
+    # JSON never contains a zero byte.
     parts = json.dumps({"instances": [texts]}, ensure_ascii=False).split("\\u0000")
     if len(parts) == 1:
         return f"curl -s {shlex.quote(url)} \\\n    -d {shlex.quote(parts[0])}"
@@ -106,9 +106,9 @@ def command_line(app: str, config: Settings) -> str:
 
 
 def commits() -> dict[str, str]:
-    """Returns the git commits of the current folder and of Hornbook, with what they are of.
+    """Returns the git commits of the current folder and of Hornbook, by a description.
 
-    Those that are not there, as without git, are left out.
+    Folders without a commit are left out.
     """
     found: dict[str, str] = {}
     for folder in (Path.cwd(), CHECKOUT):

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str], program: str = "python -m serving") -> int:
     """Runs one of the commands.
 
     Args:
-        arguments: The command and what follows.
-        program: What the arguments follow, as the help shows it.
+        arguments: The command and its arguments.
+        program: The part of the command line before the arguments, for the help.
     """
     if arguments[:1] == ["serve"]:
         arguments = ["serve", *serve.with_values(arguments[1:])]

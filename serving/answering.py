@@ -15,39 +15,39 @@ from serving.examples import Example
 
 BATCH_SIZE = 32
 AT_ONCE = 2
-"""Batches that are asked for at the same time."""
+"""Maximum number of batches in flight."""
 Outputs = dict[str, Any]
 Outcome = Outputs | str
-"""What a model returns for an example, or why it returns nothing."""
+"""The outputs of a model for an example, or the reason why there are none."""
 Ask = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 
 
 def answered(ask: Ask, examples: Iterator[Example]) -> Iterator[tuple[Example, Outcome]]:
     """Answers examples in their order, as many as possible at once.
 
-    While some are answered, the next ones are read, and the answers before are used.
+    While some are answered, the next ones are read and earlier answers are used.
 
     Args:
         ask: Returns outputs by name for a batch of inputs by name, in several threads at once.
-        examples: What to answer.
+        examples: The examples to answer.
 
     Yields:
         Each example with its outputs, or with the reason why there are none.
     """
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ask") as pool:
-        asked: deque[Future[list[tuple[Example, Outcome]]]] = deque()
+        pending: deque[Future[list[tuple[Example, Outcome]]]] = deque()
         while batch := list(islice(examples, BATCH_SIZE)):
-            asked.append(pool.submit(_by_inputs, ask, batch))
-            if len(asked) > AT_ONCE:
-                yield from asked.popleft().result()
-        while asked:
-            yield from asked.popleft().result()
+            pending.append(pool.submit(_by_inputs, ask, batch))
+            if len(pending) > AT_ONCE:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
 
 
 def _by_inputs(ask: Ask, batch: Sequence[Example]) -> list[tuple[Example, Outcome]]:
     # Tables may lack columns of inputs that have a default.
-    alike = groupby(batch, lambda example: (example.error == "", *example.inputs))
-    return [outcome for _, some in alike for outcome in _outcomes(ask, list(some))]
+    groups = groupby(batch, lambda example: (example.error == "", *example.inputs))
+    return [outcome for _, some in groups for outcome in _outcomes(ask, list(some))]
 
 
 def _outcomes(ask: Ask, batch: Sequence[Example]) -> Iterator[tuple[Example, Outcome]]:
@@ -72,7 +72,7 @@ def _together(ask: Ask, batch: Sequence[Example]) -> list[Outputs]:
     outputs = ask(columns)
     by_row = {key: outputs[key].ndim > 0 and len(outputs[key]) == len(batch) for key in outputs}
     if len(batch) > 1 and not all(by_row.values()):
-        raise ValueError("the outputs are not one for each example")
+        raise ValueError("there is not one output for each example")
     order = in_order({key: outputs[key].dtype for key in outputs})
     return [
         _without_padding({key: outputs[key][i if by_row[key] else ()] for key in order})
@@ -89,8 +89,8 @@ def in_order(dtypes: Mapping[str, np.dtype]) -> list[str]:
 def _without_padding(outputs: dict[str, Any]) -> dict[str, Any]:
     """Cuts off the end of lists that belong together where all hold "", 0 or -1.
 
-    So are answers padded to the longest of a batch, such as the tags of words. Of numbers alone
-    nobody can tell whether they are padding.
+    Answers are padded like this to the longest of a batch, such as the tags of words. Numbers
+    without a list of texts may not be padding.
     """
     lengths = {np.shape(value)[0] for value in outputs.values() if np.ndim(value) > 0}
     lists = [value for value in outputs.values() if np.ndim(value) == 1]

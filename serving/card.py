@@ -1,4 +1,4 @@
-"""The model card of a version: what it is, what goes in and out, how good it is, what made it."""
+"""The model card of a version: task, inputs and outputs, scores, and settings."""
 
 import json
 import platform
@@ -18,11 +18,11 @@ from serving import graph
 
 @dataclass(frozen=True)
 class Description:
-    """What people and tools must know of a signature beyond its graph; see `Signature`."""
+    """Facts about a signature that its graph does not contain; see `Signature`."""
 
     meanings: Mapping[str, str]
     titles: Mapping[str, str] = field(default_factory=dict)
-    """By served name of an input, the user's, which `meanings` has; the same where left out."""
+    """The user's name of an input, as in `meanings`, by its served name; only if they differ."""
     ties: Mapping[str, str] | None = None
     no_xla: str | None = None
 
@@ -33,11 +33,11 @@ def write_card(
     signatures: Mapping[str, Description],
     tolerance: float,
 ) -> None:
-    """Writes `assets.extra/model_card.json`, and the same for people as `model_card.md`.
+    """Writes `assets.extra/model_card.json`, and the same as Markdown, `model_card.md`.
 
     Args:
-        version: Folder that holds the SavedModel already.
-        card: What the maker says: task, data, scores, config.
+        version: Folder with the SavedModel.
+        card: Task, data, scores, config and so on.
         signatures: Description by name of the signature.
         tolerance: Largest difference from the recorded answers, for `serving.verify`.
     """
@@ -106,21 +106,21 @@ def _markdown_table(heading: Iterable[str], rows: Iterable[Iterable[Any]]) -> li
 
 
 def _in_line(value: Any) -> str:
-    """Writes a JSON value in one line, in which Markdown marks nothing up."""
+    """Writes a JSON value on one line, with Markdown's special characters escaped."""
     if isinstance(value, Mapping):
         value = ", ".join(f"{name}: {one}" for name, one in value.items())
     elif isinstance(value, list):
         value = ", ".join("n" if one is None else str(one) for one in value)
     text = " ".join(str(value).split())
-    # An underscore inside a word marks nothing up.
+    # An underscore inside a word needs no escape.
     return re.sub(r"([\\`*<>|\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def plain(value: Any, names_files: bool = False) -> Any:
-    """Returns what JSON can hold; of an absolute path only the last part, which says enough.
+    """Returns a value for JSON; of an absolute path only the last part.
 
     Args:
-        value: What the card says.
+        value: A value of the card.
         names_files: Whether a string that looks like a path is one, as in `data` and `config`.
     """
     if isinstance(value, Mapping):

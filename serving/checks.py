@@ -1,7 +1,7 @@
-"""The checks of `serving.verify`, which runs them in a process of their own.
+"""The checks of `serving.verify`, which runs them in a separate process.
 
-They know no kind of data: the examples are the warmup requests of the version. Each prints a line
-of JSON as soon as it is done.
+They do not depend on the kind of data: the examples are the warmup requests of the version. Each
+prints a line of JSON as soon as it is done.
 """
 
 import functools
@@ -59,7 +59,7 @@ class Subject:
         return records
 
     def described(self, signature: str) -> dict:
-        """What the card says of a signature."""
+        """The card's description of a signature."""
         return self.card["signatures"].get(signature, {})
 
     def ask(self, signature: str, inputs: Tensors) -> Tensors:
@@ -75,7 +75,7 @@ class Subject:
         Args:
             signature: Name of the signature.
             answers: Expected and received outputs.
-            least: Tolerance where the card's is less.
+            least: Lower bound of the tolerance.
         """
         tolerance, ties = self.card["tolerance"], self.described(signature).get("ties")
         if any("title" not in item for item in self.described(signature).get("inputs", ())):
@@ -84,7 +84,7 @@ class Subject:
         return parity.difference(answers, max(least, tolerance), ties)
 
     def examples(self, signature: str, count: int) -> Tensors:
-        """Returns `count` examples: the warmup requests, over and over, or made up ones."""
+        """Returns `count` examples: the warmup requests, repeated, or generated ones."""
         batches = [record.inputs for record in self.records if record.signature == signature]
         if not batches:
             return _made_up(self.signatures[signature], count)
@@ -145,7 +145,7 @@ def paths_are_relative(subject: Subject) -> str:
 
 
 def warmup_replays_in_a_session(subject: Subject) -> str:
-    """As TensorFlow Serving does it, and the answers are those of the exported model."""
+    """Replays the warmup requests like TensorFlow Serving, and compares with recorded answers."""
     records = subject.records
     answers: dict[str, list[tuple[Tensors, Tensors]]] = {}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -158,8 +158,8 @@ def warmup_replays_in_a_session(subject: Subject) -> str:
             )
             answers.setdefault(record.signature, []).append((record.outputs, received))
     largest = max(subject.difference(name, pairs) for name, pairs in answers.items())
-    alike = ", all answers alike, which proves little" if _alike(records) else ""
-    return f"{len(records)} requests, at most {largest:.1e} from the recorded answers{alike}"
+    equal = ", all answers equal, which proves little" if _equal(records) else ""
+    return f"{len(records)} requests, at most {largest:.1e} from the recorded answers{equal}"
 
 
 def batch_size_does_not_matter(subject: Subject) -> str:
@@ -182,7 +182,7 @@ def batch_size_does_not_matter(subject: Subject) -> str:
 
 
 def cores_compile_with_xla(subject: Subject) -> str:
-    """Each core apart from what runs on the host, with the features of a signature that has it."""
+    """Compiles each core, without pre- and postprocessing, and compares its answers."""
     compiled, excused, largest = [], [], 0.0
     for names, answer in _compiled(subject).items():
         reasons = [subject.described(name).get("no_xla") for name in names]
@@ -211,7 +211,7 @@ def _compiled(subject: Subject) -> dict[tuple[str, ...], Callable]:
     names = ("preprocess", "core", "postprocess")
     parts: list[Any] = [getattr(subject.loaded, name, None) for name in names]
     if None in parts:
-        # A version made elsewhere, of which nobody knows what runs on the host.
+        # A version made elsewhere, with an unknown division between host and accelerator.
         numeric = [name for name, item in subject.signatures.items() if not _has_strings(item)]
         if not numeric:
             raise ValueError("no core, and no signature without strings, to compile")
@@ -251,12 +251,12 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
 
 
 def run(version: Path) -> Iterator[Check]:
-    """Runs the checks one by one; what cannot be read or loaded is not checked further."""
+    """Runs the checks one by one; stops if the version cannot be read or loaded."""
     subject = Subject(version)
     for name, check in CHECKS.items():
         try:
             yield Check(name, True, check(subject))
-        # Whatever goes wrong, in TensorFlow or in the files, is the finding.
+        # Any error, in TensorFlow or in the files, is the finding.
         except Exception as error:
             yield Check(name, False, reason(error))
             if name in ("graph", "loads"):
@@ -268,8 +268,8 @@ def _has_strings(definition) -> bool:
     return any(info.dtype == tf.string.as_datatype_enum for info in infos)
 
 
-def _alike(records: list[Record]) -> bool:
-    """Whether several examples got the same answer, as from a network that died in training."""
+def _equal(records: list[Record]) -> bool:
+    """Whether all of several examples have the same answer, as from a network of dead units."""
     default = [record.outputs for record in records if record.signature == "serving_default"]
     rows = {name: [row for outputs in default for row in outputs[name]] for name in default[0]}
     several = all(len(found) > 1 for found in rows.values())
@@ -279,7 +279,7 @@ def _alike(records: list[Record]) -> bool:
 
 
 def _ranked(outputs: Tensors) -> dict[str, str]:
-    """Returns for outputs that are not floating the scores, falling along the last axis, beside."""
+    """Returns, for outputs that are not floating, the scores that fall along the last axis."""
     falling = {
         name: values
         for name, values in outputs.items()
@@ -314,7 +314,7 @@ def _made_up(definition, count: int) -> Tensors:
     for name, info in definition.inputs.items():
         dtype = tf.as_dtype(info.dtype)
         if dtype == tf.string:
-            raise ValueError(f"no warmup request for `{name}`, and a string cannot be made up")
+            raise ValueError(f"no warmup request for `{name}`, and strings cannot be generated")
         dimensions = [
             dim.size if dim.size >= 0 else OPEN_DIMENSION for dim in info.tensor_shape.dim
         ]

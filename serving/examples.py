@@ -22,15 +22,15 @@ PATH_COLUMNS = ("path", "file", "filename", "image")
 
 @dataclass(frozen=True)
 class Example:
-    """One example, or the reason why it is none.
+    """One example, or the reason why it cannot be read.
 
     Args:
         name: File, and line where the file holds several.
         inputs: Values by served name of the input.
         file: Path of the file.
         line: Number of the line, or of a Parquet file's row; None for a whole file.
-        further: Cells by column that are no inputs.
-        error: What is wrong; empty for an example that can be answered.
+        further: Cells that are not inputs, by column.
+        error: The problem; empty for an example that can be answered.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Reading:
     .jsonl, .json or .parquet. `-` is standard input.
 
     Args:
-        signature: What is asked.
-        columns: By name of an input the column of tables that it takes. The others take the column
-            that training read, or that of their own name.
+        signature: The signature to query.
+        columns: The columns of tables by name of the input. Other inputs take the column that
+            training read, or that of their own name.
         lines: Whether each line of a .txt file is a text.
-        apart: A file that folders and globs leave out: the one to be written.
+        apart: A file that folders and globs leave out: the output file.
     """
 
     signature: Signature
@@ -82,13 +82,13 @@ class Reading:
         """Yields the examples of files, folders and globs; files are read when it is their turn.
 
         Args:
-            inputs: What to read. Folders are searched to any depth, in sorted order and without
-                hidden files.
+            inputs: The files to read. Folders are searched to any depth, in sorted order and
+                without hidden files.
             part: `(i, n)` yields each n-th of the examples only, from the i-th, counted from 1.
         """
         first, step = part
-        places = (place for path in inputs for place in self._places(path))
-        return map(self._read, islice(places, first - 1, None, step))
+        located = (one for path in inputs for one in self._located(path))
+        return map(self._read, islice(located, first - 1, None, step))
 
     @property
     def _single_text(self) -> str:
@@ -97,7 +97,7 @@ class Reading:
         name = next(iter(inputs)) if len(inputs) == 1 else ""
         return name if name and inputs[name].dtype == "string" else ""
 
-    def _places(self, path: Path) -> Iterator[tuple[Path, Row | None]]:
+    def _located(self, path: Path) -> Iterator[tuple[Path, Row | None]]:
         """Yields file and row of what is an example or a failure; None is the whole file."""
         file = None
         for file in _files(path, self.apart):
@@ -134,8 +134,8 @@ class Reading:
             f"expected one of {', '.join(SUFFIXES)}, since the signature takes {taken}"
         )
 
-    def _read(self, place: tuple[Path, Row | None]) -> Example:
-        file, row = place
+    def _read(self, located: tuple[Path, Row | None]) -> Example:
+        file, row = located
         number, cells = row or (0, {})
         name = f"{file}:{number}" if number else str(file)
         example = Example(name, {}, str(file), number or None)
@@ -221,7 +221,7 @@ def _files(path: Path, apart: Path | None) -> Iterator[Path]:
     elif glob.has_magic(str(path)) and not path.exists():
         found = sorted(map(Path, glob.iglob(str(path), recursive=True)))
         for one in found:
-            if one.is_dir() and "**" not in path.parts:  # That has found what is inside, too.
+            if one.is_dir() and "**" not in path.parts:  # The glob has found its content, too.
                 yield from _inside(one, apart, ())
             elif not one.is_dir() and not _is_same(one, apart):
                 yield one
@@ -281,7 +281,7 @@ def _cell(file: Path, name: str, column: str, cell: Any, spec: TensorSpec) -> An
         value = _value(column, cell, spec.dtype)
     shape = (spec.shape or (None,))[1:]
     if any(size not in (1, None) for size in shape):
-        raise ValueError(f"`{column}` has the shape {shape}, and a cell holds one value")
+        raise ValueError(f"`{column}` has the shape {shape}, and a cell contains one value")
     for _ in shape:
         value = [value]
     return value
@@ -297,7 +297,7 @@ def _content(table: Path, column: str, cell: Any) -> bytes:
         case str():
             # As in training: from the folder of the table.
             return (table.parent / cell).read_bytes()
-    raise ValueError(f"`{column}` must hold bytes or the path of a file. Received: {cell!r:.100}")
+    raise ValueError(f"`{column}` must be bytes or the path of a file. Received: {cell!r:.100}")
 
 
 def _value(column: str, cell: Any, dtype: str) -> Any:
@@ -307,7 +307,7 @@ def _value(column: str, cell: Any, dtype: str) -> Any:
         if not isinstance(cell, (str, bytes)):
             raise wrong
         return cell
-    # A gap is no number, which is what tables mean by it.
+    # An empty cell means that there is no number.
     if "float" in dtype and (cell is None or not str(cell).strip()):
         return float("nan")
     try:

@@ -1,4 +1,4 @@
-"""The one way from a trained model to a version that TensorFlow Serving loads as it is."""
+"""From a trained model to a version that TensorFlow Serving loads."""
 
 import sys
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from serving.saving import write_graph
 from serving.signature import Signature
 from serving.warmup import Record, Tensors, batches, write_records
 
-# Largest difference between the live model's answer and the exported one's, by compute dtype: they
-# may be fused differently, which rounds differently (float32 has 24 bits, float16 11, bfloat16 8).
+# Maximum difference between the answers of the live and the exported model, by compute dtype: they
+# may be fused and so rounded differently (float32 has 24 bits, float16 11, bfloat16 8).
 TOLERANCES = {"float32": 1e-5, "float64": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 # Examples of each signature but serving_default: they may be large, such as decoded pixels.
@@ -31,16 +31,16 @@ def export(
 ) -> Path:
     """Writes the next version of a model, for any server that watches `base`.
 
-    The version appears whole or not at all, and only after it has been loaded again and has
-    answered the warmup examples as the live model does: to 1e-5 of the largest value in float32,
-    1e-2 in float16, 5e-2 in bfloat16. It needs TensorFlow, with TensorFlow Text if a signature uses
-    its operations, and nothing else.
+    The version becomes visible when it is complete, and only after it has been loaded again and
+    has answered the warmup examples like the live model: to 1e-5 of the largest value in float32,
+    1e-2 in float16, 5e-2 in bfloat16. It needs only TensorFlow, and TensorFlow Text if a signature
+    uses its operations.
 
     Args:
-        base: Folder of the versions 1, 2, ...; made if it is not there.
+        base: Folder of the versions 1, 2, ...; created if it does not exist.
         model: A built model.
-        signatures: `serving_default`, which takes what a client has, and others, such as one that
-            takes ready tensors, for clients that preprocess.
+        signatures: `serving_default`, which takes raw data, and others, such as one that takes
+            ready tensors, for clients that preprocess.
         warmup: Real examples for `serving_default`, arrays by input name, at least one example;
             eight or so warm up enough.
         card: Task, data, scores, config and the like, for `assets.extra/model_card.json`.
@@ -79,7 +79,7 @@ def _require_examples(signatures: Mapping[str, Signature], warmup: Tensors) -> N
     lengths = {len(values) for values in warmup.values()}
     if warmup.keys() != names or len(lengths) != 1 or 0 in lengths:
         raise ValueError(
-            "`warmup` must hold equally many examples, at least one, for each input of "
+            "`warmup` must have the same number of examples, at least one, for each input of "
             f"serving_default: {sorted(names)}. Received: "
             f"{ {name: len(values) for name, values in warmup.items()} }"
         )
@@ -107,7 +107,7 @@ def _ask_live(
 
 
 def _fitting(signature: Signature, features: Any) -> Tensors | None:
-    """Returns what the model takes as inputs of a signature, if types and shapes fit."""
+    """Returns the model's inputs as those of a signature, if types and shapes fit."""
     specs = signature.inputs
     tensors = features if isinstance(features, dict) else None
     if tensors is None:
@@ -126,15 +126,15 @@ def _tolerance(model: keras.Model) -> float:
 
 def _require_portable(folder: Path, base: Path) -> None:
     meta_graph = graph.read(folder)
-    foreign = graph.unservable(graph.operations(meta_graph))
-    if foreign:
+    unservable = graph.unservable(graph.operations(meta_graph))
+    if unservable:
         raise ValueError(
             "`signatures` must be made of operations of TensorFlow and TensorFlow Text, without "
-            f"Python. Received: {foreign}"
+            f"Python. Received: {unservable}"
         )
     machine = {Path.cwd(), Path.home(), Path(sys.prefix), base.resolve()}
     content = (folder / "saved_model.pb").read_bytes()
-    # A folder such as / or /root is too short to say anything.
+    # A folder such as / or /root is too short to be conclusive.
     paths = [str(path) for path in machine if len(path.parts) > 2]
     paths = [path for path in paths if path.encode() in content]
     if paths := sorted({*paths, *graph.absolute_paths(meta_graph)}):
@@ -157,6 +157,6 @@ def _require_parity(
             parity.difference(answers, tolerance, signature.ties)
         except ValueError as error:
             raise ValueError(
-                f"The exported `{name}` does not answer the warmup examples as the live model "
-                f"does, so nothing was written: {error}"
+                f"The exported `{name}` does not answer the warmup examples like the live model, "
+                f"so nothing was written: {error}"
             ) from error

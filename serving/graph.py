@@ -1,4 +1,4 @@
-"""What is inside a SavedModel: its operations, and paths that would tie it to one machine."""
+"""Operations of a SavedModel, and paths that would tie it to one machine."""
 
 import importlib
 import inspect
@@ -32,7 +32,7 @@ def read(version: Path) -> tf.compat.v1.MetaGraphDef:
     for meta_graph in saved_model.meta_graphs:
         if "serve" in meta_graph.meta_info_def.tags:
             return meta_graph
-    raise ValueError(f"{path} is damaged: it holds no graph tagged `serve`")
+    raise ValueError(f"{path} is damaged: it contains no graph tagged `serve`")
 
 
 def load(version: Path):
@@ -49,13 +49,13 @@ def operations(meta_graph: tf.compat.v1.MetaGraphDef) -> list[str]:
 
 
 def unservable(names: list[str]) -> list[str]:
-    """Returns the operations that a server does not have: Python's, and those of other libraries.
+    """Returns operations that servers do not have: Python's, and those of other libraries.
 
     Servers link TensorFlow and TensorFlow Text.
     """
     others = [name for name in names if not hasattr(tf.raw_ops, name)]
-    foreign = [name for name in others if not _is_from_text(name)]
-    return sorted(PYTHON_OPERATIONS.intersection(names)) + foreign
+    unknown = [name for name in others if not _is_from_text(name)]
+    return sorted(PYTHON_OPERATIONS.intersection(names)) + unknown
 
 
 def absolute_paths(meta_graph: tf.compat.v1.MetaGraphDef) -> list[str]:
@@ -65,7 +65,7 @@ def absolute_paths(meta_graph: tf.compat.v1.MetaGraphDef) -> list[str]:
         for attribute in node.attr.values():
             texts.add(attribute.s)
             texts.update(attribute.list.s)
-            # One string alone may be a file's name; many are a vocabulary, which may hold anything.
+            # A single string may be a file's name; many are a vocabulary, with any content.
             if len(attribute.tensor.string_val) == 1:
                 texts.update(attribute.tensor.string_val)
     return sorted(text.decode() for text in texts if ABSOLUTE_PATH.fullmatch(text))

@@ -1,4 +1,4 @@
-"""Protocol buffers declared in Python, for those that come in no package or in too big a one."""
+"""Protocol buffers declared in Python, for those that no package, or only a large one, has."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +43,7 @@ def declare(
         syntax="proto3",
     )
     for name, values in enums.items():
-        # In a message of its own, as enums beside each other may not share names of values.
+        # In its own message, because enums in one scope must not share names of values.
         enum = file.message_type.add(name=name).enum_type.add(name="Values")
         for value, number in values.items():
             enum.value.add(name=value, number=number)

@@ -1,22 +1,22 @@
-"""Names in the graph for the names that users give, such as columns of a table."""
+"""Names in the graph for users' names, such as columns of a table."""
 
 import re
 import unicodedata
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 
-# TensorFlow makes up the others, and `serving.verify` refuses them.
+# TensorFlow generates the others, and `serving.verify` refuses them.
 RESERVED = re.compile(r"self|(args|output)_\d+|unknown(_\d+)?")
 _VALID = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def served(names: Iterable[str]) -> dict[str, str]:
-    """Returns for each name of an input the one under which it is served.
+    """Returns the served name for each name of an input.
 
-    Names of ASCII letters, digits and underscores that begin with a letter stay as they are. In
-    others letters lose their accents, everything else becomes an underscore, and "x_" is put before
-    what does not begin with a letter. A checksum of the user's name is added where letters or
-    digits are lost, and to all names but one that would be equal except for their case, which
+    Names of ASCII letters, digits and underscores that begin with a letter do not change. In other
+    names letters lose their accents, all other characters become underscores, and names that do
+    not begin with a letter get the prefix "x_". A checksum of the user's name is added if letters
+    or digits are lost, and to all names but one that would be equal except for their case, which
     TensorFlow ignores.
 
     Raises:
@@ -43,7 +43,7 @@ def served(names: Iterable[str]) -> dict[str, str]:
 
 
 def meant(names: Collection[str], inputs: Mapping[str, str | None]) -> dict[str, str]:
-    """Returns for each input the one of some names that means it: the user's, or the served one.
+    """Returns the name that means each input: the user's, or the served one.
 
     Args:
         names: What a client or the header of a table has; others are left out.
@@ -104,5 +104,5 @@ def _checked(name: str) -> str:
 
 
 def _composed(name: str) -> str:
-    """The same characters whichever way they are encoded."""
+    """Normalizes the Unicode encoding of the characters."""
     return unicodedata.normalize("NFC", name)

@@ -15,19 +15,19 @@ def difference(
     """Returns the largest difference of expected and received answers, if they agree.
 
     Floating outputs are measured against the largest value of the tensor, or 1 if that is less. NaN
-    agrees with nothing, not even NaN, since no answer is to hold it. All other outputs must be
-    equal, but in 16 bits (tolerances of at least 0.01): there one or a tenth of an output's values
-    may differ, because rounding decides any choice between two that are nearly equal, such as the
-    tag of a word.
+    agrees with nothing, not even NaN, because no answer may contain it. All other outputs must be
+    equal, except in 16 bits (tolerances of at least 0.01): there one value or a tenth of an
+    output's values may differ, because rounding decides between options that are nearly equal,
+    such as the tags of a word.
 
     `ties` allows more, for the outputs that it names:
 
     - Scores of several axes rank rows along their last axis: classes, words, boxes. Rows may be
-      swapped if their scores lie within the tolerance of each other; all outputs that the same
-      scores rank are swapped together. Where a list ends among such scores, rows that are not in
-      it may stand for those that are, in at most half of all rows.
+      swapped if their scores are within the tolerance of each other; all outputs that the same
+      scores rank are swapped together. If a list ends among such scores, rows from beyond its end
+      may replace others, in at most half of all rows.
     - Scores of one axis, the batch, are log-probabilities of generated texts. The texts may differ
-      in at most half of all examples, if their log-probabilities lie within the tolerance.
+      in at most half of all examples, if their log-probabilities are within the tolerance.
 
     The scores themselves must agree.
 
@@ -105,7 +105,7 @@ def _in_order(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Returns by name the received rows in the expected order, as far as their scores allow it.
 
-    Beside the rows stands which of them may be others, since the list ends among equal scores.
+    Also returns which of the rows may be replaced because the list ends among equal scores.
     """
     shape = expected[scores].shape
     count, length = int(np.prod(shape[:-1])), shape[-1]

@@ -1,4 +1,4 @@
-"""Answers from files by an exported version: in a folder, or of a server here or elsewhere."""
+"""Predictions for files, from an exported version in a folder or from a server."""
 
 import contextlib
 import json
@@ -40,36 +40,37 @@ def main(
     lines: bool = False,
     shard: str = "1/1",
 ) -> int:
-    """Answer files by an exported model: images, sounds, texts, rows of tables.
+    """Query an exported model about files: images, sounds, texts, rows of tables.
 
-    How a file is read depends on the signature. An input named *_bytes takes each file as it is,
-    and a text that of a .txt file or each line of others. All take the rows of .csv, .tsv, .jsonl
-    and .parquet files. Folders are searched to any depth. An input that cannot be read or answered
-    is named, the others are answered, and the exit status is 1.
+    How a file is read depends on the signature. An input named *_bytes takes the content of each
+    file. A text input takes the text of a .txt file or each line of other files. All inputs take
+    the rows of .csv, .tsv, .jsonl and .parquet files. Folders are searched to any depth. If an
+    input cannot be read or answered, it is named, the others are answered, and the exit status is
+    1.
 
     Args:
         target: Folder of models, of versions (the newest answers) or one version; or a server:
             grpc://HOST:PORT or http://HOST:PORT, with TLS grpcs:// or https://.
         files: Files, folders and globs; - for standard input.
-        model: Name of the model; a folder of one model needs none.
+        model: Name of the model; not needed for a folder of one model.
         signature: Name of the signature.
-        version: Number of the version in place of the newest.
-        as_json: Print a JSON object by example instead of a table.
+        version: Number of the version. Default: the newest.
+        as_json: Print a JSON object per example instead of a table.
         timeout: Seconds that a server may take for up to 32 examples.
         output: Write a row for each input to this .csv, .tsv, .jsonl or .parquet file, which
-            appears when it is whole. Any number of inputs needs the same memory.
+            appears when it is complete. Memory does not depend on the number of inputs.
         top_k: Number of classes of an example, best first. Default: all that the model returns;
             with --output 1.
         columns: INPUT=COLUMN: the column of tables that an input takes; once for each input.
             Default: the column of the training data, or that of the input's name.
-        lines: Read each line of .txt files as a text of its own.
-        shard: I/N answers each N-th input from the I-th, to divide the work among N machines.
+        lines: Read each line of .txt files as a separate text.
+        shard: I/N answers every N-th input from the I-th, to divide the work among N machines.
     """
     try:
         if not files:
             raise ValueError("`files` must name at least one file.")
         if output and as_json:
-            raise ValueError("`--json` is for answers that are printed; leave it out.")
+            raise ValueError("`--json` is for printed answers. Fix: leave out --json or --output.")
         part, named = _part(shard), _named(columns)
         with quiet() as terminal, Client(target, timeout=timeout) as client:
             name = model or _only_model(target)
@@ -77,14 +78,14 @@ def main(
             if signature not in found.signatures:
                 known = ", ".join(found.signatures)
                 raise ValueError(f"`signature` must be one of {known}. Received: {signature}")
-            asked = found.signatures[signature]
-            _require_classes(top_k, asked)
-            reading = Reading(asked, named, lines, output)
-            # All answers are of one version, even if a newer one appears.
+            queried = found.signatures[signature]
+            _require_classes(top_k, queried)
+            reading = Reading(queried, named, lines, output)
+            # All answers come from one version, even if a newer one appears.
             ask = partial(client.predict, name, signature=signature, version=found.version)
             outcomes = answered(ask, reading.examples(files, part))
             if output:
-                failures = _write(output, asked, top_k or 1, outcomes, Progress(terminal))
+                failures = _write(output, queried, top_k or 1, outcomes, Progress(terminal))
             else:
                 answers, failed = _collected(outcomes, top_k)
     except (OSError, ValueError) as error:
@@ -139,7 +140,7 @@ def _only_model(target: str) -> str:
 def _collected(
     outcomes: Iterable[tuple[Example, Outcome]], top_k: int | None
 ) -> tuple[Answers, dict[str, str]]:
-    """Returns the answers, and what failed and why, by example."""
+    """Returns the answers, and the errors, by example."""
     answers: Answers = {}
     failed = {}
     for example, outcome in outcomes:
@@ -184,12 +185,12 @@ def _write(
 ) -> int:
     """Writes a row for each example and returns how many have an error instead of an answer.
 
-    A row has `file` and `line`, the cells of the table that are no inputs, the outputs and
+    A row has `file` and `line`, the cells of the table that are not inputs, the outputs and
     `error`. A cell whose column has one of the other names moves to `input_NAME`.
     """
     if _is_classification(signature):
-        places = ["", *(f"_{place}" for place in range(2, top_k + 1))]
-        names = [column + place for place in places for column in CLASSES.values()]
+        ranks = ["", *(f"_{rank}" for rank in range(2, top_k + 1))]
+        names = [column + rank for rank in ranks for column in CLASSES.values()]
     else:
         dtypes = {name: numpy_dtype(spec.dtype) for name, spec in signature.outputs.items()}
         names = in_order(dtypes)
@@ -215,7 +216,7 @@ def _write(
 
 
 def as_table(answers: Answers) -> str:
-    """Lays out answers, one row a file, or one row a rank where all outputs are rankings."""
+    """Lays out answers, one row per file, or one row per rank if all outputs are rankings."""
     rows = []
     for name, outputs in answers.items():
         lengths = {np.shape(value) for value in outputs.values()}

@@ -14,13 +14,13 @@ Row = Mapping[str, Any]
 
 
 class Predictions:
-    """Rows that appear as a file when all of them are there, and not at all after an error.
+    """Writes rows to a file that appears when all of them are there, and not after an error.
 
-    They are first written as JSON lines, as only the last row says which columns there are. What
-    no cell holds, such as lists, and columns of several types become JSON.
+    They are first written as JSON lines, because the columns are known only after the last row.
+    Values that do not fit in a cell, such as lists, and columns of several types become JSON.
 
     Args:
-        path: The file, which is replaced; its suffix says the format.
+        path: The file, which is replaced; its suffix determines the format.
         first: Columns that come first.
         last: Columns that come last.
     """
@@ -85,7 +85,7 @@ class Predictions:
             writer.writerows([_cell(row.get(name)) for name in columns] for row in self._read())
 
     def _parquet(self) -> None:
-        # PyArrow takes a while to import, and only this needs it.
+        # PyArrow takes a while to import, and is needed only here.
         import pyarrow
         from pyarrow import parquet
 
@@ -118,7 +118,7 @@ class Predictions:
 
 
 def _open(path: Path) -> TextIO:
-    # Names of files may be no UTF-8.
+    # Names of files may not be UTF-8.
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 

@@ -1,4 +1,4 @@
-"""How far a long prediction is, for people who wait."""
+"""Progress of a long prediction."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from serving.examples import Example
 
 
 class Progress:
-    """Says on a terminal once a second how many inputs are answered, elsewhere once a minute.
+    """Prints the number of answered inputs once per second on a terminal, else once per minute.
 
     Args:
-        terminal: Where.
-        clock: Seconds.
+        terminal: Where to print.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, terminal: TextIO, clock: Callable[[], float] = time.monotonic):
@@ -35,7 +35,7 @@ class Progress:
             self._tell(self._line, "\r" if self._live else "\n")
 
     def end(self, path: Path) -> None:
-        """Says what was written, and the first error."""
+        """Prints the path of the file, and the first error."""
         self._tell(f"{path}: {self._line}", "\n")
         if self.failures:
             more = " (the column `error` has the others)" if self.failures > 1 else ""

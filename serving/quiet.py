@@ -11,8 +11,8 @@ from contextlib import contextmanager
 def quiet() -> Iterator[None]:
     """Until the end of the `with` nothing reaches stderr, not even from C++.
 
-    After an error all of it does. Use it around imports alone: other threads are silent meanwhile.
-    The environment variable HORNBOOK_VERBOSE lets all through.
+    After an error all of it does. Use it only around imports: other threads are silent meanwhile.
+    With the environment variable HORNBOOK_VERBOSE it has no effect.
     """
     if os.environ.get("HORNBOOK_VERBOSE"):
         yield

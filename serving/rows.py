@@ -13,7 +13,7 @@ Row = tuple[int, Mapping[str, Any] | str]
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Reads a table as apps do: .csv with quotes, .tsv without, a JSON object per line.
+    """Reads a table like the apps: .csv with quotes, .tsv without, a JSON object per line.
 
     Raises:
         ValueError: The file is not such a table, or its columns have no clear names.
@@ -120,7 +120,7 @@ def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    # PyArrow takes a while to import, and only this needs it.
+    # PyArrow takes a while to import, and is needed only here.
     import pyarrow
     from pyarrow import parquet
 

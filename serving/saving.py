@@ -28,7 +28,7 @@ def write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signa
     or its Keras variables as well, as `keras.export.ExportArchive` does, stores every weight twice.
 
     Raises:
-        ValueError: The signatures use a lookup table that neither the model nor `resources` holds.
+        ValueError: The signatures use a lookup table that is not in the model or in `resources`.
     """
     cores: dict[Any, Any] = {}
     parts: dict[str, Parts] = {}
@@ -46,7 +46,7 @@ def write_graph(folder: Path, model: keras.Model, signatures: Mapping[str, Signa
     root.preprocess = {name: parts[name].preprocess for name in parts}
     root.core = {name: parts[name].core for name in parts}
     root.postprocess = {name: parts[name].postprocess for name in parts}
-    # By these names converters for TPUs find the parts that are to run there.
+    # Converters for TPUs find the parts for the TPU by these names.
     aliases = {
         f"core_{number}" if number else "core": [
             parts[name].core for name, signature in signatures.items() if signature.core == core
@@ -137,14 +137,14 @@ def _resources(
                 found[id(child.resource_handle)] = child
     if missing := used - found.keys():
         raise ValueError(
-            "`resources` must hold every lookup table, tokenizer and the like that the functions "
+            "`resources` must have every lookup table, tokenizer and the like that the functions "
             f"of a signature use. Received: {len(missing)} of {len(used)} in use are in none"
         )
     return [found[key] for key in found if key in used]
 
 
 class _Saved(tf.train.TrackableView):
-    """What hangs on an object when it is saved for serving; Keras lists its layers only then."""
+    """Lists the children of an object when it is saved; only then does Keras list its layers."""
 
     @classmethod
     def children(cls, obj, save_type="savedmodel", **kwargs):

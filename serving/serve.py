@@ -14,7 +14,7 @@ def main(
     flags: Annotated[Flags, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff],
 ) -> int:
     """Serve models over gRPC and REST, with TensorFlow Serving's interface and flags."""
-    # TensorFlow takes seconds to import, which `--help` need not wait for.
+    # TensorFlow takes seconds to import, and `--help` does not need it.
     with quiet():
         from serving.server import process
 

@@ -1,4 +1,4 @@
-"""What an export answers: host preprocessing, a dense core, host postprocessing."""
+"""Signatures of exports: host preprocessing, a dense core, host postprocessing."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +14,11 @@ from serving.warmup import Tensors
 
 
 class Prepared(NamedTuple):
-    """What `preprocess` returns where `postprocess` needs more than the core's outputs.
+    """The result of `preprocess` if `postprocess` needs more than the core's outputs.
 
     Args:
-        features: What the core takes.
-        context: Handed to `postprocess` as its second argument: a nest of tensors, such as the
+        features: The inputs of the core.
+        context: Passed to `postprocess` as its second argument: nested tensors, such as the
             offsets of the tokens in the text. None: `postprocess` has no second argument.
     """
 
@@ -40,8 +40,8 @@ class Signature:
         meanings: Meaning of each input and output for people: kind of data, unit, order.
         resources: Lookup tables, tokenizers, further networks and other trackable objects that the
             functions use.
-        examples: Real inputs, arrays by name, for a signature other than `serving_default`. None
-            takes what the preprocessing of that makes of its examples, where that fits.
+        examples: Real inputs, arrays by name, for a signature other than `serving_default`. None:
+            the preprocessed examples of `serving_default`, if they fit.
         core: From the model, a function of features at inference, and the features to what
             `postprocess` reads. None calls the model once. Generation loops, searches and several
             networks belong here.
@@ -168,7 +168,7 @@ def ask(
     batch_size: int = 32,
     watch: Callable[[Iterable[range]], Iterable[range]] = iter,
 ) -> dict[str, np.ndarray]:
-    """Queries a trained model as its export will answer.
+    """Queries a trained model through a signature, like its export.
 
     Args:
         signature: How it is queried.
@@ -176,8 +176,7 @@ def ask(
         columns: Examples by name of the input, equally many of each. Where the input has an axis
             of any size, they may differ in size; each query pads them with 0, False or "".
         batch_size: Examples of a query.
-        watch: Passes on the indices of the examples of each query, one query after the other, and
-            may show progress.
+        watch: Yields the indices of the examples of each query, and may show progress.
 
     Returns:
         The outputs by name. Where batches are padded to several sizes, the smaller ones are padded

@@ -1,4 +1,4 @@
-"""Checks an exported version in a process that knows TensorFlow and nothing of ours."""
+"""Checks an exported version in a separate process, without Hornbook's networks."""
 
 import json
 import subprocess
@@ -12,14 +12,14 @@ import tyro
 from serving.table import table
 from serving.versions import newest
 
-# Batch sizes at which the core of every export is compiled, and to which `serving.deploy` tells
-# servers to pad. Not in `serving.checks`, which imports TensorFlow.
+# Batch sizes at which the core of every export is compiled, and to which servers pad batches with
+# the files of `serving.deploy`. Not in `serving.checks`, which imports TensorFlow.
 XLA_BATCH_SIZES = (1, 8, 32)
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was checked, whether it held, and what was seen."""
+    """A check, whether it passed, and its details."""
 
     check: str
     passed: bool

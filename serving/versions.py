@@ -1,4 +1,4 @@
-"""The folder that TensorFlow Serving watches: numbered versions that appear whole or not at all."""
+"""The folder that TensorFlow Serving watches: numbered versions that appear when complete."""
 
 import contextlib
 import fcntl
@@ -35,11 +35,11 @@ def newest(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def workplace(base: Path) -> Iterator[Path]:
-    """Yields a path for a version to be written to: hidden, beside the versions of `base`.
+    """Yields a path for a new version: a hidden folder among the versions of `base`.
 
-    It is on the same file system, so that `publish` is one rename, and is gone afterwards
-    whatever happens. What runs that were killed left behind is removed first; what living runs
-    are writing stays: they hold the file `alive` in it locked.
+    It is on the same file system, so that `publish` is one rename, and is always removed
+    afterwards. Folders that killed runs left behind are removed first. Those of living runs stay:
+    they hold a lock on the file `alive` in them.
     """
     base.mkdir(parents=True, exist_ok=True)
     with _locked(base / ".lock"):

@@ -1,7 +1,7 @@
-"""Warmup requests: what TensorFlow Serving replays before it serves a version.
+"""Warmup requests, which TensorFlow Serving replays before it serves a version.
 
-Each record holds a request with real inputs and, which the server ignores, the response of the
-model that was exported, so that anyone can check later that the version still answers like it.
+Each record has a request with real inputs and the response of the exported model. Servers ignore
+the response; it shows later whether the version still gives the same answers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ class Record:
     Args:
         signature: Name of the signature.
         inputs: Arrays by input name, examples along the first axis.
-        outputs: Arrays by output name, likewise.
+        outputs: Arrays by output name, in the same layout.
     """
 
     signature: str

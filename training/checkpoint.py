@@ -17,11 +17,11 @@ SECONDS_BETWEEN = 10.0
 """Minimum time between two checkpoints of a run, except at its end and on a stop."""
 
 LARGEST_SHARE = 0.05
-"""Maximum share of a run's time that is spent on writing checkpoints."""
+"""Maximum fraction of a run's time that is spent on writing checkpoints."""
 
 
 class Checkpoint:
-    """Saves and restores a nest of dicts and lists whose leaves are JSON values or NumPy arrays.
+    """Saves and restores nested dicts and lists of JSON values and NumPy arrays.
 
     The state is written to a temporary file beside the target, flushed to the disk and renamed over
     the old one, so that a process killed at any moment leaves either the old state or the new one.
@@ -37,7 +37,7 @@ class Checkpoint:
         self.path = self.folder / stage / "state.npz"
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replaces the saved state by this one."""
+        """Replaces the saved state with this one."""
         arrays: list[np.ndarray] = []
 
         def set_aside(leaf):
@@ -108,12 +108,12 @@ class Pace:
         self._seconds = SECONDS_BETWEEN
 
     def is_due(self, step: int) -> bool:
-        """Whether a checkpoint is to be written after this step."""
+        """Whether to write a checkpoint after this step."""
         at_step = self.every is not None and step % self.every == 0
         return at_step or self.clock() - self._last >= self._seconds
 
     def steps_left(self, step: int) -> float:
-        """Returns the steps until the next multiple of `every`, infinite without one."""
+        """Returns the steps until the next multiple of `every`; infinite if it is None."""
         return math.inf if self.every is None else self.every - step % self.every
 
     @contextmanager
@@ -129,8 +129,8 @@ def save_model(model: keras.Model, path: Path) -> None:
     """Writes a .keras file that replaces the last one only once it is complete.
 
     Args:
-        model: To be saved.
-        path: Of the file.
+        model: The model to save.
+        path: Path of the file.
     """
     temporary = path.with_name(f".{path.name}")
     model.save(temporary)

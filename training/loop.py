@@ -1,6 +1,6 @@
 """The training loop of every app: Keras' train step and callbacks, exact resume, any strategy.
 
-Keras' own `fit` fails under `MultiWorkerMirroredStrategy` and cannot continue inside an epoch.
+Keras' `fit` fails under `MultiWorkerMirroredStrategy` and cannot continue inside an epoch.
 """
 
 import math
@@ -19,7 +19,7 @@ from training.state import ModelState, assign, values_of
 from training.steps import Steps, is_loss
 
 STEPS_PER_CALL = 10
-"""Steps between two looks at the host: enough to hide the cost of a call on small networks."""
+"""Steps per call of the graph: enough to hide the cost of a call on small networks."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,7 +60,7 @@ def fit(
     of several stages, each with a checkpoint, therefore resumes in the stage where it stopped.
 
     Args:
-        model: Made with its metrics in the scope of the strategy that is to train it.
+        model: The model, made with its metrics in the scope of the strategy that trains it.
         batches: From the number of steps already taken to the batches of all the steps that
             remain: `(features, labels)`, or with weights of the labels `(features, labels,
             weights)`, or what the model's own `train_step` takes. A batch is the global one, split
@@ -77,7 +77,7 @@ def fit(
         clock: Returns the time in seconds, from any start.
 
     Returns:
-        The history: for each metric its value after each epoch.
+        The history: the values of each metric after each epoch.
 
     Raises:
         Interrupted: After Ctrl-C or SIGTERM, with the checkpoint written.
@@ -96,7 +96,7 @@ def fit(
         run.callbacks.on_train_begin()
         if state:
             run.restore(state)
-            state = None  # It holds a copy of all variables.
+            state = None  # It contains a copy of all variables.
         run.pace = Pace(checkpoint_every, clock)
         run.stop_requested = stop_requested
         iterator = iter(run.strategy.experimental_distribute_dataset(_by_data(remaining)))
@@ -107,7 +107,7 @@ def fit(
 
 
 class _Run:
-    """What changes while a run goes on."""
+    """The state of a run in progress."""
 
     pace: Pace
     stop_requested: Callable[[], bool]
@@ -121,7 +121,7 @@ class _Run:
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = epochs * steps_per_epoch
         self.step = 0
-        # Last of all, so that it sees what the others write into the logs.
+        # The last one, so that it sees the logs of the others.
         self.recorder = keras.callbacks.History()
         self.stateful = [callback for callback in callbacks if hasattr(callback, "get_state")]
         self.callbacks = keras.callbacks.CallbackList(
@@ -136,7 +136,7 @@ class _Run:
         )
 
     def _mean_over_workers(self, values: Sequence[float]) -> np.ndarray:
-        """Returns the mean of what each worker gives; all must call it together."""
+        """Returns the mean over the values of all workers; all must call it together."""
         each = self._of_each_worker(tf.constant(values, tf.float64))
         return self.strategy.reduce("MEAN", each, axis=None).numpy()
 
@@ -161,7 +161,7 @@ class _Run:
     def take_steps(self, iterator, count: int) -> dict[str, float]:
         """Takes `count` training steps and returns the epoch's metrics so far."""
         lost = self.steps.take(iterator, count)
-        # Before any worker stops, as all read the metrics together.
+        # This comes before any worker stops, because all read the metrics together.
         logs = self.steps.training_logs()
         if lost is not None:
             step, loss = lost
@@ -195,7 +195,7 @@ class _Run:
         """Writes the checkpoint if it is due or the run is to stop, and stops it."""
         due, stop = is_chief(self.strategy) and self.pace.is_due(self.step), self.stop_requested()
         if has_other_workers(self.strategy):
-            # They save and stop together: only together they can read what the strategy holds.
+            # They save and stop together: only together can they read the strategy's variables.
             due, stop = (bool(mean > 0) for mean in self._mean_over_workers([due, stop]))
         if due or stop:
             self.save()
@@ -203,7 +203,7 @@ class _Run:
             raise Interrupted(self._how_to_continue())
 
     def save(self, finished: bool = False):
-        """Writes the checkpoint; every worker reads the variables, the chief alone writes."""
+        """Writes the checkpoint; every worker reads the variables, only the chief writes."""
         if not self.checkpoint:
             return
         self.require_finite_weights()
@@ -232,7 +232,7 @@ class _Run:
             callback.set_state(value)
 
     def finish(self):
-        """Leaves the model with the weights that its user gets, and saves them."""
+        """Gives the model its final weights, and saves them."""
         self.state.keep_averages()
         self.callbacks.on_train_end()
         self.save(finished=True)
@@ -262,7 +262,7 @@ class _Run:
 
 
 def _epoch(run: _Run, iterator, validation) -> None:
-    """Runs one epoch, or what a resumed run has left of it."""
+    """Runs one epoch, or the rest of it in a resumed run."""
     epoch, done = divmod(run.step, run.steps_per_epoch)
     if done == 0:
         run.model.reset_metrics()
@@ -289,7 +289,7 @@ def _epoch(run: _Run, iterator, validation) -> None:
 
 
 def _by_data(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Lets each worker take its part of every global batch, instead of its part of the files."""
+    """Gives each worker a part of every global batch, instead of a part of the files."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.with_options(options)

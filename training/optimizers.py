@@ -35,13 +35,13 @@ LEARNING_RATES = {
     "adam": 1e-3,
     "adamw": 1e-3,
 }
-"""Learning rate of each optimizer where the user names none."""
+"""Default learning rate of each optimizer."""
 
 ADAMW_DECAY = 0.05
-"""Weight decay of adamw where the user names none."""
+"""Default weight decay of adamw."""
 
 NOT_DECAYED = ("bias", "gamma", "beta", "gain", "shift", "position", "class_token")
-"""Weights whose names hold one of these are no connection strengths: decay leaves them alone."""
+"""Weights with one of these in their names are not kernels, and get no decay."""
 
 
 def learning_rate_schedule(
@@ -57,7 +57,7 @@ def learning_rate_schedule(
         without restarts. https://arxiv.org/abs/1608.03983
 
     Args:
-        learning_rate: The highest learning rate, reached after the warm-up.
+        learning_rate: The peak learning rate, reached after the warm-up.
         schedule: `constant` or `cosine`.
         warmup_steps: Updates of the weights in the warm-up; 0 for none.
         total_steps: Updates of the whole run: its batches, divided by `accumulate` of `optimizer`;
@@ -95,7 +95,7 @@ def optimizer(
 ) -> keras.optimizers.Optimizer:
     """Returns an optimizer whose weight decay is decoupled from the gradient.
 
-    Each step also takes `learning_rate * weight_decay * w` off every kernel `w`.
+    Each step also subtracts `learning_rate * weight_decay * w` from every kernel `w`.
 
     Reference:
         Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2.
@@ -103,16 +103,16 @@ def optimizer(
 
     Args:
         name: One of `OPTIMIZERS`; momentum and nesterov are SGD with a momentum of 0.9.
-        learning_rate: Step size or schedule of it; None for the entry of `LEARNING_RATES`.
-        weight_decay: Share of a kernel that a step at learning rate 1 takes off; 0 for none. None
-            for `ADAMW_DECAY` with adamw and 0 with every other optimizer.
-        clip_norm: Largest norm of all gradients together; None for no limit.
-        scale: From a variable's path to what its learning rate is multiplied by (weight decay keeps
-            the common one); None for 1.
+        learning_rate: The learning rate or its schedule; None for the entry of `LEARNING_RATES`.
+        weight_decay: Fraction of a kernel that a step at learning rate 1 subtracts; 0 for none.
+            None for `ADAMW_DECAY` with adamw and 0 with every other optimizer.
+        clip_norm: Maximum norm of all gradients together; None for no limit.
+        scale: From a variable's path to the factor of its learning rate (weight decay uses the
+            common rate); None for 1.
         accumulate: Batches whose gradients are averaged before the weights are updated, at least 1.
             `learning_rate` and `average` count updates, so that `accumulate` batches train as one
-            batch of their size does (dropout and batch normalization see the small ones). What is
-            left at the end of a run without filling an update is lost.
+            batch of their size does (dropout and batch normalization see the small ones). Batches
+            at the end of a run that do not complete an update are lost.
         average: Momentum of a moving average of the weights, in [0, 1): after each update it
             becomes `average * old + (1 - average) * weights`. `training.loop.fit` validates with
             it and ends with it. None for no average.
@@ -156,16 +156,16 @@ def optimizer(
 def layerwise_scale(depths: Mapping[str, int], decay: float) -> Callable[[str], float]:
     """Returns a scale that falls from the head to the embeddings of a pretrained network.
 
-    The learning rate of depth `d` is multiplied by `decay ** (d_max - d)`: what lies deep is
-    general already and changes less.
+    The learning rate of depth `d` is multiplied by `decay ** (d_max - d)`: layers near the input
+    are already general and change less.
 
     Reference:
         Howard & Ruder, Universal Language Model Fine-tuning for Text Classification, 2018, section
         3.2 (discriminative fine-tuning). https://arxiv.org/abs/1801.06146
 
     Args:
-        depths: For each variable's path its depth, 0 for the embeddings, the largest for the head.
-        decay: In (0, 1]; 1 treats all alike.
+        depths: The depth of each variable, by its path: 0 for the embeddings, largest for the head.
+        decay: In (0, 1]; 1 treats all layers equally.
 
     Example:
         >>> scale = layerwise_scale({"embedding": 0, "layer_0": 1, "head": 2}, 0.5)

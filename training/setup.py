@@ -1,4 +1,4 @@
-"""What has to be set before the first tensor is made: seeds, precision, strategy."""
+"""Settings that must precede the first tensor: seeds, precision, strategy."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -29,9 +29,9 @@ def start(
             never tried on a TPU).
 
     Returns:
-        The strategy, in whose `scope()` the model is to be made and compiled.
+        The strategy; make and compile the model in its `scope()`.
     """
-    # First of all: the workers of a cluster find each other before any operation has run.
+    # This comes first: the workers of a cluster find each other before any operation has run.
     chosen = _strategy(strategy)
     keras.utils.set_random_seed(seed)
     if not tf.config.list_physical_devices("GPU"):
@@ -69,26 +69,26 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def undistributed(model: keras.Model, make_model: Callable[[], keras.Model]) -> keras.Model:
-    """Returns a model, as it is before `compile`, whose variables belong to no strategy.
+    """Returns a model that is not compiled and whose variables belong to no strategy.
 
-    Evaluation and export by the chief alone need it: only all workers together can read what a
-    strategy holds.
+    The chief needs it for evaluation and export: only all workers together can read the variables
+    of a strategy.
 
     Args:
-        model: Trained. A functional model that belongs to no strategy shares its layers with the
-            result; any other is copied.
-        make_model: Builds the same network. A clone would not do: in it a layer that another one
-            holds, such as the embedding in the head of BERT's pretraining, is shared no more.
+        model: The trained model. A functional model that belongs to no strategy shares its layers
+            with the result; any other is copied.
+        make_model: Builds the same network. A clone would not work: layers inside other layers,
+            such as the embedding in the head of BERT's pretraining, are no longer shared in it.
     """
     is_distributed = any(
         isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables
     )
-    # Not a subclass of it, whose constructor may take other arguments.
+    # Not a subclass, because its constructor may take other arguments.
     if type(model).__name__ == "Functional" and not is_distributed:
         free = type(model)(model.input, model.output, name=model.name)
     else:
         free = make_model()
         free.set_weights(model.get_weights())
-    # Or Keras has XLA compile each length of a batch of texts on a GPU.
+    # Otherwise XLA would compile each length of a batch of texts on a GPU.
     free.jit_compile = False
     return free

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Gives a function that returns whether Ctrl-C or SIGTERM came; a second one stops at once.
+    """Yields a function that returns whether Ctrl-C or SIGTERM came; a second one stops at once.
 
-    In another thread than the main one, which gets no signals, it always returns False.
+    Only the main thread gets signals; in other threads the function always returns False.
     """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -22,7 +22,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if requested.is_set():
             raise KeyboardInterrupt
         requested.set()
-        # Not through `sys.stderr`, which the signal may have interrupted.
+        # Not through `sys.stderr`, because the signal may have interrupted it.
         os.write(2, b"\nStopping after these steps; once more stops at once.\n")
 
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -7,14 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Keras saves this state nowhere and has no public name for it.
+# Keras does not save this state, and has no public name for it.
 from keras.src.random.seed_generator import global_seed_generator
 
 from training.updates import averages
 
 
 class ModelState:
-    """Reads and writes the whole state of a model in training, as a checkpoint must hold it.
+    """Reads and writes the whole state of a model in training, for checkpoints.
 
     These are the model's weights, seed generators and metrics, the variables of its optimizers, and
     the state of the random numbers that `keras.random` draws without a seed generator. Any other
@@ -34,7 +34,7 @@ class ModelState:
         )
 
     def build(self) -> None:
-        """Creates the variables of optimizers and random numbers, which a traced step could not."""
+        """Creates the variables of optimizers and random numbers, because a traced step cannot."""
         for name, optimizer in self.optimizers.items():
             if not optimizer.built:
                 optimizer.build(self._trained_by(name))
@@ -58,12 +58,12 @@ class ModelState:
 
     @property
     def weights(self) -> list[keras.Variable]:
-        """The variables of the model alone, with its seed generators."""
+        """The variables of the model, with its seed generators."""
         return self.model.variables
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """All variables, in an order that depends on the code alone."""
+        """All variables, in an order that depends only on the code."""
         return [
             *self.weights,
             *self.model.metrics_variables,

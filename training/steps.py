@@ -1,4 +1,4 @@
-"""The traced steps of training and testing, and what they log."""
+"""The traced steps of training and testing, and their logs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,13 +37,13 @@ class Steps:
         )
         self._tested_names: list[str] = []
         test_step = _noting_names(model.test_step, self._tested_names)
-        # Batches of texts are of many lengths, and each would be traced.
+        # Batches of texts have many lengths, and each would be traced.
         self._test_step = tf.function(
             lambda batch: strategy.run(test_step, (batch,)), reduce_retracing=True
         )
 
     def build_metrics(self, batches: tf.data.Dataset, validation: tf.data.Dataset | None) -> None:
-        """Has Keras make the metrics of `compile`, which it does in the first step.
+        """Has Keras make the metrics of `compile`, which otherwise happens in the first step.
 
         A model with its own `train_step` may have no `test_step`: it needs none where there is no
         validation.
@@ -81,7 +81,7 @@ class Steps:
         return [name for name in self._trained_names if is_loss(name)]
 
     def _lost_losses(self, logs):
-        """Returns which losses are not finite on some replica, bool; one more that never is."""
+        """Returns whether each loss is not finite on some replica, bool, and one more False."""
 
         def is_lost(name):
             values = self.strategy.experimental_local_results(logs[name])
@@ -90,7 +90,7 @@ class Steps:
         return tf.stack([*(is_lost(name) for name in self._losses()), tf.constant(False)])
 
     def test(self, batches: tf.data.Dataset) -> None:
-        """Has every replica test the model on all batches."""
+        """Tests the model on all batches, in every replica."""
         self.model.reset_metrics()
         for batch in batches:
             self._test_step(batch)
@@ -126,7 +126,7 @@ def _noting_names(step: Callable[[Any], dict], names: list[str]) -> Callable[[An
 
 
 def _filled(element_spec):
-    """Returns a batch of 2 examples of ones, as cuDNN's recurrent layers take no padding alone."""
+    """Returns a batch of 2 examples of ones: cuDNN's recurrent layers refuse rows of padding."""
 
     def filled(fill, specs):
         return tf.nest.map_structure(

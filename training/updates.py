@@ -1,7 +1,7 @@
 """How a Keras optimizer updates the weights: fused, clipped, scaled, accumulated, averaged.
 
-These functions change one optimizer: a model with an optimizer class of ours would not load
-without that class.
+These functions change an instance of a Keras optimizer: a model with an optimizer class of our
+own would not load without that class.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 
 def fuse_adam(made: Any) -> None:
-    """Takes steps of Adam in one operation, where Keras passes ten times over the weights."""
+    """Takes steps of Adam in one operation; Keras passes over the weights ten times."""
     update_step = made.update_step
 
     def fused_step(gradient, variable, learning_rate):
@@ -39,9 +39,9 @@ def fuse_adam(made: Any) -> None:
 
 
 def add_up_gradients(made: Any) -> None:
-    """Squares the gradient of a row of an embedding only once it is whole.
+    """Squares the gradient of a row of an embedding only after adding up its parts.
 
-    It comes in as many parts as the row was looked up, and Keras squares each part by itself.
+    It has a part for each time the row was looked up, and Keras squares each part separately.
     """
     update_step = made.update_step
 
@@ -52,7 +52,7 @@ def add_up_gradients(made: Any) -> None:
 
 
 def clip_gradients(made: Any, clip_norm: float) -> None:
-    """Clips what all replicas together have, where Keras clips what each has, and whole rows."""
+    """Clips the gradients of all replicas together, and whole rows; Keras clips each replica's."""
     add_replicas = made._all_reduce_sum_gradients
 
     def added_and_clipped(gradients_and_variables):
@@ -68,7 +68,7 @@ def scale_learning_rates(made: keras.optimizers.Optimizer, scale: Callable[[str]
     update_step = made.update_step
 
     def scaled_step(gradient, variable, learning_rate):
-        # Keras hands over the backend's variable, which does not know its path.
+        # Keras passes the backend's variable, which does not know its path.
         known = made._trainable_variables[made._get_variable_index(variable)]
         return update_step(gradient, variable, learning_rate * scale(known.path))
 
@@ -103,7 +103,7 @@ def accumulate_gradients(made: Any) -> None:
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync > 1:
-            # Every replica then holds the same sums, so that the chief's checkpoint is complete.
+            # Every replica then has the same sums, so that the chief's checkpoint is complete.
             gradients = replica.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
 
         def choose(strategy, *gradients):
@@ -115,7 +115,7 @@ def accumulate_gradients(made: Any) -> None:
             is_last = (made._iterations.value + 1) % steps == 0
             tf.cond(is_last, on_replicas(update), on_replicas(add))
 
-        # Replicas cannot add up gradients inside a condition: take it where they are all together.
+        # Replicas cannot add up gradients inside a condition, so `merge_call` evaluates it once.
         replica.merge_call(choose, args=gradients)
 
     made._backend_apply_gradients = add_or_update
@@ -125,7 +125,7 @@ def accumulate_gradients(made: Any) -> None:
 
 
 def averages(made: Any) -> list[tuple[keras.Variable, keras.Variable]]:
-    """Returns the pairs of a weight and its moving average; none where none is taken."""
+    """Returns the pairs of a weight and its moving average; none if there is no average."""
     if isinstance(made, keras.optimizers.LossScaleOptimizer):
         return averages(made.inner_optimizer)
     if not made.use_ema:

@@ -1,7 +1,7 @@
 """A client for TensorFlow Serving, for the embedded server, and for exports on the disk.
 
-NumPy, grpcio, urllib3 and protobuf are enough for servers; TensorFlow, which takes seconds to
-import, is loaded for folders alone.
+Servers need only NumPy, grpcio, urllib3 and protobuf. TensorFlow, which takes seconds to import, is
+loaded only for folders.
 """
 
 from serving.client.asking import Client

@@ -1,4 +1,4 @@
-"""From what callers have to the arrays that a signature takes."""
+"""From the values of callers to the arrays that a signature takes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +39,7 @@ def as_array(name: str, value: Any, dtype: str) -> np.ndarray:
 
 
 def _as_bytes(name: str, value: Any) -> np.ndarray:
-    # Not NumPy's own strings, which lose the zeros at their end.
+    # Not NumPy's strings, which lose zeros at the end.
     texts = np.array(value, object)
     flat = np.empty(texts.size, object)
     for i, text in enumerate(texts.ravel()):
@@ -54,14 +54,14 @@ def _as_numbers(name: str, value: Any, dtype: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"Input `{name}` is no array: {error}") from error
+        raise ValueError(f"Input `{name}` is not an array: {error}") from error
     whole = array.dtype.kind in "iu" and wanted.kind in "iu"
     # An empty list has no type of its own.
     if array.size and not whole and not np.can_cast(array.dtype, wanted, "same_kind"):
         raise TypeError(f"Input `{name}` takes {dtype}. Received: {array.dtype}")
     try:
         with np.errstate(over="raise"):
-            # In the order and the byte order in which it is sent.
+            # In the memory order and the byte order of the message.
             converted = np.ascontiguousarray(array.astype(wanted)).reshape(array.shape)
     except FloatingPointError as error:
         raise ValueError(f"Input `{name}` takes {dtype}, and a value is too large") from error

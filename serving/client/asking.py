@@ -20,11 +20,11 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 """Seconds between attempts: doubled each time from the first to the longest."""
 
 REFUSED = ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
-"""Codes of requests that are not as the model wants them."""
+"""Codes of requests that do not fit the signature."""
 
 
 class Target(Protocol):
-    """What a client asks; `seconds` are those left to answer in."""
+    """A request of a client; `seconds` is the time left for the answer."""
 
     def predict(
         self, which: Which, name: str, signature: Signature, inputs: Arrays, seconds: float
@@ -41,19 +41,19 @@ class Client:
     """Asks models for answers. It may be used by several threads at once.
 
     A target that is unavailable (gRPC's UNAVAILABLE, REST's 503, a connection refused or broken)
-    is tried again after 0.1 s, 0.2 s, 0.4 s, ..., less a random part of up to a half, for as long
-    as the call has time.
+    is tried again after 0.1 s, 0.2 s, 0.4 s, ..., less a random part of up to a half, until the
+    time of the call is over.
 
     Args:
         target: `grpc://HOST:PORT` (`grpcs://` for TLS), `http://HOST:PORT` or `https://`, or a
             folder: of models, of the versions of one model, or one version.
-        timeout: Seconds that a call may take; a folder's calls take what they take.
+        timeout: Seconds that a call may take; calls of a folder have no time-out.
         retries: How often a call is tried again.
         clock: Seconds, for the time-out.
         sleep: Waits for seconds.
 
     Raises:
-        FileNotFoundError: The folder is none, or holds no model.
+        FileNotFoundError: The folder does not exist, or contains no model.
 
     Example:
         with Client("grpc://localhost:8500") as client:
@@ -94,7 +94,7 @@ class Client:
 
         Args:
             model: Name of the model.
-            inputs: Inputs by name; those whose name is that of an argument here go this way.
+            inputs: Inputs by name, for names that are also names of arguments.
             signature: Name of the signature.
             version: Number of the version; None for the newest.
             label: Label of the version, instead of its number.
@@ -114,7 +114,7 @@ class Client:
             try:
                 return self._predict(which, known, signature, values, ends)
             except (ServingError, TypeError, ValueError) as error:
-                # Another version, with another signature, may have taken its place.
+                # Another version, with another signature, may have replaced it.
                 refused = getattr(error, "code", REFUSED[0]) in REFUSED
                 if version is not None or not refused:
                     raise
@@ -177,7 +177,7 @@ class Client:
         return self._clock() + (self.timeout if timeout is None else timeout)
 
     def _ask(self, ask: Callable[[float], T], ends: float) -> T:
-        """Asks until there is an answer, or another error than that there is nobody to answer."""
+        """Retries until there is an answer, or an error other than an unavailable target."""
         attempt = 0
         while True:
             left = ends - self._clock()
@@ -195,7 +195,7 @@ class Client:
 
 
 def _connect(target: str | Path) -> Target:
-    """Makes what asks a target, importing only what that needs."""
+    """Makes the client of a kind of target, and imports only its libraries."""
     scheme, separator, rest = str(target).partition("://")
     if not separator:
         models(Path(target))

@@ -1,4 +1,4 @@
-"""The one error for whatever a server says no to, or does not say."""
+"""The error for requests that a server refuses or does not answer."""
 
 
 class ServingError(Exception):
@@ -6,7 +6,7 @@ class ServingError(Exception):
 
     Args:
         code: Name of a gRPC status, such as `NOT_FOUND`.
-        message: What the server says.
+        message: The server's message.
     """
 
     def __init__(self, code: str, message: str):

@@ -25,9 +25,9 @@ from serving.server.servable import Servable
 
 
 class FolderTarget:
-    """Exports, loaded at their first request and kept; the newest is that at the call.
+    """Exports, loaded at their first request and kept; the newest version is found at each call.
 
-    Calls take the time that they take: there is nobody to give up on.
+    Calls have no time-out.
 
     Args:
         folder: Folder of models, of the versions of one model, or one version.
@@ -43,7 +43,7 @@ class FolderTarget:
     ) -> Arrays:
         servable, signatures = self._servable(which)
         if signatures.get(name) != signature:
-            raise ServingError("FAILED_PRECONDITION", f"`{name}` is another in a new version")
+            raise ServingError("FAILED_PRECONDITION", f"`{name}` differs in a new version")
         defaults = servable.signatures[name].defaults
         missing = {key: tf.make_ndarray(defaults[key]) for key in defaults if key not in inputs}
         names = tuple(signature.outputs)
@@ -94,7 +94,7 @@ class FolderTarget:
         if not versions or (which.version is not None and which.version not in versions):
             named = which.model if which.version is None else f"{which.model} {which.version}"
             raise ServingError(
-                "NOT_FOUND", f"{self._folder} holds no {named}, only {', '.join(sorted(found))}"
+                "NOT_FOUND", f"{self._folder} contains no {named}, only {', '.join(sorted(found))}"
             )
         return versions
 

@@ -20,7 +20,7 @@ OPTIONS = [
     # Any size, where gRPC would stop at 4 MiB.
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # The client waits between attempts by itself; a channel that waits longer fails them unasked.
+    # The client itself waits between attempts; a channel that waits longer would fail them early.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]

@@ -37,7 +37,7 @@ CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-"""Of the statuses that servers give, several of which stand for more than one code."""
+"""Codes by HTTP status; several statuses belong to more than one code."""
 
 DTYPES = {
     "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool",
@@ -53,7 +53,7 @@ class RestTarget:
     """A server's REST interface.
 
     Args:
-        url: Up to what comes before `/v1`.
+        url: The address without `/v1` and what follows.
     """
 
     def __init__(self, url: str):
@@ -100,7 +100,7 @@ class RestTarget:
                 f"{self._url}/v1/models/{path}",
                 body=body,
                 headers={"Content-Type": "application/json"},
-                # Of the connection and of each wait for more of the answer.
+                # For the connection, and for each wait for more of the answer.
                 timeout=urllib3.Timeout(total=seconds),
                 retries=False,
             )
@@ -124,7 +124,7 @@ def _path(which: Which) -> str:
 def _message(response: urllib3.BaseHTTPResponse) -> str:
     try:
         return _decode(response.data)["error"]
-    # Not the model server's, but of a proxy before it.
+    # Not from the model server, but from a proxy before it.
     except (ServingError, KeyError, TypeError):
         text = response.data.decode(errors="replace").strip()
         return f"HTTP status {response.status}: {text[:LONGEST_ERROR] or response.reason}"
@@ -132,14 +132,14 @@ def _message(response: urllib3.BaseHTTPResponse) -> str:
 
 @contextmanager
 def _understanding() -> Iterator[None]:
-    """Raises the one error for an answer without what it must hold.
+    """Raises the error for an answer that lacks a part.
 
     Its code is that of a signature that has changed, which may be the reason.
     """
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError, json_format.Error) as error:
-        message = f"the answer is not as the interface and the metadata say: {error!r}"
+        message = f"the answer does not fit the interface and the metadata: {error!r}"
         raise ServingError("FAILED_PRECONDITION", message) from error
 
 
@@ -151,7 +151,7 @@ def _encode(document: Any, inputs: Arrays) -> bytes:
     floats = [array for array in inputs.values() if array.dtype.kind == "f"]
     if all(np.isfinite(array).all() for array in floats):
         return orjson.dumps(document)
-    # NaN and Infinity are no JSON, but model servers take them.
+    # NaN and Infinity are not JSON, but model servers accept them.
     return json.dumps(document).encode()
 
 
@@ -160,11 +160,11 @@ def _decode(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
-    # NaN and Infinity, and strings that are no UTF-8, which are no JSON but which servers write.
+    # Servers write NaN and Infinity, and strings that are not UTF-8, although they are not JSON.
     try:
         return json.loads(body.decode("utf-8", "surrogateescape"))
     except json.JSONDecodeError as error:
-        raise ServingError("INTERNAL", f"the answer is no JSON: {error}") from error
+        raise ServingError("INTERNAL", f"the answer is not JSON: {error}") from error
 
 
 def as_json(name: str, array: np.ndarray, dtype: str) -> Any:
@@ -183,7 +183,7 @@ def from_json(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
     # NumPy would cut fractions off, which a new version may send under an old name. Of integers
     # beyond 63 bits it makes floats by itself.
     if wanted.kind in "iub" and wanted != np.uint64 and np.array(value or 0).dtype.kind == "f":
-        raise ValueError(f"`{name}` must be {spec.dtype}, and holds fractions")
+        raise ValueError(f"`{name}` must be {spec.dtype}, and contains fractions")
     array = np.array(value, wanted)
     if spec.dtype == "string":
         flat = np.empty(array.size, object)

@@ -1,4 +1,4 @@
-"""What a model takes and returns, and what state its versions are in."""
+"""The signatures of a model, and the states of its versions."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from serving.names import meant
 
 @dataclass(frozen=True)
 class Which:
-    """A model, and of its versions the newest, one by number or one by label."""
+    """A model and one of its versions: the newest, one by number or one by label."""
 
     model: str
     version: int | None = None
@@ -36,16 +36,16 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a signature takes and returns.
+    """Inputs and outputs of a signature.
 
     Args:
-        inputs: By name under which they are served.
-        outputs: By name.
+        inputs: Specs by served name.
+        outputs: Specs by name.
         optional: The inputs that have a default.
-        titles: By served name of an input, the user's name for it. Only a version's model card
-            has it, which servers do not send.
-        columns: By served name of an input, the column of tables that training read it from. Only
-            a version's model card has it.
+        titles: The user's names of inputs, by served name. They are in the model card of a version,
+            which servers do not send.
+        columns: The columns of tables that training read, by served name of the input. They are
+            in the model card, too.
     """
 
     inputs: Mapping[str, TensorSpec]
@@ -55,7 +55,7 @@ class Signature:
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def title(self, name: str) -> str:
-        """The user's name for an input, or the served one where that is all that is known."""
+        """The user's name for an input, or the served one if only that is known."""
         return self.titles.get(name, name)
 
     def meant(self, names: Collection[str]) -> dict[str, str]:
@@ -87,7 +87,7 @@ def read_signatures(definitions: Mapping[str, Any], card: Any = None) -> dict[st
 
     Args:
         definitions: Messages by name of the signature.
-        card: The model card of the version, which may be anything.
+        card: The model card of the version; may have any content.
     """
     found = {}
     for name in sorted(definitions):

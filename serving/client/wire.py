@@ -31,7 +31,7 @@ DTYPES = {
     "uint32": ("DT_UINT32", 22, "uint32_val"),
     "uint64": ("DT_UINT64", 23, "uint64_val"),
 }
-"""Of the types that clients can use: name and number in `DataType`, field of `TensorProto`."""
+"""The types that clients can use: name and number in `DataType`, field of `TensorProto`."""
 
 _ENUMS = {
     "DataType": {"DT_INVALID": 0, **{name: number for name, number, _ in DTYPES.values()}},
@@ -128,7 +128,7 @@ def numpy_dtype(name: str) -> np.dtype:
 def write_tensor(array: np.ndarray, dtype: str, proto) -> None:
     """Fills a TensorProto with an array of that type."""
     proto.dtype = DTYPES[dtype][1]
-    # An empty shape must be there too.
+    # An empty shape must be present, too.
     proto.tensor_shape.SetInParent()
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
@@ -150,7 +150,7 @@ def read_tensor(name: str, proto) -> np.ndarray:
         array = np.empty(math.prod(shape), object)
         array[:] = unpacked(proto.tensor_content, len(array))
     elif proto.tensor_content:
-        # A copy, as what is read from bytes cannot be written to.
+        # A copy, because an array on bytes is read-only.
         array = np.frombuffer(proto.tensor_content, numpy_dtype(dtype)).copy()
     elif dtype == "string":
         array = np.empty(len(values), object)

@@ -23,7 +23,7 @@ NEXT = {
 
 
 def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
-    """Write what runs exported models in TensorFlow Serving: config files and manifests."""
+    """Write config files and manifests that run exported models in TensorFlow Serving."""
     try:
         require_possible(options)
         models = folders.find(options)
@@ -42,12 +42,12 @@ def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> int:
 
 
 def warnings(models: Sequence[Model], options: Options) -> list[str]:
-    """Returns what may go wrong: servers older than an export, and what a TPU needs first."""
+    """Returns warnings: servers older than an export, and the preparation for a TPU."""
     notes = _trailing(models, options)
     if options.accelerator == "tpu":
         notes.append(
-            "a TPU serves a version only after Google's inference converter has been over it; "
-            "docs/serving.md says how"
+            "a TPU serves a version only after Google's inference converter has converted it; "
+            "see docs/serving.md"
         )
     if len(models) > 1 and options.target == "kserve" and options.name:
         notes.append("`--name` was not used: each of several models is a service by its own name")
@@ -69,15 +69,15 @@ def _trailing(models: Sequence[Model], options: Options) -> list[str]:
             )
         elif _release(options.server_version) < _release(tensorflow):
             notes.append(
-                f"the server, {options.image}, trails the TensorFlow {tensorflow} that exported "
-                f"{', '.join(versions)}, and lacks what is newer than itself: let one server load "
+                f"the server, {options.image}, is older than the TensorFlow {tensorflow} that "
+                f"exported {', '.join(versions)}, and lacks newer operations: let one server load "
                 "them before all do"
             )
     return notes
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Major and minor, which is what decides on operations."""
+    """Major and minor version, which decide on the operations."""
     try:
         return tuple(int(part) for part in version.split(".")[:2])
     except ValueError:

@@ -21,7 +21,7 @@ def files(models: Sequence[Model], options: Options) -> dict[str, str]:
 
 
 def compose(models: Sequence[Model], options: Options) -> dict[str, Any]:
-    """Returns the content of compose.yaml, whose paths start from the folder it lies in."""
+    """Returns the content of compose.yaml, with paths relative to its folder."""
     out = os.path.abspath(options.out)
     # The folder, not its files: a file that is replaced would stay the old one in the container.
     mounts = [_mount(".", CONFIG_FOLDER)]
@@ -37,7 +37,7 @@ def compose(models: Sequence[Model], options: Options) -> dict[str, Any]:
             f"--model_config_file_poll_wait_seconds={configs.POLL_SECONDS}",
             *configs.flags(CONFIG_FOLDER, options.cpus),
         ],
-        # On this machine alone: the server asks nobody for a password.
+        # Only on this machine: the server has no passwords.
         "ports": [f"127.0.0.1:{port}:{port}" for port in (GRPC, REST)],
         "volumes": mounts,
         # The server does not handle SIGTERM, and the first process of a container ignores it then.

@@ -11,9 +11,9 @@ from serving.deploy.options import Options
 from serving.server import protos
 from serving.verify import XLA_BATCH_SIZES
 
-# Batches that may wait: beyond it requests fail at once, which beats answers that come too late.
+# Batches that may wait. Further requests fail at once, which is better than late answers.
 MAX_ENQUEUED_BATCHES = 100
-# A changed models.config is taken up within this time.
+# A changed models.config is read within this time.
 POLL_SECONDS = 30
 
 

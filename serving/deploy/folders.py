@@ -78,7 +78,7 @@ def find(options: Options) -> list[Model]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         folders = [str(model.base) for model in models if model.name in repeated]
         raise ValueError(
-            f"`folders` must hold models of different names. Received: {', '.join(folders)}"
+            f"`folders` must contain models of different names. Received: {', '.join(folders)}"
         )
     _require_choice(models, options)
     return models
@@ -90,7 +90,7 @@ def _require_choice(models: Sequence[Model], options: Options) -> None:
     if options.rollout != "promoted" and all(len(model.versions) == 1 for model in models):
         raise ValueError(
             f"`--rollout {options.rollout}` must have two versions to choose between. Received: "
-            f"{models[0].base}, which holds {models[0].versions[0]} alone; export another or use "
+            f"{models[0].base}, which has only {models[0].versions[0]}; export another or use "
             "--rollout newest or promoted"
         )
     older = models[0].versions[:-1]

@@ -1,4 +1,4 @@
-"""One KServe InferenceService a model."""
+"""One KServe InferenceService per model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,10 +41,10 @@ def files(models: Sequence[Model], options: Options) -> dict[str, str]:
 
 
 def manifests(name: str, model: Model, options: Options) -> list[Manifest]:
-    """Returns a ConfigMap, whose name tells the version, and the InferenceService.
+    """Returns a ConfigMap, whose name contains the version, and the InferenceService.
 
     Each revision of the service names the ConfigMap of its own version. So a revision that KServe
-    keeps, as for a canary, goes on serving what it served.
+    keeps, as for a canary, continues to serve the same version.
     """
     version = model.served(options)[0][-1]
     pinned = Model(model.name, model.base, (version,))

@@ -15,7 +15,7 @@ Manifest = dict[str, Any]
 ROOT = "/models"
 CONFIG_FOLDER = "/etc/tensorflow-serving"
 GRPC, REST = 8500, 8501
-# Memory of the server itself, beside its models; those of accelerators load large libraries.
+# Memory of the server without its models; servers for accelerators load large libraries.
 SERVER_BYTES = {"cpu": 2**30, "gpu": 4 * 2**30, "tpu": 4 * 2**30}
 COPIER = "amazon/aws-cli:2.17.0"
 # Load of the requested cores, in percent, that the autoscaler holds.
@@ -74,7 +74,7 @@ def config_map(name: str, instance: str, config: Mapping[str, str]) -> Manifest:
 def deployment(
     name: str, models: Sequence[Model], options: Options, config: Mapping[str, str]
 ) -> Manifest:
-    # New pods beside the old ones, unless each occupies an accelerator that there may be none of.
+    # New pods run in addition to the old ones, unless each needs an accelerator.
     spare, missing = (1, 0) if options.accelerator == "cpu" else (0, 1)
     return {
         "apiVersion": "apps/v1",
@@ -199,7 +199,7 @@ def _server(
     models: Sequence[Model], options: Options, mounts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     open_port = {"tcpSocket": {"port": "grpc"}}
-    # One model speaks for all: the ports open only once every configured model has a version.
+    # One model suffices: the ports open only once every configured model has a version.
     status = {"httpGet": {"path": f"/v1/models/{models[0].name}", "port": "rest"}}
     return {
         "name": "tensorflow-serving",
@@ -227,7 +227,7 @@ def _server(
 
 
 def _polling(options: Options) -> list[str]:
-    """Object storage bills each look at it."""
+    """Object storage bills each listing."""
     gs = str(options.storage).startswith("gs://")
     return [f"--file_system_poll_wait_seconds={configs.POLL_SECONDS}"] if gs else []
 
@@ -238,14 +238,14 @@ def _volumes(name: str, options: Options) -> tuple[list[dict[str, Any]], list[di
     mounts: list[dict[str, Any]] = [
         {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}
     ]
-    scheme, _, place = str(options.storage).partition("://")
+    scheme, _, location = str(options.storage).partition("://")
     if scheme == "gs":
         return volumes, mounts
     mount: dict[str, Any] = {"name": "models", "mountPath": ROOT, "readOnly": True}
     if scheme == "s3":
         volumes.append({"name": "models", "emptyDir": {}})
     else:
-        claim, _, folder = place.partition("/")
+        claim, _, folder = location.partition("/")
         volumes.append(
             {"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         )
@@ -291,7 +291,7 @@ def digest(texts: Iterable[str]) -> str:
 def _annotations(options: Options, config: Mapping[str, str]) -> dict[str, str]:
     """Where Prometheus reads, and a digest whose change starts new servers.
 
-    It is of the files that a server reads only when it starts; a new models.config is taken up by
+    It is of the files that a server reads only when it starts; a new models.config is read by
     the servers that run, unless they have to fetch other versions first.
     """
     follows = not str(options.storage).startswith("s3://")

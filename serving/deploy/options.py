@@ -38,44 +38,44 @@ IMAGES: dict[str, Image] = {
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of one run."""
+    """The options of `hornbook deploy`."""
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
     """Models: folders of versions, or folders of such folders."""
     target: Target
-    """What runs the server."""
+    """Platform that runs the server."""
     out: Path
     """Folder to write to."""
     accelerator: Accelerator = "cpu"
-    """What the server computes on."""
+    """Processor that the server computes on."""
     rollout: Rollout = "newest"
-    """Versions to serve. `newest`: the highest number, as it appears. `canary`: the newest two, the
-    older one labelled stable and the newest one canary. `promoted`, after a canary or for a first
-    version: the same, the newest one labelled stable. `previous`: the older one alone, labelled
-    stable."""
+    """Versions to serve. `newest`: the highest number, as soon as it appears. `canary`: the newest
+    two, the older one labelled stable and the newest one canary. `promoted`, after a canary or for
+    a first version: the same, the newest one labelled stable. `previous`: only the older one,
+    labelled stable."""
     stable: int | None = None
-    """The older version of a rollout, where it is not the newest but one."""
+    """The older version of a rollout. Default: the second newest."""
     storage: str | None = None
-    """Where a cluster finds the models, each as STORAGE/NAME/VERSION: gs://BUCKET/PATH,
+    """Location of the models for a cluster, each at STORAGE/NAME/VERSION: gs://BUCKET/PATH,
     s3://BUCKET/PATH or, for a PersistentVolumeClaim, pvc://CLAIM/PATH."""
     service_account: str | None = None
     """Service account of the cluster that may read the storage."""
     name: str | None = None
-    """Name on the cluster; by default that of the model, or `models` for several."""
+    """Name on the cluster. Default: that of the model, or `models` for several."""
     image_version: str | None = None
-    """Version of TensorFlow Serving; by default 2.20.0, on GPU 2.19.1, on TPU 2.13.0."""
+    """Version of TensorFlow Serving. Default: 2.20.0, on GPU 2.19.1, on TPU 2.13.0."""
     cpus: int = 4
     """Cores of one server: its threads and, on a cluster, what it requests."""
     replicas: tuple[int, int] = (2, 10)
-    """Fewest and most servers on a cluster."""
+    """Minimum and maximum number of servers on a cluster."""
     batch_timeout_micros: int = 1000
-    """Longest wait for other requests to fill a batch, in microseconds."""
+    """Maximum wait for other requests to fill a batch, in microseconds."""
     tpu_type: str = "tpu-v5-lite-podslice"
     """Value of the node label cloud.google.com/gke-tpu-accelerator."""
     tpu_topology: str = "1x1"
     """Chips of one node: value of the node label cloud.google.com/gke-tpu-topology."""
     overwrite: bool = False
-    """Replace what an earlier run wrote to `out`."""
+    """Replace the files of an earlier run in `out`."""
 
     @property
     def image(self) -> str:
@@ -96,13 +96,13 @@ def require_possible(options: Options) -> None:
     _require_place(options)
     if not re.fullmatch(r"\d+\.\d+\.\d+(-rc\d+)?", options.server_version):
         raise ValueError(
-            "`--image-version` must be a stated version, such as 2.19.1, for a server that stays "
-            f"as it is. Received: {options.image_version}"
+            "`--image-version` must be a specific version, such as 2.19.1, for a server that stays "
+            f"the same. Received: {options.image_version}"
         )
     fewest, most = options.replicas
     if not 1 <= fewest <= most:
         raise ValueError(
-            f"`--replicas` must be the fewest, at least 1, and the most. Received: {fewest} {most}"
+            f"`--replicas` must be a minimum, at least 1, and a maximum. Received: {fewest} {most}"
         )
     if options.cpus < 1 or options.batch_timeout_micros < 0:
         raise ValueError(

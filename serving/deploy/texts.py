@@ -1,4 +1,4 @@
-"""Manifests as text, and files that appear together or not at all."""
+"""Manifests as text, and folders of files that appear at once."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ HEADER = "# Written by `hornbook deploy`; --overwrite replaces it.\n"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as they are, and whatever occurs twice in full, for people."""
+    """Writes texts of several lines as blocks, and repeated values in full, to be readable."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -38,18 +38,18 @@ def yaml_text(documents: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write(out: Path, files: Mapping[str, str], overwrite: bool) -> None:
-    """Writes files to a folder of their own, which appears whole or not at all.
+    """Writes files to a new folder, which is complete as soon as it is visible.
 
-    What an earlier run wrote there is replaced file by file: a server may have the folder mounted,
-    and shall see the new files.
+    The files of an earlier run are replaced one by one, so that a server that has mounted the
+    folder sees the new ones.
 
     Args:
         out: The folder: not there, empty, or with `overwrite` one that this function wrote.
         files: Texts by name.
-        overwrite: Whether to replace what is there.
+        overwrite: Whether to replace existing files.
 
     Raises:
-        ValueError: Something is there that shall not be replaced.
+        ValueError: There are files that must not be replaced.
     """
     _require_free(out, overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -77,11 +77,11 @@ def _require_free(out: Path, overwrite: bool) -> None:
             f"`--out` must be new or empty. Received: {out}, which holds {found[0].name}; "
             "--overwrite replaces it"
         )
-    foreign = [path.name for path in found if not _is_ours(path)]
-    if foreign:
+    others = [path.name for path in found if not _is_ours(path)]
+    if others:
         raise ValueError(
             f"`--overwrite` replaces what an earlier run wrote. Received: {out}, which also holds "
-            f"{', '.join(foreign[:10])}; move that or choose another folder"
+            f"{', '.join(others[:10])}; move that or choose another folder"
         )
 
 

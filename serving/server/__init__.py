@@ -1,1 +1,1 @@
-"""A server for development, tests and small installations answering as TensorFlow Serving."""
+"""A server for development, tests and small installations with TensorFlow Serving's interface."""

@@ -1,4 +1,4 @@
-"""Dynamic batching: requests that come at the same time are answered together.
+"""Dynamic batching: requests that arrive at the same time are answered together.
 
 TensorFlow's own operation for it, BatchFunction, needs a function, which graphs of TensorFlow 1 do
 not have, and fails all requests of a batch when one is bad. Here a batch that fails is answered one
@@ -30,19 +30,19 @@ class Batching:
     """TensorFlow Serving's BatchingParameters, with its defaults."""
 
     max_batch_size: int = 1000
-    """Examples of a request at most, and of those run together."""
+    """Maximum number of examples of a request, and of those run together."""
     max_execution_size: int | None = None
-    """Examples run together at most, if that is less: larger requests are cut."""
+    """Maximum number of examples run together, if that is less: larger requests are split."""
     timeout: float = 0.0
     """Seconds that the first request of a batch waits for others while a thread is free."""
     max_enqueued_batches: int = 10
-    """Full batches that may wait; requests beyond are refused."""
+    """Maximum number of full batches that wait; further requests are refused."""
     num_threads: int = 2
-    """Batches run at the same time."""
+    """Number of batches run at the same time."""
     allowed_sizes: tuple[int, ...] = ()
     """Sizes that batches are padded to; any size if empty."""
     pad_variable_length: bool = False
-    """Whether tensors of different length may share a batch, filled up with their first value."""
+    """Whether tensors of different length may share a batch, padded with their first value."""
 
     def __post_init__(self):
         sizes = self.allowed_sizes
@@ -87,7 +87,7 @@ class Batching:
 
     @property
     def limit(self) -> int:
-        """Examples run together at most."""
+        """Maximum number of examples run together."""
         return self.max_batch_size if self.max_execution_size is None else self.max_execution_size
 
     def padded(self, size: int) -> int:
@@ -103,13 +103,13 @@ class _Task:
     """An event, or `_Later`, one for a whole request; set when its thread is to look again."""
     arrived: float = field(default_factory=time.monotonic)
     taken: bool = False
-    """Whether it has left the queue, to be run."""
+    """Whether it has left the queue to be run."""
     answer: list[np.ndarray] | BaseException | None = None
 
 
 @dataclass(eq=False)
 class _Later:
-    """What an event loop waits for, in place of a thread's event."""
+    """The event of a task of an event loop, instead of a thread's event."""
 
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future
@@ -117,7 +117,7 @@ class _Later:
     task: _Task | None = None
 
     def set(self) -> None:
-        """Hands over the answer; if there is none, and so it is first in the queue, has it run."""
+        """Passes on the answer; without one, the task is first in the queue and is run."""
         if self.task is None or self.task.answer is None:
             self.start_leader()
         else:
@@ -325,7 +325,7 @@ class Batcher:
         try:
             for task, answer in zip(tasks, self._together(tasks), strict=True):
                 task.answer = answer
-        # Whatever it is, the requests of the batch get it as an error.
+        # The requests of the batch get any exception as an error.
         except Exception as error:
             if len(tasks) == 1:
                 tasks[0].answer = error

@@ -1,4 +1,4 @@
-"""The one kind of error that a client sees: a gRPC status, which has an HTTP status."""
+"""The error that clients see: a gRPC status, with an HTTP status for REST."""
 
 import grpc
 import tensorflow as tf
@@ -25,7 +25,7 @@ _BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Failure(Exception):
-    """A request that is answered by an error.
+    """A request that is answered with an error.
 
     Args:
         code: Status for gRPC.

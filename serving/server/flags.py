@@ -1,4 +1,4 @@
-"""The server's flags: TensorFlow Serving's names and defaults, and a few of our own."""
+"""The server's flags: TensorFlow Serving's names and defaults, and a few of Hornbook."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -9,11 +9,11 @@ import tyro
 
 @dataclass(frozen=True)
 class Flags:
-    """Which models are served, where, and how."""
+    """Models to serve, addresses and limits."""
 
     folder: tyro.conf.Positional[Path | None] = None
-    """Folder of models, each a folder of versions; every model in it is served, those that appear
-    later too. Instead of it: `--model_base_path` or `--model_config_file`."""
+    """Folder of models, each a folder of versions; every model in it is served, also those that
+    appear later. Alternatives: `--model_base_path` or `--model_config_file`."""
     port: int = 8500
     """Port for gRPC; 0 for none."""
     rest_api_port: int = 8501
@@ -28,11 +28,11 @@ class Flags:
     model_config_file: Path | None = None
     """ModelServerConfig in text format: several models, version policies, labels."""
     model_config_file_poll_wait_seconds: int = 0
-    """Seconds between two looks at that file; 0 for one look at the start."""
+    """Seconds between two reads of that file; 0 to read it only at the start."""
     file_system_poll_wait_seconds: int = 1
-    """Seconds between two looks for new versions; 0 for one look at the start."""
+    """Seconds between two checks for new versions; 0 to check only at the start."""
     enable_batching: bool = False
-    """Answer requests that come together in one batch."""
+    """Answer simultaneous requests in one batch."""
     batching_parameters_file: Path | None = None
     """BatchingParameters in text format."""
     monitoring_config_file: Path | None = None
@@ -42,31 +42,31 @@ class Flags:
     enable_model_warmup: bool = True
     """Replay assets.extra/tf_serving_warmup_requests before a version answers requests."""
     max_num_load_retries: int = 5
-    """How often loading a version is tried again."""
+    """Maximum number of retries of loading a version."""
     load_retry_interval_micros: int = 60_000_000
-    """Microseconds between two tries."""
+    """Microseconds between two attempts."""
     rest_api_timeout_in_ms: int = 30_000
     """Milliseconds that a REST request may take."""
     rest_api_enable_cors_support: bool = False
-    """Let pages from elsewhere ask."""
+    """Allow requests of pages from other origins (CORS)."""
     ssl_config_file: Path | None = None
     """SSLConfig in text format, for gRPC."""
     grpc_socket_path: str = ""
-    """Path of a UNIX socket for gRPC, beside the port."""
+    """Path of a UNIX socket for gRPC, in addition to the port."""
     grpc_max_threads: int = 64
-    """Requests that are answered at the same time, of gRPC and of REST; with batching, more than
-    the examples of a batch."""
+    """Number of requests that are answered at the same time, for gRPC and for REST each; with
+    batching, more than the examples of a batch."""
     tensorflow_intra_op_parallelism: int = 0
-    """Threads of one operation; 0 for as many as cores."""
+    """Number of threads of one operation; 0 for as many as cores."""
     tensorflow_inter_op_parallelism: int = 0
-    """Operations at the same time; 0 for as many as cores."""
+    """Number of operations at the same time; 0 for as many as cores."""
     max_request_bytes: int = 2**30
-    """Largest request; not a flag of TensorFlow Serving, which has no limit."""
+    """Maximum size of a request, in bytes (Hornbook only)."""
     max_requests: int = 1024
-    """Requests in the server at the same time; more are refused. Not one of its flags either."""
+    """Maximum number of requests in the server at the same time (Hornbook only)."""
     max_image_pixels: int = 2**26
-    """Pixels that an encoded image may unfold to, and all of a request together, unless they are at
-    most 64 a byte. Nor is this."""
+    """Maximum number of pixels of a decoded image. It also limits the sum over a request, unless
+    there are at most 64 pixels per byte (Hornbook only)."""
 
     def __post_init__(self):
         sources = [self.folder, self.model_base_path, self.model_config_file]
@@ -80,7 +80,7 @@ class Flags:
         if self.batching_parameters_file and not self.enable_batching:
             raise ValueError("`--batching_parameters_file` needs `--enable_batching`.")
         if not (self.port or self.rest_api_port or self.grpc_socket_path):
-            raise ValueError("`--port` and `--rest_api_port` are both 0: nobody could ask.")
+            raise ValueError("`--port` or `--rest_api_port` must be above 0. Received: both are 0.")
         for name in ("port", "rest_api_port"):
             if not 0 <= getattr(self, name) < 2**16:
                 raise ValueError(
@@ -95,7 +95,7 @@ BOOLEANS = {field.name for field in fields(Flags) if field.type is bool}
 
 
 def with_values(arguments: Sequence[str]) -> list[str]:
-    """Gives each boolean flag its value, for `--flag`, `--flag=true` and `--flag true` alike.
+    """Gives each boolean flag its value, for `--flag`, `--flag=true` and `--flag true`.
 
     Example:
         >>> with_values(["--enable_batching", "--port=1", "--enable_model_warmup=false"])

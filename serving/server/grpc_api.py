@@ -29,7 +29,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     Args:
         service: The models.
-        num_threads: Requests that are answered at the same time.
+        num_threads: Number of requests that are answered at the same time.
     """
 
     def __init__(self, service: Service, num_threads: int):
@@ -131,7 +131,7 @@ def make_server(
     max_requests: int,
     max_message_bytes: int = LARGEST_MESSAGE,
 ) -> tuple[grpc.Server, health.HealthServicer]:
-    """Makes a server without ports, and what tells its health.
+    """Makes a server without ports, and its health service.
 
     The server that is written with threads answered 1.5 to 2 times as many small requests as the
     asynchronous one.

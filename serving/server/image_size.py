@@ -1,13 +1,13 @@
-"""How many pixels an encoded image unfolds to, read from its head, as TensorFlow will read it.
+"""The number of pixels of an encoded image, read from its header like TensorFlow does.
 
-Where a decoder is lenient, so is this: what TensorFlow would decode must not look like nothing.
+It is as lenient as the decoders: files that TensorFlow would decode must not count as none.
 """
 
 import struct
 from collections.abc import Callable
 
 MOST_STEPS = 2**16
-"""Parts of a file that are looked at; what has more before its size is taken for endless."""
+"""Maximum number of parts of a file that are read; a file with more before its size is endless."""
 MOST_BLOCKS = 2**20
 """Blocks of a frame of a GIF that are looked at: 256 MiB of them, as programs write them."""
 ENDLESS = (2**31, 2**31)
@@ -26,7 +26,7 @@ def image_size(content: bytes) -> tuple[int, int]:
         >>> image_size(b"GIF89a" + bytes([0, 0, 0, 0, 0, 0, 0, 44, 0, 0, 0, 0, 3, 0, 2, 0, 0]))
         (2, 3)
     """
-    # Two bytes tell the formats apart, so that texts cost next to nothing.
+    # Two bytes distinguish the formats, so texts cost next to nothing.
     reader = _READERS.get(content[:2])
     if reader is None:
         return 0, 0
@@ -45,7 +45,7 @@ def _png(content: bytes) -> tuple[int, int]:
         if kind == b"IHDR":
             width, height = struct.unpack_from(">II", content, at + 8)
             return height, width
-        # Chunks that no program knows may stand before it.
+        # Unknown chunks may precede it.
         at += 12 + length
     return ENDLESS
 
@@ -59,7 +59,7 @@ def _gif(content: bytes) -> tuple[int, int]:
         for _ in range(MOST_STEPS):
             if content[at] == 0x2C:
                 width, height, flags = struct.unpack_from("<HHB", content, at + 5)
-                # Not the screen's size: a frame may be larger, and memory is taken for frames.
+                # Not the screen's size: a frame may be larger, and memory is allocated for frames.
                 frames, tallest, widest = frames + 1, max(tallest, height), max(widest, width)
                 at = _after_blocks(content, at + 11 + _color_table(flags))
             elif content[at] == 0x21:
@@ -94,7 +94,7 @@ def _bmp(content: bytes) -> tuple[int, int]:
 def _jpeg(content: bytes) -> tuple[int, int]:
     at = 2
     for _ in range(MOST_STEPS):
-        # Whatever stands before the next marker is skipped.
+        # Bytes before the next marker are skipped.
         at = content.find(b"\xff", at)
         while at >= 0 and content[at] == 0xFF:
             at += 1

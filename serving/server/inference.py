@@ -108,7 +108,7 @@ def read_inputs(servable: Servable, request: predict_pb2.PredictRequest) -> Arra
 
 
 def fill_spec(spec, servable: Servable, signature: str) -> None:
-    """Says in an answer who answered."""
+    """Writes the model and its version into an answer."""
     spec.name = servable.name
     spec.version.value = servable.version
     spec.signature_name = signature or "serving_default"

@@ -75,7 +75,7 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def _parse_leniently(body: bytes) -> Any:
-    # Bytes that are no UTF-8 go on as they are, in strings.
+    # Bytes that are not UTF-8 stay in strings unchanged.
     text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     start = _SPACE.match(text).end()  # type: ignore[union-attr]
     if start == len(text):

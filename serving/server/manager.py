@@ -95,7 +95,7 @@ class Manager:
         self._looking = threading.Lock()
         self._stopping = threading.Event()
 
-    # What is to be served.
+    # The configuration.
 
     def configure(self, models: Models) -> None:
         """Replaces the list of models; their versions appear and vanish in the background.
@@ -122,7 +122,7 @@ class Manager:
         with self._lock:
             models = [(model, model.config) for model in self._models.values()]
         for model, config in models:
-            # One at a time, for nobody to act on what another has found out to be over.
+            # One at a time, so that no thread acts on an outdated state.
             with self._looking:
                 found = _on_disk(config)
                 with self._lock:
@@ -173,7 +173,7 @@ class Manager:
             self._changed.notify_all()
         self._loaders.shutdown(wait=True)
 
-    # What clients ask.
+    # Requests of clients.
 
     @contextlib.contextmanager
     def using(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
@@ -224,7 +224,7 @@ class Manager:
             return sorted(self._models)
 
     def waiting(self) -> list[str]:
-        """Returns the models none of whose versions can be asked."""
+        """Returns the models without an available version."""
         with self._lock:
             return sorted(name for name in self._models if not self._models[name].available())
 
@@ -301,7 +301,7 @@ class Manager:
         self._changed.notify_all()
 
     def _forget(self, model: _Model, number: int) -> None:
-        """Keeps a version's last state for those who ask; if its folder returns, it is new."""
+        """Keeps a version's last state for status requests; if its folder returns, it is new."""
         ended = self._ended.setdefault(model.config.name, {})
         ended[number] = model.versions.pop(number)
         if len(ended) > MOST_ENDED:

@@ -11,13 +11,13 @@ from serving.answering import as_plain
 from serving.server.servable import Servable
 
 PAGES = {"report": "text/html", "card": "text/plain"}
-"""What there is to read about a version, with the type of its content in UTF-8."""
+"""Pages about a version, with their content types, in UTF-8."""
 SAFE = {
     "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src "
     "'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
 }
-"""Headers that keep what stands in these files from acting as a page of the server."""
+"""Headers that keep these files from acting as pages of the server."""
 MOST_REQUESTS = 4
 LONGEST_REQUEST = 2**20
 """Characters of JSON."""
@@ -46,14 +46,14 @@ def examples(servable: Servable, signature: str) -> bytes:
 
 
 def pages(servable: Servable) -> list[str]:
-    """Returns those of `PAGES` that are there."""
+    """Returns those of `PAGES` that exist."""
     return [name for name in PAGES if page(servable, name).is_file()]
 
 
 def page(servable: Servable, name: str) -> Path:
-    """Returns the file of one of `PAGES`, which need not be there.
+    """Returns the path of one of `PAGES`; the file may not exist.
 
-    The report is that of the newest run, beside the versions.
+    The report is that of the newest run, in the folder of the versions.
     """
     if name == "report":
         return servable.path.parent / "report.html"

@@ -44,7 +44,7 @@ ModelServerConfig: TypeAlias = model_server_config_pb2.ModelServerConfig
 def main(flags: Flags) -> int:
     """Serves until SIGTERM or Ctrl-C; returns the process' exit status."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
-    # Both write a traceback for whatever a client sends that is no HTTP or no message.
+    # Both write a traceback if a client sends anything but HTTP or a message.
     for name in ("aiohttp", "grpc._common"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     tf.get_logger().setLevel("ERROR")
@@ -87,7 +87,7 @@ async def _serve(flags: Flags) -> None:
         target=_watch, args=(flags, source, manager, ended), name="watch", daemon=True
     )
     try:
-        # Looking at the source may fail, for the user to see; from now on it is only logged.
+        # An error in reading the source ends the start; later errors are only logged.
         manager.configure(source())
         watcher.start()
         if not await _or_stopped(asyncio.to_thread(manager.wait), stop):
@@ -124,7 +124,7 @@ async def _answer_until(
     ended = server.stop(DRAIN_SECONDS)
     if runner:
         await runner.cleanup()
-    # Nobody waits for those who watch the health or for a reload that waits for models.
+    # The end does not wait for health watches, or for a reload that waits for models.
     while service.requests and not ended.is_set():
         await asyncio.sleep(0.1)
     server.stop(1)
@@ -190,7 +190,7 @@ async def _or_stopped(work, stop: asyncio.Event) -> bool:
     return done
 
 
-# What is served.
+# The list of models.
 
 
 class Source:
@@ -229,7 +229,7 @@ def _source(flags: Flags) -> Source:
 
 
 def _waits(seconds: float) -> float | None:
-    """What is 0 or negative is never."""
+    """Values of at most 0 mean never."""
     return seconds if seconds > 0 else None
 
 
@@ -292,14 +292,14 @@ def _watch(flags: Flags, source: Source, manager: Manager, ended: threading.Even
                     models = source()
                     if models != manager.configs():
                         manager.configure(models)
-        # Files may be half written; what is served goes on.
+        # Files may be half written; the server continues with its models.
         except Exception as error:
-            log.error("Configuration not taken over: %s", error)
+            log.error("Configuration not changed: %s", error)
         if seconds:
             try:
                 manager.look()
             except Exception as error:
-                log.error("Folders not looked at: %s", error)
+                log.error("Folders not checked: %s", error)
 
 
 def _reload(
@@ -348,7 +348,7 @@ def _warm_up(servable: Servable) -> None:
         inference.replay(servable, prediction_log_pb2.PredictionLog.FromString(record))
 
 
-# What the flags say.
+# Settings from the flags.
 
 
 def _session_config(flags: Flags) -> tf.compat.v1.ConfigProto:

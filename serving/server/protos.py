@@ -1,6 +1,6 @@
 """The text files that TensorFlow Serving's flags name, as protocol buffer messages.
 
-tensorflow-serving-api ships `ModelServerConfig` alone; the other three are declared here, field by
+tensorflow-serving-api has only `ModelServerConfig`; the other three are declared here, field by
 field as in tensorflow_serving/servables/tensorflow/session_bundle_config.proto,
 config/monitoring_config.proto and config/ssl_config.proto.
 """

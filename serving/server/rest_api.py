@@ -53,13 +53,13 @@ NOT_FOUND_PAGE = (
 READ_BYTES = 2**20
 FREE_INFLATED_BYTES = 2**26
 INFLATION = 100
-"""What a compressed body of more than `FREE_INFLATED_BYTES` may unfold to, for each byte sent."""
+"""Maximum inflated bytes per byte sent, for bodies of more than `FREE_INFLATED_BYTES`."""
 SMALL_BODY = 2**16
 """Bytes of a request that are read in the event loop itself: a millisecond or so."""
 READY = "/readyz"
 HEALTH = ("/healthz", READY)
 SERVER = {"Server": "hornbook"}
-"""In place of aiohttp's header, which names the versions of itself and of Python."""
+"""Replaces aiohttp's header, which names the versions of aiohttp and of Python."""
 PLAYGROUND = Path(__file__).with_name("playground.html")
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -70,7 +70,7 @@ CORS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back to a client."""
+    """The response to a client."""
 
     status: int
     body: bytes
@@ -80,12 +80,12 @@ class Answer:
 
 
 class _Handler(web.RequestHandler):
-    """Answers what is no HTTP with an error like all others."""
+    """Answers requests that are not HTTP with an error like all others."""
 
     def handle_error(self, request, status=500, exc=None, message=None):
         text = " ".join((message or str(exc or "")).split()) or "Internal error"
         if isinstance(exc, ContentEncodingError):
-            text = "The body must be as it is, or compressed with gzip or deflate"
+            text = "The body must be uncompressed, or compressed with gzip or deflate"
         response = super().handle_error(request, status, exc, message)
         response.content_type = Answer.content_type
         response.body = json_tensors.write_error(text)
@@ -165,7 +165,7 @@ class RestApi:
         except web.HTTPRequestEntityTooLarge as error:
             message = f"The body has more than {error.text} bytes"
             answer = Answer(413, json_tensors.write_error(message))
-        # Whatever it is, the client gets it as an error and the server goes on.
+        # The client gets any exception as an error, and the server continues.
         except Exception as error:
             log.exception("A request failed")
             message = f"{type(error).__name__}: {error}"

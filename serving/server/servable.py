@@ -40,7 +40,7 @@ class Servable:
         self, name: str, version: int, path: Path, session_config: tf.compat.v1.ConfigProto
     ):
         self.name, self.version, self.path = name, version, path
-        # An operation that this TensorFlow lacks may be TensorFlow Text's, which servers link.
+        # An unknown operation may be from TensorFlow Text, which servers link.
         operations = graph.operations(graph.read(path))
         if any(not hasattr(tf.raw_ops, op) for op in operations):
             importlib.import_module("tensorflow_text")
@@ -52,7 +52,7 @@ class Servable:
                 self._session.close()
                 raise
         self.signatures = dict(loaded.signature_def)
-        # Of each input, where the graph must not get others; -1 stands for any size.
+        # The required shape of each input, if the graph must not get others; -1 means any size.
         self.shapes = _shapes(self.signatures) if graph.have_layouts(operations) else {}
         # The queue of each signature and its outputs, made where requests are batched.
         self.batchers: dict[tuple[str, tuple[str, ...]], Any] = {}
@@ -110,7 +110,7 @@ class Servable:
             signature: Name of the signature.
             inputs: Arrays by name of the input.
             outputs: Names of outputs.
-            fed: Arrays by name of a tensor, for tensors besides those of the inputs.
+            fed: Arrays by name of a tensor, for further tensors.
         """
         call = self._callable(signature, tuple(inputs), tuple(outputs), tuple(fed))
         try:

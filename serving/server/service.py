@@ -1,4 +1,4 @@
-"""What both interfaces, gRPC and REST, do with a request: find the version, check, run, count."""
+"""The handling of a request in both interfaces: find the version, check, run, count."""
 
 import asyncio
 import contextlib
@@ -38,12 +38,12 @@ MOST_LEADERS = 64
 """Batches that run for event loops at the same time, over all signatures."""
 
 PIXELS_PER_BYTE = 64
-"""What the images of a request may unfold to together, where it is more than one image may:
-photographs have some 8 pixels a byte, bombs thousands."""
+"""Maximum number of pixels per byte over all images of a request, if that is more than one image
+may have: photographs have some 8 pixels per byte, bombs thousands."""
 
 
 class Service:
-    """Answers requests, each in the thread that asks.
+    """Answers requests, each in the thread of its caller.
 
     Args:
         manager: The models.
@@ -119,7 +119,7 @@ class Service:
         except asyncio.CancelledError:
             status = StatusCode.CANCELLED.name
             raise
-        # Whatever it is, the client gets it as an error and the server goes on.
+        # The client gets any exception as an error, and the server continues.
         except Exception as error:
             status = StatusCode.INTERNAL.name
             log.exception("A request to %s failed", model)

@@ -34,7 +34,7 @@ LARGEST_RANK = 64
 MOST_MISSING = 2**24
 """Values that a shape may ask for beyond those sent, which costs its sender nothing."""
 MOST_MISSING_STRINGS = 2**10
-"""The same for strings, each of which a graph may take for an image; of bytes, as for numbers."""
+"""The same for strings, any of which a graph may decode; of bytes, as for numbers."""
 
 _BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in FIELDS}
 
@@ -110,7 +110,7 @@ def _strings(values: Sequence[bytes]) -> np.ndarray:
 
 
 def write_tensor(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
-    """Fills a TensorProto with an array, in the typed fields whatever the size."""
+    """Fills a TensorProto with an array, in the typed fields for any size."""
     dtype = tf.as_dtype(array.dtype)
     proto.dtype = dtype.as_datatype_enum
     for size in array.shape:

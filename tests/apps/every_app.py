@@ -51,7 +51,7 @@ class Small:
     Args:
         write: Writes small user files into an empty folder and returns the value of `data`; a small
             data set that a network of seconds learns better than chance.
-        settings: Settings by name, besides `data` and `out`. At least two epochs of several steps.
+        settings: Settings by name, except `data` and `out`. At least two epochs of several steps.
         beats: Name of a score and the value that it must exceed; negative names a score that must
             stay below, such as ("-perplexity", 50).
         sections: Titles of the sections of the report between the learning curves and the run.
@@ -61,7 +61,7 @@ class Small:
         free: Settings that this app alone has and for which any value is good.
         ignored: Settings that a network ignores, each behind the network (and its preset), such as
             {"model": "mlp", "pool": "lp"}.
-        files: What the run leaves besides what all runs leave.
+        files: Files of the run that other apps do not write.
     """
 
     write: Callable[[Path], str]

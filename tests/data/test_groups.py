@@ -1,4 +1,4 @@
-"""Examples of one group, such as a patient, stand in one split."""
+"""Examples of one group, such as a patient, are in one split."""
 
 from collections import Counter, defaultdict
 from dataclasses import replace

@@ -45,7 +45,7 @@ def faults_of(path, content=None, **options):
 
 
 def check_answers(found):
-    """Every answer stands where it is said to; no document lies in two splits."""
+    """Every answer is at its start; no document is in two splits."""
     seen = [{question.document for question in getattr(found, split)} for split in SPLITS]
     assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
     for split in SPLITS:

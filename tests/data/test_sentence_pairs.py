@@ -59,9 +59,9 @@ def test_of_every_other_pair_the_second_goes_on_and_else_is_of_another_document(
     documents = piece_documents(pieces, DOCUMENTS)
     labels = []
     for seed in range(60):
-        features, goes_on = sentence_pairs(documents, pieces, 19, seed)
-        labels += goes_on.tolist()
-        for row, label in enumerate(goes_on):
+        features, continues = sentence_pairs(documents, pieces, 19, seed)
+        labels += continues.tolist()
+        for row, label in enumerate(continues):
             first, second = segments(features, row)
             for segment in (first, second):
                 assert segment == list(range(segment[0], segment[0] + len(segment)))
@@ -93,7 +93,7 @@ def test_second_segments_begin_sentences_and_every_word_is_read(pieces):
 @pytest.mark.parametrize("length", [19, 30])
 @pytest.mark.parametrize("count", [1, 4])
 def test_foreign_segments_begin_anywhere_that_is_allowed(pieces, count, length):
-    """As all these places written out."""
+    """The same, with a list of all positions."""
     documents = piece_documents(pieces, DOCUMENTS[:count])
 
     def elsewhere(documents, taken, random):
@@ -134,16 +134,16 @@ def test_foreign_segments_of_a_single_document_are_from_elsewhere_in_it(pieces):
     documents = piece_documents(pieces, DOCUMENTS[:1])
     labels = []
     for seed in range(40):
-        features, goes_on = sentence_pairs(documents, pieces, 13, seed)
-        labels += goes_on.tolist()
-        for row, label in enumerate(goes_on):
+        features, continues = sentence_pairs(documents, pieces, 13, seed)
+        labels += continues.tolist()
+        for row, label in enumerate(continues):
             first, second = segments(features, row)
             assert (second[0] == first[-1] + 1) == bool(label)
             assert not set(first) & set(second)
     assert 0.35 < np.mean(labels) < 0.65
     # Here there is nowhere else.
-    _, goes_on = sentence_pairs(piece_documents(pieces, [("w1 w2 w3",)]), pieces, 13, 0)
-    assert goes_on.tolist() == [1]
+    _, continues = sentence_pairs(piece_documents(pieces, [("w1 w2 w3",)]), pieces, 13, 0)
+    assert continues.tolist() == [1]
 
 
 def test_a_gap_is_put_in_the_place_of_a_known_word_of_letters():
@@ -176,8 +176,8 @@ def test_all_splits_are_arranged_and_words_of_validation_and_test_hidden(pieces)
     rows, again = (arrange(texts, pieces, 19, seed) for seed in (0, 1))
     assert rows.pieces is pieces
     assert [ids.tolist() for ids in rows.documents] == [[*range(7, 47)], [*range(47, 87)]]
-    features, goes_on = rows.first("train", 1)[0]
-    assert set(features) == {"token_ids", "segment_ids", "padding_mask"} and goes_on in (0, 1)
+    features, continues = rows.first("train", 1)[0]
+    assert set(features) == {"token_ids", "segment_ids", "padding_mask"} and continues in (0, 1)
     for split in ("validation", "test"):
         count = len(rows.split(split))
         tf.nest.map_structure(

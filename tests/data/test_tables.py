@@ -53,16 +53,16 @@ VALUES = [{"a": 1}, {"a": [2]}]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "places"),
+    ("name", "content", "locations"),
     [
         ("a.json", json.dumps(VALUES, indent=1), ["a.json, item 1", "a.json, item 2"]),
         ("a.jsonl", "\n".join(map(json.dumps, VALUES)), ["a.jsonl line 1", "a.jsonl line 2"]),
         ("a.json", "\n\n".join(map(json.dumps, VALUES)), ["a.json line 1", "a.json line 3"]),
     ],
 )
-def test_json_is_a_list_or_a_value_per_line(tmp_path, name, content, places):
+def test_json_is_a_list_or_a_value_per_line(tmp_path, name, content, locations):
     (tmp_path / name).write_text(content)
-    assert json_values(tmp_path / name, "") == (list(zip(places, VALUES, strict=True)), [])
+    assert json_values(tmp_path / name, "") == (list(zip(locations, VALUES, strict=True)), [])
 
 
 def test_what_is_not_json_is_named_with_its_line(tmp_path):

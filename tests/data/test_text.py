@@ -422,9 +422,9 @@ def test_measurements_are_no_classes_but_few_fractions_are(tmp_path):
     rows = [(sentence, f"{i / 7:.3f}") for i, (sentence, _) in enumerate(ROWS)]
     message = faults_of(table, lines(rows, ("text", "score"), ","), label_column="score")
     assert (
-        "films.csv: expected names of classes. Received: floating numbers in the column 'score', "
-        "such as 0.143. Fix: this app classifies: turn the numbers into classes, or name another "
-        "--label-column." in message
+        "films.csv: expected names of classes. Received: floating-point numbers in the column "
+        "'score', such as 0.143. Fix: this app classifies: turn the numbers into classes, or name "
+        "another --label-column." in message
     )
 
 

@@ -248,7 +248,7 @@ def _check_channels_first(layer, inputs, expected, tolerance) -> None:
 
 
 def _twin(layer, inputs, **changes):
-    """The same layer with the same weights and other arguments, a wrapper's layer likewise."""
+    """The same layer, or wrapper of a layer, with the same weights and other arguments."""
     config = {**layer.get_config(), **changes}
     if isinstance(layer, keras.layers.Wrapper):
         config["layer"]["config"].update(changes)

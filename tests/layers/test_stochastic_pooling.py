@@ -53,7 +53,7 @@ def test_mean_of_many_draws_is_the_inference():
     many = np.tile(x, (1, 1, 1, 20000))
     layer = StochasticPooling2D(3, 2, "same", seed=4)
     drawn = ops.convert_to_numpy(layer(many, training=True))
-    # The values lie in [0.5, 2], so a mean's deviation is below 0.75 / sqrt(20000) = 0.0053.
+    # The values are in [0.5, 2], so a mean's deviation is below 0.75 / sqrt(20000) = 0.0053.
     assert_close(drawn.mean(axis=-1), ops.convert_to_numpy(layer(x))[..., 0], atol=0.025)
 
 

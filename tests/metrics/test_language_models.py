@@ -92,11 +92,11 @@ def test_perplexity_of_texts_by_hand():
     random = np.random.default_rng(0)
     shares = random.dirichlet(np.ones(6), size=(2, 2, 4)).astype("float32")
     logits = {"forward": np.log(shares[0]), "backward": np.log(shares[1])}
-    places = {
+    positions = {
         "words": tf.constant([["a", "b"], ["", ""]]),
         "line": tf.constant([[1, 3, 4, 2], [1, 2, -1, -1]]),
     }
-    found = measure_words(logits, places)
+    found = measure_words(logits, positions)
     forward, backward = shares[:, 0]
     ahead = [forward[0, 3], forward[1, 4], forward[2, 2]]  # a after <S>, b after a, </S> after b
     back = [backward[1, 1], backward[2, 3], backward[3, 4]]  # <S> before a, a before b, ...

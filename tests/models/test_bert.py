@@ -289,7 +289,7 @@ def test_depths_count_from_the_embeddings_to_the_head():
 
 def test_a_model_without_transformer_is_refused():
     inputs = keras.Input((3,))
-    with pytest.raises(ValueError, match="must be a Transformer of KerasHub or hold one"):
+    with pytest.raises(ValueError, match="must be a Transformer of KerasHub or contain one"):
         depths(keras.Model(inputs, keras.layers.Dense(2)(inputs)))
 
 

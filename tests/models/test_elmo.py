@@ -216,7 +216,7 @@ def test_the_loss_of_the_language_model_falls_on_one_batch():
     model = elmo_language_model(quick_backbone(), 20)
     words = np.random.default_rng(0).integers(1, 20, (3, 5))
     real = (text() > 0).any(-1)
-    # 0 is no word: past the end, before the beginning, and in padding.
+    # 0 is not a word: past the end, before the beginning, and in padding.
     targets = {
         "forward": np.pad(words * real, ((0, 0), (0, 1)))[:, 1:],
         "backward": np.pad(words * real, ((0, 0), (1, 0)))[:, :-1] * real,

@@ -52,7 +52,7 @@ TRAINABLE = {
     "vit_base": 86_567_656,
     "vit_large": 304_326_632,
 }
-"""Trainable parameters with the published input and classes."""
+"""Number of trainable parameters with the paper's input and classes."""
 
 WITH_MOVING_STATISTICS = {
     "inception_v3": 23_851_784,

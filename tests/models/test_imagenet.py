@@ -30,7 +30,7 @@ def randomize(model: keras.Model) -> None:
     random = np.random.default_rng(0)
     for weight in model.weights:
         if weight.name == "kernel" and weight.shape[-1] == 1:
-            # Depthwise, which initializers take for a kernel over all channels.
+            # Depthwise, which initializers treat as a kernel over all channels.
             weight.assign(random.normal(0, 0.5, weight.shape))
         elif weight.name == "kernel":
             # From Glorot's variance to He's, which ReLU needs.

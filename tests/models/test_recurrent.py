@@ -41,7 +41,7 @@ def features(rows=3, tokens=7, vocabulary=30, seed=0) -> dict[str, np.ndarray]:
 
 def padded(inputs, more=4) -> dict[str, np.ndarray]:
     longer = {name: np.pad(values, ((0, 0), (0, more))) for name, values in inputs.items()}
-    longer["token_ids"][:, -more:] = 9  # what stands in padding must not matter
+    longer["token_ids"][:, -more:] = 9  # the values in padding must not matter
     return longer
 
 

@@ -119,7 +119,7 @@ def test_randaugment_turns_by_30_degrees_at_the_most():
 
 
 def test_cutmix_replaces_any_share_of_an_image_alike():
-    # With alpha = 1 the share that stays is uniform: a quarter of the draws lie in each quarter.
+    # With alpha = 1 the share that stays is uniform: a quarter of the draws are in each quarter.
     images, labels = tf.zeros((2, 32, 32, 1)), tf.one_hot([0, 1], 2)
     augment = tf.function(augmentation("cutmix", (32, 32, 1)))
     draws = [augment(images, labels, tf.constant([1, seed]))[1][0] for seed in range(200)]
@@ -133,8 +133,10 @@ def test_augmix_blends_each_image_of_a_group_in_its_own_way():
     after, _ = traced("augmix", (12, 16, 3))(images, tf.zeros((16, 2)), tf.constant([0, 1]))
     assert len({image.tobytes() for image in after.numpy()}) == 16
     # The share that the chains get is uniform, so the image itself never vanishes from its blend.
-    alike = [np.corrcoef(image.ravel(), images[0].numpy().ravel())[0, 1] for image in after.numpy()]
-    assert min(alike) > 0 and max(alike) > 0.9
+    correlations = [
+        np.corrcoef(image.ravel(), images[0].numpy().ravel())[0, 1] for image in after.numpy()
+    ]
+    assert min(correlations) > 0 and max(correlations) > 0.9
 
 
 def test_gridmask_blackens_squares_in_four_of_five_images():

@@ -61,19 +61,19 @@ def test_a_text_without_words_and_too_little_room():
 
 def test_words_with_marks_are_split_and_read_at_their_first_parts():
     words = tf.ragged.constant([["the", "U.S.", "\x07", "", "@ada"], ["so"]])
-    features, places = Characters().encode_rows(words, 14)
+    features, positions = Characters().encode_rows(words, 14)
     names = Characters().names(features["characters"].numpy()[0])
     assert names[:12] == ["<S>", "the", "U", ".", "S", ".", "\x07", "", "@", "ada", "</S>", ""]
-    assert places["first_piece"].numpy().tolist() == [[1, 2, 6, 7, 8], [15, -1, -1, -1, -1]]
+    assert positions["first_piece"].numpy().tolist() == [[1, 2, 6, 7, 8], [15, -1, -1, -1, -1]]
 
 
 @pytest.mark.parametrize(("length", "stride", "fixed"), [(6, None, True), (5, 0, False)])
 def test_every_word_of_a_long_sentence_is_read_once(length, stride, fixed):
     sentences = [["a", "bc", "d"], [], [f"w{number}" for number in range(11)]]
     words = tf.ragged.constant(sentences)
-    features, places = Characters().encode_rows(words, length, stride, fixed)
+    features, positions = Characters().encode_rows(words, length, stride, fixed)
     rows = features["characters"].numpy()
-    first, example = places["first_piece"].numpy(), places["example"].numpy()
+    first, example = positions["first_piece"].numpy(), positions["example"].numpy()
     assert rows.shape[1:] == (length, 50) and first.shape == (3, 11)
     flat = [name for row in rows for name in Characters().names(row)]
     assert flat[::length] == ["<S>"] * len(rows)

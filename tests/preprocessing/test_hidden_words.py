@@ -82,8 +82,8 @@ def test_the_batches_of_a_data_set_keep_their_shape(pieces):
 
 
 def test_rows_to_measure_by_hide_the_same_words_each_time(pieces):
-    goes_on = np.arange(8, dtype="int32") % 2
-    rows = tf.data.Dataset.from_tensor_slices((many_rows(pieces, 8), goes_on))
+    continues = np.arange(8, dtype="int32") % 2
+    rows = tf.data.Dataset.from_tensor_slices((many_rows(pieces, 8), continues))
     batches = [hidden_once(pieces, rows, seed).batch(8) for seed in (1, 1, 2)]
     one, same, other = (next(batch.as_numpy_iterator()) for batch in batches)
     tf.nest.map_structure(np.testing.assert_array_equal, one, same)
@@ -91,7 +91,7 @@ def test_rows_to_measure_by_hide_the_same_words_each_time(pieces):
     assert (features["mask_positions"] != other[0]["mask_positions"]).any()
     # Each row has its own.
     assert len({tuple(row) for row in features["mask_positions"].tolist()}) > 4
-    np.testing.assert_array_equal(labels["next_sentence"], goes_on)
+    np.testing.assert_array_equal(labels["next_sentence"], continues)
     np.testing.assert_array_equal(weights["next_sentence"], np.ones(8))
     assert labels["masked_words"].shape == weights["masked_words"].shape == (8, 6)
 

@@ -61,14 +61,18 @@ def test_labelled_rows_are_cut_to_the_longest_of_them(words):
 
 def test_lines_are_spelled_and_numbered(words):
     texts = tf.constant(["to be or", "be new !", ""])
-    characters, places = encode_lines(word_numbers(words), texts, 5)
-    assert places["words"].numpy().tolist() == [
+    characters, positions = encode_lines(word_numbers(words), texts, 5)
+    assert positions["words"].numpy().tolist() == [
         [b"to", b"be", b"or"],
         [b"be", b"new", b"!"],
         [b"", b"", b""],
     ]
     # new and ! are not in the vocabulary: 0.
-    assert places["line"].numpy().tolist() == [[1, 4, 3, 5, 2], [1, 3, 0, 0, 2], [1, 2, -1, -1, -1]]
+    assert positions["line"].numpy().tolist() == [
+        [1, 4, 3, 5, 2],
+        [1, 3, 0, 0, 2],
+        [1, 2, -1, -1, -1],
+    ]
     np.testing.assert_array_equal(characters[:2], words.spell([[1, 4, 3, 5, 2], [1, 3, 6, 7, 2]]))
     assert not characters[2, 2:].numpy().any()
     characters, short = encode_lines(word_numbers(words), texts, 3)

@@ -33,27 +33,27 @@ def test_columns_of_padding_are_cut_off_and_counted(tiny):
 
 def test_labels_lie_at_first_pieces_and_are_read_from_there(tiny):
     words = tf.ragged.constant([["a", "bcb"], ["abc"] * 9])
-    features, places = tiny.encode_words(words, 8)
+    features, positions = tiny.encode_words(words, 8)
     labels = tf.constant([[1, 2, *[9] * 7], [3, 4, 5, 6, 7, 8, 9, 10, 11]])
-    spread = labels_at_first_pieces(labels, places["first_piece"], features["token_ids"])
+    spread = labels_at_first_pieces(labels, positions["first_piece"], features["token_ids"])
     assert spread.shape == features["token_ids"].shape
     assert sorted(spread.numpy()[spread.numpy() >= 0]) == list(range(1, 12))
-    read = at_first_pieces(spread[..., None], places["first_piece"]).numpy()[..., 0]
+    read = at_first_pieces(spread[..., None], positions["first_piece"]).numpy()[..., 0]
     assert read[0, :2].tolist() == [1, 2] and read[1].tolist() == list(range(3, 12))
 
 
 def test_answers_are_found_in_the_rows_that_hold_them_whole(tiny):
     document = "é a b c d, e f g h a b c"
-    features, places = tiny.windows(
+    features, positions = tiny.windows(
         tf.constant(["a b", "a b", "a"]), tf.constant([document] * 3), 11, 2, question_length=4
     )
     begin = document.encode().index(b"e f")
     spans = tf.constant([begin, begin, -1], tf.int64), tf.constant([begin + 3] * 2 + [-1], tf.int64)
-    starts, ends = labels_of_spans(places, *spans)
-    first = places["example"].numpy() == 0
+    starts, ends = labels_of_spans(positions, *spans)
+    first = positions["example"].numpy() == 0
     assert starts.numpy()[first].tolist() == [0, 6, 0]
     assert ends.numpy()[first].tolist() == [0, 7, 0]
-    assert not starts.numpy()[places["example"].numpy() == 2].any()
+    assert not starts.numpy()[positions["example"].numpy() == 2].any()
     assert features["token_ids"].numpy()[1, 6:8].tolist() == [9, 10]
 
 
@@ -98,12 +98,12 @@ def test_rows_of_words_documents_and_orders_are_saved_in_graphs(uncased, tmp_pat
 
     def everything(text):
         words, _, _ = words_with_offsets(text)
-        features, places = uncased.encode_words(words, 16)
+        features, positions = uncased.encode_words(words, 16)
         rows, spans = uncased.windows(text, text, 16, 2, question_length=4)
         gpt = encode_gpt(uncased, tf.stack([text, text], 1), 16, symmetric=True)
         letters = Characters().encode_words(words[:, :20])
         characters = character_offsets(text, tf.strings.length(text))
-        answers = [features, places, rows, spans, gpt, letters, characters]
+        answers = [features, positions, rows, spans, gpt, letters, characters]
         return {f"a{n}": value for n, value in enumerate(tf.nest.flatten(answers))}
 
     signature = [tf.TensorSpec((None,), tf.string, name="text")]

@@ -71,8 +71,8 @@ def test_rows_may_be_as_long_as_the_longest_only(tiny):
 
 def test_no_texts_give_no_rows(tiny):
     assert tiny.encode(tf.zeros((0, 2), tf.string), 9)["token_ids"].shape == (0, 9)
-    features, places = tiny.encode_words(tf.ragged.constant([[], []], tf.string, 1), 9)
-    assert features["token_ids"].shape == (2, 9) and places["first_piece"].shape == (2, 0)
+    features, positions = tiny.encode_words(tf.ragged.constant([[], []], tf.string, 1), 9)
+    assert features["token_ids"].shape == (2, 9) and positions["first_piece"].shape == (2, 0)
     features, _ = tiny.windows(tf.constant([""]), tf.constant([""]), 9, 0, question_length=4)
     assert features["token_ids"].numpy().tolist() == [[2, 3, 3, 0, 0, 0, 0, 0, 0]]
 
@@ -105,8 +105,8 @@ def test_every_word_is_read_once_at_its_first_piece(tiny):
     sentences = [["a", "bcb", "d"], [], ["abc"] * 40, ["\x00", "\u0301", "e"]]
     words = tf.ragged.constant(sentences)
     for length, stride, fixed in ((10, None, True), (10, 0, True), (5, 1, False), (300, 8, False)):
-        features, places = tiny.encode_words(words, length, stride, fixed)
-        first = places["first_piece"].numpy()
+        features, positions = tiny.encode_words(words, length, stride, fixed)
+        first = positions["first_piece"].numpy()
         assert first.shape == (4, 40)
         width = features["token_ids"].shape[1]
         flat = features["token_ids"].numpy().ravel()
@@ -115,17 +115,17 @@ def test_every_word_is_read_once_at_its_first_piece(tiny):
             for word, place in zip(sentence, first[row], strict=False):
                 ids = tiny.ids(tf.constant([word])).to_list()[0] or [tiny.unknown_id]
                 assert flat[place] == ids[0]
-                assert places["example"].numpy()[place // width] == row
+                assert positions["example"].numpy()[place // width] == row
         assert len({*first[first >= 0]}) == 46
-        assert set(places["example"].numpy()) == {0, 1, 2, 3}
+        assert set(positions["example"].numpy()) == {0, 1, 2, 3}
 
 
 def test_a_word_is_read_in_the_row_that_shows_most_around_it(tiny):
     words = tf.constant([["a", "b", "c", "d", "e", "f", "g", "h"] * 4])
     words = tf.RaggedTensor.from_tensor(words)
-    features, places = tiny.encode_words(words, 10, stride=4)
+    features, positions = tiny.encode_words(words, 10, stride=4)
     assert features["token_ids"].shape == (7, 10)
-    for word, place in enumerate(places["first_piece"].numpy()[0]):
+    for word, place in enumerate(positions["first_piece"].numpy()[0]):
         row, column = divmod(int(place), 10)
         begins = [4 * r for r in range(7) if 4 * r <= word < 4 * r + 8]
         sides = {b: min(word - b, b + 7 - word) for b in begins}
@@ -138,11 +138,11 @@ def test_rows_of_a_long_document_overlap_and_know_their_bytes(tiny):
     questions = tf.constant(["a b", "h"])
     document = "é a b c d, e f g h a b c"
     documents = tf.constant([document, "d e"])
-    features, places = tiny.windows(questions, documents, 11, stride=2, question_length=4)
+    features, positions = tiny.windows(questions, documents, 11, stride=2, question_length=4)
     ids = features["token_ids"].numpy()
     # [CLS] a b [SEP] leaves 6 of 13 pieces, each row begins 4 later; [CLS] h [SEP] leaves 7.
-    assert places["example"].numpy().tolist() == [0, 0, 0, 1]
-    begins, ends = places["begins"].numpy(), places["ends"].numpy()
+    assert positions["example"].numpy().tolist() == [0, 0, 0, 1]
+    begins, ends = positions["begins"].numpy(), positions["ends"].numpy()
     raw = document.encode()
     seen = []
     for row in range(3):

@@ -102,7 +102,7 @@ def test_confusion_matrix_counts_and_keeps_the_worst_classes():
     axes = confusion_matrix(found, tuple("abcd"), most=2).axes[0]
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.2, 0], [1, 0]])
     # Of seven errors, those from b to a are drawn.
-    assert axes.get_title() == "the 2 classes with the most errors; 4 errors lie outside"
+    assert axes.get_title() == "the 2 classes with the most errors; 4 errors are outside"
     assert confusion_matrix(found, tuple("abcd")).axes[0].get_title() == ""
 
 

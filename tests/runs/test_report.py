@@ -146,7 +146,7 @@ def test_words_are_as_dark_as_their_weights(tmp_path):
     assert first == [0.75, 0.125, 0.125, 0.125, 0.125]
     assert paragraphs[0].startswith("Not <span") and ">&lt;bad&gt;</span>" in paragraphs[0]
     assert 'title="60.0%"' in paragraphs[0]
-    # Weights that are all alike are no darker than a third.
+    # Weights that are all equal are no darker than a third.
     assert second == [0.25, 0.25]
 
 

@@ -88,7 +88,7 @@ def finished(run, made, **options) -> dict[str, float]:
 
 @pytest.fixture
 def answered(monkeypatch):
-    """Stands in for the process that queries the export; returns its commands."""
+    """Replaces the process that queries the export; returns its commands."""
     commands = []
 
     def run(command, **options):
@@ -307,7 +307,8 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
     assert "2: low, high" in page
     assert f"<pre>hornbook points --out {tmp_path}</pre>" in page
     assert f"<pre>hornbook predict {tmp_path} {tmp_path / 'example.csv'}</pre>" in page
-    assert "<td>out</td>" in page.partition("Other than their defaults")[2].partition("<details")[0]
+    differing = page.partition("Settings that differ from their defaults")[2]
+    assert "<td>out</td>" in differing.partition("<details")[0]
     (command,) = answered
     assert command[-2:] == [str(tmp_path / "1"), str(tmp_path / "example.csv")]
 
@@ -468,7 +469,7 @@ def test_data_with_other_inputs_is_not_evaluated(source):
     [
         ("points", (MADE,), 16, "The data that the network was trained on: only its test split"),
         ("others", (), 16, "The data has a test split: only that is evaluated."),
-        ("others", (MADE,), 96, "All examples are evaluated, whatever their split."),
+        ("others", (MADE,), 96, "All examples are evaluated, regardless of their split."),
     ],
 )
 def test_an_evaluation_says_what_it_evaluates(data_name, remarks, size, said, source, capsys):
@@ -516,6 +517,6 @@ def test_few_examples_bring_the_advice_of_the_app(monkeypatch):
     monkeypatch.setattr(Config, "advice", "Try a preset.")
     run = start(Config())
     counted(run, DATA, "points")
-    assert run.facts["remarks"] == "These are few points to train on. Try a preset."
+    assert run.facts["remarks"] == "There are few points to train on. Try a preset."
     counted(run, replace(DATA, train=DATA.train.repeat(16)), "more points")
     assert len(DATA.train.repeat(16)) > 1000 and "few more" not in run.facts["remarks"]

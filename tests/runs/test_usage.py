@@ -45,11 +45,11 @@ def requested(script: str, folder: Path) -> tuple[str, dict]:
 
 def answers(script: str, monkeypatch) -> list[tuple]:
     """Runs a script with a stand-in for the client; returns what it asks for."""
-    asked = []
+    calls = []
 
     class Client:
         def __init__(self, target):
-            asked.append(target)
+            calls.append(target)
 
         def __enter__(self):
             return self
@@ -58,12 +58,12 @@ def answers(script: str, monkeypatch) -> list[tuple]:
             pass
 
         def predict(self, model, inputs):
-            asked.append((model, inputs))
+            calls.append((model, inputs))
             return {"scores": np.ones(1)}
 
     monkeypatch.setitem(sys.modules, "serving.client", SimpleNamespace(Client=Client))
     exec(script, {})
-    return asked
+    return calls
 
 
 def test_a_text_is_sent_as_it_is(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The client answers alike over gRPC, over REST and from a folder."""
+"""The client gives the same answers over gRPC, over REST and from a folder."""
 
 import json
 import socket

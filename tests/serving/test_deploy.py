@@ -117,7 +117,7 @@ def test_a_real_export_is_deployed_and_its_tensorflow_compared(exported, options
     config = models_config(written(options)["models.config"])
     assert [item.base_path for item in config.model_config_list.config] == ["/models/tiny"]
     exporter = found(options)[0].tensorflow(1)
-    assert f"trails the TensorFlow {exporter}" in capsys.readouterr().err
+    assert f"is older than the TensorFlow {exporter}" in capsys.readouterr().err
 
 
 def test_config_files_are_read_by_the_messages_of_the_server(options):
@@ -449,7 +449,7 @@ def test_names_become_labels_of_the_cluster(name, label):
     ("tensorflow", "said"),
     [
         ("2.20.1", None),
-        ("2.21.0", "trails the TensorFlow 2.21.0"),
+        ("2.21.0", "is older than the TensorFlow 2.21.0"),
         ("2.9.0", None),
         (None, "no model card says"),
     ],
@@ -475,7 +475,7 @@ def test_a_tpu_comes_with_a_warning(options):
         ({"target": "kubernetes"}, "`--storage` must say where"),
         ({"target": "kserve", "storage": "/mnt/models"}, "pvc://CLAIM/PATH. Received: /mnt/models"),
         ({"storage": "gs://bucket"}, "`--storage` is for clusters"),
-        ({"image_version": "latest"}, "must be a stated version"),
+        ({"image_version": "latest"}, "must be a specific version"),
         ({"replicas": (3, 2)}, "Received: 3 2"),
         ({"cpus": 0}, "`--cpus` must be at least 1"),
         ({"tpu_topology": "large"}, "like 1x1 or 2x2. Received: large"),

@@ -294,7 +294,7 @@ def test_a_lookup_table_that_nothing_holds_is_refused(tmp_path):
         preprocess=lambda row: tf.repeat(numbers.lookup(row)[:, None], 4, axis=1),
     )
     warmup = {"row": np.array([b"one"], object)}
-    with pytest.raises(ValueError, match="`resources` must hold every lookup table"):
+    with pytest.raises(ValueError, match="`resources` must have every lookup table"):
         export(tmp_path, dense(), {"serving_default": signature}, warmup, {})
 
 
@@ -328,7 +328,7 @@ def test_tuples_in_and_lists_out_pass(tmp_path):
         ),
         pytest.param(
             lambda row: row if tf.executing_eagerly() else row + 1.0,
-            "does not answer the warmup examples as the live model does",
+            "does not answer the warmup examples like the live model",
             id="another answer",
         ),
     ],
@@ -345,7 +345,7 @@ def test_arguments_are_checked(tmp_path):
     signature = vector_signature()
     with pytest.raises(ValueError, match="must have `serving_default`"):
         export(tmp_path, dense(), {"other": signature}, ROWS, {})
-    with pytest.raises(ValueError, match="equally many examples"):
+    with pytest.raises(ValueError, match="same number of examples"):
         export(tmp_path, dense(), {"serving_default": signature}, {"rows": ROWS["row"]}, {})
     with pytest.raises(ValueError, match="`meanings` must explain"):
         few = vector_signature(meanings={"row": "four numbers"})

@@ -86,7 +86,7 @@ def test_a_row_moves_no_further_than_its_score_allows():
 
 
 def test_nearly_equal_rows_each_find_their_own():
-    # The first may stand in either place, and the second in the first's alone.
+    # The first may be in either position, and the second only in the first's.
     expected = {"boxes": np.array([[0.0, 0.9]]), "scores": np.array([[0.5, 0.5]])}
     received = {"boxes": np.array([[0.9, -0.05]]), "scores": np.array([[0.5, 0.5]])}
     assert difference(expected, received, 0.5, {"boxes": "scores"}) == pytest.approx(0.05)

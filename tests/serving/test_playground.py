@@ -749,8 +749,8 @@ def test_server_that_is_gone_is_reported_and_found_again(page):
     offline = {"offline": True, "latency": 0, "throughput": 0}
     page.browser.set_network_conditions(**offline)
     try:
-        assert page.ask().text == "The server does not answer. Does it still run?"
-        page.wait(lambda: "what is shown may be old" in page.one("#connection").text, "warning")
+        assert page.ask().text == "The server does not answer. Is it still running?"
+        page.wait(lambda: "may be out of date" in page.one("#connection").text, "warning")
     finally:
         page.browser.delete_network_conditions()
     page.wait(lambda: page.one("#connection").text == "", "connection")

@@ -1,4 +1,4 @@
-"""Files are answered from the command line, by a folder and by servers alike."""
+"""Files are answered from the command line, by a folder and by servers."""
 
 import base64
 import io

@@ -185,7 +185,7 @@ def test_folders_and_globs_are_searched_in_sorted_order(letters, tmp_path):
             path.write_bytes(b"x" * len(name))
     (folder / "b" / "up").symlink_to(folder)
     output = folder / "out.csv"
-    for _ in range(2):  # The file of the first run is no input of the second.
+    for _ in range(2):  # The file of the first run is not an input of the second.
         rows = written(letters, folder, output=output, signature="files")
         found = [Path(row["file"]).relative_to(folder).as_posix() for row in rows]
         assert found == ["a", "b/1", "b/2", "c.d/x"]
@@ -238,7 +238,7 @@ def test_tables_hold_files_themselves(letters, name, cell, tmp_path):
 def test_a_cell_without_a_file_is_an_error(letters, tmp_path):
     table = save_table(tmp_path / "in.jsonl", [{"path": 5}, {"path": {"b64": "?"}}])
     rows = written(letters, table, output=tmp_path / "out.csv", signature="files", status=1)
-    assert rows[0]["error"] == "`path` must hold bytes or the path of a file. Received: 5"
+    assert rows[0]["error"] == "`path` must be bytes or the path of a file. Received: 5"
     assert rows[1]["error"]
 
 
@@ -346,9 +346,7 @@ def test_options_that_cannot_be_are_refused(letters, tmp_path, capsys):
 
     assert "`output` must end in one of .csv" in said(output=tmp_path / "out.xlsx")
     assert "a folder that exists" in said(output=tmp_path / "no" / "out.csv")
-    assert "`--json` is for answers that are printed" in said(
-        output=tmp_path / "out.csv", as_json=True
-    )
+    assert "`--json` is for printed answers" in said(output=tmp_path / "out.csv", as_json=True)
     for shard in ("0/2", "3/2", "1", "1/x"):
         assert f"`shard` must be I/N with I from 1 to N, such as 3/16. Received: {shard}" in said(
             shard=shard
@@ -368,21 +366,21 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("terminal", "told"),
+    ("terminal", "expected"),
     [
         (io.StringIO(), ["6 inputs, 0.1/s, 1 error\n"]),
         (Terminal(), [f"{i} inputs, 0.1/s, {i // 4} error" for i in range(4, 8)]),
     ],
-    ids=["a file once a minute", "a terminal once a second"],
+    ids=["a file once per minute", "a terminal once per second"],
 )
-def test_progress_is_told_to(terminal, told, tmp_path):
+def test_progress_is_shown(terminal, expected, tmp_path):
     now = [0.0]
     progress = Progress(terminal, clock=lambda: now[0])
     for i in range(7):
         now[0] += 10.0
         progress.count(Example(str(i), {}), "bad" if i == 3 else {})
     counts = terminal.getvalue()
-    assert all(line in counts for line in told)
+    assert all(line in counts for line in expected)
     assert counts.count("input") == (7 if terminal.isatty() else 1)
     progress.end(tmp_path)
     end = terminal.getvalue().removeprefix(counts).replace("\x1b[K", "")

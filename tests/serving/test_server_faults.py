@@ -47,7 +47,7 @@ def process(exported, tmp_path_factory):
 
 @pytest.fixture
 def server(process):
-    """The server, which answers a good request right after whatever a test does."""
+    """The server, which must answer a good request right after each test."""
     expected = process.server.good()
     yield process.server
     process.check()

@@ -66,7 +66,7 @@ def test_rows_of_equal_scores_may_be_swapped_in_an_export(tmp_path, toys):
     single = {name: values[:1] for name, values in toy.warmup.items()}
     assert dataclasses.replace(toy, signature=signature, warmup=single).export(tmp_path / "ties")
     signature = dataclasses.replace(signature, ties=None)
-    with pytest.raises(ValueError, match="does not answer the warmup examples as the live model"):
+    with pytest.raises(ValueError, match="does not answer the warmup examples like the live model"):
         dataclasses.replace(toy, signature=signature, warmup=single).export(tmp_path / "none")
 
 

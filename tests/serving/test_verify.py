@@ -21,7 +21,7 @@ def results(version) -> dict[str, verify.Check]:
 
 
 def saved(folder, function, spec, write_warmup=True):
-    """Writes a version by TensorFlow alone, with whatever faults `function` has."""
+    """Writes a version with only TensorFlow, with the faults of `function`."""
     module = tf.Module()
     module.serve = tf.function(function, input_signature=[spec])
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
@@ -169,7 +169,7 @@ def test_a_core_of_several_signatures_is_compiled_once(exported):
 
 
 def test_a_network_with_equal_answers_to_all_is_reported(tmp_path, exported):
-    words = "all answers alike"
+    words = "all answers equal"
     assert words in results(saved(tmp_path, lambda x: {"y": 2 * x}, OPEN))["warmup"].detail
     assert words not in results(exported / "1")["warmup"].detail
 
@@ -191,7 +191,7 @@ def test_answers_may_be_padded_to_the_longest_of_a_batch(tmp_path, count, passes
     records = [Record("serving_default", {"x": x}, {"y": counted(x)["y"].numpy()}) for x in inputs]
     write_records(version, records)
     found = results(version)
-    assert found["warmup"].passed and "alike" not in found["warmup"].detail
+    assert found["warmup"].passed and "equal" not in found["warmup"].detail
     assert found["batch sizes"].passed == passes
 
 

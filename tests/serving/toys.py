@@ -15,7 +15,7 @@ from serving.signature import Signature
 
 @dataclass(frozen=True)
 class Toy:
-    """A model and what `export` needs besides."""
+    """A model and the other arguments of `export`."""
 
     model: keras.Model
     signature: Signature

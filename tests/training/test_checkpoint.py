@@ -60,7 +60,7 @@ def test_stages_are_deleted_by_themselves_and_the_last_takes_the_folder_along(tm
 
 
 class Clock:
-    """Moves only by hand, in seconds."""
+    """A clock that moves only when the test sets it, in seconds."""
 
     def __init__(self):
         self.now = 1000.0

@@ -86,7 +86,7 @@ def test_every_boolean_can_be_switched_on_and_off(name):
         (["models", "--model_base_path=/m"], "Name what to serve"),
         (["--model_config_file=/m", "--model_base_path=/m"], "Name what to serve"),
         (["models", "--batching_parameters_file=/b"], "needs `--enable_batching`"),
-        (["models", "--port=0", "--rest_api_port=0"], "nobody could ask"),
+        (["models", "--port=0", "--rest_api_port=0"], "must be above 0"),
         (["models", "--port=65536"], "must be a port, 0 to 65535"),
         (["models", "--rest_api_port=-1"], "must be a port, 0 to 65535"),
         (["models", "--grpc_max_threads=0"], "must be at least 1"),

@@ -181,7 +181,7 @@ def test_a_list_that_cannot_be_read_changes_nothing(world, caplog):
     world.manager.wait()
     path.write_text("model_config_list { config {")
     process._watch(flags, source, world.manager, Looks(2))
-    assert "Configuration not taken over" in caplog.text
+    assert "Configuration not changed" in caplog.text
     assert world.served() == 1
     # New versions are looked for all the same.
     world.add(2)
@@ -405,7 +405,7 @@ def test_both_protocols_listen_at_an_address_of_ipv6(server, tmp_path, host, cli
     ports = {"port": free_port(), "rest_api_port": free_port()}
     flags = Flags(model_base_path=tmp_path, host=host, **ports)
 
-    async def asked() -> list[int]:
+    async def statuses() -> list[int]:
         runner = await process._start_rest(flags, server.service)
         try:
             return [await asyncio.to_thread(status, client) for client in clients]
@@ -419,7 +419,7 @@ def test_both_protocols_listen_at_an_address_of_ipv6(server, tmp_path, host, cli
             connection.request("GET", "/v1/models/half")
             return connection.getresponse().status
 
-    assert asyncio.run(asked()) == [200] * len(clients)
+    assert asyncio.run(statuses()) == [200] * len(clients)
     with listening(server.service, flags):
         for client in clients:
             with grpc.insecure_channel(f"{client}:{flags.port}") as channel:
