@@ -1,6 +1,6 @@
 """The loop that writes text token by token, with any network that reads one token after another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -9,6 +9,37 @@ CANDIDATES = 256
 """Number of likeliest tokens that are sorted at each step; all are only where these are too few."""
 PADDING = -1
 """Follows the last token of a row."""
+
+INPUTS = {
+    name: tf.TensorSpec((None,), dtype)
+    for name, dtype in (
+        ("max_tokens", tf.int32),
+        ("temperature", tf.float32),
+        ("top_k", tf.int32),
+        ("top_p", tf.float32),
+        ("repetition_penalty", tf.float32),
+        ("seed", tf.int64),
+    )
+}
+"""Inputs of a signature that lets a client choose how each row chooses."""
+
+MEANINGS = {
+    "max_tokens": "maximum number of tokens that are written, at least 1",
+    "temperature": "divides the logits; 0 always takes the likeliest token",
+    "top_k": "number of likeliest tokens to choose from; 0: all",
+    "top_p": "chooses from the fewest likeliest tokens whose probabilities sum to at least this, "
+    "above 0 and at most 1",
+    "repetition_penalty": "divides the positive logits of tokens that are there already, and "
+    "multiplies the negative ones, above 0; 1: none",
+    "seed": "the same seed gives the same text, whatever else is asked at the same time",
+    "log_probability": "of what was written, its end included, in nats, as the network gives it "
+    "before temperature and the like",
+    "finish_reason": "`stop`: the text ended; `length`: after max_tokens",
+    "tokens": "number of tokens that were written",
+    "prompt_tokens": "number of tokens of the prompt that were read, its start included",
+    "dropped_tokens": "number of tokens at the beginning of the prompt that were not read",
+}
+"""Meanings of these inputs, and of what every loop returns."""
 
 
 class Steps(NamedTuple):
@@ -239,3 +270,91 @@ def latest(tokens: tf.Tensor, room: tf.Tensor, width: int) -> tuple[tf.Tensor, t
     places = tf.range(there) + dropped[:, None]
     moved = tf.gather(tokens, tf.minimum(places, there - 1), batch_dims=1)
     return tf.where(places < lengths[:, None], moved, PADDING)[:, :width], dropped
+
+
+def filled(settings: Mapping[str, float], count: int | tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns the same settings, by name of the input, for `count` rows."""
+    return {
+        name: tf.fill((count,), tf.constant(settings[name], spec.dtype))
+        for name, spec in INPUTS.items()
+    }
+
+
+def checked(choice: Mapping[str, tf.Tensor], context: int) -> dict[str, tf.Tensor]:
+    """Returns the `INPUTS` of a client; fails if one is out of range, and names it and the rows.
+
+    Args:
+        choice: By name of the input, values `(n,)`.
+        context: As in `continuing`.
+    """
+    tokens, temperature, top_k, top_p, penalty, _ = (choice[name] for name in INPUTS)
+    allowed = {
+        "max_tokens": (f"in 1 to {context - 1}", (tokens >= 1) & (tokens < context)),
+        "temperature": ("at least 0", (temperature >= 0) & tf.math.is_finite(temperature)),
+        "top_k": ("at least 0", top_k >= 0),
+        "top_p": ("above 0 and at most 1", (top_p > 0) & (top_p <= 1)),
+        "repetition_penalty": ("above 0", (penalty > 0) & tf.math.is_finite(penalty)),
+    }
+    checks = []
+    for name, (expected, good) in allowed.items():
+        rows = tf.where(~good)[:, 0]
+        said = f"`{name}` must be {expected}. Rows, and what was received:"
+        facts = [said, rows, tf.gather(choice[name], rows)]
+        checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(choice[name]) for name in INPUTS}
+
+
+def as_tokens(written: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns the tokens of what the core of `continuing` wrote, and their log-probability."""
+    return {name: written[name] for name in ("token_ids", "log_probability")}
+
+
+def as_text(written: Mapping[str, tf.Tensor], decode: Callable) -> dict[str, tf.Tensor]:
+    """Returns the text of what the core of `continuing` wrote, and its log-probability.
+
+    Args:
+        written: From the core.
+        decode: From tokens, int32 `(n, tokens)`, -1 in padding, to strings `(n,)`.
+    """
+    return {"text": decode(written["token_ids"]), "log_probability": written["log_probability"]}
+
+
+def explained(written: Mapping[str, tf.Tensor], decode: Callable) -> dict[str, tf.Tensor]:
+    """Returns what `as_text` returns, and how it came about."""
+    return {
+        **as_text(written, decode),
+        "finish_reason": tf.where(written["ended"], "stop", "length"),
+        "tokens": tf.reduce_sum(tf.cast(written["token_ids"] >= 0, tf.int32), axis=1),
+        "prompt_tokens": written["prompt_tokens"],
+        "dropped_tokens": written["dropped_tokens"],
+    }
+
+
+def continuing(
+    steps_of: Callable[[Any], Steps], context: int, end_id: int
+) -> Callable[[Any, dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """Returns the core of a signature that writes what follows prompts.
+
+    The end token is put before each prompt, and the oldest tokens are dropped where prompt and
+    `max_tokens` together are longer than the context. The core takes `token_ids`, int32
+    `(n, tokens)`, -1 in padding, and the `INPUTS`. It returns `token_ids`,
+    int32 `(n, context - 1)`, `log_probability` and `ended` as `Written` has them, and how many
+    tokens of each prompt were read and dropped, `prompt_tokens` and `dropped_tokens`.
+
+    Args:
+        steps_of: From the model to how it reads.
+        context: Maximum number of tokens that the model reads; at least 2.
+        end_id: The end token.
+    """
+
+    def core(network, features):
+        choice, limit = Choice(**{name: features[name] for name in INPUTS}), context - 1
+        begun = tf.pad(features["token_ids"], [[0, 0], [1, 0]], constant_values=end_id)
+        prompt, dropped = latest(begun, context - choice.max_tokens, limit)
+        steps = steps_of(network.model)
+        written = generate(steps, prompt, prompt, choice, limit=limit, end_id=end_id)
+        read = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
+        return {**written._asdict(), "prompt_tokens": read, "dropped_tokens": dropped}
+
+    return core
