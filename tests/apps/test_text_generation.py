@@ -30,7 +30,11 @@ SMALL = Small(
         "top_p": 1.1,
         "repetition_penalty": 0.0,
     },
-    ignored=[{"layers": 2}, {"units": 100}, {"preset": "no_run"}],
+    ignored=[
+        {"model": "gpt_nano", "layers": 2},
+        {"model": "gpt_nano", "units": 100},
+        {"preset": "no_run"},
+    ],
     files=["tokenizer"],
 )
 
@@ -124,6 +128,12 @@ def test_a_request_out_of_range_is_refused_by_name_and_row(parts, name, values):
         tf.errors.InvalidArgumentError, match=rf"`{name}` must be [^\n]*received:'\n1\n"
     ):
         signatures["generate"].prepared(inputs)
+
+
+def test_recurrent_networks_learn_at_three_times_the_rate_unless_the_user_chooses_it():
+    rates = [app.Config(model=model).rate() for model in ("gpt_nano", "gru", "lstm")]
+    assert rates == pytest.approx([1e-3, 3e-3, 3e-3])
+    assert app.Config(learning_rate=0.5).rate() == 0.5
 
 
 def test_a_network_is_measured_in_bits_per_byte(data):
