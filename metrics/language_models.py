@@ -36,8 +36,9 @@ LOGITS = {
     "elsewhere, and that it continues the first one",
     "forward": "log-probabilities of all words to follow each word, up to a constant",
     "backward": "log-probabilities of all words to precede each word, up to a constant",
+    "logits": "log-probabilities of all tokens to follow each token, up to a constant",
 }
-"""Meanings of the outputs of BERT and ELMo in pretraining."""
+"""Meanings of what language models return."""
 
 
 def cross_entropy() -> keras.losses.Loss:
@@ -89,6 +90,20 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]
     parts = [guesses(*batch) for batch in batches]
     joined = tf.nest.map_structure(lambda *chunks: np.concatenate(chunks), *parts)
     return {name: Guesses(*arrays) for name, arrays in joined.items()}
+
+
+def bits_per_byte(losses: np.ndarray, num_bytes: int) -> float:
+    """Returns the cross-entropy in bits per byte of a text, regardless of its tokens.
+
+    Args:
+        losses: Nats of each token `(tokens,)`, end tokens included.
+        num_bytes: Number of bytes of the text in UTF-8; at least 1.
+
+    Example:
+        >>> round(bits_per_byte(np.array([np.log(8), np.log(2)]), 2), 6)
+        2.0
+    """
+    return float(losses.sum(dtype="float64") / (np.log(2) * num_bytes))
 
 
 def both_ways(guesses: Mapping[str, Guesses], prefix: str = "") -> dict[str, float]:

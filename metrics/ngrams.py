@@ -1,4 +1,4 @@
-"""Predictions from counts of words and of word pairs: the baseline of language models."""
+"""Predictions from counts of words and of those before them: the baseline of language models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -140,3 +140,59 @@ class Ngrams:
         indices = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
         was_seen = (self.pairs[indices] == keys) & (contexts >= 0)
         return np.where(was_seen, self.shares[indices], 0.0)
+
+
+def witten_bell(
+    counted: np.ndarray, predicted: np.ndarray, vocabulary_size: int, order: int
+) -> np.ndarray:
+    """Computes the cross-entropy of tokens, predicted by interpolated n-grams.
+
+    `P(w | h) = (count(h, w) + kinds(h) * P(w | h')) / (count(h) + kinds(h))`, where `kinds(h)` is
+    the number of different tokens that followed the context h, and h' is h without its first token.
+    Without any context P is uniform. A context that was never seen gives what h' gives.
+
+    Reference:
+        Witten & Bell, The Zero-Frequency Problem, 1991, method C.
+        https://doi.org/10.1109/18.87000
+        Chen & Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, 1999,
+        section 2.4. https://doi.org/10.1006/csla.1999.0128
+
+    Args:
+        counted: The tokens that are counted, integers `(tokens,)` in [0, vocabulary_size).
+        predicted: Tokens `(tokens,)`. The first one is only a context.
+        vocabulary_size: Number of different tokens; to the power of `order` it is below 2**63.
+        order: Number of tokens of an n-gram; at least 1.
+
+    Returns:
+        Nats of each token but the first, `(tokens - 1,)`.
+    """
+    probabilities = np.full(len(predicted) - 1, 1 / vocabulary_size)
+    for size in range(order):
+        contexts, following = _with_context(counted, size, vocabulary_size)
+        grams, counts = np.unique(contexts * vocabulary_size + following, return_counts=True)
+        seen, first = np.unique(grams // vocabulary_size, return_index=True)
+        totals, kinds = np.add.reduceat(counts, first), np.diff(first, append=len(grams))
+        contexts, following = _with_context(predicted, size, vocabulary_size)
+        gram, context = contexts * vocabulary_size + following, contexts
+        count = np.where(grams[_place(grams, gram)] == gram, counts[_place(grams, gram)], 0)
+        known = seen[_place(seen, context)] == context
+        total, kind = totals[_place(seen, context)], kinds[_place(seen, context)]
+        mixed = (count + kind * probabilities) / (total + kind)
+        probabilities = np.where(known, mixed, probabilities)
+    return -np.log(probabilities)
+
+
+def _with_context(stream: np.ndarray, size: int, base: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the number of the `size` tokens before each token but the first, and the token.
+
+    Before the stream stand zeros.
+    """
+    contexts = np.zeros(len(stream) - 1, "int64")
+    for back in range(size, 0, -1):
+        before = np.concatenate([np.zeros(back - 1, "int64"), stream[: len(stream) - back]])
+        contexts = contexts * base + before
+    return contexts, stream[1:].astype("int64")
+
+
+def _place(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)

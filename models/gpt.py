@@ -1,11 +1,13 @@
-"""GPT: a Transformer that reads from left to right, and a head for classification."""
+"""GPT: a Transformer that reads from left to right, with heads for classification and writing."""
 
 from functools import partial
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
+from models.generation import Steps
 from models.transformers import able_to_read
 
 
@@ -19,6 +21,8 @@ class GPTSize(NamedTuple):
 
 GPT_SIZES = {
     "tiny": GPTSize(2, 128, 2),
+    "nano": GPTSize(4, 128, 4),
+    "baby": GPTSize(6, 384, 6),
     "mini": GPTSize(4, 256, 4),
     "small": GPTSize(4, 512, 8),
     "gpt1": GPTSize(12, 768, 12),
@@ -28,7 +32,8 @@ GPT_SIZES = {
     "gpt2_xl": GPTSize(48, 1600, 25),
 }
 """gpt1: Radford et al. (2018), section 4.1; gpt2: Radford et al. (2019), table 2, with the heads of
-its code; tiny, mini and small, for small data: as BERT's, Turc et al. (2019), table 1."""
+its code; tiny, mini and small, for small data: as BERT's, Turc et al. (2019), table 1; nano and
+baby: nanoGPT's settings for a CPU and for a GPU, https://github.com/karpathy/nanoGPT."""
 
 NAMES = ("gpt", *(f"gpt_{size}" for size in GPT_SIZES))
 """`gpt` is pretrained; the others have random initial weights."""
@@ -54,7 +59,7 @@ def gpt_backbone(
         Radford et al., Language Models are Unsupervised Multitask Learners, 2019, section 2.3.
 
     Args:
-        size: `tiny`, `mini`, `small`, `gpt1`, `gpt2`, `gpt2_medium`, `gpt2_large` or `gpt2_xl`.
+        size: A name in `GPT_SIZES`, such as `tiny` or `gpt2`.
         vocabulary_size: Size of the tokenizer's vocabulary; at least 1.
         max_length: Maximum number of tokens per row; at least 1.
         dropout: Dropout rate of features and of attention, in [0, 1).
@@ -160,3 +165,125 @@ def gpt_classifier(
         num_classes, kernel_initializer=_initializer(), dtype="float32", name="logits"
     )(x)
     return keras.Model(inputs, logits, name="gpt_classifier")
+
+
+def gpt_language_model(backbone: Any) -> keras.Model:
+    """Builds a network that predicts the next token; the embedding of the tokens is its kernel.
+
+    Reference:
+        Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
+        equation 2.
+
+    Args:
+        backbone: From `gpt_backbone` or `pretrained_gpt`.
+
+    Returns:
+        A model from `token_ids` and `padding_mask`, int32 `(batch, tokens)`, to `logits`, float32
+        `(batch, tokens, vocabulary_size)`, in a dict.
+    """
+    x = backbone.token_embedding(backbone.output, reverse=True)
+    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
+    return keras.Model(backbone.input, {"logits": logits}, name="gpt_language_model")
+
+
+def gpt_steps(model: keras.Model) -> Steps:
+    """Returns how a language model reads token by token, with the keys and values of all before.
+
+    Each layer has a cache of keys and one of values, `(context, n, heads, features)`: time comes
+    first, so that one scatter writes the tokens of all rows. A token is written at its position in
+    its own row, and sees the positions up to its own. So nothing that stands beyond the end of a
+    prompt is ever seen: the next token overwrites it first.
+
+    Args:
+        model: From `gpt_language_model`.
+
+    Returns:
+        The features of `start` are prompts, int32 `(n, tokens)`, -1 in padding, at least one token
+        and at most the context in each row. Rows that become longer than the context continue
+        writing into its last place.
+    """
+    layers = [layer for layer in model.layers if layer.name.startswith("transformer_layer")]
+    weights = [_weights(layer) for layer in layers]
+    dtype = layers[0].compute_dtype
+    tokens_table = tf.cast(model.get_layer("token_embedding").embeddings, dtype)
+    positions_table = tf.cast(model.get_layer("position_embedding").position_embeddings, dtype)
+    last_norm = {w.name: w for w in model.get_layer("layer_norm").weights}
+    context = positions_table.shape[0]
+
+    def read(caches, first, tokens):
+        """Reads tokens `(n, t)` at the positions from `first` `(n,)` on, in one pass."""
+        rows, count = tf.shape(tokens)[0], tf.shape(tokens)[1]
+        positions = tf.minimum(first[:, None] + tf.range(count), context - 1)
+        x = tf.gather(tokens_table, tokens) + tf.gather(positions_table, positions)
+        numbers = tf.broadcast_to(tf.range(rows)[:, None], (rows, count))
+        indices = tf.stack([positions, numbers], axis=-1)
+        visible = (tf.range(context) <= positions[:, :, None])[:, None]  # (n, 1, t, context)
+        new = []
+        for weight, cache in zip(weights, caches, strict=True):
+            x, cache = _read_layer(weight, x, cache, indices, visible)
+            new.append(cache)
+        return x, new
+
+    def logits(x):
+        x = _normalized(x, last_norm["gamma"], last_norm["beta"])
+        return tf.cast(tf.matmul(x, tokens_table, transpose_b=True), tf.float32)
+
+    def start(prompt):
+        rows, (_, heads, features) = tf.shape(prompt)[0], weights[0]["query/kernel"].shape
+        lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
+        empty = tf.zeros((context, rows, heads, features), dtype)
+        caches = [(empty, empty)] * len(layers)
+        x, caches = read(caches, tf.zeros_like(lengths), tf.maximum(prompt, 0))
+        return logits(tf.gather(x, lengths - 1, batch_dims=1)), (caches, lengths)
+
+    def step(state, tokens):
+        caches, lengths = state
+        x, caches = read(caches, lengths, tokens[:, None])
+        return logits(x[:, 0]), (caches, lengths + 1)
+
+    return Steps(start, step)
+
+
+def _weights(layer: Any) -> dict[str, tf.Tensor]:
+    """Returns the weights of a Transformer layer by their path in it, in its compute dtype."""
+    named = {
+        w.path.partition(f"{layer.name}/")[2].removeprefix("self_attention/"): w
+        for w in layer.weights
+    }
+    return {name: tf.cast(weight, layer.compute_dtype) for name, weight in named.items()}
+
+
+def _read_layer(weight, x, cache, indices, visible):
+    """Runs a Transformer layer on tokens `(n, t, hidden_dim)`, and adds them to the cache."""
+    y = _normalized(
+        x, weight["self_attention_layer_norm/gamma"], weight["self_attention_layer_norm/beta"]
+    )
+    query, key, value = (
+        tf.einsum("ntd,dhf->nthf", y, weight[f"{name}/kernel"]) + weight[f"{name}/bias"]
+        for name in ("query", "key", "value")
+    )
+    keys, values = (
+        tf.tensor_scatter_nd_update(old, indices, new)
+        for old, new in zip(cache, (key, value), strict=True)
+    )
+    scores = tf.einsum("nthf,cnhf->nhtc", query, keys) / query.shape[-1] ** 0.5
+    scores = tf.where(visible, tf.cast(scores, tf.float32), -1e9)
+    attention = tf.cast(tf.nn.softmax(scores), x.dtype)  # (n, heads, t, context)
+    y = tf.einsum("nhtc,cnhf->nthf", attention, values)
+    y = tf.einsum("nthf,hfd->ntd", y, weight["attention_output/kernel"])
+    x += y + weight["attention_output/bias"]
+    y = _normalized(
+        x, weight["feedforward_layer_norm/gamma"], weight["feedforward_layer_norm/beta"]
+    )
+    for name in ("feedforward_intermediate_dense", "feedforward_output_dense"):
+        y = tf.tensordot(y, weight[f"{name}/kernel"], 1) + weight[f"{name}/bias"]
+        y = tf.nn.gelu(y, approximate=True) if name == "feedforward_intermediate_dense" else y
+    return x + y, (keys, values)
+
+
+def _normalized(x, gamma, beta):
+    """Normalizes the features in float32: in 16 bits their variance would be rough."""
+    y = tf.cast(x, tf.float32)
+    mean, variance = tf.nn.moments(y, axes=[-1], keepdims=True)
+    y = (y - mean) * tf.math.rsqrt(variance + 1e-5)
+    return tf.cast(y * tf.cast(gamma, tf.float32) + tf.cast(beta, tf.float32), x.dtype)

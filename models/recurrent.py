@@ -1,9 +1,10 @@
-"""Recurrent networks that classify texts or tag their tokens."""
+"""Recurrent networks that classify texts, tag their tokens or write them."""
 
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from layers import (
@@ -12,6 +13,7 @@ from layers import (
     LayerNormalizationLSTMCell,
     LayerNormalizationSimpleRNNCell,
 )
+from models.generation import Steps
 
 # These are Keras' own layers, after measurements on 2 CPU cores (bidirectional LSTM of 128 units,
 # 32 x 32 tokens, 30 ms of processor time per step). Projecting the inputs of all steps at once took
@@ -153,6 +155,83 @@ def recurrent_tagger(
     x = keras.layers.Dropout(dropout, name=f"dropout{layers}")(x)
     logits = keras.layers.Dense(num_tags, dtype="float32", name="logits")(x)
     return _beginning_with(vectors, keras.Model(inputs, logits, name=f"{cell}_tagger"))
+
+
+def recurrent_language_model(
+    vocabulary_size: int,
+    cell: str = "lstm",
+    units: int = 256,
+    layers: int = 1,
+    dropout: float = 0.1,
+) -> keras.Model:
+    """Builds a recurrent network that predicts the next token.
+
+    Reference:
+        Mikolov et al., Recurrent Neural Network Based Language Model, 2010.
+        https://doi.org/10.21437/Interspeech.2010-343
+        lstm: Sundermeyer, Schlüter & Ney, LSTM Neural Networks for Language Modeling, 2012.
+        https://doi.org/10.21437/Interspeech.2012-65
+        dropout: Zaremba, Sutskever & Vinyals, Recurrent Neural Network Regularization, 2014.
+        https://arxiv.org/abs/1409.2329
+
+    Args:
+        vocabulary_size: Number of different tokens; at least 1.
+        cell: `lstm`, `gru` or `rnn`.
+        units: Features of a token and of each state; at least 1.
+        layers: Number of recurrent layers; at least 1.
+        dropout: Dropout rate of the embeddings and of the features of each layer, in [0, 1).
+
+    Returns:
+        A model from `token_ids` and `padding_mask`, int32 `(batch, tokens)`, to `logits`, float32
+        `(batch, tokens, vocabulary_size)`, in a dict.
+    """
+    if cell not in CELLS:
+        raise ValueError(f"`cell` must be one of {', '.join(CELLS)}. Received: {cell=}")
+    if layers < 1:
+        raise ValueError(f"`layers` must be at least 1. Received: {layers=}")
+    names = ("token_ids", "padding_mask")
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in names}
+    mask = inputs["padding_mask"] > 0
+    x = _embedded({"token_ids": inputs["token_ids"]}, vocabulary_size, units, dropout)
+    plain, _ = CELLS[cell]
+    for number in range(1, layers + 1):
+        layer = plain(units, return_sequences=True, return_state=True, name=f"{cell}{number}")
+        x, *_ = layer(x, mask=mask)
+        x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)
+    logits = keras.layers.Dense(vocabulary_size, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, {"logits": logits}, name=f"{cell}_language_model")
+
+
+def recurrent_steps(model: keras.Model) -> Steps:
+    """Returns how a language model reads token by token; the state is that of its cells.
+
+    Args:
+        model: From `recurrent_language_model`.
+
+    Returns:
+        The features of `start` are prompts, int32 `(n, tokens)`, -1 in padding, at least one token
+        in each row.
+    """
+    embedding, head = model.get_layer("token_embedding"), model.get_layer("logits")
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
+
+    def start(prompt):
+        mask = prompt >= 0
+        x, states = embedding(tf.maximum(prompt, 0)), []
+        for layer in layers:
+            x, *state = layer(x, mask=mask, training=False)
+            states.append(state)
+        last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1
+        return head(tf.gather(x, last, batch_dims=1)), states
+
+    def step(states, tokens):
+        x, new = embedding(tokens), []
+        for layer, state in zip(layers, states, strict=True):
+            x, state = layer.cell(x, state, training=False)
+            new.append(list(state))
+        return head(x), new
+
+    return Steps(start, step)
 
 
 def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:

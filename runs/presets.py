@@ -66,6 +66,8 @@ def network(run: Path, num_classes: int | None = None, freeze: bool | None = Non
         freeze: Whether only the head is trained. None: as in the run.
     """
     model = keras.saving.load_model(run / "model.keras", compile=False)
+    if num_classes is freeze is None:
+        return model
     *_, head = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
     if num_classes not in (None, head.units):
         model = _widened(model, head.name, num_classes)

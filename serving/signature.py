@@ -27,6 +27,23 @@ class Prepared(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Network:
+    """A model as a core gets it: a function of features at inference.
+
+    Args:
+        model: The model itself, for a core that runs its layers one by one.
+    """
+
+    model: Any
+
+    def __call__(self, features: Any) -> Any:
+        # In the scope nothing that a layer assigns or adds as a loss enters the graph. Each call
+        # has its own: what one call inside a loop assigns is no tensor outside of it.
+        with keras.StatelessScope():
+            return self.model(features, training=False)
+
+
+@dataclass(frozen=True)
 class Signature:
     """One way to query a model: host preprocessing, then the core, then host postprocessing.
 
@@ -42,7 +59,7 @@ class Signature:
             functions use.
         examples: Real inputs, arrays by name, for a signature other than `serving_default`. None:
             the preprocessed examples of `serving_default`, if they fit.
-        core: From the model, a function of features at inference, and the features to what
+        core: From the `Network`, a function of features at inference, and the features to what
             `postprocess` reads. None calls the model once. Generation loops, searches and several
             networks belong here.
         ties: By name of an output, the output with the scores that rank its rows, or with the
@@ -58,7 +75,7 @@ class Signature:
     meanings: Mapping[str, str]
     resources: tuple[Any, ...] = ()
     examples: Tensors | None = None
-    core: Callable[[Callable, Any], Any] | None = None
+    core: Callable[[Network, Any], Any] | None = None
     ties: Mapping[str, str] | None = None
     no_xla: str | None = None
 
@@ -85,16 +102,12 @@ class Signature:
     def compute(self, model: Callable) -> Callable[[Any], Any]:
         """Returns the dense part: the core at inference, its floating outputs as float32."""
 
-        def call(features):
-            # In the scope nothing that a layer assigns or adds as a loss enters the graph. Each
-            # call has its own: what one call inside a loop assigns is no tensor outside of it.
-            with keras.StatelessScope():
-                return model(features, training=False)
+        network = Network(model)
 
         def answer(features):
-            # This scope is for the further networks of a core.
+            # This scope is for what else a core runs.
             with keras.StatelessScope():
-                outputs = call(features) if self.core is None else self.core(call, features)
+                outputs = network(features) if self.core is None else self.core(network, features)
             return tf.nest.map_structure(_as_float32, outputs)
 
         return answer

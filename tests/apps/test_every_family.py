@@ -30,6 +30,8 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("question_answering", {"model": "bert_tiny"}),
     ("bert_pretraining", {"model": "bert_tiny"}),
     ("elmo_pretraining", {"model": "elmo_tiny"}),
+    ("text_generation", {"model": "gpt_tiny", "units": 256}),
+    ("text_generation", {"model": "lstm", "layers": 2}),
 ]
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from metrics.ngrams import Guesses, Ngrams
+from metrics.ngrams import Guesses, Ngrams, witten_bell
 
 TEXT = np.array([0, 1, 2, 0, 1, 3, 0, 1, 2, 0])
 """Ten words: 0 four times, 1 three times, 2 twice, 3 once; 4 is never seen."""
@@ -81,3 +81,32 @@ def test_scores_are_the_share_of_hits_and_e_to_the_mean_loss():
     first = Guesses(np.array([math.log(2)]), np.array([True]))
     both = first.joined(Guesses(np.array([math.log(8)]), np.array([False])))
     assert both.scores == {"accuracy": 0.5, "perplexity": pytest.approx(4.0)}
+
+
+def test_witten_bell_by_hand():
+    # After the first token: 1, 0, 1, 1; the pairs 0 1, 1 0, 0 1, 1 1.
+    counted, predicted = np.array([0, 1, 0, 1, 1]), np.array([0, 1, 1, 2, 0])
+    # Alone: 1 three times and 0 once, two kinds, of three tokens: (count + 2 / 3) / 6.
+    alone = np.array([1 + 2 / 3, 3 + 2 / 3, 2 / 3]) / 6
+    np.testing.assert_allclose(witten_bell(counted, predicted, 3, 1), -np.log(alone[[1, 1, 2, 0]]))
+    after_0 = (np.array([0, 2, 0]) + alone) / 3
+    after_1 = (np.array([1, 1, 0]) + 2 * alone) / 4
+    # Nothing was counted after 2.
+    expected = [after_0[1], after_1[1], after_1[2], alone[0]]
+    np.testing.assert_allclose(witten_bell(counted, predicted, 3, 2), -np.log(expected))
+
+
+def test_witten_bell_probabilities_of_all_tokens_sum_to_1():
+    random = np.random.default_rng(0)
+    counted, begin = random.integers(0, 4, 60), [1, 3, 2]
+    total = sum(
+        np.exp(-witten_bell(counted, np.array([*begin, token]), 4, 4)[-1]) for token in range(4)
+    )
+    assert total == pytest.approx(1)
+
+
+def test_longer_ngrams_predict_a_repeated_text_better():
+    text = np.tile(np.frombuffer(b"the dog saw the hat and the cat ", np.uint8), 30)
+    losses = [witten_bell(text[:800], text[800:], 257, order).mean() for order in range(1, 7)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.1

@@ -121,5 +121,5 @@ def test_a_preset_is_widened_by_tokens_and_else_unchanged(tmp_path):
 
 
 def test_an_unknown_size_is_refused():
-    with pytest.raises(ValueError, match="`size` must be one of tiny, mini"):
+    with pytest.raises(ValueError, match="`size` must be one of tiny, nano"):
         gpt_backbone("huge")

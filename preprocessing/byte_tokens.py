@@ -1,0 +1,76 @@
+"""Texts as bytes, the smallest vocabulary that knows every text, with operations of TensorFlow."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+PADDING = -1
+"""Follows the last token of a row."""
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Encodes texts as the values of their bytes in UTF-8; 256 begins and ends a text.
+
+    Example:
+        >>> ids = Bytes().encode(tf.constant(["hé", ""]))
+        >>> ids.numpy().tolist(), Bytes().decode(ids).numpy().tolist()
+        ([[104, 195, 169], [-1, -1, -1]], [b'h\\xc3\\xa9', b''])
+    """
+
+    vocabulary_size: ClassVar[int] = 257
+    end_id: ClassVar[int] = 256
+    resources: ClassVar[tuple[Any, ...]] = ()
+
+    def save(self, folder: str | Path) -> None:
+        """Makes an empty folder: bytes need no vocabulary."""
+        Path(folder).mkdir()
+
+    def encode(self, texts: tf.Tensor) -> tf.Tensor:
+        """Encodes texts `(n,)` as int32 `(n, bytes)`, -1 in padding.
+
+        Bytes that are not UTF-8 become U+FFFD.
+        """
+        texts = _valid_utf8(texts)
+        values = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(texts), tf.uint8), tf.int32)
+        rows = tf.RaggedTensor.from_row_lengths(values, tf.strings.length(texts))
+        return rows.to_tensor(PADDING)
+
+    def decode(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Decodes int32 `(n, tokens)`, -1 in padding, as valid UTF-8 `(n,)`.
+
+        A character that is cut off becomes U+FFFD.
+        """
+        # After the last byte stands what 256 and -1 give: nothing.
+        table = tf.constant([*(bytes([value]) for value in range(256)), b""])
+        numbers = tf.where(token_ids < 0, self.end_id, token_ids)
+        return _valid_utf8(tf.strings.reduce_join(tf.gather(table, numbers), axis=1))
+
+
+def as_features(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Returns what a network reads of rows `(n, tokens)`, -1 in padding: `token_ids`, and where
+    they are no padding the `padding_mask` 1, both int32 `(n, tokens)`."""
+    real = token_ids >= 0
+    return {"token_ids": tf.where(real, token_ids, 0), "padding_mask": tf.cast(real, tf.int32)}
+
+
+def labeled(rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], ...]:
+    """Returns features, labels and weights for predicting each token of a row from those before.
+
+    Args:
+        rows: int32 `(n, tokens + 1)`, -1 in padding.
+
+    Returns:
+        The features, from `as_features`; the labels `logits`, int32 `(n, tokens)`; and their
+        weights, 1 or, in padding, 0.
+    """
+    following = rows[:, 1:]
+    labels = {"logits": tf.maximum(following, 0)}
+    weights = {"logits": tf.cast(following >= 0, tf.float32)}
+    return as_features(rows[:, :-1]), labels, weights
+
+
+def _valid_utf8(texts: tf.Tensor) -> tf.Tensor:
+    return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")

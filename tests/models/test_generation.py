@@ -1,0 +1,255 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.generation import (
+    CANDIDATES,
+    Choice,
+    Steps,
+    choose,
+    generate,
+    latest,
+    occurring,
+    uniforms,
+)
+
+GREEDY = {
+    "max_tokens": 8,
+    "temperature": 0.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+    "seed": 0,
+}
+TYPES = {"max_tokens": tf.int32, "top_k": tf.int32, "seed": tf.int64}
+WAYS = {
+    "temperature": {"temperature": 0.7},
+    "top_k": {"temperature": 1.0, "top_k": 3},
+    "top_p": {"temperature": 1.0, "top_p": 0.8},
+    "all": {"temperature": 1.3, "top_k": 5, "top_p": 0.7, "repetition_penalty": 1.5},
+}
+
+
+def choices(*rows) -> Choice:
+    """The settings of rows, each a dict of what differs from greedy choice."""
+    named = {
+        name: tf.constant([{**GREEDY, **row}[name] for row in rows], TYPES.get(name, tf.float32))
+        for name in GREEDY
+    }
+    return Choice(**named)
+
+
+def table_steps(table) -> Steps:
+    """A network whose logits depend on the last token alone, a row of the table for each."""
+    table = tf.constant(table, tf.float32)
+
+    def start(prompt):
+        lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
+        return tf.gather(table, tf.gather(prompt, lengths - 1, batch_dims=1)), ()
+
+    return Steps(start, lambda state, tokens: (tf.gather(table, tokens), state))
+
+
+def written(table, prompt, choice, limit=8, end_id=0, jit_compile=False):
+    def run(prompt, choice):
+        steps = table_steps(table)
+        return generate(steps, prompt, prompt, choice, limit=limit, end_id=end_id)
+
+    run = tf.function(run, jit_compile=True, autograph=False) if jit_compile else run
+    return run(tf.constant(prompt), choice)
+
+
+def log_softmax(logits):
+    return logits - np.log(np.sum(np.exp(logits - logits.max()))) - logits.max()
+
+
+def distribution(logits, seen, *, temperature, top_k=0, top_p=1.0, repetition_penalty=1.0):
+    """Probabilities of all tokens, as the papers define them; float64, token by token."""
+    logits = np.array(logits, np.float64)
+    for token in np.flatnonzero(seen):
+        positive = logits[token] > 0
+        logits[token] *= 1 / repetition_penalty if positive else repetition_penalty
+    logits /= temperature
+    order = np.argsort(-logits, kind="stable")
+    if top_k:
+        logits[order[top_k:]] = -np.inf
+    probabilities = np.exp(log_softmax(logits))
+    count = 1
+    while top_p < 1 and probabilities[order[:count]].sum() < top_p:
+        count += 1
+    if top_p < 1:
+        probabilities[order[count:]] = 0
+    return probabilities / probabilities.sum()
+
+
+# Choosing one token.
+
+
+@pytest.mark.parametrize("size", [12, 2 * CANDIDATES], ids=["all_sorted", "some_sorted"])
+@pytest.mark.parametrize("way", WAYS)
+def test_tokens_are_drawn_from_the_distribution_of_the_papers(way, size):
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=size)
+    seen = random.random(size) < 0.3
+    expected = distribution(logits, seen, **WAYS[way])
+    count = 20_000
+    drawn = np.random.default_rng(1).random(count).astype("float32")
+    got = choose(
+        tf.repeat(tf.constant(logits[None], tf.float32), count, axis=0),
+        tf.repeat(tf.constant(seen[None]), count, axis=0),
+        Choice(*(tf.repeat(part, count) for part in choices(WAYS[way]))),
+        tf.constant(drawn),
+    ).numpy()
+    counts = np.bincount(got, minlength=size)
+    assert not counts[expected == 0].any()
+    # Chi-squared over cells of at least 5 expected draws; the rest is one cell.
+    big = expected * count >= 5
+    observed = np.append(counts[big], counts[~big].sum())
+    wanted = np.append(expected[big], expected[~big].sum()) * count
+    there = wanted > 0
+    statistic = np.sum((observed - wanted)[there] ** 2 / wanted[there])
+    # Wilson & Hilferty: its cube root is nearly normal; 3.09 is the quantile of 0.999.
+    freedom = there.sum() - 1
+    normal = ((statistic / freedom) ** (1 / 3) - 1 + 2 / (9 * freedom)) / (2 / (9 * freedom)) ** 0.5
+    assert normal < 3.09
+
+
+@pytest.mark.parametrize("way", [*WAYS, "greedy"])
+def test_choosing_among_the_likeliest_alone_changes_no_choice(way, monkeypatch):
+    random = np.random.default_rng(2)
+    settings = WAYS.get(way, {})
+    # Some rows are nearly uniform, so that a few tokens do not suffice.
+    logits = random.normal(size=(64, 300)) * np.repeat([0.01, 4], 32)[:, None]
+    seen = tf.constant(random.random((64, 300)) < 0.2)
+    drawn = tf.constant(random.random(64), tf.float32)
+    answers = []
+    for candidates in (4, 16, 300):
+        monkeypatch.setattr("models.generation.CANDIDATES", candidates)
+        choice = choices(*[settings] * 64)
+        answers.append(choose(tf.constant(logits, tf.float32), seen, choice, drawn).numpy())
+    assert len(set(answers[0])) > 20
+    np.testing.assert_array_equal(answers[0], answers[2])
+    np.testing.assert_array_equal(answers[1], answers[2])
+
+
+def test_equal_logits_give_the_lowest_id_and_a_tiny_temperature_the_likeliest():
+    logits = tf.constant([[1.0, 5.0, 5.0, 2.0]] * 2 + [[1.0, 5.0, 9.0, 2.0]])
+    choice = choices({}, {"top_p": 1e-9, "temperature": 1.0}, {"temperature": 1e-30})
+    got = choose(logits, tf.zeros((3, 4), tf.bool), choice, tf.constant([0.9, 0.9, 0.99]))
+    assert got.numpy().tolist() == [1, 1, 2]
+
+
+def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones():
+    logits = tf.constant([[2.0, 1.5, -1.0], [-2.0, -1.5, -4.0]])
+    seen = tf.constant([[True, False, False], [False, True, False]])
+    choice = choices(*[{"repetition_penalty": 1.4}] * 2)
+    # 2 / 1.4 < 1.5, and -1.5 * 1.4 < -2.
+    assert choose(logits, seen, choice, tf.zeros((2,))).numpy().tolist() == [1, 0]
+
+
+# The loop.
+
+
+def test_a_greedy_text_follows_the_table_to_its_end():
+    table = np.full((5, 5), -2.0)
+    for token, following in ((4, 2), (2, 3), (3, 1), (1, 0)):
+        table[token, following] = 3.0
+    got = written(table, [[4, -1], [2, 3], [1, -1]], choices({}, {}, {}), limit=5)
+    assert got.token_ids.numpy().tolist() == [[2, 3, 1, -1, -1], [1, -1, -1, -1, -1], [-1] * 5]
+    each = log_softmax(table[4])[2]
+    np.testing.assert_allclose(got.log_probability, [4 * each, 2 * each, each], rtol=1e-5)
+    assert got.ended.numpy().all()
+
+
+def test_each_row_stops_at_its_own_number_of_tokens():
+    table = np.zeros((3, 3))
+    table[:, 2] = 1.0
+    limits = [{"max_tokens": 1}, {"max_tokens": 3}, {"max_tokens": 9}]
+    got = written(table, [[1], [1], [1]], choices(*limits), limit=4)
+    assert got.token_ids.numpy().tolist() == [[2, -1, -1, -1], [2, 2, 2, -1], [2, 2, 2, 2]]
+    assert not got.ended.numpy().any()
+    each = log_softmax(table[0])[2]
+    np.testing.assert_allclose(got.log_probability, [each, 3 * each, 4 * each], rtol=1e-5)
+
+
+def test_the_loop_ends_with_the_last_row():
+    calls = []
+
+    def step(state, tokens):
+        calls.append(tokens)
+        return tf.gather(tf.constant([[0.0, 1.0], [1.0, 0.0]]), tokens), state
+
+    steps = Steps(lambda features: (tf.constant([[0.0, 1.0]]), ()), step)
+    generate(steps, None, tf.constant([[1]]), choices({}), limit=100, end_id=0)
+    assert len(calls) == 2
+
+
+def test_sampled_text_is_what_numpy_samples_with_the_same_numbers():
+    random = np.random.default_rng(3)
+    table = 2 * random.normal(size=(7, 7))
+    table[:, 0] = -30.0
+    ways = [{**way, "seed": seed} for seed, way in enumerate(WAYS.values())]
+    prompt = np.array([[1, 2, -1], [3, -1, -1], [4, 5, 6], [2, 2, 2]], "int32")
+    got = written(table, prompt, choices(*ways), limit=8)
+    for row, way in enumerate(ways):
+        settings = {name: value for name, value in way.items() if name != "seed"}
+        numbers = uniforms(tf.constant([way["seed"]], tf.int64), 8)[0].numpy()
+        tokens, total = [token for token in prompt[row] if token >= 0], 0.0
+        for number in numbers:
+            logits = table[tokens[-1]]
+            seen = np.isin(np.arange(7), tokens)
+            probabilities = distribution(logits, seen, **settings)
+            order = np.argsort(-probabilities, kind="stable")
+            chosen = order[np.searchsorted(np.cumsum(probabilities[order]), number, side="right")]
+            total += log_softmax(logits)[chosen]
+            tokens.append(chosen)
+        assert got.token_ids[row].numpy().tolist() == tokens[-8:]
+        assert got.log_probability[row].numpy() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_seed_gives_the_same_text_in_another_batch_and_row_and_with_xla():
+    table = np.random.default_rng(4).normal(size=(50, 50))
+    rows = [{"temperature": 1.0, "top_p": 0.9, "seed": seed} for seed in range(16)]
+    prompt = np.random.default_rng(5).integers(1, 50, (16, 1)).astype("int32")
+    whole = written(table, prompt, choices(*rows)).token_ids.numpy()
+    reverse = written(table, prompt[::-1], choices(*rows[::-1])).token_ids.numpy()[::-1]
+    single = written(table, prompt[9:10], choices(rows[9])).token_ids.numpy()
+    compiled = written(table, prompt, choices(*rows), jit_compile=True).token_ids.numpy()
+    np.testing.assert_array_equal(reverse, whole)
+    np.testing.assert_array_equal(compiled, whole)
+    np.testing.assert_array_equal(single, whole[[9]])
+    assert len({tuple(row) for row in whole}) == 16
+    again = written(table, np.repeat(prompt[:1], 2, 0), choices(*[rows[0]] * 2)).token_ids.numpy()
+    np.testing.assert_array_equal(again, whole[[0, 0]])
+
+
+def test_no_rows_give_no_text():
+    got = written(np.eye(3), np.zeros((0, 2), "int32"), Choice(*(p[:0] for p in choices({}))))
+    assert got.token_ids.shape == (0, 8)
+
+
+# What it is made of.
+
+
+def test_numbers_of_a_seed_lie_between_0_and_1_and_are_spread_evenly():
+    seeds = tf.constant([0, 1, -1, 2**62], tf.int64)
+    numbers = uniforms(seeds, 20_000).numpy()
+    compiled = tf.function(uniforms, jit_compile=True)(seeds, 20_000)
+    np.testing.assert_array_equal(compiled, numbers)
+    assert numbers.min() >= 0 and numbers.max() < 1
+    counts = np.stack([np.bincount((row * 10).astype(int), minlength=10) for row in numbers])
+    assert np.abs(counts - 2000).max() < 4 * (2000 * 0.9) ** 0.5
+    assert len(np.unique(numbers[:, :4])) == 16
+    np.testing.assert_array_equal(uniforms(seeds[2:3], 20_000)[0], numbers[2])
+
+
+def test_tokens_of_prompts_are_found_without_their_padding():
+    got = occurring(tf.constant([[-1, -1], [0, 3]]), 4).numpy()
+    assert got.tolist() == [[False] * 4, [True, False, False, True]]
+
+
+def test_a_long_prompt_loses_its_oldest_tokens():
+    tokens = tf.constant([[1, 2, 3, 4, 5], [6, 7, -1, -1, -1], [8, 9, 8, 9, -1]])
+    kept, dropped = latest(tokens, tf.constant([3, 3, 1]), 3)
+    assert kept.numpy().tolist() == [[3, 4, 5], [6, 7, -1], [9, -1, -1]]
+    assert dropped.numpy().tolist() == [2, 0, 3]

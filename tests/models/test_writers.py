@@ -1,0 +1,148 @@
+"""What holds for every network that writes text."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.generation import Choice, generate
+from models.gpt import GPT_SIZES, GPTSize, gpt_backbone, gpt_language_model, gpt_steps
+from models.recurrent import recurrent_language_model, recurrent_steps
+
+VOCABULARY = 11
+CONTEXT = 12
+PROMPTS = np.array([[3, 1, 4, 1], [5, -1, -1, -1], [9, 2, -1, -1]], "int32")
+
+
+def gpt(dropout=0.0):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(GPT_SIZES, "quick", GPTSize(2, 16, 2))
+        return gpt_language_model(gpt_backbone("quick", VOCABULARY, CONTEXT, dropout))
+
+
+def recurrent(cell):
+    return recurrent_language_model(VOCABULARY, cell, 8, layers=2)
+
+
+WRITERS = {
+    "gpt": (gpt, gpt_steps),
+    "lstm": (lambda: recurrent("lstm"), recurrent_steps),
+    "gru": (lambda: recurrent("gru"), recurrent_steps),
+    "rnn": (lambda: recurrent("rnn"), recurrent_steps),
+}
+
+
+@pytest.fixture(params=WRITERS)
+def writer(request):
+    keras.utils.set_random_seed(0)
+    make, steps = WRITERS[request.param]
+    model, random = make(), np.random.default_rng(1)
+    for weight in model.weights:  # So that no gain is 1, and no shift 0.
+        weight.assign(np.asarray(weight) + random.normal(0, 0.3, weight.shape))
+    return model, steps(model)
+
+
+def whole(model, tokens):
+    """Logits of a text from the network, without a state."""
+    ids = np.array([tokens], "int32")
+    return model({"token_ids": ids, "padding_mask": np.ones_like(ids)})["logits"][0].numpy()
+
+
+def test_a_token_does_not_see_those_after_it_or_padding(writer):
+    model, _ = writer
+    ids = np.array([[3, 1, 4, 1, 5]], "int32")
+    other = np.array([[3, 1, 4, 7, 7]], "int32")
+    mask = np.array([[1, 1, 1, 0, 0]], "int32")
+    one = model({"token_ids": ids, "padding_mask": np.ones_like(ids)})["logits"]
+    two = model({"token_ids": other, "padding_mask": mask})["logits"]
+    np.testing.assert_allclose(one[:, :3], two[:, :3], atol=1e-6)
+    assert one.shape == (1, 5, VOCABULARY) and one.dtype == "float32"
+
+
+def test_steps_give_the_logits_of_the_whole_text_whatever_the_other_rows(writer):
+    model, steps = writer
+    texts = [[token for token in row if token >= 0] for row in PROMPTS]
+    logits, state = steps.start(tf.constant(PROMPTS))
+    for token in (7, 0, 2, 2, 8):
+        for row, text in enumerate(texts):
+            np.testing.assert_allclose(logits[row], whole(model, text)[-1], atol=1e-5)
+            text.append((token + row) % VOCABULARY)
+        logits, state = steps.step(state, tf.constant([text[-1] for text in texts]))
+
+
+def test_the_loop_writes_the_likeliest_tokens_with_and_without_xla(writer):
+    model, steps = writer
+
+    def write(prompts):
+        zeros, ones = tf.zeros((3,)), tf.ones((3,))
+        choice = Choice(
+            tf.constant([4, 6, 8]),
+            zeros,
+            tf.zeros((3,), tf.int32),
+            ones,
+            ones,
+            tf.zeros((3,), "int64"),
+        )
+        return generate(steps, prompts, prompts, choice, limit=8, end_id=VOCABULARY)
+
+    plain, compiled = (
+        tf.function(write, jit_compile=jit, autograph=False)(tf.constant(PROMPTS))
+        for jit in (False, True)
+    )
+    for row, count in enumerate((4, 6, 8)):
+        text, total = [token for token in PROMPTS[row] if token >= 0], 0.0
+        begin = len(text)
+        for _ in range(count):
+            logs = tf.nn.log_softmax(whole(model, text)[-1]).numpy()
+            total += logs.max()
+            text.append(int(logs.argmax()))
+        expected = text[begin:] + [-1] * (8 - count)
+        assert plain.token_ids[row].numpy().tolist() == expected
+        assert compiled.token_ids[row].numpy().tolist() == expected
+        for answer in (plain, compiled):
+            assert float(answer.log_probability[row]) == pytest.approx(total, rel=1e-4)
+
+
+def test_a_saved_network_writes_the_same(writer, tmp_path):
+    model, steps = writer
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    new = (gpt_steps if "gpt" in model.name else recurrent_steps)(again)
+    expected, got = (one.start(tf.constant(PROMPTS))[0] for one in (steps, new))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_a_bfloat16_gpt_gives_float32_logits_near_those_of_float32():
+    keras.utils.set_random_seed(0)
+    model = gpt()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = gpt()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(model.get_weights())
+    logits, state = gpt_steps(mixed).start(tf.constant(PROMPTS))
+    logits, _ = gpt_steps(mixed).step(state, tf.constant([1, 2, 3]))
+    assert logits.dtype == "float32"
+    _, state = gpt_steps(model).start(tf.constant(PROMPTS))
+    expected, _ = gpt_steps(model).step(state, tf.constant([1, 2, 3]))
+    np.testing.assert_allclose(logits, expected, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"), [("nano", 0.80), ("baby", 10.65)], ids=["nano", "baby"]
+)
+def test_sizes_of_nanogpt_have_its_number_of_parameters(size, millions):
+    # nanoGPT prints them without its position embeddings, and has no biases and no shifts; its
+    # vocabulary is 65 characters.
+    backbone = gpt_backbone(size, 65, 8)
+    width = GPT_SIZES[size].hidden_dim
+    unbiased = [w for w in backbone.weights if w.name not in ("bias", "beta")]
+    total = sum(int(np.prod(w.shape)) for w in unbiased) - 8 * width
+    assert round(total / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize(("changes", "name"), [({"cell": "no"}, "cell"), ({"layers": 0}, "layers")])
+def test_a_bad_recurrent_writer_is_refused(changes, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        recurrent_language_model(VOCABULARY, **changes)
