@@ -40,6 +40,7 @@ MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES)
 class Config(ClassifierSettings):
     NETWORK = (*ClassifierSettings.NETWORK, "lowercase")
     EVALUATION = (*ClassifierSettings.EVALUATION, "tag_column")
+    RECURRENT_TOKENS = "pieces"  # The letters of a rare word tell its tag.
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a CoNLL file, or a folder of such files with train,
     dev and test in their names."""

@@ -68,7 +68,7 @@ class WordPieces:
             texts: Strings, or a dataset of strings, each a text or a batch of texts.
             size: Maximum size of the vocabulary, the five special tokens included.
             lowercase: Whether to convert texts to lower case.
-            kind: `pieces` or `words`, as of `learned_vocabulary`.
+            kind: `pieces`, `words` or `auto`, as of `learned_vocabulary`.
         """
         return cls.of(learned_vocabulary(texts, size, lowercase, kind), lowercase)
 

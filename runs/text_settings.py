@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 
@@ -153,6 +153,8 @@ class ClassifierSettings(TextSettings):
         *("bidirectional", "layers", "units", "layer_normalization", "freeze"),
         *("tokens", "word_dropout", "embeddings"),
     )
+    RECURRENT_TOKENS: ClassVar[str] = "auto"
+    """Vocabulary of recurrent networks, as `kind` of `learned_vocabulary`."""
     preset: str = "none"
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
     for elmo the folder `preset` that elmo_pretraining writes; or the folder of a finished run of
@@ -165,9 +167,11 @@ class ClassifierSettings(TextSettings):
     """Features of a recurrent state, for each direction."""
     layer_normalization: bool = False
     """Normalize inside the recurrent cells."""
-    tokens: Literal["pieces", "words"] = "pieces"
+    tokens: Literal["pieces", "words"] | None = None
     """Tokens of a vocabulary that is learned: word pieces, which spell rare words, or whole words
-    that occur at least twice, so that rarer words are unknown."""
+    that occur at least twice, so that rarer words are unknown. Default: pieces; in recurrent
+    networks that classify texts, words if there are 40,000 or more to learn from and
+    `vocabulary_size` has room for all."""
     word_dropout: Training[Auto[float]] = AUTO
     """Fraction of tokens that training replaces with [UNK], in [0, 1), in networks that read words
     or word pieces. Default: by the network."""
@@ -205,7 +209,8 @@ class ClassifierSettings(TextSettings):
 
     @property
     def reading(self) -> dict[str, Any]:
-        return super().reading | {"kind": self.tokens}
+        usual = self.RECURRENT_TOKENS if self.model in RECURRENT else "pieces"
+        return super().reading | {"kind": self.tokens or usual}
 
     @property
     def recurrent(self) -> dict[str, Any]:

@@ -45,6 +45,16 @@ def test_whole_words_are_those_that_occur_twice_the_most_frequent_first():
     assert WordPieces.learned(texts, 6, kind="words").vocabulary[5:] == ["cat"]
 
 
+@pytest.mark.parametrize(
+    ("least", "size", "kind"), [(9, 7, "pieces"), (8, 7, "words"), (8, 6, "pieces")]
+)
+def test_the_texts_decide_between_words_and_pieces(least, size, kind, monkeypatch):
+    monkeypatch.setattr("preprocessing.vocabulary.LEAST_WORDS", least)
+    texts = ["Red cat", "red dog", "the cat ran", "cat"]
+    chosen = WordPieces.learned(texts, size, kind="auto").vocabulary
+    assert chosen == WordPieces.learned(texts, size, kind=kind).vocabulary
+
+
 @pytest.mark.parametrize(("known", "ids"), [([], [5, 6]), (["é"], [5, 1])])
 def test_accents_go_with_capitals_unless_the_pieces_have_some(known, ids):
     pieces = WordPieces.of([*SPECIAL_TOKENS, "cafe", "muller", *known])

@@ -1,5 +1,6 @@
 import pytest
 
+from apps import token_classification
 from apps.text_classification import Config
 
 
@@ -29,6 +30,9 @@ def test_recurrent_networks_hide_some_words():
     assert (chosen.dropout, chosen.word_dropout) == (0.5, 0.1)
     assert Config(model="lstm", word_dropout=0.0).word_dropout == 0.0
     assert Config(model="lstm", tokens="words").reading["kind"] == "words"
+    assert Config(model="lstm").reading["kind"] == "auto"
+    assert Config(model="bert_tiny").reading["kind"] == "pieces"
+    assert token_classification.Config(model="lstm").reading["kind"] == "pieces"
     for model, preset in (("bert_tiny", "none"), ("elmo_tiny", "none"), ("bert", "folder")):
         assert Config(model=model, preset=preset).word_dropout == 0.0
 
