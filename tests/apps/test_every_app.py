@@ -229,6 +229,7 @@ def _answer(finished: Finished, rows) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in finished.served(**columns).items()}
 
 
+@pytest.mark.slow
 @each_app()
 def test_an_evaluation_on_the_same_data_repeats_the_scores(
     finished, request, tmp_path, monkeypatch

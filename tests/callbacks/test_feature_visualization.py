@@ -89,6 +89,7 @@ def test_pyplot_and_its_global_state_stay_out(tmp_path, monkeypatch):
     assert "matplotlib.pyplot" not in sys.modules
 
 
+@pytest.mark.slow
 def test_fit_draws_every_epoch_and_a_second_run_starts_a_new_list(tmp_path):
     model = small_cnn()
     callback = FeatureVisualization(IMAGES, "c3", tmp_path, units=[0], images_per_unit=1)

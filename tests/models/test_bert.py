@@ -189,6 +189,7 @@ def test_padding_changes_no_answer():
     np.testing.assert_allclose(model(short), model(long), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", with_slow(MODELS, ("classifier of the mean", "span without mask")))
 def test_every_model_survives_saving_and_compiles(name, tmp_path):
     model = MODELS[name](quick_backbone(0.1))

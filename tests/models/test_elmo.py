@@ -163,6 +163,7 @@ def test_one_softmax_serves_both_directions():
     np.testing.assert_allclose(answer["backward"], top[..., 4:] @ kernel + bias, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", with_slow(MODELS, ("frozen classifier",)))
 def test_every_model_survives_saving_and_compiles(name, tmp_path):
     model = MODELS[name](quick_backbone(0.1))

@@ -28,7 +28,7 @@ from tests.models.blueprint import blueprint, count, with_slow
 
 NOT_FOR_IMAGES = {
     *("image_classifiers", "imagenet", "inception_module", "parts", "receptive_field"),
-    *("bert", "elmo", "gpt", "recurrent", "transformers"),
+    *("bert", "elmo", "generation", "gpt", "recurrent", "transformers"),
 }
 MODULES = sorted({path.stem for path in Path(models.__file__).parent.glob("[a-z]*.py")})
 
@@ -177,6 +177,7 @@ def test_a_smaller_input_is_refused_with_the_smallest_that_works(name):
             build(input_shape=input_shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", [name for name, network in NETWORKS.items() if network.norms])
 def test_every_norm_is_in_the_network_and_runs(name, norm):
@@ -187,6 +188,7 @@ def test_every_norm_is_in_the_network_and_runs(name, norm):
     assert np.isfinite(model(random_images(32, 1), training=True)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [pool for pool in POOLS if pool != "max"])
 @pytest.mark.parametrize("name", [name for name, network in NETWORKS.items() if network.pools])
 def test_every_pooling_keeps_the_shapes_and_runs(name, pool):

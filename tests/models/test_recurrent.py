@@ -146,6 +146,7 @@ def test_the_features_are_those_of_bert():
         assert set(build(30, 3, **SMALL).input) == set(FEATURES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "cell", "normalized"),
     [

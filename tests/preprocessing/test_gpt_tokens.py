@@ -37,6 +37,7 @@ def test_byte_pairs_are_kerashubs(pairs):
         assert pairs.ids(some).to_list() == reference(some).to_list()
 
 
+@pytest.mark.slow
 def test_gpt2_gets_two_tokens_more(pairs):
     assert pairs.vocabulary_size == 9
     features = encode_gpt(pairs, tf.constant([["a qu", "a"]]), 8)
@@ -65,6 +66,7 @@ def test_byte_pairs_are_saved_in_graphs(pairs, tmp_path):
         assert features["extract"].numpy().tolist() == [[5]]
 
 
+@pytest.mark.slow
 def test_byte_pairs_are_saved_for_another_run(pairs, tmp_path):
     pairs.save(tmp_path / "tokenizer")
     again = BytePairs.from_preset(tmp_path / "tokenizer")

@@ -158,6 +158,7 @@ def test_json_that_is_not_as_the_metadata_say_is_refused(value, dtype, shape):
         from_json("y", value, TensorSpec(dtype, shape))
 
 
+@pytest.mark.slow
 def test_messages_may_be_larger_than_4_mebibytes(client):
     large = np.arange(2**21, dtype=np.float32).reshape(-1, 2)
     assert_same(client.predict("echo", signature="pairs", x=large), {"y": 2 * large})

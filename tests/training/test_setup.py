@@ -16,6 +16,7 @@ def test_start_sets_policy_and_seed(precision):
     assert is_chief(strategy)
 
 
+@pytest.mark.slow
 def test_mirrored_strategy_trains_to_the_same_weights():
     single, history = train()
     strategy = start(0, strategy="mirrored")

@@ -59,6 +59,7 @@ def unbroken(tmp_path_factory):
     return run(tmp_path_factory.mktemp("unbroken"))
 
 
+@pytest.mark.slow
 def test_a_run_of_three_stages_resumes_in_the_stage_where_it_was(unbroken, tmp_path):
     with pytest.raises(OSError, match="no space left"):
         run(tmp_path, fail_in="reward", calls=5)  # after step 14
