@@ -47,7 +47,7 @@ class Config(ClassSettings, Settings):
     preset: str = "none"
     """Pretrained weights to start from: `imagenet`, the set of keras.applications, or the folder of
     a finished run of this app. `none` begins with random weights."""
-    freeze: Training[Training[bool]] = False
+    freeze: Training[bool] = False
     """Train only the classification head (with a preset)."""
     norm: Literal["batch", "group", "layer", "none"] | None = None
     """Normalization layers. Default: as in the paper."""
@@ -58,7 +58,7 @@ class Config(ClassSettings, Settings):
     share, if it is at most 224 x 224, else 224 x 224."""
     channels: Literal[1, 3] | None = None
     """1 for gray, 3 for color. Default: as in the data."""
-    augment: Training[Training[AugmentationName]] = "light"
+    augment: Training[AugmentationName] = "light"
     """Augmentation of the training images."""
 
     def __post_init__(self):

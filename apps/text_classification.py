@@ -51,13 +51,13 @@ class Config(ClassSettings, ClassifierSettings):
     """The network; `--model help` lists them. `bert`, `gpt` and `elmo` need `--preset`."""
     epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/text_classification")
-    text_column: Data[Data[str | None]] = None
+    text_column: Data[str | None] = None
     """Column of the text, or of the first text of a pair. Default: found by its name."""
-    pair_column: Data[Data[str | None]] = None
+    pair_column: Data[str | None] = None
     """Column of the second text of a pair. Default: found by its name."""
-    label_column: Data[Data[str | None]] = None
+    label_column: Data[str | None] = None
     """Column of the class. Default: found by its name."""
-    out_of_scope: Data[Data[str | None]] = None
+    out_of_scope: Data[str | None] = None
     """TensorFlow Datasets split of texts without a class, such as test_oos, to count refusals."""
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
     """Pooling of the token features: attention, last or max in recurrent networks, attention on

@@ -48,7 +48,7 @@ class Config(ClassifierSettings):
     """The network; `--model help` lists them. `bert` and `elmo` need `--preset`."""
     epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/token_classification")
-    tag_column: Data[Data[int | str | None]] = None
+    tag_column: Data[int | str | None] = None
     """Column of the tags: an index from 0, or from the end if negative; or the name of a feature of
     TensorFlow Datasets. Default: the last column (UPOS in .conllu files), or found by its name."""
     lowercase: bool = False

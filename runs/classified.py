@@ -21,13 +21,13 @@ Show = Callable[[str, Sequence[Any], Sequence[Notes]], Section]
 class ClassSettings:
     """Settings of the apps that give each example one class."""
 
-    group: Data[Data[str | None]] = None
+    group: Data[str | None] = None
     """Keep groups, such as the images of a patient, in one split. The group is a column, or the
     number of a level of folders (1: those below the class folders). Default: only copies stay
     together."""
-    label_smoothing: Training[Training[float]] = 0.0
+    label_smoothing: Training[float] = 0.0
     """Label smoothing: fraction of each label that is spread over all classes, in [0, 1)."""
-    class_weight: Training[Training[Literal["none", "balanced"]]] = "none"
+    class_weight: Training[Literal["none", "balanced"]] = "none"
     """Class weights in the loss; `balanced` makes rare classes count as much as others."""
 
 

@@ -52,19 +52,6 @@ GROUPS = {
 """Groups of settings in the help. `Data`, `Training` and `Running` put a setting into one of them;
 all others are about the network."""
 
-_Kind = TypeVar("_Kind")
-Data = Annotated[_Kind, "data"]
-Training = Annotated[_Kind, "training"]
-Running = Annotated[_Kind, "run"]
-GROUPS = {
-    "data": "data",
-    "network": "network",
-    "training": "training",
-    "run": "the run and its files",
-}
-"""Groups of settings in the help. `Data`, `Training` and `Running` put a setting into one of them;
-all others are about the network."""
-
 AUTO: Any = None
 """Default of a setting that the network chooses."""
 
@@ -107,60 +94,60 @@ class Settings:
     """The examples."""
     model: str
     """The network; `--model help` lists them."""
-    epochs: Training[Training[Auto[int]]]
+    epochs: Training[Auto[int]]
     """Passes over the training set. Default: by the network."""
-    out: Running[Running[Path]]
+    out: Running[Path]
     """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
     preset: str = "none"
     """Pretrained network, or the folder of a finished run to train further."""
     skip_bad: Data[bool] = False
     """Leave bad examples out instead of stopping."""
-    batch_size: Training[Training[Auto[int]]] = AUTO
+    batch_size: Training[Auto[int]] = AUTO
     """Global batch size: examples per step, over all devices. Default: by the network."""
-    optimizer: Training[Training[OptimizerName]] = "adamw"
+    optimizer: Training[OptimizerName] = "adamw"
     """Optimizer; momentum and nesterov are SGD with a momentum of 0.9."""
-    learning_rate: Training[Training[float | None]] = None
+    learning_rate: Training[float | None] = None
     """Peak learning rate. Default: the usual value of the optimizer and the network."""
-    schedule: Training[Training[Schedule]] = "cosine"
+    schedule: Training[Schedule] = "cosine"
     """Course of the learning rate after the warm-up."""
-    warmup_epochs: Training[Training[Auto[float]]] = AUTO
+    warmup_epochs: Training[Auto[float]] = AUTO
     """Epochs over which the learning rate rises from 0. Default: by the network."""
-    weight_decay: Training[Training[Auto[float]]] = AUTO
+    weight_decay: Training[Auto[float]] = AUTO
     """Decoupled weight decay. Default: by the network with adamw, 0 with the others."""
-    clip_norm: Training[Training[float | None]] = None
+    clip_norm: Training[float | None] = None
     """Maximum norm of all gradients of a step together. Default: no limit."""
-    accumulate: Training[Training[Auto[int]]] = AUTO
+    accumulate: Training[Auto[int]] = AUTO
     """Batches whose gradients are averaged for one update, for large batches in little memory. A
     loss that is a mean over tokens weighs all these batches equally, regardless of their number of
     tokens. Default: 1, or by the length of the texts if `batch_size` is left out, too."""
-    average: Training[Training[float | None]] = None
+    average: Training[float | None] = None
     """Decay of a moving average of the weights, such as 0.999, which is evaluated and exported in
     place of the weights. Default: none."""
-    keep: Training[Training[Literal["best", "last"]]] = "best"
+    keep: Training[Literal["best", "last"]] = "best"
     """Epoch whose weights are evaluated and exported: `best`: the latest on a par with the best on
     validation, within one standard error of an accuracy (of an F1 a rough one); or `last`."""
-    monitor: Training[Training[str | None]] = None
+    monitor: Training[str | None] = None
     """Validation metric that decides which epoch is the best, and when `patience` ends, such as
     val_loss. Default: the usual score of the task."""
-    patience: Training[Training[int]] = 0
+    patience: Training[int] = 0
     """Stop after so many epochs in a row without a better `monitor`; 0 never stops early."""
-    seed: Running[Running[int]] = 0
+    seed: Running[int] = 0
     """Seed of weights, shuffling, dropout and augmentation."""
-    precision: Running[Running[Precision]] = "float32"
+    precision: Running[Precision] = "float32"
     """Type of the computations; weights are float32."""
-    strategy: Running[Running[Strategy]] = "none"
+    strategy: Running[Strategy] = "none"
     """Devices to train on: `mirrored`: all GPUs; `multi_worker`: the processes in TF_CONFIG, which
     share the folder `out`."""
-    jit_compile: Running[Running[bool]] = False
+    jit_compile: Running[bool] = False
     """Compile the training step with XLA: often faster on GPUs. On CPUs, where operations are
     deterministic, Keras ignores it and warns."""
-    resume: Running[Running[bool]] = False
+    resume: Running[bool] = False
     """Fail if there is no interrupted run to resume. Without it a run resumes if there is one."""
-    checkpoint_every: Running[Running[int | None]] = None
+    checkpoint_every: Running[int | None] = None
     """Number of steps between checkpoints, in addition to those written by time. A killed run
     loses its last 10 s and up to 10 steps, or more where writing takes longer than half a second;
     a run that is stopped with Ctrl-C loses nothing."""
-    tensorboard: Running[Running[bool]] = False
+    tensorboard: Running[bool] = False
     """Write logs for TensorBoard into the sub-folder `tensorboard` of `out`: the metrics of each
     epoch, and the pictures of the report."""
 

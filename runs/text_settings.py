@@ -34,11 +34,11 @@ class TextSettings(Settings):
     """Maximum number of tokens in a vocabulary that is learned."""
     length: int = 128
     """Maximum number of tokens of a row; longer texts are truncated."""
-    dropout: Training[Training[Auto[float]]] = AUTO
+    dropout: Training[Auto[float]] = AUTO
     """Dropout rate, in [0, 1): in recurrent networks, in heads on ELMo and
     in Transformers with random weights. A pretrained Transformer keeps its own. Default: by the
     network."""
-    layer_decay: Training[Training[float]] = 1.0
+    layer_decay: Training[float] = 1.0
     """Factor of the learning rate from each Transformer layer to the one below it, in (0, 1]."""
 
     def __post_init__(self):
@@ -172,13 +172,13 @@ class ClassifierSettings(TextSettings):
     that occur at least twice, so that rarer words are unknown. Default: pieces; in recurrent
     networks that classify texts, words if there are 40,000 or more to learn from and
     `vocabulary_size` has room for all."""
-    word_dropout: Training[Training[Auto[float]]] = AUTO
+    word_dropout: Training[Auto[float]] = AUTO
     """Fraction of tokens that training replaces with [UNK], in [0, 1), in networks that read words
     or word pieces. Default: by the network."""
     embeddings: str | None = None
     """File of pretrained word vectors in GloVe's text format, from which the embeddings of
     recurrent networks begin. Default: random embeddings."""
-    freeze: Training[Training[bool | None]] = None
+    freeze: Training[bool | None] = None
     """Train only the head on ELMo. Default: with a preset. With random weights it measures the
     gain from pretraining."""
 
