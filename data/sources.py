@@ -51,6 +51,22 @@ class Fault:
         return f"{line} Fix: {self.fix}." if self.fix else line
 
 
+class Made(str):
+    """A remark on splits that the data lacks, so that Hornbook makes them.
+
+    Args:
+        text: The remark.
+        splits: Names of the splits.
+    """
+
+    splits: tuple[str, ...]
+
+    def __new__(cls, text: str, splits: Sequence[str]):
+        made = super().__new__(cls, text)
+        made.splits = tuple(splits)
+        return made
+
+
 Finding = Fault | str
 """A problem that a loader finds in the data, or a remark in whole sentences for the user."""
 
@@ -111,7 +127,7 @@ def reported(data: str, findings: Sequence[Finding], skip_bad: bool) -> dict[str
         skip_bad: Whether to skip problems that are skippable instead of raising.
 
     Returns:
-        `skipped`, the number of examples that are left out, and `remarks`.
+        `skipped`, the number of examples that are left out, `remarks` and `made`.
     """
     faults = [finding for finding in findings if isinstance(finding, Fault)]
     if any(not fault.skippable for fault in faults) or (faults and not skip_bad):
@@ -119,7 +135,9 @@ def reported(data: str, findings: Sequence[Finding], skip_bad: bool) -> dict[str
     remarks = tuple(
         dict.fromkeys(_printable(finding) for finding in findings if isinstance(finding, str))
     )
-    return {"skipped": sum(fault.examples for fault in faults), "remarks": remarks}
+    made = [split for one in findings if isinstance(one, Made) for split in one.splits]
+    skipped = sum(fault.examples for fault in faults)
+    return {"skipped": skipped, "remarks": remarks, "made": frozenset(made)}
 
 
 def listed(names: Sequence[str]) -> str:
@@ -374,6 +392,6 @@ def tfds_remarks(
     cut = [split for split in ("validation", "test") if split not in names]
     if cut:
         each = " each" if len(cut) > 1 else ""
-        remarks.append(f"Cut from the end of train: {' and '.join(cut)}, 10 %{each}.")
+        remarks.append(Made(f"Cut from the end of train: {' and '.join(cut)}, 10 %{each}.", cut))
     rest = sorted(set(builder.info.splits) - {*names.values(), *further})
     return [*remarks, f"Splits that are not read: {listed(rest)}."] if rest else remarks

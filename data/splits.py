@@ -9,12 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from data.sources import SPLITS, Finding, listed, split_of, stable_order
+from data.sources import SPLITS, Finding, Made, listed, split_of, stable_order
 
 HELD_OUT = 0.1
 """Share of the examples in a validation or test split that the data lacks."""
-CHOSEN = "Chosen by a hash:"
-"""Beginning of the remark that names the splits that Hornbook makes."""
 MOST_BORROWED = 10
 """Maximum number of examples of a class to which a held-out split is filled up."""
 MOST_CLASSES = 20
@@ -34,6 +32,7 @@ class Splits:
         other: Further splits by name.
         skipped: Number of bad examples that were left out.
         remarks: Further sentences for the user, such as what was read and what was not.
+        made: Names of the splits that the data lacked and Hornbook made.
         origins: For each split, the file of each example, and the line if there is one; "" for
             examples that come from no file of the user. Splits may be missing.
     """
@@ -46,6 +45,7 @@ class Splits:
     other: Mapping[str, Any] = field(default_factory=dict)
     skipped: int = 0
     remarks: tuple[str, ...] = ()
+    made: frozenset[str] = frozenset()
     origins: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def split(self, name: str) -> Any:
@@ -82,13 +82,6 @@ class Splits:
     def origin(self, split: str, index: int) -> str:
         """Returns the file of an example, and the line if there is one; "" if there is no file."""
         return self.origins[split][index] if split in self.origins else ""
-
-    @property
-    def made(self) -> set[str]:
-        """Names of the splits that Hornbook made, read from the remarks."""
-        begins = (CHOSEN, "Cut from the end of train:")
-        said = " ".join(remark for remark in self.remarks if remark.startswith(begins))
-        return {split for split in ("validation", "test") if f" {split}" in said}
 
     def all_as_test(self) -> Self:
         """Returns the data with the examples of train, validation and test as the test split."""
@@ -205,7 +198,7 @@ def chosen_by_hash(given: Collection[str]) -> list[Finding]:
     made = [split for split, share in shares(given).items() if share]
     each = " each" if len(made) > 1 else ""
     share = f"about {100 * HELD_OUT:.0f} %{each}"
-    return [f"{CHOSEN} {' and '.join(made)}, {share}."] if made else []
+    return [Made(f"Chosen by a hash: {' and '.join(made)}, {share}.", made)] if made else []
 
 
 def dealt(

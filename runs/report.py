@@ -158,7 +158,7 @@ def write_report(folder: Path, report: Report) -> Path:
 
 def keep_report(folder: Path, copies: Path) -> None:
     """Copies the files that `write_report` wrote to another folder."""
-    copies.mkdir(parents=True)
+    copies.mkdir(parents=True, exist_ok=True)  # The user may have removed the version alone.
     for name in FILES:
         if (folder / name).exists():
             write_text(copies / name, (folder / name).read_text(encoding="utf-8"))

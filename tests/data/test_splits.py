@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.sources import split_of
+from data.sources import SPLITS, reported, split_of
 from data.splits import ClassSplits, Splits, by_class, chosen_by_hash, dealt, shared, stratified
 
 NUMBERS = tf.data.Dataset.range(10).map(lambda number: (number, 10 * number))
@@ -48,16 +48,12 @@ def test_the_labels_of_words_are_renumbered_and_counted():
 
 
 @pytest.mark.parametrize(
-    ("remarks", "made"),
-    [
-        (chosen_by_hash({"train"}), {"validation", "test"}),
-        (chosen_by_hash({"train", "validation"}), {"test"}),
-        (["Cut from the end of train: test, 10 %."], {"test"}),
-        (["Splits: train from train.", "Classes (train, validation, test): a (1, 1, 1)."], set()),
-    ],
+    ("given", "made"),
+    [({"train"}, {"validation", "test"}), ({"train", "validation"}, {"test"}), ({*SPLITS}, set())],
 )
-def test_the_splits_that_were_made_are_known(remarks, made):
-    assert Splits(train=[1], remarks=tuple(remarks)).made == made
+def test_the_splits_that_were_made_are_known(given, made):
+    said = reported("data", [*chosen_by_hash(given), "Classes (train, test): a (1, 1)."], False)
+    assert Splits(train=[1], **said).made == made
 
 
 def test_all_examples_become_the_test_split():
