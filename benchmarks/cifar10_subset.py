@@ -1,5 +1,7 @@
 """The 5000 + 1000 image subset of CIFAR-10 that the comparisons of networks train on."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -10,8 +12,25 @@ from data.pipeline import evaluation_batches, steps_per_epoch, training_batches
 from preprocessing.augmentation import augmentation
 from training.loop import fit
 from training.optimizers import learning_rate_schedule, optimizer
+from training.setup import start
 
 Arrays = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a comparison trains."""
+
+    data: Path
+    """Folder of the CIFAR-10 subset."""
+    seeds: int = 3
+    """Runs of each network; at least 2."""
+    epochs: int = 10
+    """Passes over the 5000 training images."""
+    batch_size: int = 64
+    """Images per step."""
+    learning_rate: float = 0.02
+    """Peak learning rate."""
 
 
 def load(folder: Path) -> tuple[Arrays, Arrays]:
@@ -90,3 +109,26 @@ def train_and_test(
         return 1 - model.evaluate(batches, verbose=0, return_dict=True)["accuracy"]
 
     return error(train), error(test)
+
+
+def compared(make: Callable[[], keras.Model], config: Training, augment: str = "none") -> str:
+    """Trains with each seed; returns the errors on training and test images, mean and deviation."""
+    train, test = load(config.data)
+    errors = []
+    for seed in range(config.seeds):
+        start(seed)
+        errors.append(
+            train_and_test(
+                make(),
+                train,
+                test,
+                epochs=config.epochs,
+                batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+                seed=seed,
+                augment=augment,
+            )
+        )
+    mean, deviation = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1)
+    cells = (f"{m:.4f} ± {d:.4f}" for m, d in zip(mean, deviation, strict=True))
+    return "".join(f"{cell:>20}" for cell in cells)

@@ -9,37 +9,24 @@ Example:
 """
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import numpy as np
 import tyro
 
 from benchmarks import cifar10_subset
 from layers import LpPooling2D, MixedPooling2D, SpectralPooling2D, StochasticPooling2D
-from training.setup import start
 
 
 @dataclass(frozen=True)
-class Config:
-    data: Path
-    """Folder of the CIFAR-10 subset."""
+class Config(cifar10_subset.Training):
     poolings: tuple[str, ...] = ()
     """Kinds of pooling to compare; none for all."""
-    seeds: int = 3
-    """Runs of each pooling."""
-    epochs: int = 10
-    """Passes over the 5000 training images."""
-    batch_size: int = 64
-    """Images per step."""
-    learning_rate: float = 0.02
-    """Peak learning rate."""
 
 
 WINDOW: dict[str, Any] = {"pool_size": 3, "strides": 2, "padding": "same"}
@@ -69,27 +56,10 @@ def network(pooling: Callable[[], keras.layers.Layer]) -> keras.Model:
 
 
 def main(config: Config) -> None:
-    train, test = cifar10_subset.load(config.data)
     print(f"{'pooling':20}{'training error':>20}{'test error':>20}")
     for name in config.poolings or POOLINGS:
-        pooling, errors = POOLINGS[name], []
-        for seed in range(config.seeds):
-            start(seed)
-            errors.append(
-                cifar10_subset.train_and_test(
-                    network(pooling),
-                    train,
-                    test,
-                    epochs=config.epochs,
-                    batch_size=config.batch_size,
-                    learning_rate=config.learning_rate,
-                    seed=seed,
-                )
-            )
-        print(f"{name}: {errors}", file=sys.stderr)
-        mean, deviation = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1)
-        cells = [f"{m:.4f} ± {d:.4f}" for m, d in zip(mean, deviation, strict=True)]
-        print(f"{name:20}{cells[0]:>20}{cells[1]:>20}", flush=True)
+        errors = cifar10_subset.compared(partial(network, POOLINGS[name]), config)
+        print(f"{name:20}{errors}", flush=True)
 
 
 if __name__ == "__main__":
