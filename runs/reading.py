@@ -55,5 +55,6 @@ def lengths(
         return said(run, f"long {what}", f"None of {of} is longer than {length} tokens.")
     cut = np.maximum(counts - length, 0).sum() / counts.sum()
     becomes = reader.longer or f"{cut:.1%} of all tokens are truncated"
-    text = f"{many:,} of {of} ({many / total:.1%}) are longer than {length} tokens: {becomes}."
+    are = "is" if many == 1 else "are"
+    text = f"{many:,} of {of} ({many / total:.1%}) {are} longer than {length} tokens: {becomes}."
     return said(run, f"long {what}", text)

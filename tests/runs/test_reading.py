@@ -32,7 +32,7 @@ TEXTS = tf.data.Dataset.from_tensor_slices(["abcdefgh", "ab", "abcdef", "abcd"])
             "",
             "2 of the 4 training texts (50.0%) are longer than 4 tokens: 30.0% of all tokens ",
         ),
-        ({"length": 7}, "", "1 of the 4 training texts (25.0%) are longer than 7 tokens: 5.0% of "),
+        ({"length": 7}, "", "1 of the 4 training texts (25.0%) is longer than 7 tokens: 5.0% of "),
         ({"length": 8}, "", "None of the 4 training texts is longer than 8 tokens."),
         ({}, "they are split", "2 of the 4 training texts (50.0%) are longer than 4 tokens: they "),
     ],
@@ -48,7 +48,7 @@ def test_what_is_truncated_is_said_and_noted(options, longer, said, capsys):
 def test_many_texts_are_counted_in_part(monkeypatch, capsys):
     monkeypatch.setattr("runs.reading.MOST_COUNTED", 2)
     lengths(Run(), TEXTS, reader(), "texts")  # type: ignore[arg-type]
-    assert capsys.readouterr().out.startswith("1 of the first 2 training texts (50.0%) are longer")
+    assert capsys.readouterr().out.startswith("1 of the first 2 training texts (50.0%) is longer")
 
 
 def test_no_word_vectors_are_read_unless_they_are_named():
