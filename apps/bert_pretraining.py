@@ -116,6 +116,7 @@ def main(config: Config) -> dict[str, float]:
         num_test=len(rows.test),
         examples="rows",
         facts={"vocabulary": pieces.vocabulary_size, "training rows": len(rows.train)},
+        warnings=language_models.beaten(scores, PREDICTORS, "perplexity"),
         report=report(gaps(texts.test), served["serving_default"], trained.model, scores),
         tokens=pieces,
         preset=partial(save, config, pieces, trained.model),

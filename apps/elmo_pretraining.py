@@ -113,6 +113,7 @@ def main(config: Config) -> dict[str, float]:
         num_test=len(rows.test),
         examples="rows",
         facts={"vocabulary": size, "training rows": len(rows.train)},
+        warnings=language_models.beaten(scores, PREDICTORS, "perplexity"),
         report=report(lines, served["serving_default"], trained.model, scores),
         tokens=rows.words,
         preset=partial(save, config, trained.model),

@@ -143,6 +143,7 @@ def main(config: Config) -> dict[str, float]:
         num_test=len(rows.test),
         examples="rows",
         facts={"vocabulary": tokens.vocabulary_size, "test bytes": rows.num_bytes["test"]},
+        warnings=language_models.beaten(scores, PREDICTORS, "bits_per_byte"),
         report=report(config, prompts[:3], served["generate"], trained.model, scores),
         tokens=tokens,
     )
@@ -235,10 +236,7 @@ def report(config, prompts, signature: Signature, model, scores: dict[str, float
     columns = {name: [value] * len(pairs) for name, value in config.choice.items()}
     columns |= {"prompt": [one for one, _ in pairs], "temperature": [one for _, one in pairs]}
     texts = ask(signature, model, columns)["text"]
-    rows = [
-        (prompt, f"{temperature:g}", text.decode())
-        for (prompt, temperature), text in zip(pairs, texts, strict=True)
-    ]
+    rows = [(one, f"{t:g}", text.decode()) for (one, t), text in zip(pairs, texts, strict=True)]
     compared = language_models.comparison(scores, PREDICTORS, ("bits_per_byte",))
     return [
         Table("Bytes of the test texts, predicted from those before", *compared),

@@ -217,6 +217,28 @@ def comparison(
     return ("predicted by", *(kind.replace("_", " ") for kind in kinds)), rows
 
 
+def beaten(scores: Mapping[str, float], predictors: Mapping[str, str], kind: str) -> list[str]:
+    """Names the predictors that are better than the network.
+
+    Args:
+        scores: Scores by name; smaller ones are better.
+        predictors: As in `comparison`; the first is the network.
+        kind: Suffix of the scores.
+
+    Example:
+        >>> scores = {"perplexity": 20.0, "unigram_perplexity": 12.5}
+        >>> beaten(scores, {"BERT": "", "frequencies": "unigram_"}, "perplexity")
+        ['A simpler predictor beats this network, with perplexity 12.5 against 20: frequencies.']
+    """
+    (_, own), *others = ((name, scores[prefix + kind]) for name, prefix in predictors.items())
+    return [
+        f"A simpler predictor beats this network, with {kind.replace('_', ' ')} {score:.4g} "
+        f"against {own:.4g}: {name}."
+        for name, score in others
+        if score < own
+    ]
+
+
 def listed(words: Sequence[bytes], scores: Sequence[float]) -> str:
     """Lists words with their probabilities.
 
