@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -283,7 +284,9 @@ class Page:
         return self.wait(lambda: next(iter(self.all(selector)), None), selector)
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        return WebDriverWait(self.browser, 20).until(lambda _: condition(), f"No {what}")
+        """Asks again while the page draws what it asks for anew."""
+        wait = WebDriverWait(self.browser, 20, ignored_exceptions=[StaleElementReferenceException])
+        return wait.until(lambda _: condition(), f"No {what}")
 
     def field(self, name: str) -> WebElement:
         """What is filled in for an input of the signature that is open."""
@@ -817,6 +820,8 @@ def test_new_version_appears_and_what_is_typed_stays(page, models, image):
     (models / "new").rename(models / "classifier" / "2")
     page.wait(lambda: "version 2" in page.one("nav a").text, "version 2")
     assert page.all(".bars") and "it's a $white image.png" in page.one(".drop").text
-    page.one("#about a[href='#classifier/1']").click()
+    link = "#about a[href='#classifier/1']"
+    page.wait(lambda: page.one(link).click() or True, "link to version 1")
     page.wait(lambda: "Requests go to version 1" in page.one("#about").text, "version 1")
-    assert "/v1/models/classifier/versions/1:predict" in page.one(".curl").text
+    address = "/v1/models/classifier/versions/1:predict"
+    page.wait(lambda: address in page.one(".curl").text, address)
