@@ -23,7 +23,7 @@ from data.token_rows import TokenRows
 from metrics import language_models
 from metrics.language_models import bits_per_byte
 from metrics.ngrams import witten_bell
-from models import generation, gpt, recurrent
+from models import generation, gpt, recurrent, writing
 from preprocessing.byte_tokens import Bytes, as_features, labeled
 from runs import presets
 from runs.command import command
@@ -41,7 +41,7 @@ PROMPT = 40
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)
 """Temperatures of the report."""
 MEANINGS = {
-    **generation.MEANINGS,
+    **writing.MEANINGS,
     "prompt": "the beginning of a text, in UTF-8; of a long one the end is read",
     "text": "what follows it, without the prompt",
     "token_ids": f"bytes, 0 to 255, {Bytes.end_id} at the end of a text, -1 in padding",
@@ -105,16 +105,19 @@ class Config(Settings):
 
     @property
     def usual(self) -> dict[str, Any]:
-        return super().usual | {"max_tokens": min(64, self.length // 2)}
+        usual = super().usual | {"max_tokens": min(64, self.length // 2)}
+        # A Transformer with random weights stalls if its first steps are large.
+        return usual if self.model in recurrent.NAMES else usual | {"warmup_epochs": 0.3}
 
     def rate(self, factor: float | None = None) -> float:
-        usual = RECURRENT_RATE if self.model in recurrent.NAMES and not self.source else None
-        return super().rate(factor or usual)
+        factor = factor or (0.1 if self.source else 1.0)
+        is_gpt = self.model not in recurrent.NAMES
+        return super().rate(factor * (gpt.rate(self.model) if is_gpt else RECURRENT_RATE))
 
     @property
     def choice(self) -> dict[str, float]:
         """How `serving_default` chooses."""
-        return {name: getattr(self, name) for name in generation.INPUTS}
+        return {name: getattr(self, name) for name in writing.INPUTS}
 
 
 def main(config: Config) -> dict[str, float]:
@@ -189,40 +192,40 @@ def signatures(config: Config, tokens: Bytes, prompts: list[str]) -> dict[str, S
     steps = gpt.gpt_steps if config.model.startswith("gpt") else recurrent.recurrent_steps
     core = generation.continuing(steps, config.length, tokens.end_id)
     ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
-    choice = {name: part.numpy() for name, part in generation.filled(config.choice, 4).items()}
+    choice = {name: part.numpy() for name, part in writing.filled(config.choice, 4).items()}
     examples = {"token_ids": tokens.encode(tf.constant(prompts[:4])).numpy()}
     return {
         "serving_default": Signature(
             inputs={"prompt": tf.TensorSpec((None,), tf.string)},
             preprocess=lambda prompt: {
                 "token_ids": tokens.encode(prompt),
-                **generation.filled(config.choice, tf.size(prompt)),
+                **writing.filled(config.choice, tf.size(prompt)),
             },
             core=core,
-            postprocess=lambda written: generation.as_text(written, tokens.decode),
+            postprocess=lambda written: writing.as_text(written, tokens.decode),
             meanings=MEANINGS,
             ties={"text": "log_probability"},
         ),
         "generate": Signature(
-            inputs={"prompt": tf.TensorSpec((None,), tf.string), **generation.INPUTS},
+            inputs={"prompt": tf.TensorSpec((None,), tf.string), **writing.INPUTS},
             preprocess=lambda prompt, **choice: {
                 "token_ids": tokens.encode(prompt),
-                **generation.checked(choice, config.length),
+                **writing.checked(choice, config.length),
             },
             core=core,
-            postprocess=lambda written: generation.explained(written, tokens.decode),
+            postprocess=lambda written: writing.explained(written, tokens.decode),
             meanings=MEANINGS,
             examples={"prompt": np.array(prompts[:4], object), **choice},
             ties=dict.fromkeys(("text", "finish_reason", "tokens"), "log_probability"),
         ),
         "generate_from_tokens": Signature(
-            inputs={**ids, **generation.INPUTS},
+            inputs={**ids, **writing.INPUTS},
             preprocess=lambda token_ids, **choice: {
                 "token_ids": token_ids,
-                **generation.checked(choice, config.length),
+                **writing.checked(choice, config.length),
             },
             core=core,
-            postprocess=generation.as_tokens,
+            postprocess=writing.as_tokens,
             meanings=MEANINGS,
             examples={**examples, **choice},
             ties={"token_ids": "log_probability"},

@@ -1,6 +1,6 @@
 """The loop that writes text token by token, with any network that reads one token after another."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -9,37 +9,6 @@ CANDIDATES = 256
 """Number of likeliest tokens that are sorted at each step; all are only where these are too few."""
 PADDING = -1
 """Follows the last token of a row."""
-
-INPUTS = {
-    name: tf.TensorSpec((None,), dtype)
-    for name, dtype in (
-        ("max_tokens", tf.int32),
-        ("temperature", tf.float32),
-        ("top_k", tf.int32),
-        ("top_p", tf.float32),
-        ("repetition_penalty", tf.float32),
-        ("seed", tf.int64),
-    )
-}
-"""Inputs of a signature that lets a client choose how each row chooses."""
-
-MEANINGS = {
-    "max_tokens": "maximum number of tokens that are written, at least 1",
-    "temperature": "divides the logits; 0 always takes the likeliest token",
-    "top_k": "number of likeliest tokens to choose from; 0: all",
-    "top_p": "chooses from the fewest likeliest tokens whose probabilities sum to at least this, "
-    "above 0 and at most 1",
-    "repetition_penalty": "divides the positive logits of tokens that are there already, and "
-    "multiplies the negative ones, above 0; 1: none",
-    "seed": "the same seed gives the same text, regardless of the other requests",
-    "log_probability": "of what was written, its end included, in nats, as the network gives it "
-    "before temperature and the like",
-    "finish_reason": "`stop`: the text ended; `length`: after max_tokens",
-    "tokens": "number of tokens that were written",
-    "prompt_tokens": "number of tokens of the prompt that were read, its start included",
-    "dropped_tokens": "number of tokens at the beginning of the prompt that were not read",
-}
-"""Meanings of these inputs, and of what every loop returns."""
 
 
 class Steps(NamedTuple):
@@ -50,10 +19,13 @@ class Steps(NamedTuple):
             the features, any nest of tensors. It reads a whole prompt or source at once.
         step: From a state and the next token of each row, int32 `(n,)`, to the logits of the token
             after it `(n, vocabulary)` and the new state, of the same shapes.
+        pick: From a state and numbers of its rows, int32 `(m,)`, to the state of these rows. Only
+            `beam_search` needs it.
     """
 
     start: Callable[[Any], tuple[tf.Tensor, Any]]
     step: Callable[[Any, tf.Tensor], tuple[tf.Tensor, Any]]
+    pick: Callable[[Any, tf.Tensor], Any] | None = None
 
 
 class Choice(NamedTuple):
@@ -79,6 +51,19 @@ class Choice(NamedTuple):
     seed: tf.Tensor
 
 
+class Stop(NamedTuple):
+    """Strings at which a row ends. They are compared with the bytes of the tokens.
+
+    Args:
+        strings: Bytes of the strings of each row, int32 `(n, strings, bytes)`, each at the end,
+            after -1; a row of -1 is no string. XLA has no strings.
+        pieces: From `piece_bytes`, int32 `(vocabulary, bytes)`.
+    """
+
+    strings: tf.Tensor
+    pieces: tf.Tensor
+
+
 class Written(NamedTuple):
     """What `generate` wrote.
 
@@ -86,18 +71,29 @@ class Written(NamedTuple):
         token_ids: int32 `(n, limit)`, without the end token; -1 behind the last one.
         log_probability: Sum of the log-probabilities of the tokens, the end token included, as the
             network gives them, before all that `Choice` changes: nats, float32 `(n,)`.
-        ended: Whether the end token ended the row, bool `(n,)`.
+        ended: Whether the end token or a stop string ended the row, bool `(n,)`.
+        num_bytes: Bytes of the text before the stop string that ended it, int32 `(n,)`; -1: all.
     """
 
     token_ids: tf.Tensor
     log_probability: tf.Tensor
     ended: tf.Tensor
+    num_bytes: tf.Tensor
 
 
 def generate(
-    steps: Steps, features: Any, prompt: tf.Tensor, choice: Choice, *, limit: int, end_id: int
+    steps: Steps,
+    features: Any,
+    prompt: tf.Tensor,
+    choice: Choice,
+    *,
+    limit: int,
+    end_id: int,
+    stop: Stop | None = None,
 ) -> Written:
-    """Writes what follows each row, until the end token or `max_tokens`, in one `tf.while_loop`.
+    """Writes what follows each row, in one `tf.while_loop`.
+
+    A row ends at the end token, after `max_tokens`, or with the token that completes a stop string.
 
     Args:
         steps: How the network reads.
@@ -106,6 +102,7 @@ def generate(
         choice: How each row chooses.
         limit: Maximum number of tokens of every row; `max_tokens` may be less.
         end_id: The end token.
+        stop: The stop strings. None: none.
     """
     logits, state = steps.start(features)
     drawn = uniforms(choice.seed, limit)
@@ -114,7 +111,7 @@ def generate(
     def goes_on(index, tokens, total, ended, done, *_):
         return (index < limit) & ~tf.reduce_all(done)
 
-    def write(index, tokens, total, ended, done, seen, logits, state):
+    def write(index, tokens, total, ended, done, seen, found, logits, state):
         logits = tf.cast(logits, tf.float32)  # Sums over a vocabulary in bfloat16 lose digits.
         chosen = choose(logits, seen, choice, drawn[:, index])
         logs = tf.gather(tf.nn.log_softmax(logits), chosen, batch_dims=1)
@@ -123,17 +120,77 @@ def generate(
         done |= ended
         is_next = ~done[:, None] & (tf.range(limit) == index)
         tokens = tf.where(is_next, chosen[:, None], tokens)
+        if stop:
+            found, stopped = _look_for(stop, found, tf.where(done, end_id, chosen), done)
+            ended |= stopped
+            done |= stopped
         done |= index + 1 >= choice.max_tokens
         seen |= tf.one_hot(chosen, vocabulary_size, on_value=True, off_value=False)
-        return index + 1, tokens, total, ended, done, seen, *steps.step(state, chosen)
+        return index + 1, tokens, total, ended, done, seen, found, *steps.step(state, chosen)
 
     nothing = tf.zeros((rows,), tf.bool)
     first = (
         *(0, tf.fill((rows, limit), PADDING), tf.zeros((rows,)), nothing, nothing),
-        *(occurring(prompt, vocabulary_size), logits, state),
+        *(occurring(prompt, vocabulary_size), _nothing_found(stop, rows), logits, state),
     )
-    _, tokens, total, ended, *_ = tf.while_loop(goes_on, write, first)
-    return Written(tokens, total, ended)
+    _, tokens, total, ended, _, _, found, *_ = tf.while_loop(goes_on, write, first)
+    return Written(tokens, total, ended, found.num_bytes)
+
+
+class _Found(NamedTuple):
+    """What `_look_for` has read.
+
+    Args:
+        tail: The last bytes of the text, int32 `(n, bytes)`; -2 before its beginning.
+        length: Bytes that were read, int32 `(n,)`.
+        num_bytes: As in `Written`.
+    """
+
+    tail: tf.Tensor
+    length: tf.Tensor
+    num_bytes: tf.Tensor
+
+
+def _nothing_found(stop: Stop | None, rows: tf.Tensor) -> _Found:
+    # So long that a stop string which ends in any byte of the last token is whole in it.
+    width = tf.shape(stop.strings)[2] + stop.pieces.shape[1] - 1 if stop else 0
+    none = tf.fill((rows,), -1)
+    return _Found(tf.fill((rows, width), -2), tf.zeros_like(none), none)
+
+
+def _look_for(
+    stop: Stop, found: _Found, chosen: tf.Tensor, done: tf.Tensor
+) -> tuple[_Found, tf.Tensor]:
+    """Reads the bytes of a token of each row; returns which rows have come to a stop string."""
+    new = tf.gather(stop.pieces, chosen)  # (n, bytes of a token)
+    count = tf.reduce_sum(tf.cast(new >= 0, tf.int32), axis=1)
+    width, most = tf.shape(found.tail)[1], stop.pieces.shape[1]
+    kept = count[:, None] + tf.range(width)
+    tail = tf.gather(tf.concat([found.tail, new], axis=1), kept, batch_dims=1)
+    length = found.length + count
+    # Windows that end 0, 1, ... bytes before the end of the text.
+    before = tf.range(most)
+    inside = (most - 1 - before)[:, None] + tf.range(tf.shape(stop.strings)[2])
+    windows = tf.gather(tail, inside, axis=1)[:, None]  # (n, 1, windows, bytes)
+    strings = stop.strings[:, :, None]  # (n, strings, 1, bytes)
+    same = tf.reduce_all((strings < 0) | (strings == windows), axis=-1)
+    sizes = tf.reduce_sum(tf.cast(stop.strings >= 0, tf.int32), axis=-1)[:, :, None]
+    same &= (sizes > 0) & (before < count[:, None, None]) & ~done[:, None, None]
+    begins = length[:, None, None] - before - sizes
+    begin = tf.reduce_min(tf.where(same, begins, tf.int32.max), axis=[1, 2])
+    stopped = tf.reduce_any(same, axis=[1, 2])
+    return _Found(tail, length, tf.where(stopped, begin, found.num_bytes)), stopped
+
+
+def piece_bytes(pieces: Sequence[bytes]) -> tf.Tensor:
+    """Returns the bytes of each token for `Stop`, int32 `(vocabulary, bytes)`, -1 behind them.
+
+    Example:
+        >>> piece_bytes([b"ab", b"c", b""]).numpy().tolist()
+        [[97, 98], [99, -1], [-1, -1]]
+    """
+    width = max(map(len, pieces))
+    return tf.constant([[*piece, *[PADDING] * (width - len(piece))] for piece in pieces], tf.int32)
 
 
 def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor) -> tf.Tensor:
@@ -272,89 +329,73 @@ def latest(tokens: tf.Tensor, room: tf.Tensor, width: int) -> tuple[tf.Tensor, t
     return tf.where(kept < lengths[:, None], moved, PADDING)[:, :width], dropped
 
 
-def filled(settings: Mapping[str, float], count: int | tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns the same settings, by name of the input, for `count` rows."""
-    return {
-        name: tf.fill((count,), tf.constant(settings[name], spec.dtype))
-        for name, spec in INPUTS.items()
-    }
-
-
-def checked(choice: Mapping[str, tf.Tensor], context: int) -> dict[str, tf.Tensor]:
-    """Returns the `INPUTS` of a client; fails if one is out of range, and names it and the rows.
-
-    Args:
-        choice: By name of the input, values `(n,)`.
-        context: As in `continuing`.
-    """
-    tokens, temperature, top_k, top_p, penalty, _ = (choice[name] for name in INPUTS)
-    allowed = {
-        "max_tokens": (f"in 1 to {context - 1}", (tokens >= 1) & (tokens < context)),
-        "temperature": ("at least 0", (temperature >= 0) & tf.math.is_finite(temperature)),
-        "top_k": ("at least 0", top_k >= 0),
-        "top_p": ("above 0 and at most 1", (top_p > 0) & (top_p <= 1)),
-        "repetition_penalty": ("above 0", (penalty > 0) & tf.math.is_finite(penalty)),
-    }
-    checks = []
-    for name, (expected, good) in allowed.items():
-        rows = tf.where(~good)[:, 0]
-        said = f"`{name}` must be {expected}. Rows, and what was received:"
-        facts = [said, rows, tf.gather(choice[name], rows)]
-        checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
-    with tf.control_dependencies(checks):
-        return {name: tf.identity(choice[name]) for name in INPUTS}
-
-
-def as_tokens(written: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns the tokens of what the core of `continuing` wrote, and their log-probability."""
-    return {name: written[name] for name in ("token_ids", "log_probability")}
-
-
-def as_text(written: Mapping[str, tf.Tensor], decode: Callable) -> dict[str, tf.Tensor]:
-    """Returns the text of what the core of `continuing` wrote, and its log-probability.
-
-    Args:
-        written: From the core.
-        decode: From tokens, int32 `(n, tokens)`, -1 in padding, to strings `(n,)`.
-    """
-    return {"text": decode(written["token_ids"]), "log_probability": written["log_probability"]}
-
-
-def explained(written: Mapping[str, tf.Tensor], decode: Callable) -> dict[str, tf.Tensor]:
-    """Returns what `as_text` returns, and how it came about."""
-    return {
-        **as_text(written, decode),
-        "finish_reason": tf.where(written["ended"], "stop", "length"),
-        "tokens": tf.reduce_sum(tf.cast(written["token_ids"] >= 0, tf.int32), axis=1),
-        "prompt_tokens": written["prompt_tokens"],
-        "dropped_tokens": written["dropped_tokens"],
-    }
-
-
 def continuing(
-    steps_of: Callable[[Any], Steps], context: int, end_id: int
+    steps_of: Callable[[Any], Steps], context: int, end_id: int, pieces: Sequence[bytes] = ()
 ) -> Callable[[Any, dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
     """Returns the core of a signature that writes what follows prompts.
 
     The end token is put before each prompt, and the oldest tokens are dropped where prompt and
     `max_tokens` together are longer than the context. The core takes `token_ids`, int32
-    `(n, tokens)`, -1 in padding, and the `INPUTS`. It returns `token_ids`,
-    int32 `(n, context - 1)`, `log_probability` and `ended` as `Written` has them, and how many
-    tokens of each prompt were read and dropped, `prompt_tokens` and `dropped_tokens`.
+    `(n, tokens)`, -1 in padding, the fields of `Choice` and, if rows may end at strings, `stop`,
+    the strings of `Stop`. It returns the fields of `Written`, of which `token_ids` is int32
+    `(n, context - 1)`, and how many tokens of each prompt were read and dropped, `prompt_tokens`
+    and `dropped_tokens`.
 
     Args:
         steps_of: From the model to how it reads.
         context: Maximum number of tokens that the model reads; at least 2.
         end_id: The end token.
+        pieces: The bytes of each token, which stop strings need.
     """
 
     def core(network, features):
-        choice, limit = Choice(**{name: features[name] for name in INPUTS}), context - 1
+        choice, limit = Choice(**{name: features[name] for name in Choice._fields}), context - 1
         begun = tf.pad(features["token_ids"], [[0, 0], [1, 0]], constant_values=end_id)
         prompt, dropped = latest(begun, context - choice.max_tokens, limit)
+        stop = Stop(features["stop"], piece_bytes(pieces)) if "stop" in features else None
         steps = steps_of(network.model)
-        written = generate(steps, prompt, prompt, choice, limit=limit, end_id=end_id)
+        written = generate(steps, prompt, prompt, choice, limit=limit, end_id=end_id, stop=stop)
         read = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
         return {**written._asdict(), "prompt_tokens": read, "dropped_tokens": dropped}
+
+    return core
+
+
+def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
+    """Returns the core of a signature that scores texts.
+
+    Rows longer than the context are read in windows that overlap by half of it. Each token counts
+    once, in the first window that has it.
+
+    The core takes `token_ids`, int32 `(n, tokens)`, at least two columns, -1 in padding, and
+    `first`, int32 `(n,)`: the number of the first token of each row that counts, at least 1. It
+    returns the sum of the log-probabilities of the tokens from there on, given those before, in
+    nats, float32 `(n,)`.
+
+    Args:
+        context: Maximum number of tokens that the model reads; at least 2.
+    """
+
+    def core(network, features):
+        ids, first = features["token_ids"], features["first"]
+        following = tf.shape(ids)[1] - 1
+        width, stride = tf.minimum(following, context), max(context // 2, 1)
+        windows = 1 + tf.maximum(-(-(following - context) // stride), 0)
+        ids = tf.pad(ids, [[0, 0], [0, stride]], constant_values=PADDING)
+
+        def read(number, total):
+            begin = number * stride
+            row = ids[:, begin : begin + width + 1]
+            mask = tf.cast(row[:, :-1] >= 0, tf.int32)
+            read = network({"token_ids": tf.maximum(row[:, :-1], 0), "padding_mask": mask})
+            logs = tf.nn.log_softmax(tf.cast(read["logits"], tf.float32))
+            logs = tf.gather(logs, tf.maximum(row[:, 1:], 0), batch_dims=2)
+            places = tf.range(width)
+            is_new = (number == 0) | (places >= width - stride)
+            counts = is_new & (begin + 1 + places >= first[:, None]) & (row[:, 1:] >= 0)
+            return number + 1, total + tf.reduce_sum(tf.where(counts, logs, 0.0), axis=1)
+
+        start = (0, tf.zeros_like(first, tf.float32))
+        return tf.while_loop(lambda number, _: number < windows, read, start)[1]
 
     return core

@@ -231,7 +231,10 @@ def recurrent_steps(model: keras.Model) -> Steps:
             new.append(list(state))
         return head(x), new
 
-    return Steps(start, step)
+    def pick(states, rows):
+        return tf.nest.map_structure(lambda part: tf.gather(part, rows), states)
+
+    return Steps(start, step, pick)
 
 
 def attention_weights(model: keras.Model, inputs: dict[str, Any]) -> Any:

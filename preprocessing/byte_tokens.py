@@ -22,6 +22,7 @@ class Bytes:
 
     vocabulary_size: ClassVar[int] = 257
     end_id: ClassVar[int] = 256
+    pieces: ClassVar[tuple[bytes, ...]] = (*(bytes([value]) for value in range(256)), b"")
     resources: ClassVar[tuple[Any, ...]] = ()
 
     def save(self, folder: str | Path) -> None:
@@ -38,15 +39,18 @@ class Bytes:
         rows = tf.RaggedTensor.from_row_lengths(values, tf.strings.length(texts))
         return rows.to_tensor(PADDING)
 
-    def decode(self, token_ids: tf.Tensor) -> tf.Tensor:
+    def decode(self, token_ids: tf.Tensor, num_bytes: tf.Tensor | None = None) -> tf.Tensor:
         """Decodes int32 `(n, tokens)`, -1 in padding, as valid UTF-8 `(n,)`.
 
-        A character that is cut off becomes U+FFFD.
+        A character that is cut off becomes U+FFFD. `num_bytes`, int32 `(n,)`, is how many bytes of
+        each text are kept; -1 or None: all.
         """
-        # After the last byte stands what 256 and -1 give: nothing.
-        table = tf.constant([*(bytes([value]) for value in range(256)), b""])
         numbers = tf.where(token_ids < 0, self.end_id, token_ids)
-        return _valid_utf8(tf.strings.reduce_join(tf.gather(table, numbers), axis=1))
+        texts = tf.strings.reduce_join(tf.gather(tf.constant(self.pieces), numbers), axis=1)
+        if num_bytes is not None:
+            kept = tf.where(num_bytes < 0, tf.strings.length(texts), num_bytes)
+            texts = tf.strings.substr(texts, tf.zeros_like(kept), kept)
+        return _valid_utf8(texts)
 
 
 def as_features(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:

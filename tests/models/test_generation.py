@@ -6,12 +6,16 @@ from models.generation import (
     CANDIDATES,
     Choice,
     Steps,
+    Stop,
     choose,
     generate,
     latest,
     occurring,
+    piece_bytes,
+    scoring,
     uniforms,
 )
+from models.writing import checked_stop, stop_bytes
 
 GREEDY = {
     "max_tokens": 8,
@@ -253,3 +257,106 @@ def test_a_long_prompt_loses_its_oldest_tokens():
     kept, dropped = latest(tokens, tf.constant([3, 3, 1]), 3)
     assert kept.numpy().tolist() == [[3, 4, 5], [6, 7, -1], [9, -1, -1]]
     assert dropped.numpy().tolist() == [2, 0, 3]
+
+
+PIECES = [b"", b"a", b"b", b"ab", b"c", b"abcab", "\u00e9".encode()]
+
+
+def stopped(tokens, stops, max_tokens=8, jit_compile=False):
+    """Writes the tokens of each row, one after the other; the text and why it ended."""
+    rows = tf.constant([[*row, *[0] * (9 - len(row))] for row in tokens])
+    logits = tf.one_hot(rows, len(PIECES), 9.0, 0.0)  # (rows, places, vocabulary)
+
+    def start(features):
+        return logits[:, 0], tf.ones((len(tokens),), tf.int32)
+
+    def step(places, _):
+        return tf.gather(logits, tf.minimum(places, 8), batch_dims=1), places + 1
+
+    strings = stop_bytes(tf.constant(stops))
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
+    def run(strings):
+        choice = choices(*[{"max_tokens": max_tokens}] * len(tokens))
+        prompt = tf.fill((len(tokens), 1), -1)
+        stop = Stop(strings, piece_bytes(PIECES))
+        return generate(Steps(start, step), 0, prompt, choice, limit=8, end_id=0, stop=stop)
+
+    found = run(strings)
+    texts = []
+    for row, kept in zip(found.token_ids.numpy(), found.num_bytes.numpy(), strict=True):
+        text = b"".join(PIECES[token] for token in row if token >= 0)
+        texts.append(text if kept < 0 else text[:kept])
+    return texts, found.ended.numpy().tolist(), found
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_text_ends_before_the_first_stop_string(jit_compile):
+    cases = [  # tokens, stop strings, text, ended
+        ([1, 1, 5, 2], ["bc", ""], b"aaa", True),  # inside one token
+        ([1, 2, 4, 1, 4], ["abc", ""], b"", True),  # over three tokens, the first text
+        ([2, 3, 4, 4], ["xyz", "cc"], b"bab", True),  # the second of two
+        ([1, 6, 2], ["\u00e9b", "a\u00e9b"], b"", True),  # both end in one token
+        ([1, 2, 0], ["c", "ba"], b"ab", True),  # never: the end token
+        ([1] * 8, ["b", "ab"], b"a" * 8, False),  # never
+        ([5, 1], ["ab", "bcab"], b"", True),  # the one that begins first
+        ([2, 1, 1], ["", ""], b"baa", True),
+    ]
+    tokens, stops, expected, ended = zip(*cases, strict=True)
+    texts, found_ended, _ = stopped(tokens, stops, jit_compile=jit_compile)
+    assert texts == list(expected) and found_ended == list(ended)
+
+
+def test_the_token_that_completes_a_stop_string_is_the_last_one():
+    _, _, found = stopped([[1, 4, 1, 1]], [["c"]])
+    assert found.token_ids.numpy().tolist() == [[1, 4, *[-1] * 6]]
+    logs = log_softmax(np.eye(len(PIECES))[1] * 9.0)[1]
+    assert float(found.log_probability[0]) == pytest.approx(2 * logs, rel=1e-3)
+
+
+def test_a_single_token_may_hold_a_stop_string():
+    texts, ended, _ = stopped([[5]], [["ca"]], max_tokens=1)
+    assert texts == [b"ab"] and ended == [True]
+
+
+def test_no_stop_string_at_all_is_allowed():
+    empty = np.zeros((2, 0), object)
+    texts, ended, _ = stopped([[1, 2], [1] * 8], empty)
+    assert texts == [b"ab", b"a" * 8] and ended == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("stop", "message"),
+    [
+        ([["a"] * 8, ["a"] * 9], "`stop` must have at most 8 strings"),
+        ([["a"], ["a" * 257]], "`stop` must have strings of at most 256 bytes"),
+    ],
+)
+def test_stop_strings_out_of_range_are_refused_by_row(stop, message):
+    width = max(map(len, stop))
+    rows = tf.constant([row + [""] * (width - len(row)) for row in stop])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{message}[^\n]*\n1"):
+        checked_stop(rows)
+
+
+@pytest.mark.parametrize("context", [2, 5, 8, 40])
+def test_each_token_of_a_long_text_is_scored_once_with_at_least_half_of_the_context(context):
+    table = np.random.default_rng(0).normal(0, 1, (6, 6)).astype("float32")
+    read = []
+
+    def network(features):
+        assert features["token_ids"].shape[1] <= context
+        read.append(int(tf.reduce_sum(features["padding_mask"])))
+        return {"logits": tf.gather(tf.constant(table), features["token_ids"])}
+
+    rows = np.random.default_rng(1).integers(0, 6, (3, 23)).astype("int32")
+    rows[1, 9:] = -1
+    first = np.array([1, 3, 12], "int32")
+    found = scoring(context)(network, {"token_ids": tf.constant(rows), "first": tf.constant(first)})
+    for row in range(3):
+        text = rows[row][rows[row] >= 0]
+        expected = sum(
+            log_softmax(table[text[i - 1]])[text[i]] for i in range(first[row], len(text))
+        )
+        assert float(found[row]) == pytest.approx(expected, rel=1e-5)
+    assert len(read) == 1 + max(0, -(-(22 - context) // (context // 2)))

@@ -120,6 +120,18 @@ def test_a_preset_is_widened_by_tokens_and_else_unchanged(tmp_path):
         pretrained_gpt(tmp_path, length=13)
 
 
+def test_embeddings_of_tokens_begin_with_the_norm_that_they_have_in_gpt2(monkeypatch):
+    for width in (48, 192):
+        monkeypatch.setitem(GPT_SIZES, "wide", GPTSize(1, width, 2))
+        backbone = gpt_backbone("wide", vocabulary_size=2000, max_length=1000)
+        for layer, stddev in (
+            (backbone.token_embedding, 0.02),
+            (backbone.position_embedding, 0.01),
+        ):
+            norms = np.linalg.norm(np.asarray(layer.weights[0]), axis=1)
+            assert np.sqrt(np.mean(norms**2)) == pytest.approx(stddev * 768**0.5, rel=0.02)
+
+
 def test_an_unknown_size_is_refused():
     with pytest.raises(ValueError, match="`size` must be one of tiny, nano"):
         gpt_backbone("huge")

@@ -103,6 +103,17 @@ def test_the_loop_writes_the_likeliest_tokens_with_and_without_xla(writer):
             assert float(answer.log_probability[row]) == pytest.approx(total, rel=1e-4)
 
 
+def test_picked_rows_go_on_as_they_would_have(writer):
+    model, steps = writer
+    _, state = steps.start(tf.constant(PROMPTS))
+    logits, state = steps.step(steps.pick(state, [2, 0, 2, 1]), tf.constant([7, 0, 2, 8]))
+    more, _ = steps.step(state, tf.constant([1, 2, 3, 4]))
+    for row, (source, one, two) in enumerate(((2, 7, 1), (0, 0, 2), (2, 2, 3), (1, 8, 4))):
+        text = [*(token for token in PROMPTS[source] if token >= 0), one]
+        np.testing.assert_allclose(logits[row], whole(model, text)[-1], atol=1e-5)
+        np.testing.assert_allclose(more[row], whole(model, [*text, two])[-1], atol=1e-5)
+
+
 def test_a_saved_network_writes_the_same(writer, tmp_path):
     model, steps = writer
     model.save(tmp_path / "model.keras")
