@@ -1,4 +1,5 @@
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import tensorflow as tf
 from data import dialogue_rows
 from data.dialogue_rows import arrange
 from data.dialogues import Dialogue, Dialogues, padded
+from data.sources import SPLITS
 from preprocessing.byte_tokens import Bytes
 from preprocessing.turns import TurnTokens
 
@@ -18,7 +20,8 @@ LENGTH = 24
 def rows_of(*dialogues: Dialogue, length=LENGTH, split="train", **options):
     """Rows without their padding, and their targets."""
     short = (Dialogue(("hi", "ho")),)
-    data = Dialogues(**{"train": short, "validation": short, "test": short, split: dialogues})
+    splits: dict[str, Any] = dict.fromkeys(SPLITS, short) | {split: dialogues}
+    data = Dialogues(**splits)
     arranged = arrange(data, TOKENS, length, **options)
     pairs = [(a.numpy(), b.numpy()) for a, b in arranged.split(split)]
     assert all(row.shape == marks.shape == (length + 1,) for row, marks in pairs)
