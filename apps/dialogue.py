@@ -182,6 +182,7 @@ def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str
                 "log_probability": written["log_probability"],
             },
             meanings=MEANINGS,
+            resources=tokens.resources,
             ties={"reply": "log_probability"},
         ),
         "generate": Signature(
@@ -193,6 +194,7 @@ def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str
             postprocess=explained,
             meanings=MEANINGS,
             examples={"turns": some, "system": np.full(len(some), config.system, object), **choice},
+            resources=tokens.resources,
             ties=dict.fromkeys(("reply", "finish_reason", "tokens"), "log_probability"),
         ),
         "generate_from_tokens": Signature(

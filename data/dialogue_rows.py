@@ -9,9 +9,9 @@ import tensorflow as tf
 from data.dialogues import Dialogue, Dialogues
 from data.sources import SPLITS
 from data.splits import Splits
+from preprocessing.byte_tokens import PADDING
 from preprocessing.turns import TurnTokens
 
-PADDING = -1
 LEAST_LENGTH = 16
 """Minimum number of tokens per row."""
 CHUNK = 256
@@ -25,7 +25,7 @@ class DialogueRows(Splits):
     """Rows of tokens: each split is a dataset of pairs of a row and its targets, from `arrange`.
 
     Args:
-        streams: The tokens of each split, all dialogues in a row, int32 `(tokens,)`.
+        streams: The tokens of each split, one dialogue after the other, int32 `(tokens,)`.
         replies: Whether each token of `streams` belongs to a reply or ends it, bool `(tokens,)`.
         num_bytes: Number of bytes of the replies of each split, in UTF-8.
     """
@@ -104,7 +104,9 @@ def dialogue_rows(
             yield _joined(past, [number - first + 1 for number in together])
 
     for number in range(0, len(turns)) if every_turn else range(1, len(turns), 2):
-        sizes = np.cumsum([len(turn) for turn in turns[: number + 1]][::-1])
+        # Of a very long dialogue only the latest turns can fit.
+        latest = turns[max(0, number - length) : number + 1]
+        sizes = np.cumsum([len(turn) for turn in reversed(latest)])
         fitting = int(np.sum(sizes <= room))  # Turns up to this one that fit.
         if fitting > 1 or (fitting == 1 and number == 0):
             if number + 1 - fitting != first:

@@ -41,11 +41,13 @@ class TurnTokens:
         roles = ", ".join(f"{self.role_id(role)} {role}" for role in ROLES)
         return (
             f"tokens of texts, below {self.tokens.vocabulary_size}; {self.end_id} begins a "
-            f"dialogue and ends each turn; each turn begins with its role: {roles}; -1 in padding"
+            "dialogue, which `generate_from_tokens` adds, and ends each turn; each turn begins "
+            f"with its role: {roles}; -1 in padding"
         )
 
     @property
     def resources(self) -> tuple[Any, ...]:
+        """What an export must track for the tokenizer, such as lookup tables."""
         return self.tokens.resources
 
     def role_id(self, role: str) -> int:
