@@ -48,6 +48,8 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 BLANK = "____"
 """Replaces the answer in a question."""
+MOST_ANSWERS = 4
+"""Maximum number of answers in a dialogue."""
 
 
 @cache
@@ -151,3 +153,20 @@ def documents() -> dict[str, tuple[str, ...]]:
         name = f"{topic}/{section}"
         sections[name] = sections.get(name, ()) + sentences
     return sections
+
+
+def dialogues() -> list[tuple[str, ...]]:
+    """Lists dialogues about the sections of the reference, one for each section.
+
+    The user asks what the reference says about the section, and then for more. The assistant
+    answers with the first sentences of the section, one each time, at most `MOST_ANSWERS`.
+    """
+    listed = []
+    for name, sentences in documents().items():
+        subject = name.partition("/")[2].replace("*", "")
+        turns = []
+        for number, sentence in enumerate(sentences[:MOST_ANSWERS]):
+            question = f"What does the reference say about {subject}?"
+            turns += [question if number == 0 else "Tell me more.", sentence]
+        listed.append(tuple(turns))
+    return listed

@@ -99,16 +99,18 @@ def _printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def existing(data: str, expected: str, built_in: Sequence[str]) -> Path:
+def existing(data: str, expected: str, built_in: Sequence[str], *, tfds: bool = True) -> Path:
     """Returns the path that the user named; raises `BadData` if nothing is there.
 
     Args:
         data: The data that the user named, neither built in nor from TensorFlow Datasets.
         expected: Which files are accepted.
         built_in: Names of the built-in samples.
+        tfds: Whether datasets of TensorFlow Datasets are accepted, too.
     """
     if not Path(data).exists():
-        expected = f"{expected}, tfds:NAME, or a built-in sample ({', '.join(built_in)})"
+        others = "tfds:NAME, " if tfds else ""
+        expected = f"{expected}, {others}or a built-in sample ({', '.join(built_in)})"
         raise BadData(data, [Fault(data, "no such file or folder", expected, skippable=False)])
     return Path(data)
 

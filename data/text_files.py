@@ -30,6 +30,8 @@ def split_files(
 ) -> tuple[dict[str, Path], list[Finding]]:
     """Finds the file of each split by a word in its name, one of `SPLIT_NAMES`.
 
+    If no name stands for train, the only file with one of `suffixes` that names no split does.
+
     Args:
         path: A file, which holds all the data, or a folder with one file per split.
         suffixes: Suffixes of the files in a folder, in lower case. None: any.
@@ -50,6 +52,9 @@ def split_files(
     files = by_split(str(path), usable, word=True)
     if not files:
         return {}, []
+    unnamed = [entry for entry in usable if entry not in files.values()]
+    if "train" not in files and suffixes and len(unnamed) == 1:
+        files = {"train": unnamed[0], **files}
     if "train" not in files:
         received = f"only {', '.join(file.name for file in files.values())}"
         fault = Fault(path.name, received, "a file with train in its name", skippable=False)

@@ -24,6 +24,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem
        color: #222; background: #fff; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; }
+td { white-space: pre-line; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption { color: #555; }
 h3 { font-size: 1rem; margin: 1rem 0 .2rem; } summary { cursor: pointer; margin: .5rem 0; }

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import subprocess
 import sys
@@ -97,12 +98,13 @@ class Example(NamedTuple):
 
     Args:
         what: Describes the example, such as "a test image, true class 4".
-        inputs: Text or the bytes of a file for each input of `serving_default`, by its name.
+        inputs: Text, several texts or the bytes of a file for each input of `serving_default`, by
+            its name.
         suffix: Suffix of that file, such as `.png`.
     """
 
     what: str
-    inputs: Mapping[str, str | bytes]
+    inputs: Mapping[str, str | bytes | Sequence[str]]
     suffix: str = ""
 
 
@@ -636,8 +638,12 @@ def _shortened(value: Any) -> str:
 
 def example_file(folder: Path, example: Example) -> Path:
     """Returns the path of the file in a folder that holds an example."""
-    is_file = isinstance(next(iter(example.inputs.values())), bytes)
-    return folder / (f"example{example.suffix}" if is_file else "example.csv")
+    values = example.inputs.values()
+    if any(isinstance(value, bytes) for value in values):
+        return folder / f"example{example.suffix}"
+    # A cell of a .csv file holds one text.
+    is_table = all(isinstance(value, str) for value in values)
+    return folder / ("example.csv" if is_table else "example.jsonl")
 
 
 def query_export(version: Path, example: Example) -> bool:
@@ -654,6 +660,8 @@ def query_export(version: Path, example: Example) -> bool:
     value = next(iter(example.inputs.values()))
     if isinstance(value, bytes):
         path.write_bytes(value)
+    elif path.suffix == ".jsonl":
+        path.write_text(json.dumps(dict(example.inputs), ensure_ascii=False) + "\n", "utf-8")
     else:
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([example.inputs, example.inputs.values()])

@@ -145,6 +145,68 @@ class TextSettings(Settings):
 
 
 @dataclass(frozen=True)
+class WritingSettings(Settings):
+    """For apps whose networks write texts token by token."""
+
+    NETWORK = (*Settings.NETWORK, "length", "layers", "units", "dropout")
+    length: int = 128
+    """Maximum number of tokens that the network reads, those that it writes included."""
+    layers: int = 1
+    """Number of recurrent layers."""
+    units: int = 256
+    """Features of a token and of a recurrent state."""
+    dropout: float = 0.1
+    """Share of features that training drops, in [0, 1)."""
+    max_tokens: Auto[int] = AUTO
+    """Maximum number of tokens that `serving_default` writes. Default: 128, or half of the
+    length if that is less."""
+    temperature: float = 0.8
+    """Divides the logits in `serving_default`; 0 always takes the likeliest token."""
+    top_k: int = 0
+    """Number of likeliest tokens that `serving_default` chooses from; 0: all."""
+    top_p: float = 1.0
+    """`serving_default` takes the fewest likeliest tokens that have this probability together."""
+    repetition_penalty: float = 1.0
+    """Divides positive logits of tokens that are there already, and multiplies negative ones;
+    1: off."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_least(2, "length")
+        self.require_least(1, "layers", "units", "max_tokens")
+        self.require_least(0, "temperature", "top_k")
+        self.require_share("dropout")
+        if self.max_tokens >= self.length:
+            self._refuse("max_tokens", f"below the length, {self.length}")
+        if not 0 < self.top_p <= 1:
+            self._refuse("top_p", "above 0 and at most 1")
+        if not 0 < self.repetition_penalty < float("inf"):
+            self._refuse("repetition_penalty", "above 0")
+        self.require_only(RECURRENT, "layers", "units")
+        if self.preset != "none" and not self.source:
+            self._refuse("preset", "the folder of a finished run, or none")
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        return super().usual | {"max_tokens": min(128, self.length // 2)}
+
+    def rate(self, factor: float | None = None) -> float:
+        usual = RECURRENT_RATE if self.model in RECURRENT and not self.source else None
+        return super().rate(factor or usual)
+
+    @property
+    def text_writer(self) -> dict[str, Any]:
+        """What `models.text_writers.text_writer` builds the network with."""
+        return {name: getattr(self, name) for name in ("length", "units", "layers", "dropout")}
+
+    @property
+    def choice(self) -> dict[str, float]:
+        """How `serving_default` chooses, by name of the input of `models.generation`."""
+        names = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
 class ClassifierSettings(TextSettings):
     """For apps that classify texts or words, with recurrent networks and ELMo, too."""
 

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, TimeoutExpired, run
 from typing import Any
@@ -19,14 +19,17 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def snippets(
-    model: Path, signature: Signature, inputs: Mapping[str, str | bytes], file: Path
+    model: Path,
+    signature: Signature,
+    inputs: Mapping[str, str | bytes | Sequence[str]],
+    file: Path,
 ) -> list[tuple[str, str]]:
     """Returns ways to query an export, each with its title, for one real example.
 
     Args:
         model: Folder with the versions of the model, as `hornbook serve` finds it in its parent.
         signature: The signature `serving_default`.
-        inputs: The example, text or the bytes of a file by name of the input.
+        inputs: The example, text, several texts or the bytes of a file by name of the input.
         file: The file that holds the example.
     """
     served = {
@@ -43,10 +46,12 @@ def snippets(
     ]
 
 
-def _value(value: str | bytes, spec: tf.TensorSpec) -> Any:
-    """Returns a text, a number in place of its text, or None for the content of a file."""
+def _value(value: str | bytes | Sequence[str], spec: tf.TensorSpec) -> Any:
+    """Returns texts, a number in place of its text, or None for the content of a file."""
     if isinstance(value, bytes):
         return None
+    if not isinstance(value, str):
+        return [text[:MOST_LETTERS] for text in value]
     return value[:MOST_LETTERS] if spec.dtype == tf.string else json.loads(value)
 
 
@@ -63,7 +68,7 @@ def _curl(model: str, served: Mapping[str, Any], path: str) -> str:
 
 
 def _python(model: Path, served: Mapping[str, Any], file: Path) -> str:
-    def quoted(text: str) -> str:
+    def quoted(text: Any) -> str:
         return json.dumps(text, ensure_ascii=False)
 
     content = f"Path({quoted(str(file))}).read_bytes()"

@@ -32,6 +32,8 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("elmo_pretraining", {"model": "elmo_tiny"}),
     ("text_generation", {"model": "gpt_tiny", "units": 256}),
     ("text_generation", {"model": "lstm", "layers": 2}),
+    ("dialogue", {"model": "gpt_tiny", "units": 256}),
+    ("dialogue", {"model": "lstm", "layers": 2}),
 ]
 
 

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from data.sources import BadData
-from data.text_files import not_utf8, read_text
+from data.text_files import not_utf8, read_text, split_files
 
 TEXT = "Käse, 5 €\nÖl\n"
 
@@ -45,3 +45,18 @@ def test_single_bad_bytes_are_left_for_the_line_in_which_they_stand(tmp_path):
     (tmp_path / "a.txt").write_bytes("Käse\n".encode() + b"caf\xe9\nth\xe9\nn\xe9")
     good, *bad = read_text(tmp_path / "a.txt").split("\n")
     assert not_utf8(good, "") is None and all(not_utf8(line, "a.txt line 2") for line in bad)
+
+
+def test_the_only_file_without_a_split_is_the_training_set(tmp_path):
+    for name in ("dialogues.txt", "en_dev.txt", "en_test.txt", "notes.md"):
+        (tmp_path / name).touch()
+    files, remarks = split_files(tmp_path, {".txt"})
+    assert [file.name for file in files.values()] == ["dialogues.txt", "en_dev.txt", "en_test.txt"]
+    assert list(files) == ["train", "validation", "test"]
+    assert remarks == [
+        "Splits: train from dialogues.txt, validation from en_dev.txt, test from en_test.txt.",
+        "Not read: 1 file (.md).",
+    ]
+    (tmp_path / "more.txt").touch()
+    with pytest.raises(BadData, match="a file with train in its name"):
+        split_files(tmp_path, {".txt"})

@@ -395,6 +395,10 @@ def test_the_example_is_written_as_the_file_that_it_is(tmp_path, answered):
     example = Example("an image", {"image_bytes": b"\x89PNG"}, ".png")
     assert run_module.query_export(tmp_path / "1", example)
     assert (tmp_path / "example.png").read_bytes() == b"\x89PNG"
+    example = Example("a dialogue", {"turns": ["Hi", "é"], "system": ""})
+    assert run_module.query_export(tmp_path / "1", example)
+    (row,) = (tmp_path / "example.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(row) == example.inputs
 
 
 @dataclass(frozen=True, kw_only=True)

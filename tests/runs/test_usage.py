@@ -81,6 +81,17 @@ def test_a_text_is_sent_as_it_is(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "scores [1.]\n"
 
 
+def test_several_texts_are_sent_as_a_list(tmp_path, monkeypatch):
+    turns = ["It's me.", "Who?", "x" * 1000]
+    _, (_, shell), (_, script) = snippets(
+        tmp_path, signature("turns"), {"turns": turns}, tmp_path / "example.jsonl"
+    )
+    _, body = requested(shell.partition("\n\n")[2], tmp_path)
+    shown = [*turns[:2], "x" * 500]
+    assert body == {"instances": [{"turns": shown}]}
+    assert answers(script, monkeypatch)[1] == (tmp_path.name, {"turns": [shown]})
+
+
 def test_an_image_is_read_from_its_file(tmp_path, monkeypatch):
     file = tmp_path / "an example's.png"
     file.write_bytes(bytes(range(256)) * 4)

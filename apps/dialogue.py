@@ -1,0 +1,250 @@
+"""Train a network that replies in a dialogue.
+
+It reads and writes bytes, and so every text. The built-in sample, questions about the Python
+reference, is too small and only shows how a run goes.
+
+Example:
+
+    hornbook dialogue --data dialogues.jsonl --model gpt_baby --length 512
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data import dialogue_rows, dialogues
+from data.dialogue_rows import DialogueRows
+from data.dialogues import Dialogues
+from data.feed import Feed
+from metrics import language_models
+from metrics.language_models import bits_per_byte
+from metrics.ngrams import witten_bell
+from metrics.replies import Replies
+from models import generation, recurrent, text_writers
+from preprocessing import turns
+from preprocessing.byte_tokens import Bytes, as_features
+from preprocessing.turns import TurnTokens
+from runs import presets
+from runs.command import command
+from runs.report import Section, Table
+from runs.run import Example, counted, finish, start, train
+from runs.settings import AUTO, Auto, Training
+from runs.text_settings import WritingSettings
+from serving.signature import Prepared, Signature, ask, tensors
+
+NGRAM = 5
+"""Bytes of the n-grams that the network is compared with."""
+WRITTEN = 200
+"""Maximum number of test replies that the network writes itself; all are measured in bits."""
+SHOWN = 10
+"""Number of dialogues in the report."""
+MEANINGS = {
+    **generation.MEANINGS,
+    "turns": "the turns of the dialogue in UTF-8, the oldest first; the last one is answered; "
+    '"" is unused',
+    "system": 'what the network is to know or to be, in UTF-8; "": nothing',
+    "reply": "the reply to the last turn",
+    "token_ids": TurnTokens(Bytes()).meaning,
+    "logits": language_models.LOGITS["logits"],
+}
+"""Meanings of all inputs and outputs."""
+PREDICTORS = {"the network": "", f"the {NGRAM - 1} bytes before, counted": "ngram_"}
+"""What the report compares, and what the names of its scores begin with."""
+
+
+@dataclass(frozen=True)
+class Config(WritingSettings):
+    EPOCHS = 10
+    BATCH_SIZE = 8
+    data: str = "python_docs"
+    """`python_docs` (built in), or a file or folder of dialogues: .jsonl or .json with `messages`,
+    `conversations` or `turns`; .txt with `__eou__` between turns or with a turn per line."""
+    model: str = "gru"
+    """The network; `--model help` lists them."""
+    epochs: Auto[int] = AUTO
+    out: Path = Path("saved_models/dialogue")
+    preset: str = "none"
+    """Folder of a finished run of this app, to train further. `none` begins with random weights."""
+    length: int = 256
+    """Maximum number of bytes of system text, past turns and reply together. The oldest turns are
+    dropped."""
+    system: str = ""
+    """System text of `serving_default`, and of dialogues that have none of their own."""
+    train_on: Training[Literal["replies", "all"]] = "replies"
+    """Turns that training predicts: the assistant's, or all."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_one_of(text_writers.NAMES, "model")
+        self.require_least(dialogue_rows.LEAST_LENGTH, "length")
+
+
+def main(config: Config) -> dict[str, float]:
+    """Trains, evaluates and exports; returns the scores on the test replies."""
+    run = start(config)
+    data, tokens = counted(run, load(config), "dialogues"), TurnTokens(Bytes())
+    rows = dialogue_rows.arrange(
+        data, tokens, config.length, system=config.system, every_turn=config.train_on == "all"
+    )
+    fed = feed(config, rows)
+    trained = train(
+        run, partial(build, config, tokens), fed, loss={"logits": language_models.cross_entropy()}
+    )
+    if trained is None:  # Another process evaluates and writes.
+        return {}
+    recurrent.without_cudnn(trained.model)
+    warmup = dialogues.padded([past for past, *_ in data.answered("validation", 8)])
+    served = signatures(config, tokens, warmup)
+    test = data.answered("test", WRITTEN)
+    written = write(config, test, served["generate"], trained.model)
+    scores = predict(rows, tokens, trained.model, fed.evaluation("test", config.batch_size))
+    scores |= written.scores
+    return finish(
+        run,
+        trained,
+        task="dialogue",
+        signatures=served,
+        warmup={"turns": warmup},
+        example=Example("a test dialogue", {"turns": test[0][0]}),
+        scores=scores,
+        num_test=sum(len(one.replies) for one in data.test),
+        examples="replies",
+        facts={
+            "vocabulary": tokens.vocabulary_size,
+            "test bytes": rows.num_bytes["test"],
+            "replies that the network wrote": len(test),
+            "BLEU": written.signature,
+        },
+        warnings=language_models.beaten(scores, PREDICTORS, "bits_per_byte"),
+        report=report(scores, test, written),
+        tokens=tokens.tokens,
+    )
+
+
+def load(config: Config) -> Dialogues:
+    return dialogues.load(config.data, skip_bad=config.skip_bad)
+
+
+def feed(config: Config, rows: DialogueRows) -> Feed:
+    return Feed(
+        rows,
+        batch=lambda ids, targets: turns.labeled(ids, targets, trim=not config.fixed_lengths),
+        length=turns.lengths,
+    )
+
+
+def build(config: Config, tokens: TurnTokens) -> keras.Model:
+    if config.source:
+        return presets.network(config.source)
+    return text_writers.text_writer(config.model, tokens.vocabulary_size, **config.text_writer)
+
+
+def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str, Signature]:
+    steps = text_writers.steps_of(config.model)
+    core = generation.continuing(steps, config.length, tokens.end_id)
+    texts = {
+        "turns": tf.TensorSpec((None, None), tf.string),
+        "system": tf.TensorSpec((None,), tf.string),
+    }
+    ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
+
+    def prompted(turns, system, **choice):
+        room = config.length - 1 - choice["max_tokens"]  # The end token comes first.
+        token_ids, dropped = tokens.prompts(turns, system, room)
+        return Prepared({"token_ids": token_ids, **choice}, dropped)
+
+    def by_default(turns):
+        count = tf.shape(turns)[0]
+        system = tf.fill((count,), config.system)
+        return prompted(turns, system, **generation.filled(config.choice, count))
+
+    def explained(written, dropped):
+        answer = generation.explained(written, tokens.decode)
+        answer["dropped_tokens"] += dropped
+        return {"reply": answer.pop("text"), **answer}
+
+    some = past[:4]
+    choice = {n: part.numpy() for n, part in generation.filled(config.choice, len(some)).items()}
+    encoded, _ = by_default(tf.constant(some))
+    examples = {"token_ids": encoded["token_ids"].numpy()}
+    return {
+        "serving_default": Signature(
+            inputs={"turns": texts["turns"]},
+            preprocess=by_default,
+            core=core,
+            postprocess=lambda written, _: {
+                "reply": tokens.decode(written["token_ids"]),
+                "log_probability": written["log_probability"],
+            },
+            meanings=MEANINGS,
+            resources=tokens.resources,
+            ties={"reply": "log_probability"},
+        ),
+        "generate": Signature(
+            inputs={**texts, **generation.INPUTS},
+            preprocess=lambda turns, system, **choice: prompted(
+                turns, system, **generation.checked(choice, config.length)
+            ),
+            core=core,
+            postprocess=explained,
+            meanings=MEANINGS,
+            examples={"turns": some, "system": np.full(len(some), config.system, object), **choice},
+            resources=tokens.resources,
+            ties=dict.fromkeys(("reply", "finish_reason", "tokens"), "log_probability"),
+        ),
+        "generate_from_tokens": Signature(
+            inputs={**ids, **generation.INPUTS},
+            preprocess=lambda token_ids, **choice: {
+                "token_ids": token_ids,
+                **generation.checked(choice, config.length),
+            },
+            core=core,
+            postprocess=generation.as_tokens,
+            meanings=MEANINGS,
+            examples={**examples, **choice},
+            ties={"token_ids": "log_probability"},
+        ),
+        "from_tokens": tensors(ids, MEANINGS, examples=examples, preprocess=as_features),
+    }
+
+
+def write(config: Config, some, signature: Signature, model: keras.Model) -> Replies:
+    """Lets the network write replies of `Dialogues.answered`, each with a seed of its own."""
+    columns: dict[str, Any] = {name: [v] * len(some) for name, v in config.choice.items()}
+    columns["seed"] = range(config.seed, config.seed + len(some))
+    columns["turns"] = [past for past, *_ in some]
+    columns["system"] = [system or config.system for _, system, _ in some]
+    written = ask(signature, model, columns)["reply"]
+    return Replies([reply.decode() for reply in written], [true for *_, true in some])
+
+
+def predict(rows: DialogueRows, tokens: TurnTokens, model, batches) -> dict[str, float]:
+    """Scores how the network, and n-grams of bytes as a baseline, predict the true replies."""
+    guesses = language_models.evaluate(model, batches)["logits"]
+    counted, predicted, num_bytes = rows.streams["train"], rows.streams["test"], rows.num_bytes
+    ngrams = witten_bell(counted, predicted, tokens.vocabulary_size, NGRAM)
+    return {
+        "bits_per_byte": bits_per_byte(guesses.losses, num_bytes["test"]),
+        **guesses.scores,
+        "ngram_bits_per_byte": bits_per_byte(ngrams[rows.replies["test"][1:]], num_bytes["test"]),
+    }
+
+
+def report(scores: dict[str, float], some, written: Replies) -> list[Section]:
+    compared = language_models.comparison(scores, PREDICTORS, ("bits_per_byte",))
+    shown = list(zip(some, written.written, strict=True))[:: -(-len(some) // SHOWN)]
+    rows = [(dialogues.as_lines(past), own, true) for (past, _, true), own in shown]
+    return [
+        Table("Bytes of the true replies, predicted from those before", *compared),
+        Table("Variety of the replies", *written.table()),
+        Table("Dialogues", ("turns", "the network's reply", "the true reply"), rows),
+    ]
+
+
+if __name__ == "__main__":
+    command(main, Config, __doc__)

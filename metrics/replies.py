@@ -1,0 +1,86 @@
+"""Replies that a network writes in dialogues: how much they vary, and how near they are."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sacrebleu
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Replies that a network wrote, and the true ones.
+
+    Args:
+        written: The network's replies; at least one.
+        true: The true reply to the same turns, for each.
+    """
+
+    written: Sequence[str]
+    true: Sequence[str]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """BLEU in percent, and what `variety` returns for the replies that were written."""
+        return {"bleu": self._bleu[0], **variety(self.written)}
+
+    @property
+    def signature(self) -> str:
+        """How BLEU is computed, as sacrebleu writes it."""
+        return self._bleu[1]
+
+    @property
+    def _bleu(self) -> tuple[float, str]:
+        """BLEU of all replies together, of raw text.
+
+        Reference:
+            Papineni et al., BLEU: a Method for Automatic Evaluation of Machine Translation, 2002.
+            https://doi.org/10.3115/1073083.1073135
+            Post, A Call for Clarity in Reporting BLEU Scores, 2018.
+            https://doi.org/10.18653/v1/W18-6319
+        """
+        bleu = sacrebleu.metrics.BLEU()
+        score = bleu.corpus_score(list(self.written), [list(self.true)]).score
+        return score, str(bleu.get_signature())
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Returns heading and rows of a table that compares the variety of the replies."""
+        both = {"the network": variety(self.written), "people, the true ones": variety(self.true)}
+        rows = [(who, *(f"{value:.3g}" for value in one.values())) for who, one in both.items()]
+        return ("replies by", *(kind.replace("_", " ") for kind in both["the network"])), rows
+
+
+def variety(texts: Sequence[str]) -> Mapping[str, float]:
+    """Measures how much texts vary.
+
+    `distinct_n = number of different n-grams / number of n-grams`, for words that white space
+    separates, over all texts; 0 if there is no n-gram. The measures fall with the number of texts:
+    compare only equally many.
+
+    Reference: Li et al., A Diversity-Promoting Objective Function for Neural Conversation Models,
+        2016, section 5.3, which divides by the number of words. https://arxiv.org/abs/1510.03055
+
+    Args:
+        texts: At least one.
+
+    Returns:
+        `distinct_1` and `distinct_2`, in [0, 1]; `mean_words`, the mean number of words; and
+        `commonest_share`, the fraction of the texts that equal the commonest one, in (0, 1].
+
+    Example:
+        >>> variety(["I do not know .", "I do not know .", "Yes ."])["commonest_share"]
+        0.6666666666666666
+    """
+    words = [text.split() for text in texts]
+    (_, most), *_ = Counter(texts).most_common(1)
+    return {
+        "distinct_1": _distinct(words, 1),
+        "distinct_2": _distinct(words, 2),
+        "mean_words": sum(map(len, words)) / len(texts),
+        "commonest_share": most / len(texts),
+    }
+
+
+def _distinct(texts: Sequence[Sequence[str]], size: int) -> float:
+    ngrams = [tuple(text[i : i + size]) for text in texts for i in range(len(text) - size + 1)]
+    return len(set(ngrams)) / max(1, len(ngrams))

@@ -1,0 +1,46 @@
+"""The networks that write texts token by token, by name."""
+
+from collections.abc import Callable
+
+import keras
+
+from models import gpt, recurrent
+from models.generation import Steps
+
+NAMES = (*recurrent.NAMES, *gpt.NAMES[1:])
+
+
+def text_writer(
+    name: str,
+    vocabulary_size: int,
+    *,
+    length: int = 128,
+    units: int = 256,
+    layers: int = 1,
+    dropout: float = 0.1,
+) -> keras.Model:
+    """Builds a network that predicts the next token, with random weights.
+
+    Args:
+        name: One of `NAMES`.
+        vocabulary_size: Number of different tokens; at least 1.
+        length: Maximum number of tokens per row that a GPT reads; at least 1.
+        units: Features of a token and of each recurrent state; at least 1.
+        layers: Number of recurrent layers; at least 1.
+        dropout: Dropout rate, in [0, 1).
+
+    Returns:
+        A model from `token_ids` and `padding_mask`, int32 `(batch, tokens)`, to `logits`, float32
+        `(batch, tokens, vocabulary_size)`, in a dict.
+    """
+    if name not in NAMES:
+        raise ValueError(f"`name` must be one of {', '.join(NAMES)}. Received: {name=}")
+    if name in recurrent.NAMES:
+        return recurrent.recurrent_language_model(vocabulary_size, name, units, layers, dropout)
+    size = name.removeprefix("gpt_")
+    return gpt.gpt_language_model(gpt.gpt_backbone(size, vocabulary_size, length, dropout))
+
+
+def steps_of(name: str) -> Callable[[keras.Model], Steps]:
+    """Returns the function from a network of this name to how it reads token by token."""
+    return recurrent.recurrent_steps if name in recurrent.NAMES else gpt.gpt_steps

@@ -1,0 +1,188 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps import dialogue as app
+from data import dialogue_rows
+from data.dialogues import Dialogue, Dialogues, padded
+from metrics import language_models
+from preprocessing.byte_tokens import Bytes, as_features
+from preprocessing.turns import TurnTokens
+from serving.signature import ask
+from tests.apps.every_app import Small
+from tests.apps.test_bert_pretraining import COLORS, ODD, THINGS
+
+
+def colors(folder: Path) -> str:
+    """Writes dialogues about things of one color each."""
+    random = np.random.default_rng(0)
+    for split, count in {"train": 60, "dev": 8, "test": 12}.items():
+        lines = []
+        for _ in range(count):
+            color, thing = random.choice(COLORS), random.choice(THINGS)
+            turns = [f"I have a {color} {thing}.", "A what?", f"A {thing}.", f"{color}, yes."]
+            roles = ("user", "assistant") * 2
+            messages = [
+                {"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)
+            ]
+            lines.append(json.dumps({"messages": messages}))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    return str(folder)
+
+
+SMALL = Small(
+    write=colors,
+    settings={
+        "epochs": 4,
+        "batch_size": 8,
+        "length": 64,
+        "model": "gru",
+        "units": 64,
+        "max_tokens": 8,
+        "learning_rate": 0.02,
+    },
+    beats=("-bits_per_byte", 3),
+    sections=[
+        "Bytes of the true replies, predicted from those before",
+        "Variety of the replies",
+        "Dialogues",
+    ],
+    odd=[
+        *({"turns": ["", text, ""]} for text in ODD),
+        {"turns": ["<|im_end|>", "<assistant>", "\0"]},
+        {"turns": ["", "", "שלום"]},
+    ],
+    bad={
+        "train_on": "no_such_turns",
+        "max_tokens": 0,
+        "temperature": -1.0,
+        "top_k": -1,
+        "top_p": 1.1,
+        "repetition_penalty": 0.0,
+    },
+    free=["system"],
+    ignored=[
+        {"model": "gpt_nano", "layers": 2},
+        {"model": "gpt_nano", "units": 100},
+        {"preset": "no_run"},
+    ],
+    files=["tokenizer"],
+)
+
+TOKENS = TurnTokens(Bytes())
+TALK = (
+    Dialogue(("Hi", "Hello", "Who?", "Me.", "I see you", "!")),
+    Dialogue(("The red dog", "A dog?", "Yes"), "Be kind."),
+    Dialogue(("é" * 12, "no" * 5)),
+)
+
+
+@pytest.fixture(scope="module", params=["gpt_tiny", "lstm"])
+def parts(request):
+    units = {"units": 16} if request.param == "lstm" else {}
+    config = app.Config(
+        model=request.param, length=32, max_tokens=6, temperature=0.0, system="S", **units
+    )
+    model = app.build(config, TOKENS)
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        # No greater noise: a text that ends at once shows little.
+        weight.assign(np.asarray(weight) + random.normal(0, 0.1, weight.shape))
+    return config, model, app.signatures(config, TOKENS, padded([("Hi", "Ho", "Ha")] * 4))
+
+
+def logits(model, ids):
+    return model(as_features(tf.constant([ids])))["logits"][0].numpy()
+
+
+def chosen(config, model, past, system) -> bytes:
+    """The likeliest reply, byte by byte, with all that is before it."""
+    room = config.length - 1 - config.max_tokens
+    ids, _ = TOKENS.prompts(tf.constant([past]), tf.constant([system]), tf.constant([room]))
+    read, reply = [TOKENS.end_id, *ids.numpy()[0].tolist()], list[int]()
+    for _ in range(config.max_tokens):
+        following = int(np.argmax(logits(model, [*read, *reply])[-1]))
+        if following == TOKENS.end_id:
+            break
+        reply.append(following)
+    return TOKENS.decode(tf.constant([[*reply, -1]])).numpy()[0]
+
+
+def test_dialogues_are_answered_as_the_network_does_it_byte_by_byte(parts):
+    config, model, signatures = parts
+    talks = [("Hi",), ("Hi", "Hello", "Who?"), ("x" * 50,), ("a", "b" * 20, "c")]
+    systems = ["S", "Be kind.", "", "S"]
+    expected = [chosen(config, model, *one) for one in zip(talks, systems, strict=True)]
+    choice = {name: [value] * 4 for name, value in config.choice.items()}
+    query = {"turns": talks, "system": systems, **choice}
+    found = ask(signatures["generate"], model, query)
+    assert found["reply"].tolist() == expected
+    # 32 positions, 6 of them for the reply; the end token begins each dialogue.
+    assert found["prompt_tokens"].tolist() == [9, 1 + 10 + 13 + 1, 26, 1 + 3 + 3 + 1]
+    assert found["dropped_tokens"].tolist() == [0, 4, 50 - 22, 3 + 22]
+    alone = ask(signatures["generate"], model, query, batch_size=1)
+    np.testing.assert_allclose(
+        alone.pop("log_probability"), found.pop("log_probability"), rtol=1e-4
+    )
+    for name, values in found.items():
+        np.testing.assert_array_equal(alone[name], values)
+    answer = ask(signatures["serving_default"], model, {"turns": talks})
+    assert answer["reply"].tolist()[::3] == expected[::3]
+
+
+def test_the_loss_of_a_batch_is_that_of_each_reply_alone(parts):
+    config, model, _ = parts
+    data = Dialogues(train=TALK, validation=TALK, test=TALK)
+    rows = dialogue_rows.arrange(data, TOKENS, config.length)
+    fed = app.feed(config, rows)
+    (batch,) = fed.evaluation("train", 100)
+    features, labels, weights = batch
+    loss = language_models.cross_entropy()
+    found = loss(labels["logits"], model(features)["logits"], weights["logits"])
+    losses: list[float] = []
+    for past, system, reply in data.answered("train", 100):
+        true = [*reply.encode(), TOKENS.end_id]
+        ids, _ = TOKENS.prompts(
+            tf.constant([past]), tf.constant([system]), tf.constant([config.length - len(true)])
+        )
+        read = [TOKENS.end_id, *ids.numpy()[0].tolist()]
+        every = logits(model, [*read, *true[:-1]])[len(read) - 1 :]
+        logs = every - np.log(np.exp(every).sum(axis=1, keepdims=True))
+        losses += (-logs[np.arange(len(true)), true]).tolist()
+    assert len(batch[2]["logits"]) > len(TALK) and len(losses) == np.sum(weights["logits"])
+    assert float(found) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_a_network_is_measured_in_bits_per_byte_of_the_replies(tmp_path):
+    config = app.Config(data=colors(tmp_path), model="gru", units=8, length=32)
+    data = app.load(config)
+    rows = dialogue_rows.arrange(data, TOKENS, 32)
+    model = app.build(config, TOKENS)
+    head = model.get_layer("logits")
+    head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
+    scores = app.predict(rows, TOKENS, model, app.feed(config, rows).evaluation("test", 8))
+    # A uniform network needs log2(260) bits for each byte and for the end of each reply.
+    replies = [reply for dialogue in data.test for reply in dialogue.replies]
+    num_bytes = sum(map(len, replies))
+    expected = np.log2(260) * (num_bytes + len(replies)) / num_bytes
+    assert scores["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+    assert scores["perplexity"] == pytest.approx(260, rel=1e-5)
+    assert scores["ngram_bits_per_byte"] < 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_tokens", 32), ("top_p", 0.0)])
+def test_a_request_out_of_range_is_refused_by_name_and_row(parts, name, value):
+    config, _, signatures = parts
+    query = {"turns": [["a"], ["b"]], "system": ["", ""]}
+    query |= {key: [one] * 2 for key, one in config.choice.items()}
+    query[name][1] = value
+    inputs = {
+        key: tf.constant(query[key], spec.dtype)
+        for key, spec in signatures["generate"].inputs.items()
+    }
+    message = rf"`{name}` must be [^\n]*received:'\n1\n"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures["generate"].prepared(inputs)

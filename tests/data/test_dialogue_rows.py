@@ -1,0 +1,141 @@
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data import dialogue_rows
+from data.dialogue_rows import arrange
+from data.dialogues import Dialogue, Dialogues, padded
+from data.sources import SPLITS
+from preprocessing.byte_tokens import Bytes
+from preprocessing.turns import TurnTokens
+
+TOKENS = TurnTokens(Bytes())
+END, USER, ASSISTANT, SYSTEM = 256, 257, 258, 259
+LENGTH = 24
+
+
+def rows_of(*dialogues: Dialogue, length=LENGTH, split="train", **options):
+    """Rows without their padding, and their targets."""
+    short = (Dialogue(("hi", "ho")),)
+    splits: dict[str, Any] = dict.fromkeys(SPLITS, short) | {split: dialogues}
+    data = Dialogues(**splits)
+    arranged = arrange(data, TOKENS, length, **options)
+    pairs = [(a.numpy(), b.numpy()) for a, b in arranged.split(split)]
+    assert all(row.shape == marks.shape == (length + 1,) for row, marks in pairs)
+    assert not any(marks[row < 0].any() for row, marks in pairs)
+    return [(row[row >= 0].tolist(), marks[row >= 0].tolist()) for row, marks in pairs]
+
+
+def said(role: int, text: str) -> list[int]:
+    return [role, *text.encode(), END]
+
+
+def random_dialogues(count=60):
+    random = np.random.default_rng(0)
+    return [
+        Dialogue(
+            tuple(
+                "".join(map(chr, random.integers(97, 123, size)))
+                for size in random.integers(1, 9, random.integers(2, 9))
+            ),
+            "s" * int(random.integers(0, 3)),
+        )
+        for _ in range(count)
+    ]
+
+
+def test_a_dialogue_that_fits_is_one_row_in_which_replies_are_predicted():
+    ((row, marks),) = rows_of(Dialogue(("a", "bc", "d", "e"), "S"))
+    first, second = said(USER, "a") + said(ASSISTANT, "bc"), said(USER, "d") + said(ASSISTANT, "e")
+    assert row == [END, *said(SYSTEM, "S"), *first, *second]
+    expected = [0] * 4 + [0] * 3 + [0, 1, 1, 1] + [0] * 3 + [0, 1, 1]
+    assert marks == [bool(mark) for mark in expected]
+
+
+def test_every_turn_is_predicted_on_request_in_training_alone():
+    dialogue = Dialogue(("a", "bc", "d"))
+    ((row, marks),) = rows_of(dialogue, every_turn=True)
+    assert len(row) == 1 + 3 + 4 + 3
+    assert marks == [bool(mark) for mark in [0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1]]
+    ((row, marks),) = rows_of(dialogue, every_turn=True, split="test")
+    assert row == [END, *said(USER, "a"), *said(ASSISTANT, "bc")] and sum(marks) == 3
+
+
+def test_the_runs_system_text_is_for_dialogues_that_have_none():
+    (own, _), (other, _) = rows_of(Dialogue(("a", "b"), "S"), Dialogue(("a", "b")), system="T")
+    assert own[1:4] == said(SYSTEM, "S") and other[1:4] == said(SYSTEM, "T")
+
+
+def replies_in(rows) -> list[tuple[list[int], list[int]]]:
+    """What comes before each reply in its row, and the reply."""
+    found = []
+    for row, marks in rows:
+        edges = np.flatnonzero(np.diff([0, *marks, 0])).tolist()
+        found += [
+            (row[:begin], row[begin:end])
+            for begin, end in zip(edges[::2], edges[1::2], strict=True)
+        ]
+    return found
+
+
+@pytest.mark.parametrize("length", [24, 40])
+def test_replies_follow_what_the_export_reads_before_them(length):
+    past, systems, replies = [], [], []
+    for dialogue in random_dialogues():
+        for number in range(1, len(dialogue.turns), 2):
+            past.append(dialogue.turns[:number])
+            systems.append(dialogue.system)
+            replies.append([*dialogue.turns[number].encode(), END])
+    rooms = [length - len(reply) for reply in replies]
+    prompts, dropped = TOKENS.prompts(
+        tf.constant(padded(past)), tf.constant(systems), tf.constant(rooms)
+    )
+    before = [[END, *row[row >= 0].tolist()] for row in prompts.numpy()]
+    found = replies_in(rows_of(*random_dialogues(), length=length))
+    assert found == list(zip(before, replies, strict=True))
+    assert dropped.numpy().any() and not dropped.numpy().all()
+
+
+@pytest.mark.parametrize("every_turn", [False, True])
+def test_each_token_is_predicted_exactly_once(every_turn):
+    dialogues = [*random_dialogues(20), Dialogue(("q" * 70, "r" * 90, "s", "t" * 50), "u" * 40)]
+    marked = [
+        (token, mark)
+        for row, marks in rows_of(*dialogues, every_turn=every_turn)
+        for token, mark in zip(row, marks, strict=True)
+    ]
+    turns = [turn for one in dialogues for turn in (one.turns if every_turn else one.replies)]
+    expected = [token for turn in turns for token in (*turn.encode(), END)]
+    assert [token for token, mark in marked if mark] == expected
+
+
+def test_a_long_reply_continues_in_rows_that_overlap_by_half():
+    rows = rows_of(Dialogue(("x" * 30, "0123456789" * 3)), length=16)
+    first, *others = ["".join(map(chr, row)) for row, _ in rows]
+    # A half of the row is the end token and what remains of the last turn.
+    assert first == f"{chr(END)}{chr(USER)}{'x' * 5}{chr(END)}{chr(ASSISTANT)}01234567"
+    assert others == ["01234567890123456", "90123456789012345", f"890123456789{chr(END)}"]
+    for (row, _), (following, marks) in pairwise(rows):
+        assert following[:8] == row[-8:] and not any(marks[:8]) and all(marks[8:])
+
+
+def test_streams_hold_whole_dialogues_and_mark_their_replies():
+    dialogue = Dialogue(("q" * 70, "r" * 90, "s", "té"), "u" * 40)
+    data = Dialogues(train=(dialogue,), validation=(dialogue,), test=(dialogue, dialogue))
+    arranged = arrange(data, TOKENS, LENGTH)
+    stream, replies = arranged.streams["test"], arranged.replies["test"]
+    assert len(stream) == len(replies) == 2 * (1 + 42 + 72 + 92 + 3 + 5)
+    assert replies.sum() == 2 * (91 + 4) and arranged.num_bytes["test"] == 2 * (90 + 3)
+    marks = np.concatenate([marks.numpy() for _, marks in arranged.test])
+    assert marks.sum() == replies.sum()
+    assert stream[replies].tolist()[:91] == [*b"r" * 90, END]
+
+
+def test_many_texts_are_encoded_in_chunks(monkeypatch):
+    dialogues = random_dialogues(9)
+    expected = rows_of(*dialogues)
+    monkeypatch.setattr(dialogue_rows, "CHUNK", 5)
+    assert rows_of(*dialogues) == expected

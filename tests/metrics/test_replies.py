@@ -1,0 +1,44 @@
+import math
+
+import pytest
+
+from metrics.replies import Replies, variety
+
+
+def test_variety_by_counting():
+    found = variety(["a b a", "a b", "c", "c"])
+    # Words: a b a a b c c; pairs: (a b) (b a) (a b).
+    assert found == {
+        "distinct_1": pytest.approx(3 / 7),
+        "distinct_2": pytest.approx(2 / 3),
+        "mean_words": 7 / 4,
+        "commonest_share": 1 / 2,
+    }
+    assert variety(["", ""]) == {
+        "distinct_1": 0,
+        "distinct_2": 0,
+        "mean_words": 0,
+        "commonest_share": 1,
+    }
+
+
+def test_bleu_is_that_of_papineni():
+    written = ["the cat sat on the mat today", "a dog"]
+    true = ["the cat sat on a mat today", "a dog barks"]
+    # Matches and n-grams that were written: 8 of 9 words, 5 of 7 pairs, 2 of 5, 1 of 4.
+    precisions = [8 / 9, 5 / 7, 2 / 5, 1 / 4]
+    brevity = math.exp(1 - 10 / 9)
+    expected = 100 * brevity * math.prod(precisions) ** (1 / 4)
+    replies = Replies(written, true)
+    assert replies.scores["bleu"] == pytest.approx(expected)
+    assert Replies(true, true).scores["bleu"] == pytest.approx(100)
+    assert replies.signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+
+
+def test_the_table_compares_the_network_with_people():
+    heading, rows = Replies(["no", "no"], ["yes", "no"]).table()
+    assert heading == ("replies by", "distinct 1", "distinct 2", "mean words", "commonest share")
+    assert rows == [
+        ("the network", "0.5", "0", "1", "1"),
+        ("people, the true ones", "1", "0", "1", "0.5"),
+    ]
