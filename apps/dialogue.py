@@ -25,7 +25,8 @@ from metrics import language_models
 from metrics.language_models import bits_per_byte
 from metrics.ngrams import witten_bell
 from metrics.replies import Replies
-from models import generation, recurrent, text_writers
+from models import recurrent, text_writers, transformers
+from models.writing import continuing
 from preprocessing import turns
 from preprocessing.byte_tokens import Bytes, as_features
 from preprocessing.turns import TurnTokens
@@ -35,7 +36,9 @@ from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import AUTO, Auto, Training
 from runs.text_settings import WritingSettings
-from serving.signature import Prepared, Signature, ask, tensors
+from serving import writing
+from serving.signature import Signature, ask, tensors
+from serving.writing import Writer
 
 NGRAM = 5
 """Bytes of the n-grams that the network is compared with."""
@@ -44,7 +47,7 @@ WRITTEN = 200
 SHOWN = 10
 """Number of dialogues in the report."""
 MEANINGS = {
-    **generation.MEANINGS,
+    **writing.MEANINGS,
     "turns": "the turns of the dialogue in UTF-8, the oldest first; the last one is answered; "
     '"" is unused',
     "system": 'what the network is to know or to be, in UTF-8; "": nothing',
@@ -93,7 +96,11 @@ def main(config: Config) -> dict[str, float]:
     )
     fed = feed(config, rows)
     trained = train(
-        run, partial(build, config, tokens), fed, loss={"logits": language_models.cross_entropy()}
+        run,
+        partial(build, config, tokens),
+        fed,
+        loss={"logits": language_models.cross_entropy()},
+        rates=config.rates(transformers.width),
     )
     if trained is None:  # Another process evaluates and writes.
         return {}
@@ -145,70 +152,31 @@ def build(config: Config, tokens: TurnTokens) -> keras.Model:
 
 
 def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str, Signature]:
-    steps = text_writers.steps_of(config.model)
-    core = generation.continuing(steps, config.length, tokens.end_id)
-    texts = {
-        "turns": tf.TensorSpec((None, None), tf.string),
-        "system": tf.TensorSpec((None,), tf.string),
-    }
-    ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
-
-    def prompted(turns, system, **choice):
-        room = config.length - 1 - choice["max_tokens"]  # The end token comes first.
+    def read(max_tokens, turns, system):
+        room = config.length - 1 - max_tokens  # The end token comes first.
         token_ids, dropped = tokens.prompts(turns, system, room)
-        return Prepared({"token_ids": token_ids, **choice}, dropped)
+        return {"token_ids": token_ids}, {"dropped_tokens": dropped}
 
-    def by_default(turns):
-        count = tf.shape(turns)[0]
-        system = tf.fill((count,), config.system)
-        return prompted(turns, system, **generation.filled(config.choice, count))
-
-    def explained(written, dropped):
-        answer = generation.explained(written, tokens.decode)
-        answer["dropped_tokens"] += dropped
-        return {"reply": answer.pop("text"), **answer}
-
-    some = past[:4]
-    choice = {n: part.numpy() for n, part in generation.filled(config.choice, len(some)).items()}
-    encoded, _ = by_default(tf.constant(some))
-    examples = {"token_ids": encoded["token_ids"].numpy()}
+    steps, some = text_writers.steps_of(config.model), past[:4]
+    ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
+    encoded, _ = read(config.max_tokens, tf.constant(some), tf.fill((len(some),), config.system))
+    examples = {name: row.numpy() for name, row in encoded.items()}
+    writer = Writer(
+        core=continuing(steps, config.length, tokens.end_id, pieces=tokens.pieces),
+        inputs={"turns": tf.TensorSpec((None, None), tf.string)},
+        read=read,
+        tokens=ids,
+        decode=tokens.decode,
+        choice=config.choice,
+        context=config.length,
+        examples={"turns": some, **examples},
+        meanings=MEANINGS,
+        text="reply",
+        optional={"system": config.system},
+        resources=tokens.resources,
+    )
     return {
-        "serving_default": Signature(
-            inputs={"turns": texts["turns"]},
-            preprocess=by_default,
-            core=core,
-            postprocess=lambda written, _: {
-                "reply": tokens.decode(written["token_ids"]),
-                "log_probability": written["log_probability"],
-            },
-            meanings=MEANINGS,
-            resources=tokens.resources,
-            ties={"reply": "log_probability"},
-        ),
-        "generate": Signature(
-            inputs={**texts, **generation.INPUTS},
-            preprocess=lambda turns, system, **choice: prompted(
-                turns, system, **generation.checked(choice, config.length)
-            ),
-            core=core,
-            postprocess=explained,
-            meanings=MEANINGS,
-            examples={"turns": some, "system": np.full(len(some), config.system, object), **choice},
-            resources=tokens.resources,
-            ties=dict.fromkeys(("reply", "finish_reason", "tokens"), "log_probability"),
-        ),
-        "generate_from_tokens": Signature(
-            inputs={**ids, **generation.INPUTS},
-            preprocess=lambda token_ids, **choice: {
-                "token_ids": token_ids,
-                **generation.checked(choice, config.length),
-            },
-            core=core,
-            postprocess=generation.as_tokens,
-            meanings=MEANINGS,
-            examples={**examples, **choice},
-            ties={"token_ids": "log_probability"},
-        ),
+        **writer.signatures(),
         "from_tokens": tensors(ids, MEANINGS, examples=examples, preprocess=as_features),
     }
 
@@ -217,6 +185,7 @@ def write(config: Config, some, signature: Signature, model: keras.Model) -> Rep
     """Lets the network write replies of `Dialogues.answered`, each with a seed of its own."""
     columns: dict[str, Any] = {name: [v] * len(some) for name, v in config.choice.items()}
     columns["seed"] = range(config.seed, config.seed + len(some))
+    columns["stop"] = [[""]] * len(some)
     columns["turns"] = [past for past, *_ in some]
     columns["system"] = [system or config.system for _, system, _ in some]
     written = ask(signature, model, columns)["reply"]

@@ -1,7 +1,9 @@
 """Text files: the file of each split, and text that may not be UTF-8."""
 
+import gzip
 import io
 import re
+import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Collection
 from pathlib import Path
@@ -86,7 +88,7 @@ def required_split_files(
 
 
 def read_text(path: Path) -> str:
-    """Reads UTF-8, with or without a byte order mark, or UTF-16 with one.
+    """Reads UTF-8, with or without a byte order mark, or UTF-16 with one; .gz is decompressed.
 
     Every line ending becomes a line feed. Single bytes that are not UTF-8 become surrogates, so
     that `not_utf8` can report them. A file in another encoding raises `BadData`.
@@ -96,6 +98,11 @@ def read_text(path: Path) -> str:
     def bad(received: str, fix: str) -> BadData:
         return BadData(str(path), [Fault(path.name, received, "UTF-8 text", fix, skippable=False)])
 
+    if path.suffix.lower() == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise bad("a gzip file that is cut off or damaged", "compress it again") from error
     for magic, (received, fix) in NO_TEXT.items():
         if raw.startswith(magic):
             raise bad(received, fix)

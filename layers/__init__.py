@@ -1,5 +1,6 @@
 """Keras layers that are missing in Keras, or slower or less exact there."""
 
+from layers.attention_decoder import AttentionDecoder
 from layers.attention_pooling import AttentionPooling
 from layers.batch_normalization import BatchNormalization
 from layers.class_token import ClassToken
@@ -22,6 +23,7 @@ from layers.stochastic_pooling import StochasticPooling2D
 from layers.whitening import Whitening
 
 __all__ = [
+    "AttentionDecoder",
     "AttentionPooling",
     "BatchNormalization",
     "ClassToken",

@@ -41,11 +41,83 @@ LOGITS = {
 """Meanings of what language models return."""
 
 
-def cross_entropy() -> keras.losses.Loss:
-    """Returns the mean loss over positions with a weight above 0, in nats."""
+def cross_entropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
+    """Returns the mean loss over positions with a weight above 0, in nats.
+
+    Args:
+        label_smoothing: As in `SmoothedCrossEntropy`.
+    """
+    if label_smoothing:
+        return SmoothedCrossEntropy(label_smoothing)
     return keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="mean_with_sample_weight"
     )
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class SmoothedCrossEntropy(keras.losses.Loss):
+    """The cross-entropy with labels of which a share is spread evenly over the vocabulary.
+
+    Computes `-(1 - e) log p_label - e mean(log p)` with the share e, without a label for each token
+    of the vocabulary. The mean counts positions by their weights.
+
+    Reference:
+        Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016, section 7.
+        https://arxiv.org/abs/1512.00567
+
+    Args:
+        label_smoothing: The share, in [0, 1).
+
+    Call arguments:
+        y_true: Labels, integers `(...)`.
+        y_pred: Logits `(..., vocabulary)`.
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.1,
+        reduction: str = "mean_with_sample_weight",
+        name: str = "smoothed_cross_entropy",
+        **kwargs,
+    ):
+        super().__init__(name=name, reduction=reduction, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # Keras would make the labels floating numbers, which are exact only up to a size.
+        y_true = tf.cast(y_true, tf.int32)
+        losses = _smoothed_losses(y_true, tf.cast(y_pred, tf.float32), self.label_smoothing)
+        if sample_weight is None:
+            return tf.reduce_mean(losses)
+        weights = tf.cast(sample_weight, losses.dtype)
+        return tf.math.divide_no_nan(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def _smoothed_losses(labels: tf.Tensor, logits: tf.Tensor, share: float) -> tf.Tensor:
+    """Returns the loss of each position `(...)`; its gradient is the size of the logits once."""
+
+    @tf.custom_gradient
+    def losses(logits):
+        # The operation computes the gradient of its loss, too: softmax minus the label.
+        flat, numbers = tf.reshape(logits, (-1, logits.shape[-1])), tf.reshape(labels, (-1,))
+        entropy, gradient = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(
+            features=flat, labels=numbers
+        )
+        indices = tf.stack([tf.range(tf.size(numbers)), numbers], axis=-1)
+        excess = tf.gather(flat, numbers, batch_dims=1) - tf.reduce_mean(flat, axis=-1)
+
+        def backward(upstream):
+            whole = gradient - share / logits.shape[-1]
+            ones = tf.fill((tf.size(numbers),), share)
+            whole = tf.tensor_scatter_nd_add(whole, indices, ones)
+            return tf.reshape(whole, tf.shape(logits)) * upstream[..., None]
+
+        return tf.reshape(entropy + share * excess, tf.shape(labels)), backward
+
+    return losses(logits)
 
 
 def with_prior_bias(

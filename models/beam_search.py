@@ -69,6 +69,9 @@ def beam_search(
         limit: Maximum of `max_tokens`.
         end_id: The end token.
     """
+    if steps.pick is None:
+        raise ValueError("`steps` must have `pick`. Received: None")
+    pick = steps.pick
     logits, state = steps.start(features)
     rows = tf.shape(logits)[0]
     vocabulary_size = logits.shape[-1]
@@ -94,7 +97,7 @@ def beam_search(
         reachable = tf.reduce_max(totals, axis=1, keepdims=True) / most
         done |= tf.squeeze(is_last | (finished.score[:, -1:] >= reachable), axis=1)
         picked = tf.reshape(tf.range(rows)[:, None] * beams + parents, [-1])
-        logits, state = steps.step(steps.pick(state, picked), tf.reshape(tokens, [-1]))
+        logits, state = steps.step(pick(state, picked), tf.reshape(tokens, [-1]))
         after = (index + 1, done, running, totals, finished, logits, state)
         # A number of rows that is known must stay known.
         return tf.nest.map_structure(lambda x, old: tf.ensure_shape(x, old.shape), after, before)
@@ -106,7 +109,7 @@ def beam_search(
     worst = tf.fill((rows, beams), -float("inf"))
     first = (
         *(0, tf.zeros((rows,), tf.bool), empty, totals, Beams(empty, worst, worst)),
-        *(tf.gather(logits, copies), steps.pick(state, copies)),
+        *(tf.gather(logits, copies), pick(state, copies)),
     )
     return tf.while_loop(goes_on, search, first)[4]
 

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from models.decoder_layers import decoder_layers, normalized
 from models.generation import Steps
 from models.transformers import able_to_read
 
@@ -97,22 +98,6 @@ def gpt_backbone(
         (table,) = layer.weights
         table.assign(initializer(table.shape, table.dtype))
     return backbone
-
-
-def rate(name: str) -> float:
-    """Returns the factor of the learning rate that suits a size with random weights.
-
-    Narrow networks train at larger rates: with adamw 3e-3 at 128 features, 1e-3 at 384 and 5e-4 at
-    768.
-
-    Reference:
-        Brown et al., Language Models are Few-Shot Learners, 2020, table 2.1: 6e-4 at 768 features,
-        1e-4 at 5140. https://arxiv.org/abs/2005.14165
-
-    Args:
-        name: A name in `NAMES`, but `gpt`.
-    """
-    return 384 / GPT_SIZES[name.removeprefix("gpt_")].hidden_dim
 
 
 def pretrained_gpt(preset: str, vocabulary_size: int | None = None, length: int = 1) -> Any:
@@ -219,10 +204,9 @@ def gpt_language_model(backbone: Any) -> keras.Model:
 def gpt_steps(model: keras.Model) -> Steps:
     """Returns how a language model reads token by token, with the keys and values of all before.
 
-    Each layer has a cache of keys and one of values, `(context, n, heads, features)`: time comes
-    first, so that one scatter writes the tokens of all rows. A token is written at its position in
-    its own row, and sees the positions up to its own. So nothing that stands beyond the end of a
-    prompt is ever seen: the next token overwrites it first.
+    Each layer has a cache of keys and values. A token is written at its position in its own row,
+    and sees the positions up to its own. So nothing that stands beyond the end of a prompt is ever
+    seen: the next token overwrites it first.
 
     Args:
         model: From `gpt_language_model`.
@@ -232,9 +216,8 @@ def gpt_steps(model: keras.Model) -> Steps:
         and at most the context in each row. Rows that become longer than the context continue
         writing into its last place.
     """
-    layers = [layer for layer in model.layers if layer.name.startswith("transformer_layer")]
-    weights = [_weights(layer) for layer in layers]
-    dtype = layers[0].compute_dtype
+    layers = decoder_layers(model, "transformer_layer")
+    dtype = layers[0].dtype
     tokens_table = tf.cast(model.get_layer("token_embedding").embeddings, dtype)
     positions_table = tf.cast(model.get_layer("position_embedding").position_embeddings, dtype)
     last_norm = {w.name: w for w in model.get_layer("layer_norm").weights}
@@ -249,20 +232,18 @@ def gpt_steps(model: keras.Model) -> Steps:
         indices = tf.stack([positions, numbers], axis=-1)
         visible = (tf.range(context) <= positions[:, :, None])[:, None]  # (n, 1, t, context)
         new = []
-        for weight, cache in zip(weights, caches, strict=True):
-            x, cache = _read_layer(weight, x, cache, indices, visible)
+        for layer, cache in zip(layers, caches, strict=True):
+            x, cache, _ = layer.read(x, cache, indices, visible)
             new.append(cache)
         return x, new
 
     def logits(x):
-        x = _normalized(x, last_norm["gamma"], last_norm["beta"])
+        x = normalized(x, last_norm["gamma"], last_norm["beta"], 1e-5)
         return tf.cast(tf.matmul(x, tokens_table, transpose_b=True), tf.float32)
 
     def start(prompt):
-        rows, (_, heads, features) = tf.shape(prompt)[0], weights[0]["query/kernel"].shape
         lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
-        empty = tf.zeros((context, rows, heads, features), dtype)
-        caches = [(empty, empty)] * len(layers)
+        caches = [layer.empty(context, tf.shape(prompt)[0]) for layer in layers]
         x, caches = read(caches, tf.zeros_like(lengths), tf.maximum(prompt, 0))
         return logits(tf.gather(x, lengths - 1, batch_dims=1)), (caches, lengths)
 
@@ -277,48 +258,3 @@ def gpt_steps(model: keras.Model) -> Steps:
         return picked, tf.gather(lengths, rows)
 
     return Steps(start, step, pick)
-
-
-def _weights(layer: Any) -> dict[str, tf.Tensor]:
-    """Returns the weights of a Transformer layer by their path in it, in its compute dtype."""
-    named = {
-        w.path.partition(f"{layer.name}/")[2].removeprefix("self_attention/"): w
-        for w in layer.weights
-    }
-    return {name: tf.cast(weight, layer.compute_dtype) for name, weight in named.items()}
-
-
-def _read_layer(weight, x, cache, indices, visible):
-    """Runs a Transformer layer on tokens `(n, t, hidden_dim)`, and adds them to the cache."""
-    y = _normalized(
-        x, weight["self_attention_layer_norm/gamma"], weight["self_attention_layer_norm/beta"]
-    )
-    query, key, value = (
-        tf.einsum("ntd,dhf->nthf", y, weight[f"{name}/kernel"]) + weight[f"{name}/bias"]
-        for name in ("query", "key", "value")
-    )
-    keys, values = (
-        tf.tensor_scatter_nd_update(old, indices, new)
-        for old, new in zip(cache, (key, value), strict=True)
-    )
-    scores = tf.einsum("nthf,cnhf->nhtc", query, keys) / query.shape[-1] ** 0.5
-    scores = tf.where(visible, tf.cast(scores, tf.float32), -1e9)
-    attention = tf.cast(tf.nn.softmax(scores), x.dtype)  # (n, heads, t, context)
-    y = tf.einsum("nhtc,cnhf->nthf", attention, values)
-    y = tf.einsum("nthf,hfd->ntd", y, weight["attention_output/kernel"])
-    x += y + weight["attention_output/bias"]
-    y = _normalized(
-        x, weight["feedforward_layer_norm/gamma"], weight["feedforward_layer_norm/beta"]
-    )
-    for name in ("feedforward_intermediate_dense", "feedforward_output_dense"):
-        y = tf.tensordot(y, weight[f"{name}/kernel"], 1) + weight[f"{name}/bias"]
-        y = tf.nn.gelu(y, approximate=True) if name == "feedforward_intermediate_dense" else y
-    return x + y, (keys, values)
-
-
-def _normalized(x, gamma, beta):
-    """Normalizes the features in float32: in 16 bits their variance would be rough."""
-    y = tf.cast(x, tf.float32)
-    mean, variance = tf.nn.moments(y, axes=[-1], keepdims=True)
-    y = (y - mean) * tf.math.rsqrt(variance + 1e-5)
-    return tf.cast(y * tf.cast(gamma, tf.float32) + tf.cast(beta, tf.float32), x.dtype)

@@ -1,154 +1,207 @@
-"""How clients ask networks that write text: inputs, their checks, and the answers."""
+"""Cores of signatures that write texts: with a prompt, with a source, and what these attend to."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from models.generation import PADDING
+from models.beam_search import beam_search
+from models.generation import PADDING, Choice, Steps, Stop, generate, piece_bytes
 
-INPUTS = {
-    name: tf.TensorSpec((None,), dtype)
-    for name, dtype in (
-        ("max_tokens", tf.int32),
-        ("temperature", tf.float32),
-        ("top_k", tf.int32),
-        ("top_p", tf.float32),
-        ("repetition_penalty", tf.float32),
-        ("seed", tf.int64),
-    )
-}
-"""Inputs of a signature that lets a client choose how each row chooses."""
-STOP = tf.TensorSpec((None, None), tf.string)
-"""The input of a signature with the stop strings of each row, which `checked_stop` reads."""
+Features = dict[str, tf.Tensor]
+Core = Callable[[Any, Features], Features]
+"""From the `Network` and features to what it wrote.
 
-MOST_STOPS = 8
-"""Maximum number of stop strings of a row."""
-MOST_STOP_BYTES = 256
-"""Maximum length of a stop string, in bytes."""
-
-MEANINGS = {
-    "max_tokens": "maximum number of tokens that are written, at least 1",
-    "temperature": "divides the logits; 0 always takes the likeliest token",
-    "top_k": "number of likeliest tokens to choose from; 0: all",
-    "top_p": "chooses from the fewest likeliest tokens whose probabilities sum to at least this, "
-    "above 0 and at most 1",
-    "repetition_penalty": "divides the positive logits of tokens that are there already, and "
-    "multiplies the negative ones, above 0; 1: none",
-    "seed": "the same seed gives the same text, regardless of the other requests",
-    "stop": f"up to {MOST_STOPS} strings; the text ends before the first of them; empty: none",
-    "log_probability": "of what was written, its end included, in nats, as the network gives it "
-    "before temperature and the like",
-    "finish_reason": "`stop`: the text ended, or came to a stop string; `length`: after max_tokens",
-    "tokens": "number of tokens that were written",
-    "prompt_tokens": "number of tokens of the prompt that were read, its start included",
-    "dropped_tokens": "number of tokens at the beginning of the prompt that were not read",
-}
-"""Meanings of these inputs, and of what every loop returns."""
+The features say how to write. With `length_penalty`, float32 `(n,)`, and `max_tokens` it is beam
+search, and the fields of `Beams` are returned. Otherwise they have the fields of `Choice` and, if
+rows may end at strings, `stop`, the strings of `Stop`, and the fields of `Written` are returned."""
 
 
-def filled(settings: Mapping[str, float], count: int | tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns the same settings, by name of the input, for `count` rows."""
-    return {
-        name: tf.fill((count,), tf.constant(settings[name], spec.dtype))
-        for name, spec in INPUTS.items()
-    }
+def _write(
+    steps: Steps,
+    source: tf.Tensor,
+    prompt: tf.Tensor,
+    features: Features,
+    *,
+    limit: int,
+    end_id: int,
+    pieces: Sequence[bytes],
+    beams: int,
+) -> Features:
+    """Writes as the features say."""
+    if "length_penalty" in features:
+        chosen = (features["max_tokens"], features["length_penalty"])
+        found = beam_search(steps, source, *chosen, beams=beams, limit=limit, end_id=end_id)
+        return found._asdict()
+    choice = Choice(**{name: features[name] for name in Choice._fields})
+    stop = Stop(features["stop"], piece_bytes(pieces)) if "stop" in features else None
+    written = generate(steps, source, prompt, choice, limit=limit, end_id=end_id, stop=stop)
+    return written._asdict()
 
 
-def checked(choice: Mapping[str, tf.Tensor], context: int) -> dict[str, tf.Tensor]:
-    """Returns the `INPUTS` of a client; fails if one is out of range, and names it and the rows.
+def continuing(
+    steps_of: Callable[[Any], Steps],
+    context: int,
+    end_id: int,
+    pieces: Sequence[bytes] = (),
+    beams: int = 1,
+) -> Core:
+    """Returns the core of a signature that writes what follows prompts.
+
+    The end token is put before each prompt, and the oldest tokens are dropped where prompt and
+    `max_tokens` together are longer than the context. The core takes `token_ids`, int32
+    `(n, tokens)`, -1 in padding, and how to write, as `Core` says. It writes at most `context - 1`
+    tokens, and returns how many tokens of each prompt were read and dropped, too:
+    `prompt_tokens` and `dropped_tokens`.
 
     Args:
-        choice: By name of the input, values `(n,)`.
-        context: Maximum number of tokens that the network reads and writes together.
+        steps_of: From the model to how it reads.
+        context: Maximum number of tokens that the model reads; at least 2.
+        end_id: The end token.
+        pieces: The bytes of each token, which stop strings need.
+        beams: Number of hypotheses of beam search; at least 1.
     """
-    tokens, temperature, top_k, top_p, penalty, _ = (choice[name] for name in INPUTS)
-    allowed = {
-        "max_tokens": (f"in 1 to {context - 1}", (tokens >= 1) & (tokens < context)),
-        "temperature": ("at least 0", (temperature >= 0) & tf.math.is_finite(temperature)),
-        "top_k": ("at least 0", top_k >= 0),
-        "top_p": ("above 0 and at most 1", (top_p > 0) & (top_p <= 1)),
-        "repetition_penalty": ("above 0", (penalty > 0) & tf.math.is_finite(penalty)),
-    }
-    checks = []
-    for name, (expected, good) in allowed.items():
-        rows = tf.where(~good)[:, 0]
-        said = f"`{name}` must be {expected}. Rows, and what was received:"
-        facts = [said, rows, tf.gather(choice[name], rows)]
-        checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
-    with tf.control_dependencies(checks):
-        return {name: tf.identity(choice[name]) for name in INPUTS}
+
+    def core(network, features):
+        begun = tf.pad(features["token_ids"], [[0, 0], [1, 0]], constant_values=end_id)
+        prompt, dropped = latest(begun, context - features["max_tokens"], context - 1)
+        steps, parts = steps_of(network.model), {"pieces": pieces, "beams": beams}
+        written = _write(steps, prompt, prompt, features, limit=context - 1, end_id=end_id, **parts)
+        read = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
+        return {**written, "prompt_tokens": read, "dropped_tokens": dropped}
+
+    return core
 
 
-def as_tokens(written: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns the tokens of what the core wrote, and their log-probability."""
-    return {name: written[name] for name in ("token_ids", "log_probability")}
+def translating(
+    steps_of: Callable[[Any], Steps],
+    limit: int,
+    end_id: int,
+    pieces: Sequence[bytes] = (),
+    beams: int = 1,
+) -> Core:
+    """Returns the core of a signature that translates.
 
-
-def as_text(written: Mapping[str, tf.Tensor], decode: Callable) -> dict[str, tf.Tensor]:
-    """Returns the text of what the core wrote, and its log-probability.
+    It takes `source_ids`, int32 `(n, tokens)`, -1 in padding at the end, and how to write, as
+    `Core` says.
 
     Args:
-        written: From the core.
-        decode: From tokens, int32 `(n, tokens)`, -1 in padding, and from how many bytes of each
-            text are kept, int32 `(n,)`, to strings `(n,)`.
+        steps_of: From the model to how it writes.
+        limit: Maximum number of tokens of a translation, its end included.
+        end_id: The end token.
+        pieces: The bytes of each token, which stop strings need.
+        beams: Number of hypotheses of beam search; at least 1.
     """
-    text = decode(written["token_ids"], written["num_bytes"])
-    return {"text": text, "log_probability": written["log_probability"]}
+
+    def core(network, features):
+        source = features["source_ids"]
+        nothing = tf.zeros_like(source[:, :0])  # Only what was written counts as repeated.
+        steps, parts = steps_of(network.model), {"pieces": pieces, "beams": beams}
+        return _write(steps, source, nothing, features, limit=limit, end_id=end_id, **parts)
+
+    return core
 
 
-def explained(written: Mapping[str, tf.Tensor], decode: Callable) -> dict[str, tf.Tensor]:
-    """Returns what `as_text` returns, and how it came about."""
-    return {
-        **as_text(written, decode),
-        "finish_reason": tf.where(written["ended"], "stop", "length"),
-        "tokens": tf.reduce_sum(tf.cast(written["token_ids"] >= 0, tf.int32), axis=1),
-        "prompt_tokens": written["prompt_tokens"],
-        "dropped_tokens": written["dropped_tokens"],
-    }
+def attending(
+    translate: Core,
+    attention: Callable[[Any, tf.Tensor, tf.Tensor], tf.Tensor],
+    begun: Callable[[tf.Tensor], tf.Tensor],
+) -> Core:
+    """Returns the core of a signature that translates and shows which pieces were attended to.
 
-
-def checked_stop(stop: tf.Tensor) -> tf.Tensor:
-    """Returns the bytes of a client's stop strings; fails if they are too many or too long.
+    It takes what `translate` does. It returns `token_ids` of the translation, of several the best,
+    int32 `(n, limit)`, and `attention`, float32 `(n, limit, source tokens)`, 0 in padding.
 
     Args:
-        stop: As in `STOP`; "" is none.
+        translate: From `translating`.
+        attention: From the model, `source_ids` and `target_ids` to the weight of each source token
+            for each target token, `(n, target tokens, source tokens)`.
+        begun: From `token_ids` to the `target_ids` before each of them.
     """
-    sizes = tf.strings.length(stop)
-    allowed = {
-        f"at most {MOST_STOPS} strings": tf.reduce_sum(tf.cast(sizes > 0, tf.int32), axis=1)
-        <= MOST_STOPS,
-        f"strings of at most {MOST_STOP_BYTES} bytes": tf.reduce_all(
-            sizes <= MOST_STOP_BYTES, axis=1
-        ),
-    }
-    checks = []
-    for expected, good in allowed.items():
-        facts = [f"`stop` must have {expected}. Rows with others:", tf.where(~good)[:, 0]]
-        checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
-    with tf.control_dependencies(checks):
-        return stop_bytes(stop)
+
+    def core(network, features):
+        token_ids = translate(network, features)["token_ids"]
+        if token_ids.shape.rank == 3:
+            token_ids = token_ids[:, 0]
+        target_ids = begun(token_ids)
+        weights = attention(network.model, features["source_ids"], target_ids)
+        weights = tf.where(target_ids[:, :, None] < 0, 0.0, weights)
+        return {"token_ids": token_ids, "attention": weights}
+
+    return core
 
 
-def stop_bytes(strings: tf.Tensor) -> tf.Tensor:
-    """Returns the bytes of stop strings, as `models.generation.Stop` has them.
+def chosen(weights: tf.Tensor, layer: int | None, head: int | None) -> tf.Tensor:
+    """Chooses attention weights `(n, target tokens, source tokens)`.
 
     Args:
-        strings: `(n, strings)`; "" is none.
+        weights: `(layers, n, heads, target tokens, source tokens)`.
+        layer: Index of a layer. None: the mean over all.
+        head: Index of a head. None: the mean over all.
+    """
+    of_heads = tf.reduce_mean(weights, 0) if layer is None else weights[layer]
+    return tf.reduce_mean(of_heads, 1) if head is None else of_heads[:, head]
+
+
+def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
+    """Returns the core of a signature that scores texts.
+
+    Rows longer than the context are read in windows that overlap by half of it. Each token counts
+    once, in the first window that has it.
+
+    The core takes `token_ids`, int32 `(n, tokens)`, at least two columns, -1 in padding, and
+    `first`, int32 `(n,)`: the number of the first token of each row that counts, at least 1. It
+    returns the sum of the log-probabilities of the tokens from there on, given those before, in
+    nats, float32 `(n,)`.
+
+    Args:
+        context: Maximum number of tokens that the model reads; at least 2.
+    """
+
+    def core(network, features):
+        ids, first = features["token_ids"], features["first"]
+        following = tf.shape(ids)[1] - 1
+        width, stride = tf.minimum(following, context), max(context // 2, 1)
+        windows = 1 + tf.maximum(-(-(following - context) // stride), 0)
+        ids = tf.pad(ids, [[0, 0], [0, stride]], constant_values=PADDING)
+
+        def read(number, total):
+            begin = number * stride
+            row = ids[:, begin : begin + width + 1]
+            mask = tf.cast(row[:, :-1] >= 0, tf.int32)
+            outputs = network({"token_ids": tf.maximum(row[:, :-1], 0), "padding_mask": mask})
+            logs = tf.nn.log_softmax(tf.cast(outputs["logits"], tf.float32))
+            logs = tf.gather(logs, tf.maximum(row[:, 1:], 0), batch_dims=2)
+            places = tf.range(width)
+            is_new = (number == 0) | (places >= width - stride)
+            counts = is_new & (begin + 1 + places >= first[:, None]) & (row[:, 1:] >= 0)
+            return number + 1, total + tf.reduce_sum(tf.where(counts, logs, 0.0), axis=1)
+
+        start = (0, tf.zeros_like(first, tf.float32))
+        return tf.while_loop(lambda number, _: number < windows, read, start)[1]
+
+    return core
+
+
+def latest(tokens: tf.Tensor, room: tf.Tensor, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Drops the oldest tokens of rows that are too long.
+
+    Args:
+        tokens: int32 `(n, tokens)`, at least one column, -1 in padding, which is at the end.
+        room: Maximum number of tokens of each row, int32 `(n,)`.
+        width: Maximum of `room` that any row may have.
 
     Returns:
-        int32 `(n, strings, bytes)`, at least one byte, each string at the end, after -1.
+        int32 `(n, at most width)`, padded with -1, and how many each row lost, int32 `(n,)`.
 
     Example:
-        >>> stop_bytes(tf.constant([["a", "bc"]])).numpy().tolist()
-        [[[-1, 97], [98, 99]]]
+        >>> kept, lost = latest(tf.constant([[4, 5, 6], [7, -1, -1]]), tf.constant([2, 2]), 2)
+        >>> kept.numpy().tolist(), lost.numpy().tolist()
+        ([[5, 6], [7, -1]], [1, 0])
     """
-    values = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8), tf.int32)
-    lengths = tf.reshape(tf.strings.length(strings), [-1])
-    width = tf.maximum(tf.reduce_max(lengths), 1)
-    places = (
-        tf.range(width) - (width - lengths)[:, None] + tf.cumsum(lengths, exclusive=True)[:, None]
-    )
-    is_byte = tf.range(width) >= (width - lengths)[:, None]
-    padded = tf.pad(values, [[0, 1]])  # So that there is a byte to look up.
-    rows = tf.where(is_byte, tf.gather(padded, tf.where(is_byte, places, 0)), PADDING)
-    return tf.reshape(rows, tf.concat([tf.shape(strings), [width]], axis=0))
+    lengths = tf.reduce_sum(tf.cast(tokens >= 0, tf.int32), axis=1)
+    dropped = tf.maximum(lengths - room, 0)
+    there = tf.shape(tokens)[1]
+    kept = tf.range(there) + dropped[:, None]
+    moved = tf.gather(tokens, tf.minimum(kept, there - 1), batch_dims=1)
+    return tf.where(kept < lengths[:, None], moved, PADDING)[:, :width], dropped

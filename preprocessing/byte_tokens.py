@@ -1,5 +1,6 @@
 """Texts as bytes, the smallest vocabulary that knows every text, with operations of TensorFlow."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,12 +46,28 @@ class Bytes:
         A character that is cut off becomes U+FFFD. `num_bytes`, int32 `(n,)`, is how many bytes of
         each text are kept; -1 or None: all.
         """
-        numbers = tf.where(token_ids < 0, self.end_id, token_ids)
-        texts = tf.strings.reduce_join(tf.gather(tf.constant(self.pieces), numbers), axis=1)
-        if num_bytes is not None:
-            kept = tf.where(num_bytes < 0, tf.strings.length(texts), num_bytes)
-            texts = tf.strings.substr(texts, tf.zeros_like(kept), kept)
-        return _valid_utf8(texts)
+        return joined(self.pieces, token_ids, num_bytes)
+
+
+def joined(
+    pieces: Sequence[bytes], token_ids: tf.Tensor, num_bytes: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Joins the bytes of tokens to texts in UTF-8 `(n,)`.
+
+    Bytes that are not a whole character become U+FFFD.
+
+    Args:
+        pieces: The bytes of each token.
+        token_ids: int32 `(n, tokens)`, -1 in padding.
+        num_bytes: How many bytes of each text are kept, int32 `(n,)`; -1 or None: all.
+    """
+    table = tf.constant([*pieces, b""])
+    numbers = tf.where(token_ids < 0, len(pieces), token_ids)
+    texts = tf.strings.reduce_join(tf.gather(table, numbers), axis=1)
+    if num_bytes is not None:
+        kept = tf.where(num_bytes < 0, tf.strings.length(texts), num_bytes)
+        texts = tf.strings.substr(texts, tf.zeros_like(kept), kept)
+    return _valid_utf8(texts)
 
 
 def as_features(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -74,6 +91,40 @@ def labeled(rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], ...]:
     labels = {"logits": tf.maximum(following, 0)}
     weights = {"logits": tf.cast(following >= 0, tf.float32)}
     return as_features(rows[:, :-1]), labels, weights
+
+
+def to_score(
+    tokens: Any, prompt: tf.Tensor, text: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns what `models.writing.scoring` reads of prompts and the texts that follow them.
+
+    Args:
+        tokens: The tokenizer.
+        prompt: Strings `(n,)`.
+        text: Strings `(n,)`.
+
+    Returns:
+        `token_ids`: an end token, the prompt and the text, int32 `(n, tokens)`, -1 in padding, and
+        `first`, where the text begins, int32 `(n,)`; and of each text the numbers `tokens` and
+        `bytes`, int32 `(n,)`.
+    """
+    prompts, texts = (_ragged(tokens.encode(one)) for one in (prompt, text))
+    begin = tf.fill((prompts.nrows(), 1), tokens.end_id)
+    rows = tf.concat([begin, prompts, texts, begin[:, :0]], axis=1).to_tensor(PADDING)
+    # The network predicts at least one token.
+    rows = tf.pad(
+        rows, [[0, 0], [0, tf.maximum(2 - tf.shape(rows)[1], 0)]], constant_values=PADDING
+    )
+    counts = {"tokens": texts.row_lengths(), "bytes": tf.strings.length(text)}
+    first = 1 + tf.cast(prompts.row_lengths(), tf.int32)
+    return (
+        {"token_ids": rows, "first": first},
+        {name: tf.cast(count, tf.int32) for name, count in counts.items()},
+    )
+
+
+def _ragged(token_ids: tf.Tensor) -> tf.RaggedTensor:
+    return tf.RaggedTensor.from_tensor(token_ids, padding=PADDING)
 
 
 def _valid_utf8(texts: tf.Tensor) -> tf.Tensor:

@@ -53,10 +53,20 @@ class TurnTokens:
     def role_id(self, role: str) -> int:
         return self.tokens.vocabulary_size + ROLES.index(role)
 
-    def decode(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Decodes replies `(n, tokens)`, -1 in padding; the tokens of roles are left out."""
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of each token; roles have none."""
+        return (*self.tokens.pieces, *[b""] * len(ROLES))
+
+    def decode(self, token_ids: tf.Tensor, num_bytes: tf.Tensor | None = None) -> tf.Tensor:
+        """Decodes replies as the tokenizer of their texts does, without the tokens of roles.
+
+        Args:
+            token_ids: int32 `(n, tokens)`, -1 in padding.
+            num_bytes: How many bytes of each text are kept, int32 `(n,)`; -1 or None: all.
+        """
         is_text = token_ids < self.tokens.vocabulary_size
-        return self.tokens.decode(tf.where(is_text, token_ids, PADDING))
+        return self.tokens.decode(tf.where(is_text, token_ids, PADDING), num_bytes)
 
     def prompts(
         self, turns: tf.Tensor, system: tf.Tensor, room: tf.Tensor
@@ -67,7 +77,7 @@ class TurnTokens:
         oldest turns are dropped whole. If the last turn alone is too long, it loses its beginning.
         A system text loses its end if it is longer than half of the room. The token of the
         assistant comes last; the end token at the beginning is left to
-        `models.generation.continuing`.
+        `models.writing.continuing`.
 
         Args:
             turns: Texts `(n, turns)`, the oldest first. Empty ones are skipped; if all are, the

@@ -224,6 +224,24 @@ def heat_map(
     return figure
 
 
+def attention_maps(answers: Mapping[str, np.ndarray]) -> list[Figure]:
+    """Draws which pieces of a text were attended to for each piece of its translation.
+
+    Args:
+        answers: `attention` `(n, pieces of translation, pieces of text)`, and `translation_pieces`
+            and `source_pieces`, bytes padded with nothing.
+    """
+    figures = []
+    for number, weights in enumerate(answers["attention"]):
+        rows, columns = (
+            [piece.decode() for piece in answers[name][number] if piece]
+            for name in ("translation_pieces", "source_pieces")
+        )
+        if rows:
+            figures.append(heat_map(weights[: len(rows), : len(columns)], rows, columns))
+    return figures
+
+
 def as_png(figure: Figure) -> bytes:
     """Returns a figure as the content of a PNG file."""
     picture = io.BytesIO()

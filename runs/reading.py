@@ -8,6 +8,8 @@ import tensorflow as tf
 from data import word_vectors as vectors_of
 from runs.run import Run
 
+MOST_BATCHES = 500
+"""Number of batches whose padding is counted."""
 MOST_COUNTED = 10_000
 """Number of texts whose tokens are counted."""
 
@@ -31,6 +33,23 @@ def said(run: Run, name: str, text: str) -> None:
     """Prints a sentence and adds it to the facts of the report."""
     run.facts[name] = text
     print(text, flush=True)
+
+
+def padding(run: Run, batches: tf.data.Dataset) -> None:
+    """Says which share of the tokens of training batches is padding.
+
+    Args:
+        run: What `start` returned.
+        batches: Batches for training, of which the first `MOST_BATCHES` are counted. Names of
+            features that end with `_ids` have tokens, -1 in padding.
+    """
+    real = total = 0
+    for features, *_ in batches.take(MOST_BATCHES):
+        for name, ids in features.items():
+            if name.endswith("_ids"):
+                real += int(np.count_nonzero(ids >= 0))
+                total += int(tf.size(ids))
+    said(run, "padding", f"Padding is {1 - real / total:.1%} of the tokens of training batches.")
 
 
 def lengths(

@@ -188,11 +188,30 @@ class WritingSettings(Settings):
 
     @property
     def usual(self) -> dict[str, Any]:
-        return super().usual | {"max_tokens": min(128, self.length // 2)}
+        usual = super().usual | {"max_tokens": min(128, self.length // 2)}
+        # A Transformer with random weights stalls if its first steps are large.
+        return usual if self.model in RECURRENT else usual | {"warmup_epochs": 0.3}
 
-    def rate(self, factor: float | None = None) -> float:
-        usual = RECURRENT_RATE if self.model in RECURRENT and not self.source else None
-        return super().rate(factor or usual)
+    def rates(self, width: Callable[[keras.Model], int]) -> Rates:
+        """Returns the learning rates, as `runs.run.train` takes them.
+
+        If it is left out, recurrent networks get `RECURRENT_RATE` times the usual rate, and a
+        Transformer a larger one the narrower it is: with adamw 3e-3 at 128 features, 1e-3 at 384
+        and 5e-4 at 768. Networks of finished runs get a tenth of that.
+
+        Reference:
+            Brown et al., Language Models are Few-Shot Learners, 2020, table 2.1: 6e-4 at 768
+            features, 1e-4 at 5140. https://arxiv.org/abs/2005.14165
+
+        Args:
+            width: From a Transformer to its width, as `models.transformers.width`.
+        """
+
+        def rate(model):
+            factor = RECURRENT_RATE if self.model in RECURRENT else 384 / width(model)
+            return self.rate(0.1 * factor if self.source else factor)
+
+        return Rates(rate)
 
     @property
     def text_writer(self) -> dict[str, Any]:
@@ -201,7 +220,7 @@ class WritingSettings(Settings):
 
     @property
     def choice(self) -> dict[str, float]:
-        """How `serving_default` chooses, by name of the input of `models.generation`."""
+        """How `serving_default` chooses, by name of the input of `serving.writing`."""
         names = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
         return {name: getattr(self, name) for name in names}
 

@@ -116,7 +116,7 @@ def test_dialogues_are_answered_as_the_network_does_it_byte_by_byte(parts):
     talks = [("Hi",), ("Hi", "Hello", "Who?"), ("x" * 50,), ("a", "b" * 20, "c")]
     systems = ["S", "Be kind.", "", "S"]
     expected = [chosen(config, model, *one) for one in zip(talks, systems, strict=True)]
-    choice = {name: [value] * 4 for name, value in config.choice.items()}
+    choice = {name: [value] * 4 for name, value in {**config.choice, "stop": [""]}.items()}
     query = {"turns": talks, "system": systems, **choice}
     found = ask(signatures["generate"], model, query)
     assert found["reply"].tolist() == expected
@@ -177,7 +177,7 @@ def test_a_network_is_measured_in_bits_per_byte_of_the_replies(tmp_path):
 def test_a_request_out_of_range_is_refused_by_name_and_row(parts, name, value):
     config, _, signatures = parts
     query = {"turns": [["a"], ["b"]], "system": ["", ""]}
-    query |= {key: [one] * 2 for key, one in config.choice.items()}
+    query |= {key: [one] * 2 for key, one in {**config.choice, "stop": [""]}.items()}
     query[name][1] = value
     inputs = {
         key: tf.constant(query[key], spec.dtype)

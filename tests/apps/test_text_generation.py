@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from apps import text_generation as app
 from data import token_rows
+from models import transformers
 from preprocessing.byte_tokens import Bytes
 from serving.signature import ask
 from tests.apps.every_app import Small
@@ -55,6 +56,12 @@ def parts(request):
     return config, model, app.signatures(config, Bytes(), ["The red"] * 4)
 
 
+def choices(config, count: int) -> dict:
+    """How `generate` is to choose, as `serving_default` does."""
+    columns: dict = {name: [value] * count for name, value in config.choice.items()}
+    return {**columns, "stop": [[""]] * count}
+
+
 def following(model, text: bytes) -> bytes:
     """What the network finds likeliest after a text, with what is before it."""
     ids = np.array([[Bytes.end_id, *text, 0]])  # Keras warns of the softmax over a single token.
@@ -82,10 +89,68 @@ def test_text_and_tokens_are_continued_as_the_network_does_it_byte_by_byte(parts
     np.testing.assert_allclose(from_tokens["log_probability"], answer["log_probability"], rtol=1e-5)
 
 
+def test_a_text_ends_before_its_own_stop_string_with_its_own_limit(parts):
+    config, model, signatures = parts
+    query = {"prompt": ["The dog"] * 4, **choices(config, 4), "max_tokens": [6, 6, 3, 6]}
+    whole = ask(signatures["generate"], model, query)
+    assert whole["tokens"].tolist() == [6, 6, 3, 6]
+    ids = ask(
+        signatures["generate_from_tokens"],
+        model,
+        {
+            "token_ids": np.array([list(b"The dog")], "int32"),
+            **{name: [value] for name, value in config.choice.items()},
+        },
+    )["token_ids"][0]
+    # Bytes below 128 that were not written before make a stop string of one letter.
+    written = bytes(ids[:6].tolist())
+    place = next(i for i in range(6) if written[i] < 128 and written.index(written[i]) == i)
+    query["stop"] = [[""], [chr(written[place])], [""], ["never"]]
+    found = ask(signatures["generate"], model, query)
+    kept = written[:place].decode("utf-8", "replace")
+    assert found["text"][1].decode() == kept
+    assert found["tokens"].tolist() == [6, place + 1, 3, 6]
+    assert found["finish_reason"].tolist() == [b"length", b"stop", b"length", b"length"]
+    assert found["text"][[0, 2, 3]].tolist() == whole["text"][[0, 2, 3]].tolist()
+
+
+def log_probability(model, text: bytes, first: int) -> float:
+    """Sum over the bytes of a text from the first on, given those before, read at once."""
+    ids = np.array([[Bytes.end_id, *text, 0]])  # As in `following`.
+    logits = model({"token_ids": ids, "padding_mask": np.ones_like(ids)})["logits"][0]
+    logs = np.asarray(tf.nn.log_softmax(logits))
+    return sum(logs[i, text[i]] for i in range(first, len(text)))
+
+
+def test_texts_are_scored_as_the_network_predicts_them(parts):
+    _, model, signatures = parts
+    prompts, texts = ["The ", "", "x", ""], ["red dog", "é", "", ""]
+    found = ask(signatures["score"], model, {"prompt": prompts, "text": texts})
+    for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        expected = log_probability(model, (prompt + text).encode(), len(prompt.encode()))
+        assert found["log_probability"][row] == pytest.approx(expected, rel=1e-4)
+    assert found["tokens"].tolist() == found["bytes"].tolist() == [7, 2, 0, 0]
+
+
+def test_beams_are_sorted_by_their_scores_which_follow_from_the_network(parts):
+    _, model, signatures = parts
+    query = {"prompt": ["The ", "x"], "max_tokens": [5, 2], "length_penalty": [0.0, 1.0]}
+    found = ask(signatures["beams"], model, query)
+    assert found["texts"].shape == found["scores"].shape == (2, 4)
+    assert (np.diff(found["scores"], axis=1) <= 0).all()
+    for row, prompt in enumerate(query["prompt"]):
+        for text, score in zip(found["texts"][row], found["scores"][row], strict=True):
+            if len(text) == query["max_tokens"][row] and text.isascii():
+                whole = prompt.encode() + text
+                penalty = ((5 + len(text)) / 6) ** query["length_penalty"][row]
+                expected = log_probability(model, whole, len(prompt)) / penalty
+                assert score == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_long_prompt_is_read_from_its_end(parts):
     config, model, signatures = parts
     long = "x" * 50 + "The red house"
-    query = {"prompt": [long, "The red"], **{n: [v] * 2 for n, v in config.choice.items()}}
+    query = {"prompt": [long, "The red"], **choices(config, 2)}
     answer = ask(signatures["generate"], model, query)
     # 24 positions, 6 of them for the answer; the end token begins each text.
     assert answer["prompt_tokens"].tolist() == [18, 8]
@@ -119,7 +184,7 @@ def test_a_long_prompt_is_read_from_its_end(parts):
 )
 def test_a_request_out_of_range_is_refused_by_name_and_row(parts, name, values):
     config, _, signatures = parts
-    query = {"prompt": ["a", "b"], **{n: [v] * 2 for n, v in config.choice.items()}, name: values}
+    query = {"prompt": ["a", "b"], **choices(config, 2), name: values}
     inputs = {
         key: tf.constant(query[key], spec.dtype)
         for key, spec in signatures["generate"].inputs.items()
@@ -130,10 +195,16 @@ def test_a_request_out_of_range_is_refused_by_name_and_row(parts, name, values):
         signatures["generate"].prepared(inputs)
 
 
-def test_the_learning_rate_depends_on_the_network_unless_the_user_chooses_it():
-    rates = [app.Config(model=model).rate() for model in ("gpt_nano", "gpt_baby", "gru", "lstm")]
-    assert rates == pytest.approx([3e-3, 1e-3, 3e-3, 3e-3])
-    assert app.Config(learning_rate=0.5).rate() == 0.5
+@pytest.mark.parametrize(
+    ("name", "usual"), [("gpt_nano", 3e-3), ("gpt_tiny", 2.4e-2), ("gru", 3e-3)]
+)
+def test_the_learning_rate_depends_on_the_network_unless_the_user_chooses_it(name, usual):
+    def peak(**settings):
+        config = app.Config(model=name, length=16, **settings)
+        return config.rates(transformers.width).peak(app.build(config, Bytes()))
+
+    assert peak() == pytest.approx(usual)  # The smallest GPT has 16 features in tests.
+    assert peak(learning_rate=0.5) == 0.5
 
 
 def test_a_network_is_measured_in_bits_per_byte(data):

@@ -9,13 +9,12 @@ from models.generation import (
     Stop,
     choose,
     generate,
-    latest,
     occurring,
     piece_bytes,
-    scoring,
     uniforms,
 )
-from models.writing import checked_stop, stop_bytes
+from models.writing import latest, scoring
+from serving.writing import checked_stop, stop_bytes
 
 GREEDY = {
     "max_tokens": 8,

@@ -1,0 +1,300 @@
+"""Texts as pieces of a vocabulary that is learned from texts, with operations of TensorFlow."""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from preprocessing.byte_tokens import PADDING, joined
+
+FILE = "sentencepiece.model"
+MOST_TEXTS = 1_000_000
+"""Number of texts, the first, that a vocabulary is learned from."""
+
+
+@dataclass(frozen=True)
+class SentencePieces:
+    """Splits texts into pieces; characters that are in no piece are spelled in bytes.
+
+    Texts survive encoding and decoding up to white space and Unicode's normal form NFKC. Special
+    tokens that are spelled out in a text, such as `</s>`, remain text.
+
+    Reference:
+        Sennrich, Haddow & Birch, Neural Machine Translation of Rare Words with Subword Units, 2016,
+        section 3.2. https://arxiv.org/abs/1508.07909
+        Kudo & Richardson, SentencePiece, 2018. https://arxiv.org/abs/1808.06226
+
+    Args:
+        model: Content of a file that SentencePiece wrote, with the end token 1.
+
+    Example:
+        >>> pieces = SentencePieces.learned(["a rose is a rose"] * 9, 300)
+        >>> ids = pieces.encode(tf.constant(["a rose", "né"]))
+        >>> [text.decode() for text in pieces.decode(ids).numpy()]
+        ['a rose', 'né']
+    """
+
+    end_id: ClassVar[int] = 1
+    model: bytes
+
+    @classmethod
+    def learned(cls, texts: Iterable[str], size: int) -> "SentencePieces":
+        """Learns a vocabulary by joining the most frequent pairs of pieces again and again.
+
+        Args:
+            texts: At least one that is not empty.
+            size: Maximum number of pieces: two special tokens, 256 bytes, letters, longer pieces.
+        """
+        import sentencepiece
+
+        written = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                # A line feed would end a text.
+                sentence_iterator=(text.replace("\n", " ") for text in texts),
+                model_writer=written,
+                model_type="bpe",
+                vocab_size=size,
+                hard_vocab_limit=False,
+                byte_fallback=True,
+                input_sentence_size=MOST_TEXTS,
+                shuffle_input_sentence=False,
+                max_sentence_length=2**20,
+                unk_id=0,
+                eos_id=cls.end_id,
+                bos_id=-1,
+                pad_id=-1,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            least = re.search(r"required_chars.*?(\d+) vs (\d+)|>= (\d+)", str(error))
+            known = f"at least {max(int(n) for n in least.groups() if n)}" if least else "larger"
+            raise ValueError(
+                f"`vocabulary_size` must be {known} for the letters of these texts. "
+                f"Received: vocabulary_size={size}"
+            ) from error
+        return cls(written.getvalue())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "SentencePieces":
+        """Reads what `save` wrote."""
+        return cls((Path(folder) / FILE).read_bytes())
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the vocabulary into a new folder, as a file of SentencePiece."""
+        Path(folder).mkdir(exist_ok=True)
+        (Path(folder) / FILE).write_bytes(self.model)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The operations of TensorFlow Text; the same object as long as it works."""
+        import tensorflow_text
+
+        kept = self.__dict__
+        with tf.init_scope():  # The first to need it may be a graph.
+            try:
+                kept["_tokenizer"].vocab_size()
+            # Keras' clear_session destroys what the operations use.
+            except (KeyError, tf.errors.NotFoundError):
+                made = tensorflow_text.SentencepieceTokenizer(self.model, out_type=tf.int32)
+                kept["_tokenizer"] = made
+        return kept["_tokenizer"]
+
+    @property
+    def resources(self) -> tuple[Any, ...]:
+        """What an exported signature must hold."""
+        return (self.tokenizer,)
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        """Number of pieces, the special tokens included."""
+        return int(self.tokenizer.vocab_size())
+
+    def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the pieces of texts `(n,)`, int32 `(n, (pieces))`, without an end token."""
+        return self.tokenizer.tokenize(texts)
+
+    def encode(self, texts: tf.Tensor, length: int | None = None, padded: bool = True) -> tf.Tensor:
+        """Encodes texts `(n,)`, an end token after each, as int32 `(n, tokens)`, -1 in padding.
+
+        Args:
+            texts: Strings in UTF-8; bytes that are not UTF-8 become U+FFFD.
+            length: Maximum number of tokens of a row, at least 1; longer texts are truncated, and
+                end with the end token, too. None: no limit.
+            padded: Whether all rows are padded to the length, if there is one, or else only to the
+                longest of them.
+        """
+        ids = self.ids(texts)
+        if length is not None:
+            ids = ids[:, : length - 1]
+        ends = tf.fill((ids.nrows(), 1), self.end_id)
+        return tf.concat([ids, ends], 1).to_tensor(
+            PADDING, shape=(None, length if padded else None)
+        )
+
+    def counts(self, texts: tf.Tensor) -> tf.Tensor:
+        """Counts the tokens of whole texts, the end token included, int32 `(n,)`."""
+        return tf.cast(self.ids(texts).row_lengths(), tf.int32) + 1
+
+    def begun(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Returns what a decoder reads to predict each token: the token before it.
+
+        That before the first is the end token, as if it ended the text before.
+
+        Args:
+            token_ids: int32 `(n, tokens)`, -1 in padding.
+        """
+        before = tf.pad(token_ids[:, :-1], [[0, 0], [1, 0]], constant_values=self.end_id)
+        return tf.where(token_ids < 0, PADDING, before)
+
+    @cached_property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of each piece in a text; the special tokens have none."""
+        with tf.init_scope():  # The first to need them may be a graph.
+            names = self.tokenizer.id_to_string(tf.range(self.vocabulary_size)).numpy()
+        return tuple(_bytes_of(name.decode()) for name in names)
+
+    def decode(self, token_ids: tf.Tensor, num_bytes: tf.Tensor | None = None) -> tf.Tensor:
+        """Decodes pieces as UTF-8 `(n,)`; bytes that are not a whole character become U+FFFD.
+
+        Args:
+            token_ids: int32 `(n, tokens)`, -1 in padding.
+            num_bytes: How many bytes of each text are kept, int32 `(n,)`; -1 or None: all. The
+                space at its beginning, which the first piece has, counts, and is removed.
+        """
+        texts = joined(self.pieces, token_ids, num_bytes)
+        return tf.strings.regex_replace(texts, "^ ", "")
+
+    def names(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Returns the pieces of int32 `(n, tokens)` as strings; "" for -1."""
+        names = self.tokenizer.id_to_string(tf.maximum(token_ids, 0))
+        return tf.where(token_ids < 0, "", names)
+
+
+def _bytes_of(piece: str) -> bytes:
+    """Returns what a piece of SentencePiece stands for.
+
+    Example:
+        >>> [_bytes_of(piece) for piece in ("\u2581the", "<0xC3>", "</s>")]
+        [b' the', b'\xc3', b'']
+    """
+    if re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
+        return bytes([int(piece[3:5], 16)])
+    return b"" if piece in ("<unk>", "</s>") else piece.replace("\u2581", " ").encode()
+
+
+def encoded_pairs(
+    tokens: SentencePieces, length: int, sources: tf.Tensor, targets: tf.Tensor
+) -> tuple[dict[str, tf.Tensor]]:
+    """Encodes texts and their translations `(n,)` as rows of one length, for `labeled_pairs`."""
+    ids = {"source_ids": sources, "target_ids": targets}
+    return ({name: tokens.encode(texts, length) for name, texts in ids.items()},)
+
+
+def labeled_pairs(
+    tokens: SentencePieces, fixed: bool, rows: dict[str, tf.Tensor]
+) -> tuple[dict[str, tf.Tensor], ...]:
+    """Returns features, labels and weights for predicting each token of translations.
+
+    Args:
+        tokens: The tokenizer.
+        fixed: Whether columns that contain only padding are kept.
+        rows: `source_ids` and `target_ids`, int32 `(n, tokens)`, -1 in padding.
+
+    Returns:
+        `source_ids`, and `target_ids` as from `begun`; the labels `logits`, int32 `(n, tokens)`;
+        and their weights, 1 or, in padding, 0.
+    """
+    source_ids, target_ids = (
+        rows[name] if fixed else without_padding(rows[name])
+        for name in ("source_ids", "target_ids")
+    )
+    features = {"source_ids": source_ids, "target_ids": tokens.begun(target_ids)}
+    labels = {"logits": tf.maximum(target_ids, 0)}
+    return features, labels, {"logits": tf.cast(target_ids >= 0, tf.float32)}
+
+
+def pair_length(features: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Returns numbers that sort pairs by the length of their targets, and then of their sources.
+
+    Args:
+        features: `source_ids` and `target_ids`, int32 `(n, tokens)`, -1 in padding.
+    """
+    sources, targets = (_lengths(features[name]) for name in ("source_ids", "target_ids"))
+    return targets * (tf.shape(features["source_ids"])[1] + 1) + sources
+
+
+def without_padding(token_ids: tf.Tensor) -> tf.Tensor:
+    """Removes the columns `(n, tokens)` that contain only padding."""
+    return token_ids[:, : tf.reduce_max(_lengths(token_ids))]
+
+
+def _lengths(token_ids: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(token_ids >= 0, tf.int32), axis=1)
+
+
+def sources(
+    tokens: SentencePieces, length: int, texts: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Encodes texts to translate `(n,)`.
+
+    Returns:
+        `source_ids`, int32 `(n, tokens)`, -1 in padding; and the numbers of tokens of each text
+        that are read and that are not, `prompt_tokens` and `dropped_tokens`, int32 `(n,)`.
+    """
+    whole = tokens.counts(texts)
+    counts = {
+        "prompt_tokens": tf.minimum(whole, length),
+        "dropped_tokens": tf.maximum(whole - length, 0),
+    }
+    return {"source_ids": tokens.encode(texts, length, padded=False)}, counts
+
+
+def examples(
+    tokens: SentencePieces, length: int, pairs: Sequence[tuple[str, str]]
+) -> dict[str, np.ndarray]:
+    """Returns real texts and translations, and what a network reads of them, by name."""
+    text, translation = (np.array(side, object) for side in zip(*pairs, strict=True))
+    source_ids, ids = (tokens.encode(tf.constant(one), length) for one in (text, translation))
+    rows = {"source_ids": source_ids.numpy(), "target_ids": tokens.begun(ids).numpy()}
+    return {"text": text, "translation": translation, **rows}
+
+
+def to_score(
+    tokens: SentencePieces, length: int, text: tf.Tensor, translation: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Encodes texts and given translations `(n,)`.
+
+    Returns:
+        `source_ids` and `target_ids`, and of the translations `token_ids`, int32 `(n, tokens)`, -1
+        in padding, and the number of `bytes`, int32 `(n,)`.
+    """
+    token_ids, (features, _) = tokens.encode(translation), sources(tokens, length, text)
+    context = {"token_ids": token_ids, "bytes": tf.strings.length(translation)}
+    return {**features, "target_ids": tokens.begun(token_ids)}, context
+
+
+def attended(
+    tokens: SentencePieces, written: dict[str, tf.Tensor], features: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Returns translations, their pieces and those of the texts, and what was attended to.
+
+    Args:
+        tokens: The tokenizer.
+        written: `token_ids`, int32 `(n, tokens)`, and `attention` `(n, tokens, source tokens)`.
+        features: `source_ids`.
+    """
+    token_ids = written["token_ids"]
+    longest = tf.reduce_max(_lengths(token_ids))
+    return {
+        "translation": tokens.decode(token_ids),
+        "source_pieces": tokens.names(features["source_ids"]),
+        "translation_pieces": tokens.names(token_ids[:, :longest]),
+        "attention": written["attention"][:, :longest],
+    }

@@ -1,0 +1,313 @@
+"""Signatures of networks that write text: how a client chooses, and what it learns."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from serving.signature import Prepared, Signature
+
+PADDING = -1
+"""Follows the last token of a row."""
+
+INPUTS = {
+    name: tf.TensorSpec((None,), dtype)
+    for name, dtype in (
+        ("max_tokens", tf.int32),
+        ("temperature", tf.float32),
+        ("top_k", tf.int32),
+        ("top_p", tf.float32),
+        ("repetition_penalty", tf.float32),
+        ("seed", tf.int64),
+    )
+}
+"""Inputs of a signature that lets a client choose how each row chooses."""
+GREEDY = {
+    "temperature": 0.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+    "seed": 0,
+}
+"""Always chooses the likeliest token."""
+BEAM_INPUTS = {
+    "max_tokens": INPUTS["max_tokens"],
+    "length_penalty": tf.TensorSpec((None,), tf.float32),
+}
+"""Inputs of a signature that searches for the best texts."""
+STOP = tf.TensorSpec((None, None), tf.string)
+"""The input of a signature with the stop strings of each row, which `checked_stop` reads."""
+TEXT = tf.TensorSpec((None,), tf.string)
+"""An input with a text for each row."""
+
+MOST_STOPS = 8
+"""Maximum number of stop strings of a row."""
+MOST_STOP_BYTES = 256
+"""Maximum length of a stop string, in bytes."""
+
+Features = dict[str, tf.Tensor]
+MEANINGS = {
+    "max_tokens": "maximum number of tokens that are written, at least 1",
+    "temperature": "divides the logits; 0 always takes the likeliest token",
+    "top_k": "number of likeliest tokens to choose from; 0: all",
+    "top_p": "chooses from the fewest likeliest tokens whose probabilities sum to at least this, "
+    "above 0 and at most 1",
+    "repetition_penalty": "divides the positive logits of tokens that are there already, and "
+    "multiplies the negative ones, above 0; 1: none",
+    "seed": "the same seed gives the same text, regardless of the other requests",
+    "stop": f"up to {MOST_STOPS} strings; the text ends before the first of them; empty: none",
+    "length_penalty": "a score is the log-probability divided by ((5 + tokens) / 6) ** this, at "
+    "least 0; larger values prefer longer texts, 0: none",
+    "texts": "the best texts that beam search found, the best first",
+    "scores": "of each text, higher is better",
+    "log_probability": "of what was written, its end included, in nats, as the network gives it "
+    "before temperature and the like",
+    "finish_reason": "`stop`: the text ended, or came to a stop string; `length`: after max_tokens",
+    "tokens": "number of tokens that were written",
+    "prompt_tokens": "number of tokens of the prompt that were read, its start included",
+    "dropped_tokens": "number of tokens at the beginning of the prompt that were not read",
+}
+"""Meanings of these inputs, and of what every loop returns."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A network that writes, as clients ask it.
+
+    Args:
+        core: From the `Network` and the features to what was written; `models.writing.Core`.
+        inputs: Inputs of `serving_default`, a spec by name.
+        read: From `max_tokens`, int32 `(n,)`, and the inputs as keyword arguments to the features,
+            and to numbers by name, int32 `(n,)`, which are added to those that the core returns.
+        tokens: Inputs of `generate_from_tokens`, which are the features, a spec by name.
+        decode: From tokens, int32 `(n, tokens)`, -1 in padding, and from how many bytes of each
+            text are kept, int32 `(n,)`, -1 for all, or None, to strings `(n,)`.
+        choice: How `serving_default` writes: a value for each of `INPUTS`, or for beam search
+            `max_tokens` and `length_penalty`.
+        context: Maximum of `max_tokens`, plus 1.
+        examples: Real inputs by name, of `serving_default` and `tokens`.
+        meanings: Meaning of all inputs and outputs.
+        text: Name of the output with the text.
+        score: Name of the output of `serving_default` with its log-probability, or with the score
+            of a text that beam search found.
+        optional: Text inputs that `serving_default` lacks: by name, the text of all its rows.
+        resources: As of a `Signature`.
+    """
+
+    core: Callable[[Any, Features], Features]
+    inputs: Mapping[str, tf.TensorSpec]
+    read: Callable[..., tuple[Features, Features]]
+    tokens: Mapping[str, tf.TensorSpec]
+    decode: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
+    choice: Mapping[str, float]
+    context: int
+    examples: Mapping[str, np.ndarray]
+    meanings: Mapping[str, str]
+    text: str = "text"
+    score: str = "log_probability"
+    optional: Mapping[str, str] = field(default_factory=dict)
+    resources: tuple[Any, ...] = ()
+
+    def signatures(self, length_penalty: float | None = None) -> dict[str, Signature]:
+        """Returns `serving_default`, `generate` and `generate_from_tokens`.
+
+        Args:
+            length_penalty: That of the examples of one more signature, `beams`. None: it is left
+                out.
+        """
+        follow = (self.text, "finish_reason", "tokens")
+        every = {**self.inputs, **{name: TEXT for name in self.optional}}
+        made = {
+            "serving_default": self._signature(
+                self.inputs, self.by_default, self._answered, {self.text: self.score}
+            ),
+            "generate": self._signature(
+                {**every, **INPUTS, "stop": STOP},
+                self._as_chosen,
+                self._explained,
+                dict.fromkeys(follow, "log_probability"),
+            ),
+            "generate_from_tokens": self._signature(
+                {**self.tokens, **INPUTS},
+                self._from_tokens,
+                lambda written: {n: written[n] for n in ("token_ids", "log_probability")},
+                {"token_ids": "log_probability"},
+            ),
+        }
+        if length_penalty is not None:
+            made["beams"] = self._signature(
+                {**every, **BEAM_INPUTS},
+                self._by_beams,
+                self._found,
+                {"texts": "scores"},
+                {"length_penalty": length_penalty},
+            )
+        return made
+
+    def _signature(self, inputs, preprocess, postprocess, ties, choice=None) -> Signature:
+        count = len(next(iter(self.examples.values())))
+        chosen = {**GREEDY, **self.choice, **(choice or {})}
+        filled_in = {name: part.numpy() for name, part in filled(chosen, count).items()}
+        texts = {name: np.full(count, text, object) for name, text in self.optional.items()}
+        stop = {"stop": np.full((count, 1), "", object)}
+        examples = {**self.examples, **texts, **filled_in, **stop}
+        return Signature(
+            inputs=inputs,
+            preprocess=preprocess,
+            core=self.core,
+            postprocess=postprocess,
+            meanings=self.meanings,
+            resources=self.resources,
+            examples={name: examples[name] for name in inputs},
+            ties=ties,
+        )
+
+    def by_default(self, **inputs: tf.Tensor) -> Prepared:
+        """Reads inputs as `serving_default` does."""
+        count = tf.shape(next(iter(inputs.values())))[0]
+        texts = {name: tf.fill((count,), text) for name, text in self.optional.items()}
+        return self._read({**inputs, **texts}, filled(self.choice, count))
+
+    def _as_chosen(self, stop: tf.Tensor, **inputs: tf.Tensor) -> Prepared:
+        choice = {name: inputs.pop(name) for name in INPUTS}
+        return self._read(inputs, {**checked(choice, self.context), "stop": checked_stop(stop)})
+
+    def _by_beams(self, **inputs: tf.Tensor) -> Prepared:
+        choice = {name: inputs.pop(name) for name in BEAM_INPUTS}
+        return self._read(inputs, checked(choice, self.context))
+
+    def _from_tokens(self, **inputs: tf.Tensor) -> Features:
+        choice = {name: inputs.pop(name) for name in INPUTS}
+        return {**inputs, **checked(choice, self.context)}
+
+    def _read(self, inputs: Features, choice: Features) -> Prepared:
+        features, counts = self.read(choice["max_tokens"], **inputs)
+        return Prepared({**features, **choice}, counts)
+
+    def _answered(self, written: Features, _: Features) -> Features:
+        if "score" in written:  # Of beam search; the best one is the first.
+            text = self.decode(written["token_ids"][:, 0], None)
+            return {self.text: text, self.score: written["score"][:, 0]}
+        text = self.decode(written["token_ids"], written["num_bytes"])
+        return {self.text: text, self.score: written["log_probability"]}
+
+    def _explained(self, written: Features, counts: Features) -> Features:
+        return {
+            self.text: self.decode(written["token_ids"], written["num_bytes"]),
+            "log_probability": written["log_probability"],
+            "finish_reason": tf.where(written["ended"], "stop", "length"),
+            "tokens": tf.reduce_sum(tf.cast(written["token_ids"] >= 0, tf.int32), axis=1),
+            **{
+                name: written.get(name, 0) + counts.get(name, 0)
+                for name in ("prompt_tokens", "dropped_tokens")
+            },
+        }
+
+    def _found(self, written: Features, _: Features) -> Features:
+        ids = written["token_ids"]
+        rows, beams = tf.shape(ids)[0], tf.shape(ids)[1]
+        texts = self.decode(tf.reshape(ids, (rows * beams, tf.shape(ids)[2])), None)
+        return {"texts": tf.reshape(texts, (rows, beams)), "scores": written["score"]}
+
+
+def filled(settings: Mapping[str, float], count: int | tf.Tensor) -> Features:
+    """Returns the same settings, by name of the input, for `count` rows."""
+    specs = {**INPUTS, **BEAM_INPUTS}
+    return {
+        name: tf.fill((count,), tf.constant(value, specs[name].dtype))
+        for name, value in settings.items()
+    }
+
+
+def checked(choice: Mapping[str, tf.Tensor], context: int) -> Features:
+    """Returns the choice of a client; fails if a value is out of range, and names it and the rows.
+
+    Args:
+        choice: By name of the input, of `INPUTS` or `BEAM_INPUTS`, values `(n,)`.
+        context: Maximum number of tokens that the network reads and writes together.
+    """
+    allowed = {
+        "max_tokens": (f"in 1 to {context - 1}", lambda x: (x >= 1) & (x < context)),
+        "temperature": ("at least 0", lambda x: (x >= 0) & tf.math.is_finite(x)),
+        "top_k": ("at least 0", lambda x: x >= 0),
+        "top_p": ("above 0 and at most 1", lambda x: (x > 0) & (x <= 1)),
+        "repetition_penalty": ("above 0", lambda x: (x > 0) & tf.math.is_finite(x)),
+        "length_penalty": ("at least 0", lambda x: (x >= 0) & tf.math.is_finite(x)),
+    }
+    checks = []
+    for name, (expected, is_good) in allowed.items():
+        if name not in choice:
+            continue
+        good = is_good(choice[name])
+        rows = tf.where(~good)[:, 0]
+        said = f"`{name}` must be {expected}. Rows, and what was received:"
+        facts = [said, rows, tf.gather(choice[name], rows)]
+        checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(value) for name, value in choice.items()}
+
+
+def checked_stop(stop: tf.Tensor) -> tf.Tensor:
+    """Returns the bytes of a client's stop strings; fails if they are too many or too long.
+
+    Args:
+        stop: As in `STOP`; "" is none.
+    """
+    sizes = tf.strings.length(stop)
+    allowed = {
+        f"at most {MOST_STOPS} strings": tf.reduce_sum(tf.cast(sizes > 0, tf.int32), axis=1)
+        <= MOST_STOPS,
+        f"strings of at most {MOST_STOP_BYTES} bytes": tf.reduce_all(
+            sizes <= MOST_STOP_BYTES, axis=1
+        ),
+    }
+    checks = []
+    for expected, good in allowed.items():
+        facts = [f"`stop` must have {expected}. Rows with others:", tf.where(~good)[:, 0]]
+        checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
+    with tf.control_dependencies(checks):
+        return stop_bytes(stop)
+
+
+def stop_bytes(strings: tf.Tensor) -> tf.Tensor:
+    """Returns the bytes of stop strings, as `models.generation.Stop` has them.
+
+    Args:
+        strings: `(n, strings)`; "" is none.
+
+    Returns:
+        int32 `(n, strings, bytes)`, at least one byte, each string at the end, after -1.
+
+    Example:
+        >>> stop_bytes(tf.constant([["a", "bc"]])).numpy().tolist()
+        [[[-1, 97], [98, 99]]]
+    """
+    values = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8), tf.int32)
+    lengths = tf.reshape(tf.strings.length(strings), [-1])
+    width = tf.maximum(tf.reduce_max(lengths), 1)
+    places = (
+        tf.range(width) - (width - lengths)[:, None] + tf.cumsum(lengths, exclusive=True)[:, None]
+    )
+    is_byte = tf.range(width) >= (width - lengths)[:, None]
+    padded = tf.pad(values, [[0, 1]])  # So that there is a byte to look up.
+    rows = tf.where(is_byte, tf.gather(padded, tf.where(is_byte, places, 0)), PADDING)
+    return tf.reshape(rows, tf.concat([tf.shape(strings), [width]], axis=0))
+
+
+def scored(outputs: Features, context: Features) -> Features:
+    """Returns the log-probabilities of given texts, in nats, and their tokens and bytes.
+
+    Args:
+        outputs: `logits` of each token, `(n, tokens, vocabulary)`.
+        context: `token_ids`, int32 `(n, tokens)`, -1 in padding, and `bytes`, int32 `(n,)`.
+    """
+    ids = context["token_ids"]
+    is_token = tf.cast(ids >= 0, tf.float32)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(ids, 0), outputs["logits"])
+    return {
+        "log_probability": -tf.reduce_sum(losses * is_token, axis=1),
+        "tokens": tf.reduce_sum(tf.cast(is_token, tf.int32), axis=1),
+        "bytes": context["bytes"],
+    }
