@@ -206,8 +206,8 @@ def predict(rows: DialogueRows, tokens: TurnTokens, model, batches) -> dict[str,
 
 def report(scores: dict[str, float], some, written: Replies) -> list[Section]:
     compared = language_models.comparison(scores, PREDICTORS, ("bits_per_byte",))
-    shown = list(zip(some, written.written, strict=True))[:: -(-len(some) // SHOWN)]
-    rows = [(dialogues.as_lines(past), own, true) for (past, _, true), own in shown]
+    picked = sorted({number * len(some) // SHOWN for number in range(SHOWN)})
+    rows = [(dialogues.as_lines(some[i][0]), written.written[i], written.true[i]) for i in picked]
     return [
         Table("Bytes of the true replies, predicted from those before", *compared),
         Table("Variety of the replies", *written.table()),

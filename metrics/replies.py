@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import sacrebleu
 
@@ -29,7 +30,7 @@ class Replies:
         """How BLEU is computed, as sacrebleu writes it."""
         return self._bleu[1]
 
-    @property
+    @cached_property
     def _bleu(self) -> tuple[float, str]:
         """BLEU of all replies together, of raw text.
 
@@ -39,15 +40,19 @@ class Replies:
             Post, A Call for Clarity in Reporting BLEU Scores, 2018.
             https://doi.org/10.18653/v1/W18-6319
         """
-        bleu = sacrebleu.metrics.BLEU()
+        # Data with spaces before its periods is scored as it is; sacrebleu would print advice.
+        bleu = sacrebleu.metrics.BLEU(force=True)
         score = bleu.corpus_score(list(self.written), [list(self.true)]).score
         return score, str(bleu.get_signature())
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Returns heading and rows of a table that compares the variety of the replies."""
-        both = {"the network": variety(self.written), "people, the true ones": variety(self.true)}
-        rows = [(who, *(f"{value:.3g}" for value in one.values())) for who, one in both.items()]
-        return ("replies by", *(kind.replace("_", " ") for kind in both["the network"])), rows
+        own, true = variety(self.written), variety(self.true)
+        rows = [
+            (what, *(f"{value:.3g}" for value in kind.values()))
+            for what, kind in {"the network's": own, "the true replies": true}.items()
+        ]
+        return ("replies", *(kind.replace("_", " ") for kind in own)), rows
 
 
 def variety(texts: Sequence[str]) -> Mapping[str, float]:

@@ -36,7 +36,7 @@ def colors(folder: Path) -> str:
 SMALL = Small(
     write=colors,
     settings={
-        "epochs": 4,
+        "epochs": 3,
         "batch_size": 8,
         "length": 64,
         "model": "gru",

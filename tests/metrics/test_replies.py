@@ -35,10 +35,15 @@ def test_bleu_is_that_of_papineni():
     assert replies.signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
 
 
-def test_the_table_compares_the_network_with_people():
+def test_tokenized_text_is_scored_without_advice(caplog):
+    texts = [f"This is number {number} ." for number in range(200)]
+    assert Replies(texts, texts).scores["bleu"] == pytest.approx(100) and not caplog.records
+
+
+def test_the_table_compares_the_variety_of_both():
     heading, rows = Replies(["no", "no"], ["yes", "no"]).table()
-    assert heading == ("replies by", "distinct 1", "distinct 2", "mean words", "commonest share")
+    assert heading == ("replies", "distinct 1", "distinct 2", "mean words", "commonest share")
     assert rows == [
-        ("the network", "0.5", "0", "1", "1"),
-        ("people, the true ones", "1", "0", "1", "0.5"),
+        ("the network's", "0.5", "0", "1", "1"),
+        ("the true replies", "1", "0", "1", "0.5"),
     ]

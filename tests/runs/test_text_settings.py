@@ -1,6 +1,6 @@
 import pytest
 
-from apps import token_classification
+from apps import dialogue, token_classification
 from apps.text_classification import Config
 
 
@@ -86,3 +86,25 @@ def test_a_pretrained_network_is_advised_while_none_is_used():
 def test_batches_of_long_texts_are_split_in_parts(model, given, batch_size, accumulate):
     chosen = Config(model=model, **given)
     assert (chosen.batch_size, chosen.accumulate) == (batch_size, accumulate)
+
+
+def test_networks_that_write_choose_as_the_settings_say():
+    chosen = dialogue.Config(length=64, seed=7)
+    assert chosen.max_tokens == 32 and dialogue.Config(length=1024).max_tokens == 128
+    assert chosen.choice == {
+        "max_tokens": 32,
+        "temperature": 0.8,
+        "top_k": 0,
+        "top_p": 1.0,
+        "repetition_penalty": 1.0,
+        "seed": 7,
+    }
+    assert chosen.text_writer == {"length": 64, "units": 256, "layers": 1, "dropout": 0.1}
+    with pytest.raises(ValueError, match="`max_tokens` must be below the length, 64"):
+        dialogue.Config(length=64, max_tokens=64)
+
+
+def test_recurrent_networks_that_write_learn_at_three_times_the_rate():
+    rates = [dialogue.Config(model=model).rate() for model in ("gpt_nano", "gru")]
+    assert rates == pytest.approx([1e-3, 3e-3])
+    assert dialogue.Config(learning_rate=0.5).rate() == 0.5
