@@ -84,8 +84,8 @@ def beam_search(
         index, done, running, totals, finished, logits, state = before
         logs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
         every = totals[:, :, None] + tf.reshape(logs, (rows, beams, vocabulary_size))
-        totals, places = tf.math.top_k(tf.reshape(every, (rows, -1)), beams)
-        parents, tokens = places // vocabulary_size, places % vocabulary_size
+        totals, positions = tf.math.top_k(tf.reshape(every, (rows, -1)), beams)
+        parents, tokens = positions // vocabulary_size, positions % vocabulary_size
         ends, is_last = tokens == end_id, index + 1 >= max_tokens[:, None]
         running = tf.gather(running, parents, batch_dims=1)
         is_next = ~ends[:, :, None] & (tf.range(limit) == index)

@@ -172,9 +172,9 @@ def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
             outputs = network({"token_ids": tf.maximum(row[:, :-1], 0), "padding_mask": mask})
             logs = tf.nn.log_softmax(tf.cast(outputs["logits"], tf.float32))
             logs = tf.gather(logs, tf.maximum(row[:, 1:], 0), batch_dims=2)
-            places = tf.range(width)
-            is_new = (number == 0) | (places >= width - stride)
-            counts = is_new & (begin + 1 + places >= first[:, None]) & (row[:, 1:] >= 0)
+            positions = tf.range(width)
+            is_new = (number == 0) | (positions >= width - stride)
+            counts = is_new & (begin + 1 + positions >= first[:, None]) & (row[:, 1:] >= 0)
             return number + 1, total + tf.reduce_sum(tf.where(counts, logs, 0.0), axis=1)
 
         start = (0, tf.zeros_like(first, tf.float32))

@@ -287,12 +287,12 @@ def stop_bytes(strings: tf.Tensor) -> tf.Tensor:
     values = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(strings), tf.uint8), tf.int32)
     lengths = tf.reshape(tf.strings.length(strings), [-1])
     width = tf.maximum(tf.reduce_max(lengths), 1)
-    places = (
+    positions = (
         tf.range(width) - (width - lengths)[:, None] + tf.cumsum(lengths, exclusive=True)[:, None]
     )
     is_byte = tf.range(width) >= (width - lengths)[:, None]
     padded = tf.pad(values, [[0, 1]])  # So that there is a byte to look up.
-    rows = tf.where(is_byte, tf.gather(padded, tf.where(is_byte, places, 0)), PADDING)
+    rows = tf.where(is_byte, tf.gather(padded, tf.where(is_byte, positions, 0)), PADDING)
     return tf.reshape(rows, tf.concat([tf.shape(strings), [width]], axis=0))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-import keras
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -15,6 +14,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(autouse=True)
 def clean_keras():
+    import keras  # Not at the top: the process that distributes the tests would wait for it.
+
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
     keras.config.set_image_data_format("channels_last")

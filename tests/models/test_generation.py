@@ -264,13 +264,13 @@ PIECES = [b"", b"a", b"b", b"ab", b"c", b"abcab", "\u00e9".encode()]
 def stopped(tokens, stops, max_tokens=8, jit_compile=False):
     """Writes the tokens of each row, one after the other; the text and why it ended."""
     rows = tf.constant([[*row, *[0] * (9 - len(row))] for row in tokens])
-    logits = tf.one_hot(rows, len(PIECES), 9.0, 0.0)  # (rows, places, vocabulary)
+    logits = tf.one_hot(rows, len(PIECES), 9.0, 0.0)  # (rows, positions, vocabulary)
 
     def start(features):
         return logits[:, 0], tf.ones((len(tokens),), tf.int32)
 
-    def step(places, _):
-        return tf.gather(logits, tf.minimum(places, 8), batch_dims=1), places + 1
+    def step(positions, _):
+        return tf.gather(logits, tf.minimum(positions, 8), batch_dims=1), positions + 1
 
     strings = stop_bytes(tf.constant(stops))
 
