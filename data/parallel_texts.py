@@ -97,11 +97,11 @@ def load(
     Example:
         >>> texts = load("number_words")
         >>> texts.languages, texts.train[0]
-        (('en', 'de'), Pair(source='zero', target='null'))
+        (('de', 'en'), Pair(source='null', target='zero'))
     """
     if data == "number_words":
         rows = [_Row("", "", texts) for texts in number_words.pairs()]
-        return _divided(data, rows, [], ("en", "de"), source, target, skip_bad)
+        return _divided(data, rows, [], ("de", "en"), source, target, skip_bad)
     if data.startswith("tfds:"):
         rows, findings, languages = _from_tfds(data.removeprefix("tfds:"))
         return _divided(data, rows, findings, languages, source, target, skip_bad)
