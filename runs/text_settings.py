@@ -304,7 +304,10 @@ class EncoderDecoderSettings(Settings):
 
     @property
     def usual(self) -> dict[str, Any]:
-        return super().usual | {"dropout": 0.1 if "transformer" in self.model else 0.2}
+        usual = super().usual | {"dropout": 0.2}
+        if "transformer" in self.model:
+            usual |= {"dropout": 0.1, "warmup_epochs": min(1.0, (self.epochs or 2) / 2)}
+        return usual
 
     def rate(self, factor: float | None = None) -> float:
         recurrent = "transformer" not in self.model and not self.source
