@@ -1,7 +1,7 @@
 """Train a network that translates texts.
 
 Reads and writes the pieces of a vocabulary that it learns from your texts. The built-in sample,
-numbers in English and in German words, takes 2 minutes on 2 CPU cores.
+numbers in German and in English words, takes 2 minutes on 2 CPU cores.
 
 Example:
 
@@ -11,7 +11,7 @@ Example:
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,7 +33,8 @@ from runs.command import command
 from runs.pictures import attention_maps
 from runs.report import Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto, Settings, Training
+from runs.settings import AUTO, Auto
+from runs.text_settings import EncoderDecoderSettings
 from serving import translations, writing
 from serving.signature import Signature, ask
 from serving.writing import Writer
@@ -42,14 +43,11 @@ MODELS = ("seq2seq", *transformer.NAMES)
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(EncoderDecoderSettings):
     EPOCHS = 10
     BATCH_SIZE = 64
-    NETWORK = (
-        *(*Settings.NETWORK, "vocabulary_size", "length", "dropout", "norm_first"),
-        *("cell", "attention", "luong_score", "units"),
-    )
-    EVALUATION = (*Settings.EVALUATION, "source_language", "target_language")
+    NETWORK = (*EncoderDecoderSettings.NETWORK, "vocabulary_size", "length")
+    EVALUATION = (*EncoderDecoderSettings.EVALUATION, "source_language", "target_language")
     data: str = "number_words"
     """`number_words` (built in), `tfds:NAME`, two files of one name with the languages as endings
     (train.en and train.de, or .gz) or that name, a .tsv, .csv or .jsonl file with a column per
@@ -64,55 +62,32 @@ class Config(Settings):
     out: Path = Path("saved_models/translation")
     preset: str = "none"
     """Folder of a finished run of this app, to train further. `none` begins with random weights."""
-    vocabulary_size: int = 4000
-    """Maximum number of pieces, of both languages together."""
+    vocabulary_size: Auto[int] = AUTO
+    """Maximum number of pieces, of both languages together. Default: 4000; 400 for the sample."""
     length: int = 64
     """Maximum number of pieces of a text and of its translation; longer texts are truncated."""
-    cell: Literal["gru", "lstm"] = "gru"
-    """Recurrent cell of seq2seq."""
-    attention: Literal["bahdanau", "luong", "none"] = "bahdanau"
-    """What the decoder of seq2seq sees of the text, in addition to the encoder's last state."""
-    luong_score: Literal["dot", "general", "concat"] = "general"
-    """Score of a piece in the attention of Luong et al."""
-    units: int = 256
-    """Features of a piece and of a state of seq2seq; even."""
-    norm_first: bool = False
-    """Normalize before each sublayer of a Transformer, and not after it as in the paper."""
-    dropout: Training[Auto[float]] = AUTO
-    """Dropout rate, in [0, 1). Default: by the network."""
-    label_smoothing: Training[float] = 0.1
-    """Share of each label that is spread over all pieces, in [0, 1)."""
     max_tokens: Auto[int] = AUTO
     """Maximum number of pieces that `serving_default` writes. Default: the length."""
     beams: int = 4
     """Number of translations that beam search runs with; 1 always takes the likeliest piece."""
     length_penalty: float = 0.6
     """Exponent of the length penalty of beam search; larger values prefer longer translations."""
-    attention_layer: int | None = None
-    """Layer of a Transformer whose attention is shown. Default: the mean of all."""
-    attention_head: int | None = None
-    """Head of a Transformer whose attention is shown. Default: the mean of all."""
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_one_of(MODELS, "model")
-        self.require_least(2, "length", "units")
+        self.require_network(MODELS, transformer.TRANSFORMER_SIZES)
+        self.require_least(2, "length")
         self.require_least(1, "max_tokens", "vocabulary_size", "beams")
-        self.require_least(0, "length_penalty", "attention_layer", "attention_head")
-        self.require_share("dropout", "label_smoothing")
-        self.require_only(["seq2seq"], "cell", "attention", "luong_score", "units")
-        self.require_only(transformer.NAMES, "norm_first", "attention_layer", "attention_head")
+        self.require_least(0, "length_penalty")
         if self.preset != "none" and not self.source:
             self._refuse("preset", "the folder of a finished run, or none")
         if self.max_tokens > self.length:
             self._refuse("max_tokens", f"at most the length, {self.length}")
-        if self.units % 2:
-            self._refuse("units", "even")
 
     @property
     def usual(self) -> dict[str, Any]:
-        dropout = 0.2 if self.model == "seq2seq" else 0.1
-        return super().usual | {"dropout": dropout, "max_tokens": self.length}
+        size = 400 if self.data in parallel_texts.BUILT_IN else 4000
+        return super().usual | {"vocabulary_size": size, "max_tokens": self.length}
 
     @property
     def choice(self) -> dict[str, float]:
@@ -137,7 +112,6 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     recurrent.without_cudnn(trained.model)
-    warmup = data.texts("validation", 0)[:8]
     served = signatures(config, tokens, data.first("validation", 8))
     test = evaluate(config, data, served["serving_default"], trained.model)
     losses = language_models.evaluate(trained.model, fed.evaluation("test", config.batch_size))
@@ -147,7 +121,7 @@ def main(config: Config) -> dict[str, float]:
         trained,
         task="translation",
         signatures=served,
-        warmup={"text": warmup},
+        warmup={"text": data.texts("validation", 0)[:8]},
         example=Example(f"a test text, reference {target!r}", {"text": source}),
         scores={**test.scores, **losses["logits"].scores},
         num_test=len(data.test),
@@ -192,11 +166,12 @@ def feed(config: Config, data: ParallelTexts, tokens: SentencePieces) -> Feed:
 def build(config: Config, tokens: SentencePieces) -> keras.Model:
     if config.source:
         return presets.network(config.source)
-    size, vocabulary_size = config.model.removeprefix("transformer_"), tokens.vocabulary_size
-    if config.model in transformer.NAMES:
-        return transformer.transformer(vocabulary_size, size, config.dropout, config.norm_first)
-    attention = (config.attention, config.luong_score)
-    return seq2seq.seq2seq(vocabulary_size, config.cell, *attention, config.units, config.dropout)
+    family, _, size = config.model.partition("_")
+    if family == "transformer":
+        common = (config.dropout, config.norm_first)
+        return transformer.transformer(tokens.vocabulary_size, size, *common)
+    kind = (config.cell, config.attention, config.luong_score, config.units, config.dropout)
+    return seq2seq.seq2seq(tokens.vocabulary_size, *kind)
 
 
 def evaluate(config: Config, data: ParallelTexts, signature: Signature, model) -> Translations:

@@ -1,4 +1,4 @@
-"""The built-in sample for translation: numbers in English and in German words, made by rule.
+"""The built-in sample for translation: numbers in German and in English words, made by rule.
 
 In German the units come before the tens, as in "four and twenty", and all is one word below a
 million: forty-two is zweiundvierzig.
@@ -20,8 +20,11 @@ _GERMAN_TENS = "- - zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig ne
 
 
 def pairs() -> list[dict[str, str]]:
-    """Returns every number of the sample in words, by language."""
-    return [{"en": english(number), "de": german(number)} for number in range(COUNT)]
+    """Returns every number of the sample in words, by language.
+
+    German comes first: BLEU counts sequences of words, and a German number is one word.
+    """
+    return [{"de": german(number), "en": english(number)} for number in range(COUNT)]
 
 
 def english(number: int) -> str:

@@ -40,7 +40,7 @@ LONGEST = 9
 FREE = 20
 """Number of characters that a text may have regardless of how short its translation is."""
 
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
+_LANGUAGE = re.compile(r"[a-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 _NAMES = {*NO_NAMES, "src", "tgt", "trg"}
 
 
@@ -97,11 +97,11 @@ def load(
     Example:
         >>> texts = load("number_words")
         >>> texts.languages, texts.train[0]
-        (('en', 'de'), Pair(source='zero', target='null'))
+        (('de', 'en'), Pair(source='null', target='zero'))
     """
     if data == "number_words":
         rows = [_Row("", "", texts) for texts in number_words.pairs()]
-        return _divided(data, rows, [], ("en", "de"), source, target, skip_bad)
+        return _divided(data, rows, [], ("de", "en"), source, target, skip_bad)
     if data.startswith("tfds:"):
         rows, findings, languages = _from_tfds(data.removeprefix("tfds:"))
         return _divided(data, rows, findings, languages, source, target, skip_bad)
@@ -258,6 +258,8 @@ def _from_lines(
         received = f"only {', '.join(names[:10])}" if names else "an empty folder"
         raise BadData(data, [Fault(path.name, received, EXPECTED, skippable=False)])
     everywhere = [name for name in groups[0][1] if all(name in files for _, files in groups)]
+    alone = [file for _, files in groups for name, file in files.items() if name not in everywhere]
+    findings += not_read(alone)
     rows = []
     for split, files in groups:
         # Of many languages, such as those of a parliament, only two are read.
@@ -419,7 +421,9 @@ def _from_tfds(name: str) -> tuple[list[_Row], list[Finding], list[str]]:
 
     builder = tfds_builder(name)
     features = builder.info.features
-    inner = features.get("translation", features)
+    inner = features
+    if "translation" in features:
+        inner = features["translation"]
     languages = [
         key for key in inner if isinstance(inner[key], tfds.features.Text) and _is_language(key, ())
     ]

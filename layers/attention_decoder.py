@@ -34,15 +34,14 @@ class AttentionDecoder(keras.layers.Layer):
         state `(batch, units)`.
 
     Output shape:
-        The states after each token `(batch, tokens, units)`, and the means of the source that they
-        were computed with, `(batch, tokens, source features)`.
+        `(batch, tokens, units + source features)`: the state after each token (of an LSTM the
+        hidden one), and the mean of the source that it was computed with.
 
     Example:
         >>> layer = AttentionDecoder(8)
         >>> source, state = ops.ones((2, 5, 6)), ops.zeros((2, 8))
-        >>> states, means = layer((ops.ones((2, 3, 4)), source, state))
-        >>> tuple(states.shape), tuple(means.shape)
-        ((2, 3, 8), (2, 3, 6))
+        >>> tuple(layer((ops.ones((2, 3, 4)), source, state)).shape)
+        (2, 3, 14)
     """
 
     def __init__(self, units: int, cell: str = "gru", **kwargs):
@@ -83,9 +82,7 @@ class AttentionDecoder(keras.layers.Layer):
         if mask is None:
             mask = ops.ones_like(source[:, :, 0], "bool")
         fixed = [source, self.key(source), ops.cast(mask, self.compute_dtype)]
-        outputs = self.loop(tokens, initial_state=[*states, *fixed])
-        sizes = [self.units, self.units + source.shape[2]]
-        return tuple(ops.split(outputs, sizes, axis=-1)[:2])
+        return self.loop(tokens, initial_state=[*states, *fixed])
 
     def step(self, token, states, source, keys, mask=None):
         """Reads one token `(batch, features)`.
@@ -115,7 +112,7 @@ class AttentionDecoder(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         tokens, source, *_ = input_shape
-        return tuple((*tokens[:2], size) for size in (self.units, source[2]))
+        return (*tokens[:2], self.units + source[2])
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "cell": self.cell}

@@ -51,7 +51,7 @@ class Translations:
         shown = resampled.format(signature=str(metric.get_signature()), width=9, is_json=True)
         found = self.bleu
         equal = [a == b for a, b in zip(self.translations, self.references, strict=True)]
-        half = json.loads(shown)["confidence_var"]
+        half = json.loads(shown).get("confidence_var", 0.0)
         return {
             "bleu": found,
             "bleu_low": max(found - half, 0.0),

@@ -75,6 +75,7 @@ def beam_search(
     logits, state = steps.start(features)
     rows = tf.shape(logits)[0]
     vocabulary_size = logits.shape[-1]
+    first_rows = tf.range(rows)[:, None] * beams  # Of the hypotheses of each row.
     most = length_penalty(max_tokens, alpha)[:, None]
 
     def goes_on(index, done, *_):
@@ -83,8 +84,8 @@ def beam_search(
     def search(*before):
         index, done, running, totals, finished, logits, state = before
         logs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
-        every = totals[:, :, None] + tf.reshape(logs, (rows, beams, vocabulary_size))
-        totals, positions = tf.math.top_k(tf.reshape(every, (rows, -1)), beams)
+        every = totals[:, :, None] + tf.reshape(logs, (-1, beams, vocabulary_size))
+        totals, positions = tf.math.top_k(tf.reshape(every, (-1, beams * vocabulary_size)), beams)
         parents, tokens = positions // vocabulary_size, positions % vocabulary_size
         ends, is_last = tokens == end_id, index + 1 >= max_tokens[:, None]
         running = tf.gather(running, parents, batch_dims=1)
@@ -96,7 +97,7 @@ def beam_search(
         totals = tf.where(ends, -float("inf"), totals)
         reachable = tf.reduce_max(totals, axis=1, keepdims=True) / most
         done |= tf.squeeze(is_last | (finished.score[:, -1:] >= reachable), axis=1)
-        picked = tf.reshape(tf.range(rows)[:, None] * beams + parents, [-1])
+        picked = tf.reshape(first_rows + parents, [-1])
         logits, state = steps.step(pick(state, picked), tf.reshape(tokens, [-1]))
         after = (index + 1, done, running, totals, finished, logits, state)
         # A number of rows that is known must stay known.
@@ -108,7 +109,7 @@ def beam_search(
     empty = tf.fill((rows, beams, limit), PADDING)
     worst = tf.fill((rows, beams), -float("inf"))
     first = (
-        *(0, tf.zeros((rows,), tf.bool), empty, totals, Beams(empty, worst, worst)),
+        *(tf.constant(0), tf.zeros((rows,), tf.bool), empty, totals, Beams(empty, worst, worst)),
         *(tf.gather(logits, copies), pick(state, copies)),
     )
     return tf.while_loop(goes_on, search, first)[4]

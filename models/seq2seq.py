@@ -91,8 +91,7 @@ def seq2seq(
     ]
     if attention == "bahdanau":
         decoder = AttentionDecoder(units, cell, name="decoder")
-        state, mean = decoder((y, source, *states), mask=real)
-        features = [state, mean, y]
+        features = [decoder((y, source, *states), mask=real), y]
     else:
         state = CELLS[cell](units, return_sequences=True, name="decoder")(y, initial_state=states)
         features = [state]

@@ -105,7 +105,8 @@ class Settings:
     batch_size: Training[Auto[int]] = AUTO
     """Global batch size: examples per step, over all devices. Default: by the network."""
     optimizer: Training[OptimizerName] = "adamw"
-    """Optimizer; momentum and nesterov are SGD with a momentum of 0.9."""
+    """Optimizer; momentum and nesterov are SGD with a momentum of 0.9, adam_98 is Adam with the
+    Transformer's second momentum of 0.98."""
     learning_rate: Training[float | None] = None
     """Peak learning rate. Default: the usual value of the optimizer and the network."""
     schedule: Training[Schedule] = "cosine"

@@ -319,3 +319,77 @@ class ClassifierSettings(TextSettings):
         """What the heads on ELMo are built with."""
         freeze = self.preset != "none" if self.freeze is None else self.freeze
         return {"trainable": not freeze, "units": self.units, "dropout": self.dropout}
+
+
+@dataclass(frozen=True)
+class EncoderDecoderSettings(Settings):
+    """For apps whose networks read with an encoder and write with a decoder."""
+
+    NETWORK = (
+        *(*Settings.NETWORK, "dropout", "norm_first"),
+        *("cell", "attention", "luong_score", "units"),
+    )
+    cell: Literal["gru", "lstm"] = "gru"
+    """Recurrent cell of seq2seq."""
+    attention: Literal["bahdanau", "luong", "none"] = "bahdanau"
+    """What the decoder of seq2seq sees of the encoder, in addition to its last state."""
+    luong_score: Literal["dot", "general", "concat"] = "general"
+    """Score of a token in the attention of Luong et al."""
+    units: int = 256
+    """Features of a token and of a state of seq2seq; even."""
+    norm_first: bool = False
+    """Normalize before each sublayer of a Transformer, and not after it as in the paper."""
+    dropout: Training[Auto[float]] = AUTO
+    """Dropout rate, in [0, 1). Default: by the network."""
+    label_smoothing: Training[float] = 0.1
+    """Share of each label that is spread over all tokens, in [0, 1)."""
+    attention_layer: int | None = None
+    """Index of the layer of a Transformer whose attention is shown. Default: the mean of all."""
+    attention_head: int | None = None
+    """Index of the head of a Transformer whose attention is shown. Default: the mean of all."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_least(2, "units")
+        self.require_least(0, "attention_layer", "attention_head")
+        self.require_share("dropout", "label_smoothing")
+        if self.units % 2:
+            self._refuse("units", "even")
+
+    def require_network(self, models: Collection[str], sizes: Mapping[str, Any]) -> None:
+        """Requires one of the networks of the app, and the settings that go with it.
+
+        Args:
+            models: Names of the networks; those of Transformers are `transformer_SIZE`.
+            sizes: Number of layers and of heads of each Transformer, as attributes, by its size.
+        """
+        self.require_one_of(models, "model")
+        transformers = [name for name in models if name.startswith("transformer")]
+        others = [name for name in models if name not in transformers]
+        self.require_only(others, "cell", "attention", "luong_score", "units")
+        self.require_only(transformers, "norm_first", "attention_layer", "attention_head")
+        if self.model in transformers:
+            size = sizes[self.model.partition("_")[2]]
+            self._require_index("attention_layer", size.num_layers)
+            self._require_index("attention_head", size.num_heads)
+        elif self.attention != "luong" and self.luong_score != "general":
+            raise ValueError(
+                "`luong_score` is for attention='luong'. Received: "
+                f"attention={self.attention!r}, luong_score={self.luong_score!r}"
+            )
+
+    def _require_index(self, name: str, count: int) -> None:
+        index = getattr(self, name)
+        if index is not None and index >= count:
+            self._refuse(name, f"in 0 to {count - 1} with model={self.model!r}")
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        usual = super().usual | {"dropout": 0.2}
+        if "transformer" in self.model:
+            usual |= {"dropout": 0.1, "warmup_epochs": min(1.0, (self.epochs or 2) / 2)}
+        return usual
+
+    def rate(self, factor: float | None = None) -> float:
+        recurrent = "transformer" not in self.model and not self.source
+        return super().rate(factor or (RECURRENT_RATE if recurrent else None))

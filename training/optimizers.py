@@ -10,9 +10,9 @@ import keras
 from training import updates
 
 OptimizerName = Literal[
-    "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adamw"
+    "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adam_98", "adamw"
 ]
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "inverse_sqrt"]
 
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "sgd": keras.optimizers.SGD,
@@ -22,6 +22,8 @@ OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "adadelta": keras.optimizers.Adadelta,
     "rmsprop": keras.optimizers.RMSprop,
     "adam": keras.optimizers.Adam,
+    # Vaswani et al., Attention Is All You Need, 2017, section 5.3.
+    "adam_98": partial(keras.optimizers.Adam, beta_1=0.9, beta_2=0.98, epsilon=1e-9),
     "adamw": keras.optimizers.AdamW,
 }
 
@@ -33,6 +35,7 @@ LEARNING_RATES = {
     "adadelta": 1.0,
     "rmsprop": 1e-3,
     "adam": 1e-3,
+    "adam_98": 1e-3,
     "adamw": 1e-3,
 }
 """Default learning rate of each optimizer."""
@@ -49,16 +52,19 @@ def learning_rate_schedule(
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning rate of each step.
 
-    Rises linearly from 0 over `warmup_steps`, then stays (`constant`) or falls to 0 at
-    `total_steps` along half a cosine wave (`cosine`).
+    Rises linearly from 0 over `warmup_steps`, then stays (`constant`), falls to 0 at `total_steps`
+    along half a cosine wave (`cosine`), or falls with the inverse square root of the step
+    (`inverse_sqrt`).
 
     Reference:
-        Loshchilov & Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2017, eq. 5,
-        without restarts. https://arxiv.org/abs/1608.03983
+        inverse_sqrt: Vaswani et al., Attention Is All You Need, 2017, equation 3, which is that of
+        `learning_rate = (hidden_dim * warmup_steps) ** -0.5`. https://arxiv.org/abs/1706.03762
+        cosine: Loshchilov & Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2017,
+        eq. 5, without restarts. https://arxiv.org/abs/1608.03983
 
     Args:
         learning_rate: The peak learning rate, reached after the warm-up.
-        schedule: `constant` or `cosine`.
+        schedule: `constant`, `cosine` or `inverse_sqrt`.
         warmup_steps: Updates of the weights in the warm-up; 0 for none.
         total_steps: Updates of the whole run: its batches, divided by `accumulate` of `optimizer`;
             more than `warmup_steps`.
@@ -68,6 +74,8 @@ def learning_rate_schedule(
             "`warmup_steps` must be at least 0 and less than the updates of the run. Received: "
             f"warmup_steps={warmup_steps}, total_steps={total_steps}"
         )
+    if schedule == "inverse_sqrt":
+        return InverseSquareRoot(learning_rate, max(warmup_steps, 1))
     if schedule == "constant" and warmup_steps == 0:
         return learning_rate
     if schedule == "constant":
@@ -82,6 +90,30 @@ def learning_rate_schedule(
         warmup_target=learning_rate,
         warmup_steps=warmup_steps,
     )
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises linearly and then falls with the inverse square root of the step.
+
+    Computes `learning_rate * min(step / warmup_steps, (warmup_steps / step) ** 0.5)`.
+
+    Args:
+        learning_rate: The peak learning rate, at the end of the warm-up.
+        warmup_steps: Updates of the weights in the warm-up; at least 1.
+    """
+
+    def __init__(self, learning_rate: float, warmup_steps: int):
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step):
+        share = keras.ops.cast(step, "float32") / self.warmup_steps
+        falling = keras.ops.rsqrt(keras.ops.maximum(share, 1.0))
+        return self.learning_rate * keras.ops.minimum(share, falling)
+
+    def get_config(self):
+        return {"learning_rate": self.learning_rate, "warmup_steps": self.warmup_steps}
 
 
 def optimizer(
@@ -141,7 +173,7 @@ def optimizer(
     )
     if weight_decay:
         made.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
-    if name in ("adam", "adamw"):
+    if name in ("adam", "adam_98", "adamw"):
         updates.fuse_adam(made)
     updates.add_up_gradients(made)
     if clip_norm is not None:

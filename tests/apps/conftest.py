@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from models import bert, elmo, gpt
+from models import bert, elmo, gpt, transformer
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -12,6 +12,8 @@ def small_networks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(bert.BERT_SIZES, "tiny", bert.BertSize(1, 32, 2))
         patch.setitem(gpt.GPT_SIZES, "tiny", gpt.GPTSize(1, 16, 2))
+        size = transformer.TransformerSize(1, 16, 32, 2)
+        patch.setitem(transformer.TRANSFORMER_SIZES, "tiny", size)
         filters = ((1, 8), (2, 8), (3, 16))
         patch.setitem(elmo.ELMO_SIZES, "tiny", elmo.ElmoSize(32, 16, 1, filters))
         yield

@@ -34,6 +34,10 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("text_generation", {"model": "lstm", "layers": 2}),
     ("dialogue", {"model": "gpt_tiny", "units": 256}),
     ("dialogue", {"model": "lstm", "layers": 2}),
+    ("translation", {"model": "transformer_tiny", "norm_first": True}),
+    ("translation", {"model": "seq2seq", "units": 16}),
+    ("translation", {"model": "seq2seq", "units": 16, "cell": "lstm", "attention": "luong"}),
+    ("translation", {"model": "seq2seq", "units": 16, "attention": "none"}),
 ]
 
 

@@ -26,6 +26,7 @@ SMALL = Small(
     odd=[{"prompt": text} for text in ODD],
     bad={
         "max_tokens": 0,
+        "beams": 0,
         "temperature": -1.0,
         "top_k": -1,
         "top_p": 1.1,

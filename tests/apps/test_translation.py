@@ -1,6 +1,15 @@
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps import translation as app
+from preprocessing.sentence_pieces import SentencePieces
+from serving.signature import ask
+from serving.writing import GREEDY
 from tests.apps.every_app import Small
 
 SIZES = {"a big": "ein großes", "a small": "ein kleines", "the new": "das neue"}
@@ -9,14 +18,17 @@ THINGS = {"house": "Haus", "book": "Buch", "wheel": "Rad", "picture": "Bild", "d
 ODD = ["", "x" * 3000, "nul \0", "\u05e9\u05dc\u05d5\u05dd", "</s> a <unk>", b"\xff red"]
 
 
+PAIRS = [
+    tuple(zip(*parts, strict=True))
+    for parts in product(*(d.items() for d in (SIZES, COLORS, THINGS)))
+]
+"""All combinations: words in English, words in German."""
+
+
 def write(folder: Path) -> str:
-    """Writes all combinations of the words above, in two files."""
-    rows = [
-        [*zip(*parts, strict=True)]
-        for parts in product(*(d.items() for d in (SIZES, COLORS, THINGS)))
-    ]
+    """Writes two files of one name."""
     for side, language in enumerate(("en", "de")):
-        lines = (" ".join(row[side]) for row in 4 * rows)
+        lines = (" ".join(map(str, pair[side])) for pair in 4 * PAIRS)
         (folder / f"things.{language}").write_text("\n".join(lines), encoding="utf-8")
     return str(folder / "things")
 
@@ -25,16 +37,15 @@ SMALL = Small(
     write=write,
     settings={
         "source_language": "en",
-        "epochs": 3,
+        "epochs": 8,
         "batch_size": 8,
         "length": 12,
         "max_tokens": 8,
         "vocabulary_size": 330,
-        "model": "seq2seq",
-        "units": 32,
-        "learning_rate": 0.02,
+        "model": "transformer_tiny",
+        "learning_rate": 0.01,
     },
-    beats=("chrf", 40.0),
+    beats=("bleu", 15.0),
     sections=[
         "BLEU by length of the text",
         "Translations of test texts",
@@ -44,6 +55,8 @@ SMALL = Small(
     odd=[{"text": text} for text in ODD],
     bad={
         "max_tokens": 0,
+        "beams": 0,
+        "length_penalty": -0.1,
         "cell": "no_such_cell",
         "attention": "no_such_attention",
         "luong_score": "no_such_score",
@@ -57,8 +70,130 @@ SMALL = Small(
         {"model": "transformer_tiny", "attention": "luong"},
         {"model": "transformer_tiny", "luong_score": "dot"},
         {"norm_first": True},
+        {"luong_score": "dot"},
+        {"model": "transformer_tiny", "attention_layer": 6},
+        {"model": "transformer_small", "attention_head": 4},
         {"attention_head": 1},
         {"preset": "no_run"},
     ],
     files=["tokenizer"],
 )
+
+
+@pytest.fixture(scope="module", params=["seq2seq", "transformer_tiny"])
+def parts(request):
+    own = {"units": 16, "attention": "luong"} if request.param == "seq2seq" else {}
+    own |= {"length": 12, "max_tokens": 8, "vocabulary_size": 320, "beams": 1}
+    config = app.Config(model=request.param, **own)
+    rows = [(" ".join(map(str, en)), " ".join(map(str, de))) for en, de in PAIRS]
+    tokens = SentencePieces.learned([text for pair in rows for text in pair], 320)
+    model, random = app.build(config, tokens), np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(np.asarray(weight) + random.normal(0, 0.1, weight.shape))
+    return config, tokens, model, app.signatures(config, tokens, rows[:4])
+
+
+def choices(*max_tokens: int) -> dict:
+    """How `generate` is to choose, always the likeliest piece."""
+    columns: dict = {name: [value] * len(max_tokens) for name, value in GREEDY.items()}
+    return {**columns, "max_tokens": list(max_tokens)}
+
+
+def test_a_text_and_its_pieces_are_translated_as_the_network_does_it(parts):
+    config, tokens, model, signatures = parts
+    texts = ["the new red house", "", "a small book"]
+    answer = ask(signatures["serving_default"], model, {"text": texts})
+    choice = choices(8, 8, 8)
+    explained = ask(signatures["generate"], model, {"text": texts, **choice, "stop": [[""]] * 3})
+    assert explained["translation"].tolist() == answer["translation"].tolist()
+    ids = tokens.encode(tf.constant(texts), config.length)
+    query = {"source_ids": ids.numpy(), **choice}
+    written = ask(signatures["generate_from_tokens"], model, query)
+    found = tokens.decode(tf.constant(written["token_ids"])).numpy()
+    assert found.tolist() == answer["translation"].tolist()
+    counts = (written["token_ids"] >= 0).sum(1)
+    assert explained["tokens"].tolist() == counts.tolist()
+    for name in ("log_probability", "score"):
+        other = explained if name == "log_probability" else answer
+        np.testing.assert_allclose(other[name], written["log_probability"], rtol=1e-5)
+
+
+def test_a_long_text_is_read_from_its_beginning(parts):
+    _, tokens, model, signatures = parts
+    long = "the new red house and " * 9
+    choice = {**choices(8, 5), "stop": [[""]] * 2}
+    found = ask(signatures["generate"], model, {"text": [long, "red"], **choice})
+    whole = tokens.counts(tf.constant([long, "red"])).numpy()
+    assert found["prompt_tokens"].tolist() == [12, whole[1]]
+    assert found["dropped_tokens"].tolist() == [whole[0] - 12, 0]
+    again = ask(signatures["generate"], model, {"text": [long + "x", "red"], **choice})
+    assert again["translation"].tolist() == found["translation"].tolist()
+
+
+def test_beams_find_a_translation_at_least_as_likely_as_the_greedy_one(parts):
+    config, tokens, model, served = parts
+    texts = ["the new red house", "", "a small book"]
+    rows = [(" ".join(map(str, en)), " ".join(map(str, de))) for en, de in PAIRS]
+    searching = replace(config, beams=3, length_penalty=0.0)
+    signatures = app.signatures(searching, tokens, rows[:4])
+    default = ask(signatures["serving_default"], model, {"text": texts})
+    query = {"text": texts, "max_tokens": [8] * 3}
+    found = ask(signatures["beams"], model, {**query, "length_penalty": [0.0] * 3})
+    assert found["texts"].shape == (3, 3)
+    assert default["translation"].tolist() == found["texts"][:, 0].tolist()
+    np.testing.assert_allclose(default["score"], found["scores"][:, 0], rtol=1e-5)
+    greedy = ask(served["serving_default"], model, {"text": texts})
+    assert (default["score"] >= greedy["score"] - 1e-4).all()
+    long = ask(signatures["beams"], model, {**query, "length_penalty": [2.0] * 3})
+    assert (long["scores"][:, 0] >= found["scores"][:, 0]).all()
+    shown = ask(signatures["attention"], model, {"text": texts})
+    assert shown["translation"].tolist() == default["translation"].tolist()
+
+
+def test_the_score_is_that_of_the_networks_own_translation(parts):
+    _, tokens, model, signatures = parts
+    texts = ["the new red house", "a small book"]
+    answer = ask(signatures["serving_default"], model, {"text": texts})
+    ids = [tokens.encode(tf.constant([text])).numpy()[0] for text in texts]
+    # The pieces of a decoded text may be others: those of real words are compared.
+    pair = {"text": texts, "translation": ["das neue rote Haus", "ein kleines Buch"]}
+    found = ask(signatures["score"], model, pair)
+    assert found["bytes"].tolist() == [18, 16]
+    for row, (source, translation) in enumerate(zip(ids, pair["translation"], strict=True)):
+        target = tokens.encode(tf.constant([translation])).numpy()
+        begun = tokens.begun(tf.constant(target)).numpy()
+        logits = model({"source_ids": source[None], "target_ids": begun})["logits"][0]
+        logs = tf.gather(tf.nn.log_softmax(logits), target[0], batch_dims=1)
+        assert found["log_probability"][row] == pytest.approx(float(tf.reduce_sum(logs)), rel=1e-5)
+        assert found["tokens"][row] == target.shape[1]
+    assert answer["score"].shape == (2,)
+
+
+def test_each_piece_of_a_translation_has_its_attention(parts):
+    _, _, model, signatures = parts
+    found = ask(signatures["attention"], model, {"text": ["the new red house", ""]})
+    pieces, sources = found["translation_pieces"], found["source_pieces"]
+    assert found["attention"].shape == (2, pieces.shape[1], sources.shape[1])
+    np.testing.assert_allclose(found["attention"].sum(-1), pieces != b"", atol=1e-5)
+    assert sources[1].tolist() == [b"</s>"] + [b""] * (sources.shape[1] - 1)
+    assert not found["attention"][1, :, 1:].any()
+
+
+def test_a_request_out_of_range_is_refused(parts):
+    _, _, _, signatures = parts
+    columns = {"text": ["a"], **choices(13), "stop": [[""]]}
+    specs = signatures["generate"].inputs
+    inputs = {name: tf.constant(columns[name], spec.dtype) for name, spec in specs.items()}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`max_tokens` must be in 1 to 12"):
+        signatures["generate"].prepared(inputs)
+
+
+def test_padding_is_a_small_share_of_the_batches(tmp_path, capsys):
+    config = app.Config(data="number_words", batch_size=64)
+    data = app.load(config)
+    fed = app.feed(config, data, SentencePieces.learned(["x"] * 9, 300))
+    real = total = 0
+    for features, *_ in fed.training(batch_size=64, seed=0, epochs=1).take(20):
+        real += sum(np.count_nonzero(ids >= 0) for ids in features.values())
+        total += sum(ids.numpy().size for ids in features.values())
+    assert 1 - real / total < 0.15

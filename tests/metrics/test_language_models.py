@@ -111,3 +111,24 @@ def test_the_three_least_expected_words_are_named_without_padding():
     words, shares = [b"a", b"b", b"c", b"d", b""], [0.5, 0.001, 0.02, 0.1, 1e-9]
     assert least_expected(words, np.log(shares)) == "b 1.0e-03, c 2.0e-02, d 1.0e-01"
     assert least_expected([b"a", b""], [np.log(0.5), 0.0]) == "a 5.0e-01"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_smoothed_loss_and_gradient_are_those_of_keras_with_one_hot_labels(share):
+    random = np.random.default_rng(0)
+    logits = tf.constant(random.normal(0, 2, (3, 4, 7)), tf.float32)
+    labels = random.integers(0, 7, (3, 4))
+    weights = (random.random((3, 4)) < 0.7).astype("float32")
+    theirs = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=share, reduction="mean_with_sample_weight"
+    )
+    found = []
+    for loss, true in ((cross_entropy(share), labels), (theirs, np.eye(7)[labels])):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss(true, logits, weights)
+        found.append((value, tape.gradient(value, logits)))
+    (ours, gradient), (expected, expected_gradient) = found
+    assert float(ours) == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+    assert keras.losses.deserialize(keras.losses.serialize(cross_entropy(share))).label_smoothing

@@ -100,7 +100,7 @@ def test_one_beam_finds_what_greedy_choice_finds(alpha):
 
 
 def test_a_finished_hypothesis_collects_no_more_log_probabilities():
-    # After the first token ends the best text, all others are unlikely for as long as they run.
+    # After the first token ends the best text, all others stay unlikely.
     table = np.full((1, *[VOCABULARY] * 3), 0.0)
     table[0, 0, 0, END] = 3.0
     found = search(table, [8], [0.0], 3)
@@ -109,7 +109,7 @@ def test_a_finished_hypothesis_collects_no_more_log_probabilities():
 
 
 def test_the_length_penalty_decides_between_a_short_and_a_long_text():
-    # "" has probability 0.5. The others begin with 0.5 / 4 and then go on surely to the end.
+    # "" has probability 0.5, and 1 has 0.4 and then continues surely to the end.
     table = np.full((1, *[VOCABULARY] * 3), -20.0)
     table[0, 0, 0] = np.log([0.5, 0.4, 0.05, 0.03, 0.02])
     for before, last in itertools.product(range(VOCABULARY), range(1, VOCABULARY)):

@@ -63,7 +63,7 @@ def test_adamw_alone_decays_by_default():
         assert layer.kernel.numpy().item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("name", ["adam", "adam_98", "adamw"])
 def test_adam_takes_the_steps_of_keras(name):
     def trained(made) -> list[np.ndarray]:
         kernel = keras.Variable(np.linspace(-1, 1, 12).reshape(4, 3), name="kernel")
@@ -73,7 +73,7 @@ def test_adam_takes_the_steps_of_keras(name):
             made.apply([random.normal(size=v.shape) for v in (kernel, bias)], [kernel, bias])
         return [np.asarray(v) for v in (kernel, bias, *made.variables)]
 
-    theirs = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name](0.01)
+    theirs = OPTIMIZERS[name](0.01)
     if name == "adamw":
         theirs.weight_decay = 0.1
         theirs.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
@@ -167,6 +167,16 @@ def test_cosine_and_constant_without_warmup():
 def test_constant_stays_after_the_warmup():
     rate = learning_rate_schedule(0.4, "constant", 4, 10)
     assert [float(rate(step)) for step in (1, 4, 9)] == pytest.approx([0.1, 0.4, 0.4])
+
+
+@pytest.mark.parametrize("hidden_dim", [128, 512])
+def test_the_inverse_square_root_is_that_of_the_paper(hidden_dim):
+    rate = learning_rate_schedule((hidden_dim * 400) ** -0.5, "inverse_sqrt", 400, 10_000)
+    for step in (1, 100, 400, 900, 9999):
+        paper = hidden_dim**-0.5 * min(step**-0.5, step * 400**-1.5)
+        assert float(rate(step)) == pytest.approx(paper, rel=1e-5)
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
+    assert again.get_config() == rate.get_config()
 
 
 def test_every_optimizer_has_a_learning_rate():

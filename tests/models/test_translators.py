@@ -1,0 +1,157 @@
+"""What holds for every network that translates."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.seq2seq import seq2seq, seq2seq_attention, seq2seq_steps
+from models.transformer import (
+    TRANSFORMER_SIZES,
+    TransformerSize,
+    transformer,
+    transformer_attention,
+    transformer_steps,
+)
+from models.writing import chosen, translating
+from serving.signature import Network
+from serving.writing import GREEDY, filled
+
+# Keras warns of the softmax over a single token.
+pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*using a softmax over axis")
+VOCABULARY, BEGIN, LIMIT = 11, 1, 6
+SOURCES = np.array([[3, 4, 5, 1], [6, 1, -1, -1], [1, -1, -1, -1]], "int32")
+TARGETS = np.array([[1, 7, 8, 9], [1, 2, 3, 4], [1, 9, 9, 2]], "int32")
+
+
+def made(norm_first):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TRANSFORMER_SIZES, "quick", TransformerSize(2, 16, 24, 2))
+        return transformer(VOCABULARY, "quick", 0.1, norm_first)
+
+
+def recurrent(*kind):
+    return lambda: seq2seq(VOCABULARY, *kind, units=8)
+
+
+def of_transformer(model):
+    return transformer_steps(model, BEGIN, LIMIT)
+
+
+def of_seq2seq(model):
+    return seq2seq_steps(model, BEGIN)
+
+
+TRANSLATORS = {
+    "transformer": (lambda: made(False), of_transformer, transformer_attention),
+    "norm_first": (lambda: made(True), of_transformer, transformer_attention),
+    "bahdanau_gru": (recurrent("gru", "bahdanau"), of_seq2seq, seq2seq_attention),
+    "bahdanau_lstm": (recurrent("lstm", "bahdanau"), of_seq2seq, seq2seq_attention),
+    "dot": (recurrent("lstm", "luong", "dot"), of_seq2seq, seq2seq_attention),
+    "general": (recurrent("gru", "luong", "general"), of_seq2seq, seq2seq_attention),
+    "concat": (recurrent("gru", "luong", "concat"), of_seq2seq, seq2seq_attention),
+    "none_gru": (recurrent("gru", "none"), of_seq2seq, None),
+    "none_lstm": (recurrent("lstm", "none"), of_seq2seq, None),
+}
+
+
+@pytest.fixture(params=TRANSLATORS)
+def translator(request):
+    keras.utils.set_random_seed(0)
+    make, steps, attention = TRANSLATORS[request.param]
+    model, random = make(), np.random.default_rng(1)
+    for weight in model.weights:  # So that no gain is 1, and no shift 0.
+        weight.assign(np.asarray(weight) + random.normal(0, 0.3, weight.shape))
+    return model, steps, attention
+
+
+def whole(model, sources, targets):
+    return model({"source_ids": sources, "target_ids": targets})["logits"].numpy()
+
+
+def test_logits_step_by_step_are_those_of_the_whole_translation(translator):
+    model, steps, _ = translator
+    found = steps(model)
+    logits, state = found.start(tf.constant(SOURCES))
+    each = [logits]
+    for tokens in TARGETS.T[1:]:
+        logits, state = found.step(state, tf.constant(tokens))
+        each.append(logits)
+    np.testing.assert_allclose(np.stack(each, 1), whole(model, SOURCES, TARGETS), atol=1e-5)
+
+
+def test_picked_rows_go_on_as_they_would_have(translator):
+    model, steps, _ = translator
+    found, rows = steps(model), np.array([2, 0, 2, 1])
+    _, state = found.start(tf.constant(SOURCES))
+    targets = np.stack([np.full(4, BEGIN), [7, 0, 2, 8], [1, 2, 3, 4]], 1).astype("int32")
+    state = found.pick(state, tf.constant(rows))
+    for count in (2, 3):
+        logits, state = found.step(state, tf.constant(targets[:, count - 1]))
+        expected = whole(model, SOURCES[rows], targets[:, :count])[:, -1]
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_padding_has_no_influence(translator):
+    model, _, _ = translator
+    together = whole(model, SOURCES, TARGETS)
+    for row, (source, target) in enumerate(zip(SOURCES, TARGETS, strict=True)):
+        alone = whole(model, source[source >= 0][None], target[None])
+        np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
+    padded = np.where(np.arange(4) < 2, TARGETS, -1)
+    np.testing.assert_allclose(whole(model, SOURCES, padded)[:, :2], together[:, :2], atol=1e-5)
+
+
+def test_a_token_sees_the_whole_source_and_no_later_token(translator):
+    model, _, _ = translator
+    before = whole(model, SOURCES, TARGETS)
+    later = TARGETS.copy()
+    later[:, 3] = 5
+    np.testing.assert_allclose(whole(model, SOURCES, later)[:, :3], before[:, :3], atol=1e-6)
+    for column in range(4):
+        changed = SOURCES[:1].copy()
+        changed[0, column] = 8
+        assert np.abs(whole(model, changed, TARGETS[:1]) - before[:1]).min(-1).max() > 0
+
+
+def test_the_loop_writes_what_the_network_finds_likeliest(translator):
+    model, steps, _ = translator
+    choice = filled({**GREEDY, "max_tokens": LIMIT}, len(SOURCES))
+    features = {"source_ids": tf.constant(SOURCES), **choice}
+    written = translating(steps, LIMIT, end_id=BEGIN)(Network(model), features)
+    for row, source in enumerate(SOURCES):
+        tokens, total = [BEGIN], 0.0
+        while len(tokens) <= LIMIT:
+            logits = whole(model, source[None], np.array([tokens], "int32"))[0, -1]
+            tokens.append(int(logits.argmax()))
+            total += float(tf.nn.log_softmax(logits)[tokens[-1]])
+            if tokens[-1] == BEGIN:
+                break
+        expected = [token for token in tokens[1:] if token != BEGIN]
+        got = written["token_ids"][row].numpy()
+        assert got[got >= 0].tolist() == expected
+        assert bool(written["ended"][row]) == (tokens[-1] == BEGIN)
+        assert float(written["log_probability"][row]) == pytest.approx(total, abs=1e-4)
+
+
+def test_attention_is_a_mean_over_the_source_without_padding(translator):
+    model, _, attention = translator
+    if attention is None:
+        with pytest.raises(ValueError, match="`model` must have attention"):
+            seq2seq_attention(model, SOURCES, TARGETS)
+        return
+    weights = np.asarray(attention(model, tf.constant(SOURCES), tf.constant(TARGETS)))
+    layers, rows, heads, *tokens = weights.shape
+    assert (layers, rows, heads) == ((2, 3, 2) if model.name == "transformer" else (1, 3, 1))
+    assert tokens == [4, 4]
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+    assert not weights[:, 1, :, :, 2:].any() and (weights[:, 2, :, :, 0] == 1).all()
+    np.testing.assert_allclose(chosen(weights, 0, 0), weights[0, :, 0])
+    np.testing.assert_allclose(chosen(weights, None, None), weights.mean((0, 2)), atol=1e-6)
+
+
+def test_it_is_saved_and_loaded(translator, tmp_path):
+    model, _, _ = translator
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(whole(again, SOURCES, TARGETS), whole(model, SOURCES, TARGETS))
