@@ -152,7 +152,7 @@ def queries(
 
     def read_counted(text, **chosen):
         features, _ = read(text)
-        whole = tokens.counts(text)
+        whole = tokens.sizes(text)
         counts = {
             "prompt_tokens": tf.minimum(whole, length),
             "dropped_tokens": tf.maximum(whole - length, 0),

@@ -40,6 +40,8 @@ class SentencePieces:
     """
 
     end_id: ClassVar[int] = 1
+    longer: ClassVar[str] = ""
+    """Says what happens to longer texts; empty: they are truncated."""
     model: bytes
 
     @classmethod
@@ -137,7 +139,7 @@ class SentencePieces:
             PADDING, shape=(None, length if padded else None)
         )
 
-    def counts(self, texts: tf.Tensor) -> tf.Tensor:
+    def sizes(self, texts: tf.Tensor) -> tf.Tensor:
         """Counts the tokens of whole texts, the end token included, int32 `(n,)`."""
         return tf.cast(self.ids(texts).row_lengths(), tf.int32) + 1
 

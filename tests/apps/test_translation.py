@@ -94,17 +94,17 @@ def test_a_text_and_its_pieces_are_translated_as_the_network_does_it(parts):
     texts = ["the new red house", "", "a small book"]
     answer = ask(signatures["serving_default"], model, {"text": texts})
     choice = {name: [value] * 3 for name, value in app.GREEDY.items()} | {"max_tokens": [8] * 3}
-    told = ask(signatures["generate"], model, {"text": texts, **choice})
-    assert told["translation"].tolist() == answer["translation"].tolist()
+    explained = ask(signatures["generate"], model, {"text": texts, **choice})
+    assert explained["translation"].tolist() == answer["translation"].tolist()
     ids = tokens.encode(tf.constant(texts), config.length)
     query = {"source_ids": ids.numpy(), **choice}
     written = ask(signatures["generate_from_tokens"], model, query)
     found = tokens.decode(tf.constant(written["token_ids"])).numpy()
     assert found.tolist() == answer["translation"].tolist()
     counts = (written["token_ids"] >= 0).sum(1)
-    assert told["tokens"].tolist() == counts.tolist()
+    assert explained["tokens"].tolist() == counts.tolist()
     for name in ("log_probability", "score"):
-        other = told if name == "log_probability" else answer
+        other = explained if name == "log_probability" else answer
         np.testing.assert_allclose(other[name], written["log_probability"], rtol=1e-5)
 
 
@@ -113,7 +113,7 @@ def test_a_long_text_is_read_from_its_beginning(parts):
     long = "the new red house and " * 9
     choice = {name: [value] * 2 for name, value in app.GREEDY.items()} | {"max_tokens": [8, 5]}
     found = ask(signatures["generate"], model, {"text": [long, "red"], **choice})
-    whole = tokens.counts(tf.constant([long, "red"])).numpy()
+    whole = tokens.sizes(tf.constant([long, "red"])).numpy()
     assert found["prompt_tokens"].tolist() == [12, whole[1]]
     assert found["dropped_tokens"].tolist() == [whole[0] - 12, 0]
     again = ask(signatures["generate"], model, {"text": [long + "x", "red"], **choice})
