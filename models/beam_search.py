@@ -109,9 +109,10 @@ def beam_search(
     empty = tf.fill((rows, beams, limit), PADDING)
     worst = tf.fill((rows, beams), -float("inf"))
     first = (
-        *(tf.constant(0), tf.zeros((rows,), tf.bool), empty, totals, Beams(empty, worst, worst)),
+        *(0, tf.zeros((rows,), tf.bool), empty, totals, Beams(empty, worst, worst)),
         *(tf.gather(logits, copies), pick(state, copies)),
     )
+    first = tf.nest.map_structure(tf.convert_to_tensor, first)
     return tf.while_loop(goes_on, search, first)[4]
 
 

@@ -165,16 +165,18 @@ def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
         windows = 1 + tf.maximum(-(-(following - context) // stride), 0)
         ids = tf.pad(ids, [[0, 0], [0, stride]], constant_values=PADDING)
 
+        offsets = tf.range(width + 1)
+        is_late = offsets[1:] > width - stride
+
         def read(number, total):
             begin = number * stride
-            row = ids[:, begin : begin + width + 1]
+            row = tf.gather(ids, begin + offsets, axis=1)
             mask = tf.cast(row[:, :-1] >= 0, tf.int32)
             outputs = network({"token_ids": tf.maximum(row[:, :-1], 0), "padding_mask": mask})
             logs = tf.nn.log_softmax(tf.cast(outputs["logits"], tf.float32))
             logs = tf.gather(logs, tf.maximum(row[:, 1:], 0), batch_dims=2)
-            positions = tf.range(width)
-            is_new = (number == 0) | (positions >= width - stride)
-            counts = is_new & (begin + 1 + positions >= first[:, None]) & (row[:, 1:] >= 0)
+            counts = ((number == 0) | is_late) & (row[:, 1:] >= 0)
+            counts &= begin + offsets[1:] >= first[:, None]
             return number + 1, total + tf.reduce_sum(tf.where(counts, logs, 0.0), axis=1)
 
         start = (0, tf.zeros_like(first, tf.float32))

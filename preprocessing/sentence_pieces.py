@@ -41,6 +41,8 @@ class SentencePieces:
     """
 
     end_id: ClassVar[int] = 1
+    longer: ClassVar[str] = ""
+    """Says what happens to longer texts; empty: they are truncated."""
     model: bytes
 
     @classmethod
@@ -138,7 +140,7 @@ class SentencePieces:
             PADDING, shape=(None, length if padded else None)
         )
 
-    def counts(self, texts: tf.Tensor) -> tf.Tensor:
+    def sizes(self, texts: tf.Tensor) -> tf.Tensor:
         """Counts the tokens of whole texts, the end token included, int32 `(n,)`."""
         return tf.cast(self.ids(texts).row_lengths(), tf.int32) + 1
 
@@ -248,7 +250,7 @@ def sources(
         `source_ids`, int32 `(n, tokens)`, -1 in padding; and the numbers of tokens of each text
         that are read and that are not, `prompt_tokens` and `dropped_tokens`, int32 `(n,)`.
     """
-    whole = tokens.counts(texts)
+    whole = tokens.sizes(texts)
     counts = {
         "prompt_tokens": tf.minimum(whole, length),
         "dropped_tokens": tf.maximum(whole - length, 0),

@@ -44,7 +44,7 @@ def test_rows_end_with_the_end_token_when_they_are_truncated_too(pieces):
     assert ids.shape == (2, 3) and ids.numpy()[:, -1].tolist() == [1, -1]
     assert ids.numpy()[1].tolist() == [1, -1, -1]
     assert pieces.encode(tf.constant([""]), 9, padded=False).shape == (1, 1)
-    assert pieces.counts(texts).numpy().tolist() == [len(pieces.ids(texts)[0]) + 1, 1]
+    assert pieces.sizes(texts).numpy().tolist() == [len(pieces.ids(texts)[0]) + 1, 1]
     names = pieces.names(pieces.encode(texts)).numpy()
     assert names[0, 0].decode() == "\u2581the" and names[1].tolist()[:2] == [b"</s>", b""]
 
