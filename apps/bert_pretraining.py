@@ -149,8 +149,8 @@ def feed(config: Config, rows: SentencePairs) -> Feed:
 
 
 def build(config: Config, pieces: WordPieces, counts: ngrams.Ngrams) -> keras.Model:
-    if config.source:
-        return presets.network(config.source)
+    if config.continued:
+        return presets.network(config.continued)
     model = bert.bert_pretraining(bert.encoder(pieces.vocabulary_size, **config.transformer))
     return language_models.with_prior_bias(model, "masked_words", "output_bias", counts.unigram)
 

@@ -146,8 +146,8 @@ def feed(config: Config, rows: DialogueRows) -> Feed:
 
 
 def build(config: Config, tokens: TurnTokens) -> keras.Model:
-    if config.source:
-        return presets.network(config.source)
+    if config.continued:
+        return presets.network(config.continued)
     return text_writers.text_writer(config.model, tokens.vocabulary_size, **config.text_writer)
 
 

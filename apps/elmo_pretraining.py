@@ -72,7 +72,7 @@ class Config(Settings):
         self.require_least(8, "length")
         self.require_share("dropout")
         self.require_only(elmo.NAMES[1:], "dropout")
-        if not self.source and (self.model == "elmo") != (self.preset != "none"):
+        if not self.continued and (self.model == "elmo") != (self.preset != "none"):
             raise ValueError(
                 "`preset` must be given with model elmo, and only then, or be the folder of a "
                 "finished run. "
@@ -84,7 +84,7 @@ def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
     texts = counted(run, load(config), "documents")
-    known = spelled_words.saved_words(config.part("tokenizer")) if config.source else []
+    known = spelled_words.saved_words(config.part("tokenizer")) if config.continued else []
     size = 0 if config.EVALUATES else config.vocabulary_size
     rows = counted(run, word_rows.arrange(texts, size, config.length, known), "rows")
     pairs, size = rows.contexts_and_targets("train"), rows.words.vocabulary_size
@@ -133,8 +133,8 @@ def feed(config: Config, rows: WordRows) -> Feed:
 
 
 def build(config: Config, rows: WordRows, counts: Ngrams) -> keras.Model:
-    if config.source:
-        return presets.network(config.source, rows.words.vocabulary_size)
+    if config.continued:
+        return presets.network(config.continued, rows.words.vocabulary_size)
     model = elmo.elmo_language_model(encoder(config), rows.words.vocabulary_size)
     return language_models.with_prior_bias(model, "softmax", "bias", counts.unigram)
 

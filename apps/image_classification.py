@@ -66,7 +66,7 @@ class Config(ClassSettings, Settings):
         self.require_one_of(MODELS, "model")
         self.require_share("label_smoothing")
         self.require_least(1, "image_size")
-        if not self.source:
+        if not self.continued:
             self.require_one_of(("none", "imagenet"), "preset")
             self.require_only(PRESETS, "preset", "freeze")
         self.require_only(taking("norm"), "norm")
@@ -134,8 +134,8 @@ def main(config: Config) -> dict[str, float]:
 def load(config: Config) -> images.Images:
     size = config.image_size
     channels: int | None = 3 if config.preset == "imagenet" else config.channels
-    if config.source:
-        height, width, channels = map(int, presets.card(config.source)["input"].split(" x "))
+    if config.continued:
+        height, width, channels = map(int, presets.card(config.continued)["input"].split(" x "))
         size = height, width
     return images.load(
         config.data,
@@ -157,8 +157,8 @@ def feed(config: Config, data: images.Images) -> Feed:
 
 def build(config: Config, data: images.Images) -> keras.Model:
     shape, num_classes = data.input_shape, len(data.classes)
-    if config.source:
-        return presets.network(config.source, num_classes, config.freeze)
+    if config.continued:
+        return presets.network(config.continued, num_classes, config.freeze)
     if config.preset == "imagenet":
         return pretrained(config.model, shape, num_classes, trainable=not config.freeze)
     chosen = {"norm": config.norm, "pool": config.pool}

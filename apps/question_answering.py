@@ -99,8 +99,8 @@ def main(config: Config) -> dict[str, float]:
         return {}
     validation = evaluate(config, data, reader, trained.model, "validation")
     threshold = 1.0 if data.all_answered else validation.best_threshold()
-    if config.EVALUATES and config.source:
-        threshold = presets.scores(config.source).get("no_answer_threshold", 1.0)
+    if config.EVALUATES and config.continued:
+        threshold = presets.scores(config.continued).get("no_answer_threshold", 1.0)
     test = evaluate(config, data, reader, trained.model, "test", threshold)
     scores = {
         **test.scores,
@@ -144,8 +144,8 @@ def feed(config: Config, data: questions.Questions, reader: QuestionReader) -> F
 
 
 def build(config: Config, reader: QuestionReader) -> keras.Model:
-    if config.source:
-        return presets.network(config.source)
+    if config.continued:
+        return presets.network(config.continued)
     return bert.bert_span(bert.encoder(reader.tokens.vocabulary_size, **config.transformer))
 
 

@@ -163,8 +163,8 @@ def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
 def build(config: Config, data: text.Texts, reader: Reader, vectors=None) -> keras.Model:
     vocabulary_size, num_classes = reader.tokens.vocabulary_size, len(data.classes)
     orders = 2 if config.symmetric else 1
-    if config.source:
-        return presets.network(config.source, num_classes)
+    if config.continued:
+        return presets.network(config.continued, num_classes)
     match config.family:
         case "bert":
             encoder = bert.encoder(vocabulary_size, **config.transformer)

@@ -123,8 +123,8 @@ def feed(rows: TokenRows) -> Feed:
 
 
 def build(config: Config, tokens: Bytes) -> keras.Model:
-    if config.source:
-        return presets.network(config.source)
+    if config.continued:
+        return presets.network(config.continued)
     return text_writers.text_writer(config.model, tokens.vocabulary_size, **config.text_writer)
 
 

@@ -125,8 +125,8 @@ def feed(config: Config, data: tagged_text.TaggedTexts, reader: WordReader) -> F
 
 def build(config: Config, reader: WordReader, frequencies, vectors=None) -> keras.Model:
     vocabulary_size, num_tags = reader.tokens.vocabulary_size, len(frequencies)
-    if config.source:
-        return presets.network(config.source, num_tags)
+    if config.continued:
+        return presets.network(config.continued, num_tags)
     match config.family:
         case "bert":
             tagger = bert.bert_tagger(bert.encoder(vocabulary_size, **config.transformer), num_tags)

@@ -5,7 +5,7 @@ numbers in German and in English words, takes 3 minutes on 2 CPU cores.
 
 Example:
 
-    hornbook translation --data corpus/ --source-language en --target-language de
+    hornbook translation --data corpus/ --source en --target de
 """
 
 from dataclasses import dataclass
@@ -47,14 +47,14 @@ class Config(EncoderDecoderSettings):
     EPOCHS = 10
     BATCH_SIZE = 64
     NETWORK = (*EncoderDecoderSettings.NETWORK, "vocabulary_size", "length")
-    EVALUATION = (*EncoderDecoderSettings.EVALUATION, "source_language", "target_language")
+    EVALUATION = (*EncoderDecoderSettings.EVALUATION, "source", "target")
     data: str = "number_words"
     """`number_words` (built in), `tfds:NAME`, two files of one name with the languages as endings
     (train.en and train.de, or .gz) or that name, a .tsv, .csv or .jsonl file with a column per
     language, or a folder of such files, optionally with train, dev and test in their names."""
-    source_language: str | None = None
+    source: str | None = None
     """Language of the texts, as the data names it. Default: the first."""
-    target_language: str | None = None
+    target: str | None = None
     """Language of the translations. Default: the other one."""
     model: str = "seq2seq"
     """The network; `--model help` lists them."""
@@ -79,7 +79,7 @@ class Config(EncoderDecoderSettings):
         self.require_least(2, "length")
         self.require_least(1, "max_tokens", "vocabulary_size", "beams")
         self.require_least(0, "length_penalty")
-        if self.preset != "none" and not self.source:
+        if self.preset != "none" and not self.continued:
             self._refuse("preset", "the folder of a finished run, or none")
         if self.max_tokens > self.length:
             self._refuse("max_tokens", f"at most the length, {self.length}")
@@ -141,14 +141,14 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> ParallelTexts:
-    languages: Any = (config.source_language, config.target_language)
-    if config.source and languages == (None, None):
-        languages = presets.card(config.source)["languages"]
+    languages: Any = (config.source, config.target)
+    if config.continued and languages == (None, None):
+        languages = presets.card(config.continued)["languages"]
     return parallel_texts.load(config.data, *languages, skip_bad=config.skip_bad)
 
 
 def vocabulary(config: Config, data: ParallelTexts) -> SentencePieces:
-    if config.source:
+    if config.continued:
         return SentencePieces.load(config.part("tokenizer"))
     both = (text for pair in data.train for text in pair)
     return SentencePieces.learned(both, config.vocabulary_size)
@@ -167,8 +167,8 @@ def feed(config: Config, data: ParallelTexts, tokens: SentencePieces) -> Feed:
 
 
 def build(config: Config, tokens: SentencePieces) -> keras.Model:
-    if config.source:
-        return presets.network(config.source)
+    if config.continued:
+        return presets.network(config.continued)
     family, _, size = config.model.partition("_")
     if family == "transformer":
         common = (config.dropout, config.norm_first)

@@ -168,7 +168,7 @@ def _chosen(
         where = data.rstrip("/").rpartition("/")[2]
         return BadData(data, [Fault(where, received, expected, fix, skippable=False)])
 
-    for option, name in (("--source-language", source), ("--target-language", target)):
+    for option, name in (("--source", source), ("--target", target)):
         if name not in (None, *known):
             expected = f"the language {name}, as {option} says"
             there = ", ".join(known) or "none"
@@ -179,7 +179,7 @@ def _chosen(
     if source and source == target:
         raise bad(f"{source} twice", "two languages", "pass others")
     if len(known) > 2 and not (source and target):
-        received, fix = f"the languages {', '.join(known)}", "--source-language, --target-language"
+        received, fix = f"the languages {', '.join(known)}", "--source, --target"
         raise bad(received, "two languages", f"choose two of them with {fix}")
     left = [name for name in known if name not in (source, target)]
     source = source or left.pop(0)
@@ -356,7 +356,7 @@ def _from_table(
     if len(languages) < 2:
         received = f"the columns {', '.join(names)}" if names else "no pairs"
         expected = "a column for each of two languages, such as en and de"
-        fix = "name the columns, or pass --source-language and --target-language"
+        fix = "name the columns, or pass --source and --target"
         raise BadData(data, [Fault(path.name, received, expected, fix, skippable=False)])
     if others:
         read = {name: name for name in (*languages, column) if name}

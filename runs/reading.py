@@ -22,7 +22,7 @@ def word_vectors(run: Run, tokens: Any) -> np.ndarray | None:
         tokens: Has the `vocabulary`, the tokens by their number.
     """
     config: Any = run.config
-    if config.embeddings is None or config.source:
+    if config.embeddings is None or config.continued:
         return None
     found = vectors_of.load(config.embeddings, tokens.vocabulary, config.seed)
     said(run, "word vectors", found.counted(config.embeddings))

@@ -129,13 +129,13 @@ def counted(run: Run, data: Data, what: str) -> Data:
         data: What a loader returned.
         what: Name of an example in the plural.
     """
-    if run.config.source and data.LABELS:
-        data = _known_first(run.config, data, card(run.config.source)["classes"])
+    if run.config.continued and data.LABELS:
+        data = _known_first(run.config, data, card(run.config.continued)["classes"])
     seen: Splits = data
     if run.config.EVALUATES:
         if "evaluated" not in run.facts:  # Later stages make their data from that of the first.
             data = _evaluated(run.config, data)
-            run.facts["evaluated"] = f"{run.config.source} on {run.config.data}"
+            run.facts["evaluated"] = f"{run.config.continued} on {run.config.data}"
         seen = Splits(train=None, test=data.test, skipped=data.skipped)
     remarks = [*data.remarks]
     if not run.config.EVALUATES and len(data.train) < FEW and run.config.advice:
@@ -155,16 +155,16 @@ def _known_first(config: Settings, data: Data, known: Sequence[str]) -> Data:
         counts = data.label_counts()
         named = listed([f"{name} ({counts[name]:,})" for name in new])
         raise ValueError(
-            f"`data` must have classes that the network of {config.source} knows: "
+            f"`data` must have classes that the network of {config.continued} knows: "
             f"{listed(known)}. Received: {config.data} with {named}. Fix: leave these out, or "
-            f"train the network further with --preset {config.source}."
+            f"train the network further with --preset {config.continued}."
         )
     changes = {
         "New classes": new,
         "Known classes without examples": [name for name in known if name not in there],
     }
     said = [f"{kind}: {listed(names)}." for kind, names in changes.items() if names]
-    remark = " ".join([f"The network of {config.source} knows {len(known)} classes.", *said])
+    remark = " ".join([f"The network of {config.continued} knows {len(known)} classes.", *said])
     return replace(data.renumbered(known), remarks=(*data.remarks, remark))
 
 
@@ -181,7 +181,7 @@ def _evaluated(config: Settings, data: Data) -> Data:
 
 def _is_own(config: Settings) -> bool:
     """Whether a network is evaluated on the data that it was trained on."""
-    return config.source is not None and config.data == config.stored(config.source)["data"]
+    return config.continued is not None and config.data == config.stored(config.continued)["data"]
 
 
 def train(
@@ -222,7 +222,7 @@ def train(
     if config.EVALUATES:
         model = setup.undistributed(make_model(), make_model)
         checkpoint = Checkpoint(config.out / "checkpoint", stage)
-        run.stages[stage] = Trained(model, {}, checkpoint, f"those of {config.source}", {})
+        run.stages[stage] = Trained(model, {}, checkpoint, f"those of {config.continued}", {})
         return run.stages[stage]
     if stage:
         # A resumed run skips the stages that are finished, and what they draw.
@@ -302,7 +302,7 @@ def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model
 
 def _plan(config: Settings, peak: float) -> str:
     """Says in words how a network is trained, whether the user or the network chose it."""
-    network = f"{config.model} of {config.source}" if config.source else config.model
+    network = f"{config.model} of {config.continued}" if config.continued else config.model
     parts = f" x {config.accumulate}" if config.accumulate > 1 else ""
     return (
         f"{network}, epochs: {config.epochs}, batch size {config.batch_size}{parts}, "
@@ -569,12 +569,12 @@ def finish(
 
 def _require_inputs_of_the_network(config: Settings, signature: Signature) -> None:
     """Raises `ValueError` if the data has other inputs than those that the network was made for."""
-    if config.source is None:
+    if config.continued is None:
         return
-    inputs = card(config.source)["signatures"]["serving_default"]["inputs"]
+    inputs = card(config.continued)["signatures"]["serving_default"]["inputs"]
     if {one["title"] for one in inputs} != set(signature.inputs):
         raise ValueError(
-            f"`data` must have the inputs that the network of {config.source} reads: "
+            f"`data` must have the inputs that the network of {config.continued} reads: "
             f"{', '.join(one['title'] for one in inputs)}. Received: {config.data} with "
             f"{', '.join(signature.inputs)}. Fix: name the columns."
         )

@@ -156,8 +156,8 @@ class Settings:
         for name, value in self.usual.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if self.source:
-            self._require_network_of(self.source)
+        if self.continued:
+            self._require_network_of(self.continued)
         for name, kind in get_type_hints(type(self)).items():
             choices = [c for part in (kind, *get_args(kind)) for c in _choices(part)]
             if choices and type(None) in get_args(kind):
@@ -189,7 +189,7 @@ class Settings:
             "epochs": self.EPOCHS,
             "batch_size": self.BATCH_SIZE,
             "accumulate": 1,
-            "warmup_epochs": 0.5 if self.source else 0.0,
+            "warmup_epochs": 0.5 if self.continued else 0.0,
             "weight_decay": 0.05 if self.optimizer == "adamw" else 0.0,
         }
 
@@ -208,18 +208,18 @@ class Settings:
         if self.learning_rate is not None:
             return self.learning_rate
         if factor is None:
-            factor = 0.1 if self.source else 1.0
+            factor = 0.1 if self.continued else 1.0
         return factor * LEARNING_RATES[self.optimizer]
 
     @property
-    def source(self) -> Path | None:
+    def continued(self) -> Path | None:
         """Folder of the finished run whose network is trained further; None for other presets."""
         folder = Path(self.preset)
         return folder if (folder / "model.keras").is_file() else None
 
     def part(self, name: str) -> str:
         """Returns a folder of that name in the run that is continued, or else the preset."""
-        return str(self.source / name) if self.source else self.preset
+        return str(self.continued / name) if self.continued else self.preset
 
     def _require_network_of(self, run: Path) -> None:
         for name, value in self.stored(run).items():

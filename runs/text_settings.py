@@ -81,7 +81,7 @@ class TextSettings(Settings):
         """Requires one of the networks of the app, and the settings that go with it."""
         self.require_one_of(models, "model")
         pretrained = [name for name in models if name in PRETRAINED]
-        if not self.source and (self.model in pretrained) != (self.preset != "none"):
+        if not self.continued and (self.model in pretrained) != (self.preset != "none"):
             raise ValueError(
                 f"`preset` must be given with model {' or '.join(pretrained)}, and only then, or "
                 "be the folder of a finished run. "
@@ -117,7 +117,7 @@ class TextSettings(Settings):
             if self.fine_tuned:
                 return self.rate(0.1 * 384 / width(model))
             usual = RECURRENT_RATE if self.model in RECURRENT else 1.0
-            return self.rate(0.1 * usual if self.source else usual)
+            return self.rate(0.1 * usual if self.continued else usual)
 
         def scale(model):
             return layerwise_scale(depths(model), self.layer_decay)
@@ -183,7 +183,7 @@ class WritingSettings(Settings):
         if not 0 < self.repetition_penalty < float("inf"):
             self._refuse("repetition_penalty", "above 0")
         self.require_only(RECURRENT, "layers", "units")
-        if self.preset != "none" and not self.source:
+        if self.preset != "none" and not self.continued:
             self._refuse("preset", "the folder of a finished run, or none")
 
     @property
@@ -209,7 +209,7 @@ class WritingSettings(Settings):
 
         def rate(model):
             factor = RECURRENT_RATE if self.model in RECURRENT else 384 / width(model)
-            return self.rate(0.1 * factor if self.source else factor)
+            return self.rate(0.1 * factor if self.continued else factor)
 
         return Rates(rate)
 
@@ -391,5 +391,5 @@ class EncoderDecoderSettings(Settings):
         return usual
 
     def rate(self, factor: float | None = None) -> float:
-        recurrent = "transformer" not in self.model and not self.source
+        recurrent = "transformer" not in self.model and not self.continued
         return super().rate(factor or (RECURRENT_RATE if recurrent else None))

@@ -249,7 +249,7 @@ def test_a_run_repeats_or_continues_another_with_its_settings(finished, request)
     app = app_of(request.node.callspec.params["finished"])
     assert app.Config.load(finished.folder) == finished.config
     config = app.Config.continuing(finished.folder)
-    assert config.source == finished.folder
+    assert config.continued == finished.folder
     for name in app.Config.NETWORK:
         assert getattr(config, name) == getattr(finished.config, name)
     assert set(app.Config.NETWORK) | set(app.Config.EVALUATION) <= {f.name for f in fields(config)}

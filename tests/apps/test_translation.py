@@ -36,7 +36,7 @@ def write(folder: Path) -> str:
 SMALL = Small(
     write=write,
     settings={
-        "source_language": "en",
+        "source": "en",
         "epochs": 8,
         "batch_size": 8,
         "length": 12,
@@ -63,7 +63,7 @@ SMALL = Small(
         "attention_layer": -1,
         "attention_head": -1,
     },
-    free=["source_language", "target_language", "norm_first"],
+    free=["source", "target", "norm_first"],
     ignored=[
         {"model": "transformer_tiny", "cell": "lstm"},
         {"model": "transformer_tiny", "units": 128},

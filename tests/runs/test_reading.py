@@ -52,14 +52,14 @@ def test_many_texts_are_counted_in_part(monkeypatch, capsys):
 
 
 def test_no_word_vectors_are_read_unless_they_are_named():
-    run: Any = Run(SimpleNamespace(source=None, embeddings=None))
+    run: Any = Run(SimpleNamespace(continued=None, embeddings=None))
     assert word_vectors(run, None) is None and not run.facts
 
 
 def test_word_vectors_follow_the_vocabulary(tmp_path, capsys):
     path = tmp_path / "vectors.txt"
     path.write_text("b 1 2\n")
-    run: Any = Run(SimpleNamespace(source=None, embeddings=str(path), seed=0))
+    run: Any = Run(SimpleNamespace(continued=None, embeddings=str(path), seed=0))
     found = word_vectors(run, SimpleNamespace(vocabulary=["a", "b"]))
     assert found is not None
     np.testing.assert_array_equal(found[1], [1, 2])

@@ -154,12 +154,12 @@ def run(tmp_path) -> Path:
 
 def test_a_run_that_continues_another_has_its_network_and_defaults_of_its_own(run):
     config = Networked.continuing(run, data="new", seed=3)
-    assert config.source == run and config.part("tokenizer") == str(run / "tokenizer")
+    assert config.continued == run and config.part("tokenizer") == str(run / "tokenizer")
     assert (config.model, config.size, config.depth) == ("large", (2, 3), 6)
     assert (config.share, config.epochs, config.data) == (0.5, 9, "new")
     assert (config.warmup_epochs, config.rate()) == (0.5, Config().rate() / 10)
     assert Networked.continuing(run, learning_rate=0.5).rate() == 0.5
-    assert Config().source is None and Config(preset="a").part("tokenizer") == "a"
+    assert Config().continued is None and Config(preset="a").part("tokenizer") == "a"
 
 
 def test_another_network_than_that_of_the_run_is_refused(run):
