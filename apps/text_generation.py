@@ -57,12 +57,12 @@ PREDICTORS = {"the network": "", f"the {NGRAM - 1} bytes before, counted": "ngra
 
 @dataclass(frozen=True)
 class Config(WritingSettings):
-    EPOCHS = 5
+    EPOCHS = 10
     BATCH_SIZE = 8
     data: str = "python_docs"
-    """`python_docs` (built in), `tfds:NAME`, a text file, or a folder of .txt files, optionally
-    with train, dev and test in their names or below folders of these names. Blank lines, or titles
-    as in WikiText, separate documents."""
+    """`python_docs` (built in), `tfds:NAME`, a .txt file, which is one text with all its
+    characters, a .jsonl file with a text per line in the field `text`, or a folder of such files,
+    optionally with train, dev and test in their names or below folders of these names."""
     model: str = "gpt_nano"
     """The network; `--model help` lists them."""
     epochs: Auto[int] = AUTO
@@ -115,7 +115,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> plain_text.PlainTexts:
-    return plain_text.load(config.data, skip_bad=config.skip_bad)
+    return plain_text.load(config.data, skip_bad=config.skip_bad, whole=True)
 
 
 def feed(rows: TokenRows) -> Feed:

@@ -10,6 +10,7 @@ from data.sources import (
     BadData,
     Fault,
     Finding,
+    Made,
     empty_splits,
     existing,
     is_hidden,
@@ -21,12 +22,17 @@ from data.sources import (
     tfds_splits,
     watched,
 )
-from data.splits import Splits, dealt, shared
+from data.splits import HELD_OUT, Splits, dealt, shared, shares
+from data.tables import json_values
 from data.text_files import not_utf8, read_text, split_files
 
 BUILT_IN = ("python_docs",)
+SUFFIXES = {".txt", ".jsonl"}
 Document = tuple[str, ...]
 """The lines of a document: sentences or paragraphs, depending on the data."""
+
+FEW_TEXTS = 30
+"""Fewer texts than this are cut if they have no splits, and are whole documents."""
 
 _TITLE = re.compile(r"= [^=].* =")
 
@@ -36,14 +42,15 @@ class PlainTexts(Splits):
     """Documents in the order of the data; each split is a tuple of `Document`."""
 
 
-def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
+def load(data: str, *, skip_bad: bool = False, whole: bool = False) -> PlainTexts:
     """Loads, checks and splits the documents that `data` names.
 
     Documents are separated by blank lines. If a file has titles such as ` = Title = `, as WikiText
-    has, a title begins each document instead, and blank lines are ignored. A folder contains .txt
-    files with train, dev and test (or others of `SPLIT_NAMES`) in their names, or sub-folders with
-    these names, or any .txt files at any depth. If the data has no splits, a hash of the document
-    decides, so that adding documents never moves old ones to another split.
+    has, a title begins each document instead, and blank lines are ignored. A .jsonl file has a text
+    per line, in the field `text`. A folder contains .txt or .jsonl files with train, dev and test
+    (or others of `SPLIT_NAMES`) in their names, or sub-folders with these names, or any such files
+    at any depth. If the data has no splits, a hash of the document decides, so that adding
+    documents never moves old ones to another split.
 
     Reference: Merity et al., Pointer Sentinel Mixture Models, 2017, for WikiText.
         https://arxiv.org/abs/1609.07843
@@ -53,6 +60,9 @@ def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
             `./python_docs` for a folder of that name), `tfds:NAME` for a dataset with texts, or
             the path of a file or folder.
         skip_bad: Whether to skip and count bad lines instead of raising.
+        whole: Whether each text (a .txt file, a line of a .jsonl file, an example of a dataset) is
+            one document with all its characters, blank lines included. Without splits, each of
+            fewer than 30 texts is cut: its end is for validation and test.
 
     Example:
         >>> load("python_docs").train[0][0]
@@ -65,12 +75,16 @@ def load(data: str, *, skip_bad: bool = False) -> PlainTexts:
     if data.startswith("tfds:"):
         texts, findings = _from_tfds(data.removeprefix("tfds:"))
     else:
-        path = existing(data, "a text file, a folder of .txt files", BUILT_IN)
+        path = existing(data, "a .txt or .jsonl file, a folder of such files", BUILT_IN)
         texts, findings = _from_files(path)
+    if whole:
+        texts, cut = _cut(texts)
+        findings = [*findings, *cut]
     named = [
         (split, "\n".join(document), document)
         for split, lines in texts
-        for document in documents(lines)
+        for document in ([tuple(lines)] if whole else documents(lines))
+        if any(map(str.strip, document))
     ]
     return _divided(data, named, findings, skip_bad)
 
@@ -96,6 +110,39 @@ def documents(lines: Iterable[str]) -> Iterator[Document]:
             document.append(line)
     if document:
         yield tuple(document)
+
+
+def _cut(
+    texts: Sequence[tuple[str, list[str]]],
+) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
+    """Cuts the ends of texts, where a line or a word ends, for the splits that are missing.
+
+    Only few texts are cut: of many, whole ones become the missing splits.
+    """
+    missing = [name for name, part in shares({split for split, _ in texts}).items() if part]
+    to_cut = [lines for split, lines in texts if split in ("", "train")]
+    if not missing or len(to_cut) >= FEW_TEXTS:
+        return list(texts), []
+    cut = [(split, lines) for split, lines in texts if split not in ("", "train")]
+    for lines in to_cut:
+        text, begin = "\n".join(lines), 0
+        for number, split in enumerate(("train", *missing), 1):
+            left = HELD_OUT * (len(missing) + 1 - number)
+            end = len(text) if not left else _end_of_line(text, round(len(text) * (1 - left)))
+            cut.append((split, text[begin:end].split("\n")))
+            begin = end
+    which = " and ".join(missing)
+    remark = f"Cut from the end of each text: {which}, about {100 * HELD_OUT:.0f} % each."
+    return cut, [Made(remark, missing)]
+
+
+def _end_of_line(text: str, position: int) -> int:
+    """Returns the end of the line at a position of a text, or of the word if the line is long."""
+    for mark in "\n ":
+        end = text.find(mark, position, position + max(len(text) // 50, 1))
+        if end >= 0:
+            return end + 1
+    return position
 
 
 def sample_lines(documents: Sequence[Document], count: int = 12) -> list[str]:
@@ -144,20 +191,20 @@ def _divided(
 
 def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
     """Reads the split and the lines of each file."""
-    by_name, findings = split_files(path, {".txt"})
+    by_name, findings = split_files(path, SUFFIXES)
     files = {file: split for split, file in by_name.items()}
     every = [
         file
         for file in sorted(path.rglob("*"))
         if file.is_file() and not any(map(is_hidden, file.relative_to(path).parts))
     ]
-    readable = [file for file in every if file.suffix.lower() == ".txt"]
+    readable = [file for file in every if file.suffix.lower() in SUFFIXES]
     if not files:
         tops = {file: split_named(file.relative_to(path).parts[0]) for file in readable}
         files = {file: split for file, split in tops.items() if split}
         if "train" not in files.values():
             files = dict.fromkeys(readable, "")
-        findings = not_read([file for file in every if file not in files], {".txt"})
+        findings = not_read([file for file in every if file not in files], SUFFIXES)
     if set(files.values()) == {"train"}:  # Such as a book with the word in its name.
         for file in readable:
             if file not in files:
@@ -167,17 +214,41 @@ def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Finding]]
     texts = []
     for file, split in files.items():
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        kept = []
-        for number, line in enumerate(read_text(file).split("\n"), 1):
-            fault = not_utf8(line, f"{name} line {number}")
-            if fault:
-                findings.append(fault)
-            else:
-                kept.append(line)
-        if not any(line.strip() for line in kept):
+        read = _objects(file, name) if file.suffix.lower() == ".jsonl" else _lines(file, name)
+        found, faults = read
+        findings += faults
+        if not any(line.strip() for text in found for line in text):
             findings.append(Fault(name, "an empty file", "some text", examples=0))
-        texts.append((split, kept))
+        texts += [(split, text) for text in found]
     return texts, findings
+
+
+def _lines(file: Path, name: str) -> tuple[list[list[str]], list[Finding]]:
+    """Reads the lines of a text file."""
+    kept, faults = list[str](), list[Finding]()
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        if fault := not_utf8(line, f"{name} line {number}"):
+            faults.append(fault)
+        else:
+            kept.append(line)
+    return [kept], faults
+
+
+def _objects(file: Path, name: str) -> tuple[list[list[str]], list[Finding]]:
+    """Reads the lines of each text of a .jsonl file."""
+    expected = 'an object with a text, such as {"text": "To be"}'
+    values, faults = json_values(file, expected)
+    texts = []
+    for where, value in values:
+        text = value.get("text") if isinstance(value, dict) else None
+        if isinstance(text, str) and text.strip():
+            texts.append(text.split("\n"))
+        else:
+            received = f"the fields {', '.join(value)}" if isinstance(value, dict) else repr(value)
+            if isinstance(value, dict) and "text" in value:
+                received = f"the text {text!r}"
+            faults.append(Fault(where, received[:80], expected))
+    return texts, faults
 
 
 def _from_tfds(name: str) -> tuple[list[tuple[str, list[str]]], list[Finding]]:

@@ -161,3 +161,64 @@ def test_tfds_without_texts_is_refused(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
     with pytest.raises(BadData, match="expected a feature with the name text, or only one"):
         plain_text.load("tfds:fashion_mnist")
+
+
+WHOLE = "  To be,\n\n\tor not \U0001f600 to be:\nthat is  the question.\n" * 30
+
+
+def test_a_whole_text_keeps_all_its_characters_and_its_end_is_held_out(tmp_path):
+    (tmp_path / "play.txt").write_text(WHOLE, "utf-8")
+    found = plain_text.load(str(tmp_path / "play.txt"), whole=True)
+    assert sizes(found) == [1, 1, 1]
+    parts = ["\n".join(document) for document in every(found)]
+    assert "".join(parts) == WHOLE
+    assert [len(part) / len(WHOLE) for part in parts] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+    assert all(part.endswith("\n") for part in parts)
+    assert "Cut from the end of each text: validation and test, about 10 % each." in found.remarks
+    assert found.made == {"validation", "test"}
+
+
+@pytest.mark.parametrize("text", ["to be or not to be " * 50, "x" * 1000])
+def test_a_text_of_one_line_is_cut_inside_it(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    found = plain_text.load(str(tmp_path / "a.txt"), whole=True)
+    parts = [document[0] for document in every(found)]
+    assert "".join(parts) == text
+    assert all(len(part) >= 0.08 * len(text) for part in parts)
+
+
+def test_only_the_missing_split_is_cut_from_the_text_to_train_on(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.txt").write_text(f"{split} line\n" * 100)
+    found = plain_text.load(str(tmp_path), whole=True)
+    assert [len(document) for document in every(found)] == [92, 10, 101]
+
+
+def test_many_whole_texts_are_not_cut(tmp_path):
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"text {number}\n\nmore")
+    found = plain_text.load(str(tmp_path), whole=True)
+    assert sum(sizes(found)) == 40 and all(len(document) == 3 for document in every(found))
+
+
+def test_jsonl_has_a_text_per_line(tmp_path):
+    rows = [f'{{"text": "Verse {number} .\\n\\nMore.", "id": {number}}}' for number in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    found = plain_text.load(str(tmp_path / "a.jsonl"), whole=True)
+    assert sum(sizes(found)) == 40 and len(every(found)[0]) == 3
+    assert sum(sizes(plain_text.load(str(tmp_path / "a.jsonl")))) > 40  # Cut at blank lines.
+
+
+@pytest.mark.parametrize(
+    ("line", "received"),
+    [
+        ('{"content": "a"}', "the fields content"),
+        ('{"text": 5}', "the text 5"),
+        ('{"text": " "}', "the text ' '"),
+        ('["a"]', r"['a']"),
+        ('{"text": "a"', "invalid JSON"),
+    ],
+)
+def test_a_line_without_a_text_is_named(tmp_path, line, received):
+    message = faults_of(tmp_path / "a.jsonl", '{"text": "good"}\n' + line + "\n")
+    assert "a.jsonl line 2: expected an object with a text" in message and received in message
