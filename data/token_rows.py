@@ -14,7 +14,8 @@ from preprocessing.byte_tokens import Bytes
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRows(Splits):
-    """Rows of tokens: each split is a dataset of tuples of one row, from `token_rows`.
+    """Rows of tokens: each split is a dataset of rows and the first label that counts in each, from
+    `token_rows`. Test rows overlap by half, so that each token is predicted from at least that.
 
     Args:
         streams: The tokens of each split without a cut, int32 `(tokens,)`.
@@ -35,9 +36,12 @@ def arrange(texts: PlainTexts, tokens: Bytes, length: int) -> TokenRows:
     """
     documents = {split: ["\n".join(one) for one in texts.split(split)] for split in SPLITS}
     streams = {split: token_stream(some, tokens) for split, some in documents.items()}
-    rows = {split: token_rows(stream, length) for split, stream in streams.items()}
+    strides = {"test": max(length // 2, 1)}
+    rows = {
+        split: token_rows(stream, length, strides.get(split)) for split, stream in streams.items()
+    }
     return TokenRows(
-        **{split: tf.data.Dataset.from_tensor_slices((some,)) for split, some in rows.items()},
+        **{split: tf.data.Dataset.from_tensor_slices(some) for split, some in rows.items()},
         streams=streams,
         num_bytes={
             split: sum(len(one.encode()) for one in some) for split, some in documents.items()
@@ -59,23 +63,33 @@ def token_stream(documents: Sequence[str], tokens: Bytes) -> np.ndarray:
     return stream[stream >= 0].astype("int32")
 
 
-def token_rows(stream: np.ndarray, length: int) -> np.ndarray:
-    """Cuts a stream into rows, each of which begins with the last token of the row before it.
-
-    So each token but the first is predicted once, from those before it in its row.
+def token_rows(
+    stream: np.ndarray, length: int, stride: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts a stream into rows. Each token but the first is a label that counts in one row.
 
     Args:
         stream: Integers `(tokens,)`, at least two.
-        length: Tokens that are predicted in each row; at least 1.
+        length: Labels of each row, from the second token on; at least 1.
+        stride: How many tokens after the row before it each row begins; 1 to `length`. None:
+            `length`, so that no label is in two rows.
 
     Returns:
-        int32 `(rows, length + 1)`, -1 in the padding of the last row.
+        int32 `(rows, length + 1)`, -1 in the padding of the last row, and the index of the first
+        label that counts in each row, int32 `(rows,)`: the ones before it count in another row.
 
     Example:
-        >>> token_rows(np.array([9, 1, 2, 3, 4, 9]), 3).tolist()
-        [[9, 1, 2, 3], [3, 4, 9, -1]]
+        >>> rows, first = token_rows(np.array([9, 1, 2, 3, 4, 9]), 3)
+        >>> rows.tolist(), first.tolist()
+        ([[9, 1, 2, 3], [3, 4, 9, -1]], [0, 0])
+        >>> rows, first = token_rows(np.array([9, 1, 2, 3, 4, 9]), 3, stride=1)
+        >>> rows.tolist(), first.tolist()
+        ([[9, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 9]], [0, 2, 2])
     """
-    count = -(-(len(stream) - 1) // length)
-    padded = np.pad(stream, (0, count * length + 1 - len(stream)), constant_values=-1)
+    stride = stride or length
+    count = 1 + max(-(-(len(stream) - 1 - length) // stride), 0)
+    width = (count - 1) * stride + length + 1
+    padded = np.pad(stream, (0, width - len(stream)), constant_values=-1)
     windows = np.lib.stride_tricks.sliding_window_view(padded.astype("int32"), length + 1)
-    return windows[::length]
+    first = np.where(np.arange(count) > 0, length - stride, 0).astype("int32")
+    return windows[::stride], first

@@ -77,19 +77,21 @@ def as_features(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"token_ids": tf.where(real, token_ids, 0), "padding_mask": tf.cast(real, tf.int32)}
 
 
-def labeled(rows: tf.Tensor) -> tuple[dict[str, tf.Tensor], ...]:
+def labeled(rows: tf.Tensor, first: tf.Tensor) -> tuple[dict[str, tf.Tensor], ...]:
     """Returns features, labels and weights for predicting each token of a row from those before.
 
     Args:
         rows: int32 `(n, tokens + 1)`, -1 in padding.
+        first: Index of the first label of each row that counts, int32 `(n,)`.
 
     Returns:
         The features, from `as_features`; the labels `logits`, int32 `(n, tokens)`; and their
-        weights, 1 or, in padding, 0.
+        weights, 1 or, where they do not count and in padding, 0.
     """
     following = rows[:, 1:]
     labels = {"logits": tf.maximum(following, 0)}
-    weights = {"logits": tf.cast(following >= 0, tf.float32)}
+    counts = (following >= 0) & (tf.range(tf.shape(following)[1]) >= first[:, None])
+    weights = {"logits": tf.cast(counts, tf.float32)}
     return as_features(rows[:, :-1]), labels, weights
 
 

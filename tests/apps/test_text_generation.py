@@ -210,13 +210,14 @@ def test_the_learning_rate_depends_on_the_network_unless_the_user_chooses_it(nam
 
 def test_a_network_is_measured_in_bits_per_byte(data):
     config = app.Config(data=data, model="gru", units=8, length=24)
-    rows = token_rows.arrange(app.load(config), Bytes(), 24)
+    texts = app.load(config)
+    rows = token_rows.arrange(texts, Bytes(), 24)
     model = app.build(config, Bytes())
     head = model.get_layer("logits")
     head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
     scores = app.evaluate(rows, Bytes(), model, app.feed(rows).evaluation("test", 8))
     # A uniform network needs log2(257) bits for each byte and for the end of each document.
-    tokens = rows.num_bytes["test"] + 8
+    tokens = rows.num_bytes["test"] + len(texts.test)
     expected = np.log2(257) * tokens / rows.num_bytes["test"]
     assert scores["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
     assert scores["perplexity"] == pytest.approx(257, rel=1e-5)

@@ -13,20 +13,30 @@ def test_documents_stand_one_after_the_other_between_end_tokens():
     expected = [256, 97, 98, 10, 99, 256, 0xC3, 0xA9, 256]
     assert rows.streams["train"].tolist() == expected
     assert rows.num_bytes == {"train": 6, "validation": 1, "test": 2}
-    read = [row.tolist() for (row,) in rows.train.as_numpy_iterator()]
+    read = [row.tolist() for row, _ in rows.train.as_numpy_iterator()]
     assert read == [[256, 97, 98, 10, 99], [99, 256, 0xC3, 0xA9, 256]]
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 6, 7])
-def test_each_token_but_the_first_is_predicted_once(length):
+@pytest.mark.parametrize("stride", [None, 1])
+def test_each_token_but_the_first_is_predicted_once(length, stride):
     stream = np.arange(10, 17)
-    rows = token_rows(stream, length)
-    assert rows.shape == (-(-6 // length), length + 1)
-    targets = rows[:, 1:].ravel()
-    assert targets[targets >= 0].tolist() == list(range(11, 17))
+    rows, first = token_rows(stream, length, stride)
+    assert rows.shape == (1 + max(-(-(6 - length) // (stride or length)), 0), length + 1)
+    counts = (np.arange(length) >= first[:, None]) & (rows[:, 1:] >= 0)
+    assert rows[:, 1:][counts].tolist() == list(range(11, 17))
     # Before each target stands the token before it.
-    before = rows[:, :-1].ravel()[targets >= 0]
-    assert before.tolist() == list(range(10, 16))
+    assert rows[:, :-1][counts].tolist() == list(range(10, 16))
+
+
+@pytest.mark.parametrize("length", [2, 3, 8])
+def test_test_rows_predict_each_token_from_at_least_half_of_the_length(length):
+    texts = PlainTexts(train=(("ab",),), validation=(("x",),), test=(("A long test.",),))
+    found = list(arrange(texts, Bytes(), length).test.as_numpy_iterator())
+    assert all(start >= length // 2 for _, start in found[1:]) and len(found) > 1
+    counted = [row[1:][start:] for row, start in found]
+    labels = np.concatenate([one[one >= 0] for one in counted])
+    assert labels.tolist() == [*b"A long test.", 256]
 
 
 def test_an_empty_document_is_its_end():

@@ -44,11 +44,13 @@ def test_datasets_and_graphs_encode_as_eagerly():
 
 
 def test_each_token_is_a_label_of_those_before_it():
-    features, labels, weights = labeled(tf.constant([[256, 5, 6, 7], [7, 8, -1, -1]]))
+    features, labels, weights = labeled(
+        tf.constant([[256, 5, 6, 7], [7, 8, -1, -1]]), tf.constant([1, 0])
+    )
     assert features["token_ids"].numpy().tolist() == [[256, 5, 6], [7, 8, 0]]
     assert features["padding_mask"].numpy().tolist() == [[1, 1, 1], [1, 1, 0]]
     assert labels["logits"].numpy().tolist() == [[5, 6, 7], [8, 0, 0]]
-    assert weights["logits"].numpy().tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert weights["logits"].numpy().tolist() == [[0, 1, 1], [1, 0, 0]]
     assert as_features(tf.constant([[0, -1]]))["padding_mask"].numpy().tolist() == [[1, 0]]
 
 
