@@ -31,7 +31,7 @@ from runs.report import Picture, Section, Shaded, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import AUTO, Auto, Data
 from runs.text_settings import ClassifierSettings
-from serving.signature import Prepared, Signature, tensors
+from serving.signature import Prepared, Signature, in_blocks, tensors
 
 MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES, *gpt.NAMES)
 FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
@@ -97,7 +97,8 @@ def main(config: Config) -> dict[str, float]:
         partial(build, config, data, reader, reading.word_vectors(run, reader.tokens)),
         fed,
         loss=classification.cross_entropy(
-            config.label_smoothing, data.class_weights(config.class_weight)
+            config.label_smoothing,
+            data.class_weights(config.class_weight, reader.row_counts(data.texts_of("train"))),
         ),
         metrics=lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
         rates=config.rates(transformers.width, transformers.depths),
@@ -190,6 +191,7 @@ def signatures(data: text.Texts, reader: Reader) -> dict[str, Signature]:
             preprocess=lambda **texts: Prepared(
                 *reader.read(tf.stack([texts[name] for name in data.columns], 1), False)
             ),
+            core=in_blocks if reader.windows else None,
             postprocess=lambda logits, example: best(classification.averaged(logits, example)),
             meanings={**text.MEANINGS, **classification.MEANINGS},
             resources=reader.tokens.resources,

@@ -63,7 +63,7 @@ class Config(WritingSettings):
     """`python_docs` (built in), `tfds:NAME`, a .txt file, which is one text with all its
     characters, a .jsonl file with a text per line in the field `text`, or a folder of such files,
     optionally with train, dev and test in their names or below folders of these names."""
-    model: str = "gpt_nano"
+    model: str = "gru"
     """The network; `--model help` lists them."""
     epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/text_generation")

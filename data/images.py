@@ -1,5 +1,6 @@
 """Images with one class each: user files, TensorFlow Datasets or a built-in sample."""
 
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -167,9 +168,14 @@ def _from_files(
             lambda path, label: (tf.io.read_file(path), label), num_parallel_calls=tf.data.AUTOTUNE
         )
 
+    def checksum(split: str) -> int:
+        facts = [(one.where, one.label, *rows[one.where]) for one in kept if one.split == split]
+        return zlib.crc32(repr([tuple(map(str, one)) for one in facts]).encode())
+
     return Images(
         **{split: chosen(split) for split in SPLITS},
         origins={split: [one.where for one in kept if one.split == split] for split in SPLITS},
+        checksums={split: checksum(split) for split in SPLITS},
         classes=tuple(classes),
         input_shape=(*image_size, channels or (3 if np.any(has_color) else 1)),
         **said,

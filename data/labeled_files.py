@@ -181,7 +181,7 @@ def _from_folder(
                     expected = f"a folder {level} levels below the class folders, for --group"
                     faults.append(Fault(name, f"only {len(folders) - 1}", expected))
                 else:
-                    group = folders[level]
+                    group = "/".join(folders[1 : level + 1])
                     file = LabeledFile(name, entry.name, split, name, str(path), group=group)
                     files.append(file)
             if not paths:

@@ -33,6 +33,8 @@ class Splits:
         skipped: Number of bad examples that were left out.
         remarks: Further sentences for the user, such as what was read and what was not.
         made: Names of the splits that the data lacked and Hornbook made.
+        checksums: For each split, a number that changes with its examples, if the loader knows one.
+            Splits may be missing.
         origins: For each split, the file of each example, and the line if there is one; "" for
             examples that come from no file of the user. Splits may be missing.
     """
@@ -46,6 +48,7 @@ class Splits:
     skipped: int = 0
     remarks: tuple[str, ...] = ()
     made: frozenset[str] = frozenset()
+    checksums: Mapping[str, int] = field(default_factory=dict)
     origins: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def split(self, name: str) -> Any:
@@ -152,17 +155,19 @@ class ClassSplits(Splits):
     LABELS = "classes"
     classes: tuple[str, ...]
 
-    def class_weights(self, kind: str) -> list[float] | None:
+    def class_weights(self, kind: str, rows: np.ndarray | None = None) -> list[float] | None:
         """Returns the weight of each class in a loss.
 
         Args:
             kind: `none` for None; or `balanced`, which gives each class the same total weight:
                 `n / (k * n_c)`, where n_c of the n training examples are of one of the k classes.
+            rows: Number of rows of each training example, if that is not 1: rows are counted.
         """
         if kind == "none":
             return None
         labels = self.train.map(lambda example, label: label).batch(4096).as_numpy_iterator()
-        counts = np.bincount(np.concatenate(list(labels)), minlength=len(self.classes))
+        numbers = np.concatenate(list(labels))
+        counts = np.bincount(numbers, rows, minlength=len(self.classes))
         return (counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist()
 
     def of_each_class(self, split: str, count: int) -> list[Any]:

@@ -342,7 +342,8 @@ def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> li
     pairs = [(known[a], known[b]) for a, b in PAIR_NAMES if a in known and b in known]
     if text is None and pair is None and pairs:
         text, pair = pairs[0]
-    known = {name: column for name, column in known.items() if column not in (pair, label)}
+    taken = (pair, label, columns.group)
+    known = {name: column for name, column in known.items() if column not in taken}
     text = text or first([*TEXT_NAMES, *(name for name, _ in PAIR_NAMES)])
     if text is None:
         raise bad(f"a column {TEXT_NAMES[0]!r} or a similar name", "pass --text-column")

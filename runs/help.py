@@ -1,16 +1,15 @@
 """The help of an app's command line: its options in groups, those most often needed first."""
 
 import argparse
-import inspect
-from typing import Any, get_args
+from typing import Any
 
 import tyro
 
-from runs.settings import GROUPS
+from runs.settings import GROUPS, Settings
 
 
 def help_text(
-    config_class: type, description: str, program: str | None, default: Any = None
+    config_class: type[Settings], description: str, program: str | None, default: Any = None
 ) -> str:
     """Describes the options of a command line.
 
@@ -36,16 +35,7 @@ def help_text(
         text = " ".join((action.help or "").split()).replace(" (default: None)", "")
         metavar = str(action.metavar or "").replace("{None}|", "").replace("{None,", "{")
         flag: dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_true"}
-        groups[_group(config_class, name.replace("-", "_"))].add_argument(
+        groups[config_class.group_of(name.replace("-", "_"))].add_argument(
             *action.option_strings, help=text, **flag
         )
     return shown.format_help()
-
-
-def _group(config_class: type, name: str) -> str:
-    for base in config_class.__mro__:
-        hint = inspect.get_annotations(base).get(name)
-        named = [part for part in get_args(hint) if part in GROUPS]
-        if named:
-            return named[0]
-    return "network"

@@ -39,8 +39,11 @@ def with_weights_of(model: keras.Model, backbone: keras.Model) -> keras.Model:
 
 
 def card(run: Path) -> dict[str, Any]:
-    """Returns the model card of the newest version in the folder of a run."""
-    path = versions.newest(run) / "assets.extra" / "model_card.json"
+    """Returns the model card of the network in the folder of a run."""
+    # The newest version may be of another run: the user may have removed a later one.
+    path = run / "model_card.json"
+    if not path.is_file():  # Written by an older version of Hornbook.
+        path = versions.newest(run) / "assets.extra" / "model_card.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -69,6 +72,11 @@ def network(run: Path, num_classes: int | None = None, freeze: bool | None = Non
     if num_classes is freeze is None:
         return model
     *_, head = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
+    if num_classes is not None and num_classes < head.units:
+        raise ValueError(
+            f"`preset` must have at most {num_classes} classes, as its model card says. "
+            f"Received: {run} with {head.units}"
+        )
     if num_classes not in (None, head.units):
         model = _widened(model, head.name, num_classes)
     if freeze is not None:

@@ -180,8 +180,22 @@ def _evaluated(config: Settings, data: Data) -> Data:
 
 
 def _is_own(config: Settings) -> bool:
-    """Whether a network is evaluated on the data that it was trained on."""
-    return config.continued is not None and config.data == config.stored(config.continued)["data"]
+    """Whether a network is evaluated on the data that it was trained on, split as it was then."""
+    if config.continued is None:
+        return False
+    then = config.stored(config.continued)
+    before, now = (Path(one).resolve() for one in (then["data"], config.data))
+    if config.data != then["data"] and not (now.exists() and before == now):
+        return False
+    decide = [one for one in config.EVALUATION if config.group_of(one) == "data"]
+    for name in [one for one in decide if one not in ("data", "skip_bad")]:
+        if getattr(config, name) != then.get(name):
+            raise ValueError(
+                f"`{name}` must be {then.get(name)!r} for the data that the network was trained "
+                "on: otherwise examples that it has seen may be in the test split. "
+                f"Received: {name}={getattr(config, name)!r}"
+            )
+    return True
 
 
 def train(
@@ -545,8 +559,9 @@ def finish(
     if tokens:
         write_preset(config.out / "tokenizer", tokens.save)
     path = write(_usage(config, task, signatures["serving_default"], example))
-    card_text = (version / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
-    write_text(config.out / "model_card.md", card_text)
+    for name in ("model_card.md", "model_card.json"):
+        text = (version / "assets.extra" / name).read_text(encoding="utf-8")
+        write_text(config.out / name, text)
     # The next run into the folder replaces its files, but not the copies beside its versions.
     keep_report(config.out, config.out / "reports" / f"version_{version.name}")
     if config.tensorboard:

@@ -1,5 +1,6 @@
 """Settings that all apps have."""
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -231,6 +232,16 @@ class Settings:
                     f"Config.continuing({str(run)!r})."
                 )
 
+    @classmethod
+    def group_of(cls, name: str) -> str:
+        """Returns the group of a setting, one of `GROUPS`: that which its type names."""
+        for base in cls.__mro__:
+            hint = inspect.get_annotations(base).get(name)
+            named = [part for part in get_args(hint) if part in GROUPS]
+            if named:
+                return named[0]
+        return "network"
+
     def require_one_of(self, known: Collection[Any], name: str) -> None:
         """Requires one of the known values, or None; lists them for a model called help."""
         if name == "model" and self.model == "help":
@@ -278,12 +289,11 @@ class Settings:
     @property
     def changed(self) -> dict[str, Any]:
         """The settings that differ from their defaults, those that the network chooses included."""
-        defaults = {field.name: field.default for field in fields(self)}
-        defaults |= {name: value for name, value in self.usual.items() if defaults[name] is AUTO}
+        draft = self.draft(vars(self))
         return {
-            name: getattr(self, name)
-            for name, default in defaults.items()
-            if getattr(self, name) != default
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(draft, field.name) != field.default
         }
 
     @property
@@ -353,9 +363,14 @@ class Settings:
         draft = object.__new__(cls)
         for field in fields(cls):
             object.__setattr__(draft, field.name, values.get(field.name, field.default))
+        given = dict(vars(draft))
         for name, value in draft.usual.items():
             if getattr(draft, name) == value:
                 object.__setattr__(draft, name, None)
+        # What the network would choose otherwise now, it did not choose.
+        for name, value in draft.usual.items():
+            if getattr(draft, name) is None and value != given[name]:
+                object.__setattr__(draft, name, given[name])
         return draft
 
     @classmethod

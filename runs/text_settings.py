@@ -60,11 +60,14 @@ class TextSettings(Settings):
         if self.fine_tuned:
             decay = 0.01 if self.optimizer == "adamw" else 0.0
             usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay}
-        if self.batch_size is self.accumulate is None and self.family in TRANSFORMERS:
+        if self.family in TRANSFORMERS:
             parts = 1
             while self.BATCH_SIZE // parts * self.length > MAX_TOKENS and parts < self.BATCH_SIZE:
                 parts *= 2
-            usual |= {"batch_size": self.BATCH_SIZE // parts, "accumulate": parts}
+            # Both are chosen, or neither.
+            chosen = (self.BATCH_SIZE // parts, parts)
+            if (self.batch_size, self.accumulate) in ((None, None), chosen):
+                usual |= dict(zip(("batch_size", "accumulate"), chosen, strict=True))
         return usual
 
     @property

@@ -12,6 +12,9 @@ import tensorflow as tf
 from serving import names
 from serving.warmup import Tensors
 
+BLOCK = 64
+"""Maximum number of rows of a call in `in_blocks`."""
+
 
 class Prepared(NamedTuple):
     """The result of `preprocess` if `postprocess` needs more than the core's outputs.
@@ -41,6 +44,33 @@ class Network:
         # has its own: what one call inside a loop assigns is no tensor outside of it.
         with keras.StatelessScope():
             return self.model(features, training=False)
+
+
+def in_blocks(network: Network, features: Any) -> Any:
+    """A core that calls the network on at most `BLOCK` rows at a time.
+
+    For features whose number of rows a client does not limit, such as the windows of long texts:
+    the memory of one call for all would have no limit either.
+
+    Args:
+        network: Returns a tensor with a row for each row of the features.
+        features: A nest of tensors with equally many rows, at least one.
+    """
+    rows = tf.shape(tf.nest.flatten(features)[0])[0]
+    block = tf.minimum(rows, BLOCK)
+    blocks = -(-rows // block)
+
+    def divided(tensor):
+        padding = [[0, blocks * block - rows], *[[0, 0]] * (tensor.shape.rank - 1)]
+        shape = tf.concat([[blocks, block], tf.shape(tensor)[1:]], axis=0)
+        divided = tf.reshape(tf.pad(tensor, padding), shape)
+        return tf.ensure_shape(divided, (None, None, *tensor.shape[1:]))
+
+    parts = tf.nest.map_structure(divided, features)
+    kind = network(tf.nest.map_structure(lambda part: part[0], parts))
+    spec = tf.TensorSpec((None, *kind.shape[1:]), kind.dtype)
+    found = tf.map_fn(network, parts, fn_output_signature=spec, parallel_iterations=1)
+    return tf.reshape(found, (blocks * block, *kind.shape[1:]))[:rows]
 
 
 @dataclass(frozen=True)

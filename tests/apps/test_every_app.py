@@ -143,7 +143,7 @@ def test_the_folder_of_the_run_is_complete(finished, request):
     example = {name for name in names if name.startswith("example.")}
     assert len(example) == 1
     usual = {"config.json", "history.csv", "report.html", "scores.json"}
-    others = {"1", "model.keras", "model_card.md", "reports"}
+    others = {"1", "model.keras", "model_card.md", "model_card.json", "reports"}
     assert names - example == usual | others | set(wanted.files)
     # A server that is given the folder of the run must find no model below it.
     assert not [path for path in finished.folder.iterdir() if path.is_dir() and numbered(path)]

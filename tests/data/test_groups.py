@@ -97,3 +97,20 @@ def test_bad_groups_are_named(patients, tmp_path):
     (patients / "table.csv").write_text("ill/p1/3.png,ill\n")
     with pytest.raises(BadData, match="expected a column 'patient', as --group says"):
         images.load(str(patients / "table.csv"), group="patient")
+
+
+def test_groups_of_a_lower_level_are_folders_within_folders(tmp_path, draw):
+    for number in range(80):
+        patient, visit = divmod(number, 2)
+        label = "ill" if patient % 2 else "well"
+        draw(tmp_path / label / f"p{patient}" / f"visit{visit}" / "image.png", seed=number)
+    found, _ = labeled_files(str(tmp_path), {".png"}, group="2")
+    assert len({file.group for file in found}) == 80
+    assert found[0].group == "p1/visit0"
+
+
+def test_the_column_of_the_groups_is_no_text(tmp_path):
+    rows = [f"d{number // 2},body {number},{'ab'[number % 2]}" for number in range(80)]
+    (tmp_path / "a.csv").write_text("document,review,label\n" + "\n".join(rows))
+    found = text.load(str(tmp_path / "a.csv"), group="document")
+    assert "text from 'review'" in " ".join(found.remarks)

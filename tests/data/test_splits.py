@@ -212,3 +212,11 @@ def test_balanced_weights_give_classes_the_same_total():
     weights = data.class_weights("balanced")
     assert weights == pytest.approx([10 / 18, 10 / 9, 10 / 3])
     assert sum(weights[label] for label in labels) == pytest.approx(10)
+
+
+def test_balanced_weights_count_the_rows_of_each_example():
+    train = tf.data.Dataset.from_tensor_slices((["text"] * 4, [0, 0, 1, 1]))
+    data = ClassSplits(train=train, classes=("a", "b"))
+    rows = np.array([3, 5, 1, 1])
+    weights = data.class_weights("balanced", rows)
+    assert weights == pytest.approx([10 / 16, 10 / 4])

@@ -144,3 +144,18 @@ def test_every_family_of_text_networks_grows(build, tmp_path, monkeypatch):
 def _named(tensors) -> list:
     """Returns tensors by name; a single one is called ""."""
     return list(tensors.items()) if isinstance(tensors, dict) else [("", tensors)]
+
+
+def test_the_card_is_that_of_the_network_whatever_versions_there_are(tmp_path):
+    for name, folder in {"later": tmp_path, "older": tmp_path / "1" / "assets.extra"}.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model_card.json").write_text(json.dumps({"task": name}))
+    assert card(tmp_path)["task"] == "later"
+    (tmp_path / "model_card.json").unlink()
+    assert card(tmp_path)["task"] == "older"
+
+
+def test_a_network_with_more_classes_than_its_card_says_is_refused(run):
+    folder, _ = run
+    with pytest.raises(ValueError, match="`preset` must have at most 2 classes"):
+        network(folder, 2)

@@ -5,6 +5,7 @@ import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
 import keras
 import numpy as np
@@ -524,3 +525,26 @@ def test_few_examples_bring_the_advice_of_the_app(monkeypatch):
     assert run.facts["remarks"] == "There are few points to train on. Try a preset."
     counted(run, replace(DATA, train=DATA.train.repeat(16)), "more points")
     assert len(DATA.train.repeat(16)) > 1000 and "few more" not in run.facts["remarks"]
+
+
+def test_the_data_of_the_training_is_known_by_its_path_and_split_as_then(tmp_path, monkeypatch):
+    @dataclass(frozen=True)
+    class Grouped(Config):
+        EVALUATION = (*Config.EVALUATION, "group")
+        group: Annotated[str | None, "data"] = None
+
+    folder = tmp_path / "run"
+    (tmp_path / "photos").mkdir()
+    folder.mkdir()
+    before = Grouped(data=str(tmp_path / "photos"), group="1", out=folder)
+    (folder / "config.json").write_text(json.dumps(before.saved))
+    (folder / "model.keras").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def is_own(**changes):
+        return run_module._is_own(Grouped.evaluating(folder, **changes))
+
+    assert is_own() and is_own(data="photos/") and is_own(data="./photos")
+    assert not is_own(data="others")
+    with pytest.raises(ValueError, match="`group` must be '1' for the data that the network was"):
+        is_own(data="photos", group=None)

@@ -1,3 +1,5 @@
+import json
+
 import keras
 import pytest
 
@@ -112,3 +114,28 @@ def test_recurrent_networks_that_write_learn_at_three_times_the_rate():
     assert peak(model="gru") == pytest.approx(3e-3)
     assert peak(model="gpt_nano") == pytest.approx(3e-3)  # 128 features
     assert peak(learning_rate=0.5) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "batches"),
+    [
+        ({}, (8, 4)),
+        ({"batch_size": 32}, (32, 1)),
+        ({"batch_size": 16, "accumulate": 2}, (16, 2)),
+        ({"batch_size": 8, "accumulate": 4}, (8, 4)),
+    ],
+)
+def test_a_run_with_long_texts_is_repeated_with_its_batches(tmp_path, given, batches):
+    config = Config(data="a", model="bert_tiny", length=512, **given)
+    assert (config.batch_size, config.accumulate) == batches
+    (tmp_path / "config.json").write_text(json.dumps(config.saved))
+    again = Config.load(tmp_path)
+    assert again == config
+    chosen = batches == (8, 4)
+    shorter = Config.load(tmp_path, length=128)
+    assert (shorter.batch_size, shorter.accumulate) == ((32, 1) if chosen else batches)
+    named = {"data", "model", "length"} | (set() if chosen else {"batch_size"})
+    assert set(config.changed) - {"accumulate"} == named
+    (tmp_path / "model.keras").touch()
+    evaluating = Config.evaluating(tmp_path, data="b")
+    assert (evaluating.batch_size, evaluating.accumulate) == batches

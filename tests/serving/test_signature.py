@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.signature import Prepared, Signature, ask, tensors
+from serving.signature import Prepared, Signature, ask, in_blocks, tensors
 
 
 def doubler() -> keras.Model:
@@ -114,3 +114,28 @@ def test_names_of_inputs_are_the_user_s():
     assert signature.served == {"Größe (cm)": "Grosse_cm", "mean radius": "mean_radius"}
     answer = ask(signature, doubler(), {"Größe (cm)": [1, 2, 3], "mean radius": [4, 5, 6]}, 2)
     assert answer["doppelte Größe"].tolist() == [2, 4, 6]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+def test_many_rows_are_computed_in_blocks(rows, monkeypatch):
+    monkeypatch.setattr("serving.signature.BLOCK", 4)
+    inputs = {name: keras.Input((2,), name=name) for name in "ab"}
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()(list(inputs.values()))))
+    sizes = []
+
+    def network(features):
+        sizes.append(features["a"].shape[0])
+        return model(features)
+
+    random = np.random.default_rng(0)
+    features = {name: random.normal(size=(rows, 2)).astype("float32") for name in "ab"}
+    tensors_of = {name: tf.constant(value) for name, value in features.items()}
+    eager = in_blocks(network, tensors_of)
+    np.testing.assert_allclose(eager, model(features), atol=1e-6)
+    assert max(sizes) <= 4
+    graph = tf.function(
+        lambda **parts: in_blocks(model, parts),
+        input_signature=None,
+        autograph=False,
+    ).get_concrete_function(**dict.fromkeys("ab", tf.TensorSpec((None, 2), tf.float32)))
+    np.testing.assert_allclose(graph(**tensors_of), model(features), atol=1e-6)
