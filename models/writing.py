@@ -65,8 +65,11 @@ def continuing(
     def core(network, features):
         begun = tf.pad(features["token_ids"], [[0, 0], [1, 0]], constant_values=end_id)
         prompt, dropped = latest(begun, context - features["max_tokens"], context - 1)
-        steps, parts = steps_of(network.model), {"pieces": pieces, "beams": beams}
-        written = _write(steps, prompt, prompt, features, limit=context - 1, end_id=end_id, **parts)
+        # A text has not ended yet, so that its end does not count as repeated.
+        repeated = tf.where(prompt == end_id, PADDING, prompt)
+        steps, ends = steps_of(network.model), {"limit": context - 1, "end_id": end_id}
+        parts = {**ends, "pieces": pieces, "beams": beams}
+        written = _write(steps, prompt, repeated, features, **parts)
         read = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
         return {**written, "prompt_tokens": read, "dropped_tokens": dropped}
 

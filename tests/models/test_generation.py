@@ -13,8 +13,9 @@ from models.generation import (
     piece_bytes,
     uniforms,
 )
-from models.writing import latest, scoring
-from serving.writing import checked_stop, stop_bytes
+from models.writing import continuing, latest, scoring
+from serving.signature import Network
+from serving.writing import checked_stop, filled, stop_bytes
 
 GREEDY = {
     "max_tokens": 8,
@@ -229,6 +230,16 @@ def test_a_seed_gives_the_same_text_in_another_batch_and_row_and_with_xla():
 def test_no_rows_give_no_text():
     got = written(np.eye(3), np.zeros((0, 2), "int32"), Choice(*(p[:0] for p in choices({}))))
     assert got.token_ids.shape == (0, 8)
+
+
+@pytest.mark.parametrize("prompt", [[[2]], [[2, 1, 2]], [[2] * 9]])
+def test_the_end_token_before_a_prompt_does_not_count_as_repeated(prompt):
+    # The end token, 1, is likeliest until it is penalized.
+    steps = table_steps([[1.8, 2.0, 0.0]] * 3)
+    way = {**GREEDY, "max_tokens": 3, "repetition_penalty": 1.2}
+    features = {"token_ids": tf.constant(prompt), **filled(way, 1)}
+    found = continuing(lambda model: steps, 8, 1)(Network(None), features)
+    assert bool(found["ended"][0]) and found["token_ids"].numpy().max() == -1
 
 
 # What it is made of.
