@@ -37,9 +37,9 @@ class Choice(NamedTuple):
             lowest id.
         top_k: Number of likeliest tokens to choose from, int32. 0: all.
         top_p: Chooses from the fewest likeliest tokens whose probabilities sum to at least this,
-            in (0, 1]. 1: all.
+            in 1e-6 to 1. 1: all.
         repetition_penalty: Divides the positive logits of tokens that are in prompt or answer, and
-            multiplies the negative ones, above 0. 1: none.
+            multiplies the negative ones, in 0.01 to 100. 1: none.
         seed: int64. A row with the same seed chooses the same tokens in any batch.
     """
 
@@ -259,7 +259,7 @@ def _among(
     uncut = (choice.top_k <= 0) & (choice.top_p >= 1)
     mass = tf.where(uncut, 1.0, tf.reduce_max(tf.where(within, sums, 0.0), axis=1))
     passed = within & (sums <= (drawn * mass)[:, None])
-    last = tf.reduce_sum(tf.cast(within, tf.int32), axis=1) - 1
+    last = tf.maximum(tf.reduce_sum(tf.cast(within, tf.int32), axis=1) - 1, 0)
     place = tf.minimum(tf.reduce_sum(tf.cast(passed, tf.int32), axis=1), last)
     greedy = choice.temperature <= 0
     reached = tf.where(uncut, drawn < sums[:, -1], choice.top_p <= sums[:, -1])

@@ -21,7 +21,7 @@ MEANINGS = {
     "prompt_tokens": "number of tokens of the text that were read, its end included",
     "dropped_tokens": "number of tokens at the end of the text that were not read",
     "repetition_penalty": "divides the positive logits of tokens that are in the translation "
-    "already, and multiplies the negative ones, above 0; 1: none",
+    "already, and multiplies the negative ones, in 0.01 to 100; 1: none",
     "source_ids": "pieces of the text and an end token, -1 in padding",
     "source_pieces": 'pieces of the text, an end token among them; "" after the last',
     "translation_pieces": 'pieces of the translation; "" after the last',

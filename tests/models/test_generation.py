@@ -15,7 +15,7 @@ from models.generation import (
 )
 from models.writing import continuing, latest, scoring
 from serving.signature import Network
-from serving.writing import checked_stop, filled, stop_bytes
+from serving.writing import checked, checked_stop, filled, stop_bytes
 
 GREEDY = {
     "max_tokens": 8,
@@ -141,6 +141,15 @@ def test_equal_logits_give_the_lowest_id_and_a_tiny_temperature_the_likeliest():
     choice = choices({}, {"top_p": 1e-9, "temperature": 1.0}, {"temperature": 1e-30})
     got = choose(logits, tf.zeros((3, 4), tf.bool), choice, tf.constant([0.9, 0.9, 0.99]))
     assert got.numpy().tolist() == [1, 1, 2]
+
+
+def test_extreme_settings_give_a_token():
+    logits = tf.constant([[1.0, 5.0, 5.0, -2.0]] * 4)
+    seen = tf.constant([[True, False, False, True]] * 4)
+    ways = [{"repetition_penalty": 0.01}, {"repetition_penalty": 100.0}, {"top_p": 1e-6}]
+    rows = [{"temperature": 1.0, **way} for way in (*ways, {"top_p": 1e-45})]
+    got = choose(logits, seen, choices(*rows), tf.fill((4,), 0.4))
+    assert got.numpy().tolist() == [0, 1, 1, 1]
 
 
 def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones():
@@ -347,6 +356,17 @@ def test_stop_strings_out_of_range_are_refused_by_row(stop, message):
     rows = tf.constant([row + [""] * (width - len(row)) for row in stop])
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"{message}[^\n]*\n1"):
         checked_stop(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [("top_p", [1e-6, 1.0], [1e-45, 9e-7]), ("repetition_penalty", [0.01, 100.0], [1e-38, 101.0])],
+)
+def test_settings_that_float32_cannot_follow_are_refused(name, good, bad):
+    assert checked({name: tf.constant(good)}, 8)[name].numpy().tolist() == pytest.approx(good)
+    for value in bad:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must be in"):
+            checked({name: tf.constant([value])}, 8)
 
 
 @pytest.mark.parametrize("context", [2, 5, 8, 40])
