@@ -9,6 +9,8 @@ CANDIDATES = 256
 """Number of likeliest tokens that are sorted at each step; all are only where these are too few."""
 PADDING = -1
 """Follows the last token of a row."""
+NO_BYTE = -2
+"""Stands where a text has no byte that a stop string could have."""
 
 
 class Steps(NamedTuple):
@@ -58,10 +60,13 @@ class Stop(NamedTuple):
         strings: Bytes of the strings of each row, int32 `(n, strings, bytes)`, each at the end,
             after -1; a row of -1 is no string. XLA has no strings.
         pieces: From `piece_bytes`, int32 `(vocabulary, bytes)`.
+        hides_space: Whether a space that begins a text is not shown. It counts in `num_bytes`, but
+            is in no stop string.
     """
 
     strings: tf.Tensor
     pieces: tf.Tensor
+    hides_space: bool = False
 
 
 class Written(NamedTuple):
@@ -141,7 +146,7 @@ class _Found(NamedTuple):
     """What `_look_for` has read.
 
     Args:
-        tail: The last bytes of the text, int32 `(n, bytes)`; -2 before its beginning.
+        tail: The last bytes of the text that are shown, int32 `(n, bytes)`; -2 before them.
         length: Bytes that were read, int32 `(n,)`.
         num_bytes: As in `Written`.
     """
@@ -155,7 +160,7 @@ def _nothing_found(stop: Stop | None, rows: tf.Tensor) -> _Found:
     # So long that a stop string which ends in any byte of the last token is whole in it.
     width = tf.shape(stop.strings)[2] + stop.pieces.shape[1] - 1 if stop else 0
     none = tf.fill((rows,), -1)
-    return _Found(tf.fill((rows, width), -2), tf.zeros_like(none), none)
+    return _Found(tf.fill((rows, width), NO_BYTE), tf.zeros_like(none), none)
 
 
 def _look_for(
@@ -164,6 +169,9 @@ def _look_for(
     """Reads the bytes of a token of each row; returns which rows have come to a stop string."""
     new = tf.gather(stop.pieces, chosen)  # (n, bytes of a token)
     count = tf.reduce_sum(tf.cast(new >= 0, tf.int32), axis=1)
+    if stop.hides_space:
+        is_first = (found.length == 0)[:, None] & (tf.range(tf.shape(new)[1]) == 0)
+        new = tf.where(is_first & (new == ord(" ")), NO_BYTE, new)
     width, most = tf.shape(found.tail)[1], stop.pieces.shape[1]
     kept = count[:, None] + tf.range(width)
     tail = tf.gather(tf.concat([found.tail, new], axis=1), kept, batch_dims=1)

@@ -27,6 +27,7 @@ def _write(
     end_id: int,
     pieces: Sequence[bytes],
     beams: int,
+    hides_space: bool = False,
 ) -> Features:
     """Writes as the features say."""
     if "length_penalty" in features:
@@ -34,7 +35,9 @@ def _write(
         found = beam_search(steps, source, *chosen, beams=beams, limit=limit, end_id=end_id)
         return found._asdict()
     choice = Choice(**{name: features[name] for name in Choice._fields})
-    stop = Stop(features["stop"], piece_bytes(pieces)) if "stop" in features else None
+    stop = None
+    if "stop" in features:
+        stop = Stop(features["stop"], piece_bytes(pieces), hides_space)
     written = generate(steps, source, prompt, choice, limit=limit, end_id=end_id, stop=stop)
     return written._asdict()
 
@@ -92,15 +95,17 @@ def translating(
         steps_of: From the model to how it writes.
         limit: Maximum number of tokens of a translation, its end included.
         end_id: The end token.
-        pieces: The bytes of each token, which stop strings need.
+        pieces: The bytes of each token, which stop strings need. A space that begins a translation
+            is not shown, as in `SentencePieces.decode`.
         beams: Number of hypotheses of beam search; at least 1.
     """
 
     def core(network, features):
         source = features["source_ids"]
         nothing = tf.zeros_like(source[:, :0])  # Only what was written counts as repeated.
-        steps, parts = steps_of(network.model), {"pieces": pieces, "beams": beams}
-        return _write(steps, source, nothing, features, limit=limit, end_id=end_id, **parts)
+        steps, ends = steps_of(network.model), {"limit": limit, "end_id": end_id}
+        parts = {**ends, "pieces": pieces, "beams": beams, "hides_space": True}
+        return _write(steps, source, nothing, features, **parts)
 
     return core
 

@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 
 from apps import translation as app
+from models.generation import Steps
+from models.writing import translating
 from preprocessing.sentence_pieces import SentencePieces
-from serving.signature import ask
-from serving.writing import GREEDY
+from serving.signature import Network, ask
+from serving.writing import GREEDY, filled, stop_bytes
 from tests.apps.every_app import Small
 
 SIZES = {"a big": "ein großes", "a small": "ein kleines", "the new": "das neue"}
@@ -128,6 +130,24 @@ def test_a_long_text_is_read_from_its_beginning(parts):
     assert found["dropped_tokens"].tolist() == [whole[0] - 12, 0]
     again = ask(signatures["generate"], model, {"text": [long + "x", "red"], **choice})
     assert again["translation"].tolist() == found["translation"].tolist()
+
+
+def test_a_stop_string_that_begins_with_a_space_ends_no_translation_before_its_first_word(parts):
+    _, tokens, model, _ = parts
+    source = tokens.encode(tf.constant(["red"]))
+    words = tokens.encode(tf.constant(["das neue das"]))[0]
+    word = tokens.pieces[words[0]].decode()
+    assert word.startswith(" ")
+    # A network that writes these words.
+    steps = Steps(
+        lambda source: (tf.one_hot(words[:1], tokens.vocabulary_size, 9.0), 1),
+        lambda state, _: (tf.one_hot(words[state][None], tokens.vocabulary_size, 9.0), state + 1),
+    )
+    core = translating(lambda model: steps, 12, tokens.end_id, tokens.pieces)
+    features = {**filled({**GREEDY, "max_tokens": 11}, 1), "source_ids": source}
+    found = core(Network(model), {**features, "stop": stop_bytes(tf.constant([[word]]))})
+    text = tokens.decode(found["token_ids"], found["num_bytes"]).numpy()[0].decode()
+    assert text and text == "das neue das"[: "das neue das".index(word)]
 
 
 def test_beams_find_a_translation_at_least_as_likely_as_the_greedy_one(parts):

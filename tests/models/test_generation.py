@@ -278,10 +278,10 @@ def test_a_long_prompt_loses_its_oldest_tokens():
     assert dropped.numpy().tolist() == [2, 0, 3]
 
 
-PIECES = [b"", b"a", b"b", b"ab", b"c", b"abcab", "\u00e9".encode()]
+PIECES = [b"", b"a", b"b", b"ab", b"c", b"abcab", "\u00e9".encode(), b" a", b" "]
 
 
-def stopped(tokens, stops, max_tokens=8, jit_compile=False):
+def stopped(tokens, stops, max_tokens=8, jit_compile=False, hides_space=False):
     """Writes the tokens of each row, one after the other; the text and why it ended."""
     rows = tf.constant([[*row, *[0] * (9 - len(row))] for row in tokens])
     logits = tf.one_hot(rows, len(PIECES), 9.0, 0.0)  # (rows, positions, vocabulary)
@@ -298,7 +298,7 @@ def stopped(tokens, stops, max_tokens=8, jit_compile=False):
     def run(strings):
         choice = choices(*[{"max_tokens": max_tokens}] * len(tokens))
         prompt = tf.fill((len(tokens), 1), -1)
-        stop = Stop(strings, piece_bytes(PIECES))
+        stop = Stop(strings, piece_bytes(PIECES), hides_space)
         return generate(Steps(start, step), 0, prompt, choice, limit=8, end_id=0, stop=stop)
 
     found = run(strings)
@@ -324,6 +324,22 @@ def test_a_text_ends_before_the_first_stop_string(jit_compile):
     tokens, stops, expected, ended = zip(*cases, strict=True)
     texts, found_ended, _ = stopped(tokens, stops, jit_compile=jit_compile)
     assert texts == list(expected) and found_ended == list(ended)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_space_that_is_not_shown_is_in_no_stop_string(jit_compile):
+    cases = [  # tokens, stop strings, text with its first space, ended
+        ([7, 2, 7, 2], [" a"], b" ab", True),  # the second word, not the first
+        ([7, 2, 7, 2], ["a"], b" ", True),  # the first word without its space
+        ([8, 1, 8, 1], [" "], b" a", True),  # a space alone
+        ([8, 8, 1], [" "], b" ", True),  # of two, the second one is shown
+        ([7, 2, 0], [" ab"], b" ab", True),  # the end token
+        ([1, 7, 2], [" a"], b"a", True),  # a text without a space at its beginning
+    ]
+    tokens, stops, expected, ended = zip(*cases, strict=True)
+    texts, found_ended, found = stopped(tokens, stops, 8, jit_compile, hides_space=True)
+    assert texts == list(expected) and found_ended == list(ended)
+    assert found.num_bytes.numpy().tolist() == [3, 1, 2, 1, -1, 1]
 
 
 def test_the_token_that_completes_a_stop_string_is_the_last_one():
