@@ -152,14 +152,15 @@ def chosen(weights: tf.Tensor, layer: int | None, head: int | None) -> tf.Tensor
 
 
 def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
-    """Returns the core of a signature that scores texts.
+    """Returns the core of a signature that scores texts, or translations of `source_ids`.
 
     Rows longer than the context are read in windows that overlap by half of it. Each token counts
     once, in the first window that has it.
 
     The core takes `token_ids`, int32 `(n, tokens)`, at least two columns, -1 in padding, and
-    `first`, int32 `(n,)`: the number of the first token of each row that counts, at least 1. It
-    returns the sum of the log-probabilities of the tokens from there on, given those before, in
+    `first`, int32 `(n,)`: the number of the first token of each row that counts, at least 1. If
+    there are `source_ids`, int32 `(n, source tokens)`, each window is read with the whole source.
+    It returns the sum of the log-probabilities of the tokens from there on, given those before, in
     nats, float32 `(n,)`.
 
     Args:
@@ -179,8 +180,7 @@ def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
         def read(number, total):
             begin = number * stride
             row = tf.gather(ids, begin + offsets, axis=1)
-            mask = tf.cast(row[:, :-1] >= 0, tf.int32)
-            outputs = network({"token_ids": tf.maximum(row[:, :-1], 0), "padding_mask": mask})
+            outputs = network(_read_by_network(row[:, :-1], features))
             logs = tf.nn.log_softmax(tf.cast(outputs["logits"], tf.float32))
             logs = tf.gather(logs, tf.maximum(row[:, 1:], 0), batch_dims=2)
             counts = ((number == 0) | is_late) & (row[:, 1:] >= 0)
@@ -191,6 +191,14 @@ def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
         return tf.while_loop(lambda number, _: number < windows, read, start)[1]
 
     return core
+
+
+def _read_by_network(tokens: tf.Tensor, features: Features) -> Features:
+    """Returns what a network takes to predict the token after each, -1 in padding."""
+    if "source_ids" in features:
+        return {"source_ids": features["source_ids"], "target_ids": tokens}
+    is_token = tf.cast(tokens >= 0, tf.int32)
+    return {"token_ids": tf.maximum(tokens, 0), "padding_mask": is_token}
 
 
 def latest(tokens: tf.Tensor, room: tf.Tensor, width: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -295,20 +295,3 @@ def stop_bytes(strings: tf.Tensor) -> tf.Tensor:
     padded = tf.pad(values, [[0, 1]])  # So that there is a byte to look up.
     rows = tf.where(is_byte, tf.gather(padded, tf.where(is_byte, positions, 0)), PADDING)
     return tf.reshape(rows, tf.concat([tf.shape(strings), [width]], axis=0))
-
-
-def scored(outputs: Features, context: Features) -> Features:
-    """Returns the log-probabilities of given texts, in nats, and their tokens and bytes.
-
-    Args:
-        outputs: `logits` of each token, `(n, tokens, vocabulary)`.
-        context: `token_ids`, int32 `(n, tokens)`, -1 in padding, and `bytes`, int32 `(n,)`.
-    """
-    ids = context["token_ids"]
-    is_token = tf.cast(ids >= 0, tf.float32)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(ids, 0), outputs["logits"])
-    return {
-        "log_probability": -tf.reduce_sum(losses * is_token, axis=1),
-        "tokens": tf.reduce_sum(tf.cast(is_token, tf.int32), axis=1),
-        "bytes": context["bytes"],
-    }

@@ -189,6 +189,31 @@ def test_the_score_is_that_of_the_networks_own_translation(parts):
     assert answer["score"].shape == (2,)
 
 
+def test_a_translation_of_20_000_characters_is_read_in_windows_of_the_length(parts):
+    config, tokens, _, _ = parts
+    table = np.random.default_rng(0).normal(0, 1, (tokens.vocabulary_size,) * 2).astype("float32")
+    long, most = "das neue rote Haus " * 1053, 128
+    (translation,) = tokens.encode(tf.constant([long])).numpy()
+    read = []
+
+    def network(features, training):
+        assert features["target_ids"].shape[1] <= most
+        read.append(tf.reduce_sum(tf.cast(features["source_ids"] >= 0, tf.int32), 1).numpy())
+        return {"logits": tf.gather(tf.constant(table), tf.maximum(features["target_ids"], 0))}
+
+    score = app.signatures(replace(config, length=most), tokens, [("a", "b")])["score"]
+    texts = {"text": tf.constant(["red", "red"]), "translation": tf.constant([long, "Rad"])}
+    features, counts = score.prepared(texts)
+    assert counts["tokens"].numpy()[0] == len(translation) > 9 * most
+    found = score.postprocess(score.core(Network(network), features), counts)
+    logs = tf.nn.log_softmax(table).numpy()
+    for row, ids in enumerate((translation, tokens.encode(tf.constant(["Rad"])).numpy()[0])):
+        expected = logs[np.append(tokens.end_id, ids[:-1]), ids].sum()
+        assert found["log_probability"][row].numpy() == pytest.approx(expected, rel=1e-4)
+    assert len(read) == 1 + -(-(len(translation) - most) // (most // 2))
+    assert np.ptp(read) == 0
+
+
 def test_each_piece_of_a_translation_has_its_attention(parts):
     _, _, model, signatures = parts
     found = ask(signatures["attention"], model, {"text": ["the new red house", ""]})
