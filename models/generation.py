@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 CANDIDATES = 256
-"""Number of likeliest tokens that are sorted at each step; all are only where these are too few."""
+"""Number of likeliest tokens that `top_k` and `top_p` sort, or all if these are too few."""
 PADDING = -1
 """Follows the last token of a row."""
 NO_BYTE = -2
@@ -118,7 +118,7 @@ def generate(
 
     def write(index, tokens, total, ended, done, seen, found, logits, state):
         logits = tf.cast(logits, tf.float32)  # Sums over a vocabulary in bfloat16 lose digits.
-        chosen = choose(logits, seen, choice, drawn[:, index])
+        chosen = choose(logits, seen, choice, drawn[:, index], done)
         logs = tf.gather(tf.nn.log_softmax(logits), chosen, batch_dims=1)
         total += tf.where(done, 0.0, logs)
         ended |= ~done & (chosen == end_id)
@@ -201,11 +201,18 @@ def piece_bytes(pieces: Sequence[bytes]) -> tf.Tensor:
     return tf.constant([[*piece, *[PADDING] * (width - len(piece))] for piece in pieces], tf.int32)
 
 
-def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor) -> tf.Tensor:
+def choose(
+    logits: tf.Tensor,
+    seen: tf.Tensor,
+    choice: Choice,
+    drawn: tf.Tensor,
+    done: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Chooses a token for each row: penalty, temperature, `top_k`, `top_p`, and then by chance.
 
-    The tokens are sorted by probability, and the number that was drawn is looked up among the
-    cumulative sums. What a row chooses does not depend on the others.
+    The number that was drawn is looked up among the cumulative sums of the probabilities. They are
+    in the order of the ids if a row has neither `top_k` nor `top_p`, as sorting a vocabulary takes
+    long, and otherwise sorted, the largest first. What a row chooses does not depend on the others.
 
     Reference:
         Keskar et al., CTRL, 2019, section 4.1, for the penalty. https://arxiv.org/abs/1909.05858
@@ -219,6 +226,7 @@ def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor)
         seen: Tokens that are in prompt or answer, bool `(n, vocabulary)`.
         choice: How each row chooses.
         drawn: One number in [0, 1) for each row, float32 `(n,)`.
+        done: Rows whose token does not matter, so that it may be any, bool `(n,)`. None: none.
 
     Returns:
         int32 `(n,)`.
@@ -229,13 +237,45 @@ def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor)
     # The largest becomes 0, so that no temperature makes it infinite.
     logits -= tf.reduce_max(logits, axis=1, keepdims=True)
     logits /= tf.where(choice.temperature > 0, choice.temperature, 1.0)[:, None]
+    by_chance = choice.temperature > 0
+    if done is not None:
+        by_chance &= ~done
+    is_cut = (choice.top_k > 0) | (choice.top_p < 1)
+    likeliest = tf.math.top_k(logits, 1)[1][:, 0]  # Of equal ones, the one with the lowest id.
+    # Each way is taken only if a row needs it.
+    uncut = tf.cond(
+        tf.reduce_any(by_chance & ~is_cut),
+        lambda: _among_all(logits, drawn),
+        lambda: likeliest,
+    )
+    cut = tf.cond(
+        tf.reduce_any(by_chance & is_cut),
+        lambda: _among_likeliest(logits, choice, drawn, by_chance & is_cut),
+        lambda: likeliest,
+    )
+    return tf.where(by_chance, tf.where(is_cut, cut, uncut), likeliest)
+
+
+def _among_all(logits: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    """Chooses among all tokens, in the order of their ids."""
+    sums = tf.cumsum(tf.exp(logits), axis=1)
+    passed = sums <= drawn[:, None] * sums[:, -1:]
+    # A rounded product may reach the last sum; the first token with this sum has a probability.
+    last = tf.reduce_sum(tf.cast(sums < sums[:, -1:], tf.int32), axis=1)
+    return tf.minimum(tf.reduce_sum(tf.cast(passed, tf.int32), axis=1), last)
+
+
+def _among_likeliest(
+    logits: tf.Tensor, choice: Choice, drawn: tf.Tensor, is_needed: tf.Tensor
+) -> tf.Tensor:
+    """Chooses among the likeliest tokens of the rows that need it; in others any token."""
     whole = tf.reduce_sum(tf.exp(logits), axis=1)  # (n,)
     vocabulary_size = logits.shape[-1]
     if vocabulary_size <= CANDIDATES:
         return _among(logits, whole, choice, drawn, vocabulary_size)[0]
     chosen, suffices = _among(logits, whole, choice, drawn, CANDIDATES)
     every = tf.cond(
-        tf.reduce_all(suffices),
+        tf.reduce_all(suffices | ~is_needed),
         lambda: chosen,
         lambda: _among(logits, whole, choice, drawn, vocabulary_size)[0],
     )
@@ -245,7 +285,7 @@ def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor)
 def _among(
     logits: tf.Tensor, whole: tf.Tensor, choice: Choice, drawn: tf.Tensor, count: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Chooses among the likeliest tokens.
+    """Chooses among some of the likeliest tokens.
 
     Args:
         whole: Sum of `exp(logits)` over the vocabulary `(n,)`.
@@ -263,16 +303,11 @@ def _among(
     before = tf.pad(sums[:, :-1], [[0, 0], [1, 0]])
     # A rounded sum may exceed 1 before the last token.
     within = (weights > 0) & ((before < p) | (p >= 1))
-    # Without a cut the sum is 1, so that the number is looked up as it is.
-    uncut = (choice.top_k <= 0) & (choice.top_p >= 1)
-    mass = tf.where(uncut, 1.0, tf.reduce_max(tf.where(within, sums, 0.0), axis=1))
+    mass = tf.reduce_max(tf.where(within, sums, 0.0), axis=1)
     passed = within & (sums <= (drawn * mass)[:, None])
     last = tf.maximum(tf.reduce_sum(tf.cast(within, tf.int32), axis=1) - 1, 0)
     place = tf.minimum(tf.reduce_sum(tf.cast(passed, tf.int32), axis=1), last)
-    greedy = choice.temperature <= 0
-    reached = tf.where(uncut, drawn < sums[:, -1], choice.top_p <= sums[:, -1])
-    suffices = greedy | tf.where(choice.top_k > 0, choice.top_k <= count, reached)
-    place = tf.where(greedy, 0, place)
+    suffices = tf.where(choice.top_k > 0, choice.top_k <= count, choice.top_p <= sums[:, -1])
     return tf.gather(ids, place, batch_dims=1), suffices
 
 

@@ -136,6 +136,37 @@ def test_choosing_among_the_likeliest_alone_changes_no_choice(way, monkeypatch):
     np.testing.assert_array_equal(answers[1], answers[2])
 
 
+def test_a_row_without_a_cut_looks_its_number_up_in_the_order_of_the_ids():
+    shares = [0.0, 0.2, 0.0, 0.5, 0.3, 0.0]
+    cases = [(0.0, 1), (0.19, 1), (0.21, 3), (0.69, 3), (0.71, 4), (1 - 2**-24, 4)]
+    drawn, expected = zip(*cases, strict=True)
+    logits = tf.math.log(tf.constant([shares] * len(cases)))
+    choice = choices(*[{"temperature": 1.0}] * len(cases))
+    got = choose(logits, tf.zeros(logits.shape, tf.bool), choice, tf.constant(drawn))
+    assert got.numpy().tolist() == list(expected)
+
+
+def test_a_vocabulary_is_sorted_only_for_rows_that_need_it(monkeypatch):
+    sizes: list[int] = []
+    top_k = tf.math.top_k
+    monkeypatch.setattr(tf.math, "top_k", lambda x, k: sizes.append(k) or top_k(x, k))
+    logits = tf.random.stateless_normal((3, 2 * CANDIDATES), (0, 0), stddev=0.01)
+    seen, drawn = tf.zeros(logits.shape, tf.bool), tf.fill((3,), 0.99)
+    uncut, cut = {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.9}
+
+    def sorted_sizes(*rows, done=(False, False, False)):
+        sizes.clear()
+        choose(logits, seen, choices(*rows), drawn, tf.constant(done))
+        return sizes[1:]  # The first finds the likeliest.
+
+    assert sorted_sizes({}, uncut, uncut) == []
+    assert sorted_sizes({}, uncut, cut, done=(False, False, True)) == []
+    assert sorted_sizes({}, uncut, {**uncut, "top_k": 9}) == [CANDIDATES]
+    assert sorted_sizes({}, uncut, {**cut, "top_p": 0.1}) == [CANDIDATES]
+    assert sorted_sizes({}, {**cut, "temperature": 0.0}, {**uncut, "top_k": 9}) == [CANDIDATES]
+    assert sorted_sizes({}, uncut, cut) == [CANDIDATES, 2 * CANDIDATES]
+
+
 def test_equal_logits_give_the_lowest_id_and_a_tiny_temperature_the_likeliest():
     logits = tf.constant([[1.0, 5.0, 5.0, 2.0]] * 2 + [[1.0, 5.0, 9.0, 2.0]])
     choice = choices({}, {"top_p": 1e-9, "temperature": 1.0}, {"temperature": 1e-30})
@@ -212,7 +243,8 @@ def test_sampled_text_is_what_numpy_samples_with_the_same_numbers():
             logits = table[tokens[-1]]
             seen = np.isin(np.arange(7), tokens)
             probabilities = distribution(logits, seen, **settings)
-            order = np.argsort(-probabilities, kind="stable")
+            is_cut = "top_k" in settings or "top_p" in settings
+            order = np.argsort(-probabilities, kind="stable") if is_cut else np.arange(7)
             chosen = order[np.searchsorted(np.cumsum(probabilities[order]), number, side="right")]
             total += log_softmax(logits)[chosen]
             tokens.append(chosen)
