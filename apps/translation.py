@@ -25,7 +25,7 @@ from data.splits import Splits
 from metrics import language_models
 from metrics.translations import HEADING, Translations
 from models import recurrent, seq2seq, transformer
-from models.writing import attending, chosen, translating
+from models.writing import attending, chosen, scoring, translating
 from preprocessing import sentence_pieces
 from preprocessing.sentence_pieces import SentencePieces
 from runs import presets, reading
@@ -211,6 +211,7 @@ def signatures(config: Config, tokens: SentencePieces, pairs) -> dict[str, Signa
         writer,
         config.length_penalty,
         read_pair=partial(sentence_pieces.to_score, tokens, length),
+        scoring=scoring(length),
         attending=attending(core, attention, tokens.begun) if attention else None,
         show=partial(sentence_pieces.attended, tokens),
     )

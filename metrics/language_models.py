@@ -59,7 +59,7 @@ class SmoothedCrossEntropy(keras.losses.Loss):
     """The cross-entropy with labels of which a share is spread evenly over the vocabulary.
 
     Computes `-(1 - e) log p_label - e mean(log p)` with the share e, without a label for each token
-    of the vocabulary. The mean counts positions by their weights.
+    of the vocabulary. By default, the mean counts positions by their weights.
 
     Reference:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016, section 7.
@@ -67,6 +67,7 @@ class SmoothedCrossEntropy(keras.losses.Loss):
 
     Args:
         label_smoothing: The share, in [0, 1).
+        reduction: As in Keras' losses.
 
     Call arguments:
         y_true: Labels, integers `(...)`.
@@ -83,14 +84,10 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, **kwargs)
         self.label_smoothing = label_smoothing
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        # Keras would make the labels floating numbers, which are exact only up to a size.
+    def call(self, y_true, y_pred):
+        # Keras makes the labels floats, which are exact up to 2**24.
         y_true = tf.cast(y_true, tf.int32)
-        losses = _smoothed_losses(y_true, tf.cast(y_pred, tf.float32), self.label_smoothing)
-        if sample_weight is None:
-            return tf.reduce_mean(losses)
-        weights = tf.cast(sample_weight, losses.dtype)
-        return tf.math.divide_no_nan(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
+        return _smoothed_losses(y_true, y_pred, self.label_smoothing)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 CANDIDATES = 256
-"""Number of likeliest tokens that are sorted at each step; all are only where these are too few."""
+"""Number of likeliest tokens that `top_k` and `top_p` sort, or all if these are too few."""
 PADDING = -1
 """Follows the last token of a row."""
+NO_BYTE = -2
+"""Stands where a text has no byte that a stop string could have."""
 
 
 class Steps(NamedTuple):
@@ -37,9 +39,9 @@ class Choice(NamedTuple):
             lowest id.
         top_k: Number of likeliest tokens to choose from, int32. 0: all.
         top_p: Chooses from the fewest likeliest tokens whose probabilities sum to at least this,
-            in (0, 1]. 1: all.
+            in 1e-6 to 1. 1: all.
         repetition_penalty: Divides the positive logits of tokens that are in prompt or answer, and
-            multiplies the negative ones, above 0. 1: none.
+            multiplies the negative ones, in 0.01 to 100. 1: none.
         seed: int64. A row with the same seed chooses the same tokens in any batch.
     """
 
@@ -58,10 +60,13 @@ class Stop(NamedTuple):
         strings: Bytes of the strings of each row, int32 `(n, strings, bytes)`, each at the end,
             after -1; a row of -1 is no string. XLA has no strings.
         pieces: From `piece_bytes`, int32 `(vocabulary, bytes)`.
+        hides_space: Whether a space that begins a text is not shown. It counts in `num_bytes`, but
+            is in no stop string.
     """
 
     strings: tf.Tensor
     pieces: tf.Tensor
+    hides_space: bool = False
 
 
 class Written(NamedTuple):
@@ -113,7 +118,7 @@ def generate(
 
     def write(index, tokens, total, ended, done, seen, found, logits, state):
         logits = tf.cast(logits, tf.float32)  # Sums over a vocabulary in bfloat16 lose digits.
-        chosen = choose(logits, seen, choice, drawn[:, index])
+        chosen = choose(logits, seen, choice, drawn[:, index], done)
         logs = tf.gather(tf.nn.log_softmax(logits), chosen, batch_dims=1)
         total += tf.where(done, 0.0, logs)
         ended |= ~done & (chosen == end_id)
@@ -141,7 +146,7 @@ class _Found(NamedTuple):
     """What `_look_for` has read.
 
     Args:
-        tail: The last bytes of the text, int32 `(n, bytes)`; -2 before its beginning.
+        tail: The last bytes of the text that are shown, int32 `(n, bytes)`; -2 before them.
         length: Bytes that were read, int32 `(n,)`.
         num_bytes: As in `Written`.
     """
@@ -155,7 +160,7 @@ def _nothing_found(stop: Stop | None, rows: tf.Tensor) -> _Found:
     # So long that a stop string which ends in any byte of the last token is whole in it.
     width = tf.shape(stop.strings)[2] + stop.pieces.shape[1] - 1 if stop else 0
     none = tf.fill((rows,), -1)
-    return _Found(tf.fill((rows, width), -2), tf.zeros_like(none), none)
+    return _Found(tf.fill((rows, width), NO_BYTE), tf.zeros_like(none), none)
 
 
 def _look_for(
@@ -164,6 +169,9 @@ def _look_for(
     """Reads the bytes of a token of each row; returns which rows have come to a stop string."""
     new = tf.gather(stop.pieces, chosen)  # (n, bytes of a token)
     count = tf.reduce_sum(tf.cast(new >= 0, tf.int32), axis=1)
+    if stop.hides_space:
+        is_first = (found.length == 0)[:, None] & (tf.range(tf.shape(new)[1]) == 0)
+        new = tf.where(is_first & (new == ord(" ")), NO_BYTE, new)
     width, most = tf.shape(found.tail)[1], stop.pieces.shape[1]
     kept = count[:, None] + tf.range(width)
     tail = tf.gather(tf.concat([found.tail, new], axis=1), kept, batch_dims=1)
@@ -193,11 +201,18 @@ def piece_bytes(pieces: Sequence[bytes]) -> tf.Tensor:
     return tf.constant([[*piece, *[PADDING] * (width - len(piece))] for piece in pieces], tf.int32)
 
 
-def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor) -> tf.Tensor:
+def choose(
+    logits: tf.Tensor,
+    seen: tf.Tensor,
+    choice: Choice,
+    drawn: tf.Tensor,
+    done: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Chooses a token for each row: penalty, temperature, `top_k`, `top_p`, and then by chance.
 
-    The tokens are sorted by probability, and the number that was drawn is looked up among the
-    cumulative sums. What a row chooses does not depend on the others.
+    The number that was drawn is looked up among the cumulative sums of the probabilities. They are
+    in the order of the ids if a row has neither `top_k` nor `top_p`, as sorting a vocabulary takes
+    long, and otherwise sorted, the largest first. What a row chooses does not depend on the others.
 
     Reference:
         Keskar et al., CTRL, 2019, section 4.1, for the penalty. https://arxiv.org/abs/1909.05858
@@ -211,6 +226,7 @@ def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor)
         seen: Tokens that are in prompt or answer, bool `(n, vocabulary)`.
         choice: How each row chooses.
         drawn: One number in [0, 1) for each row, float32 `(n,)`.
+        done: Rows whose token does not matter, so that it may be any, bool `(n,)`. None: none.
 
     Returns:
         int32 `(n,)`.
@@ -221,13 +237,45 @@ def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor)
     # The largest becomes 0, so that no temperature makes it infinite.
     logits -= tf.reduce_max(logits, axis=1, keepdims=True)
     logits /= tf.where(choice.temperature > 0, choice.temperature, 1.0)[:, None]
+    by_chance = choice.temperature > 0
+    if done is not None:
+        by_chance &= ~done
+    is_cut = (choice.top_k > 0) | (choice.top_p < 1)
+    likeliest = tf.math.top_k(logits, 1)[1][:, 0]  # Of equal ones, the one with the lowest id.
+    # Each way is taken only if a row needs it.
+    uncut = tf.cond(
+        tf.reduce_any(by_chance & ~is_cut),
+        lambda: _among_all(logits, drawn),
+        lambda: likeliest,
+    )
+    cut = tf.cond(
+        tf.reduce_any(by_chance & is_cut),
+        lambda: _among_likeliest(logits, choice, drawn, by_chance & is_cut),
+        lambda: likeliest,
+    )
+    return tf.where(by_chance, tf.where(is_cut, cut, uncut), likeliest)
+
+
+def _among_all(logits: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    """Chooses among all tokens, in the order of their ids."""
+    sums = tf.cumsum(tf.exp(logits), axis=1)
+    passed = sums <= drawn[:, None] * sums[:, -1:]
+    # A rounded product may reach the last sum; the first token with this sum has a probability.
+    last = tf.reduce_sum(tf.cast(sums < sums[:, -1:], tf.int32), axis=1)
+    return tf.minimum(tf.reduce_sum(tf.cast(passed, tf.int32), axis=1), last)
+
+
+def _among_likeliest(
+    logits: tf.Tensor, choice: Choice, drawn: tf.Tensor, is_needed: tf.Tensor
+) -> tf.Tensor:
+    """Chooses among the likeliest tokens of the rows that need it; in others any token."""
     whole = tf.reduce_sum(tf.exp(logits), axis=1)  # (n,)
     vocabulary_size = logits.shape[-1]
     if vocabulary_size <= CANDIDATES:
         return _among(logits, whole, choice, drawn, vocabulary_size)[0]
     chosen, suffices = _among(logits, whole, choice, drawn, CANDIDATES)
     every = tf.cond(
-        tf.reduce_all(suffices),
+        tf.reduce_all(suffices | ~is_needed),
         lambda: chosen,
         lambda: _among(logits, whole, choice, drawn, vocabulary_size)[0],
     )
@@ -237,7 +285,7 @@ def choose(logits: tf.Tensor, seen: tf.Tensor, choice: Choice, drawn: tf.Tensor)
 def _among(
     logits: tf.Tensor, whole: tf.Tensor, choice: Choice, drawn: tf.Tensor, count: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Chooses among the likeliest tokens.
+    """Chooses among some of the likeliest tokens.
 
     Args:
         whole: Sum of `exp(logits)` over the vocabulary `(n,)`.
@@ -255,16 +303,11 @@ def _among(
     before = tf.pad(sums[:, :-1], [[0, 0], [1, 0]])
     # A rounded sum may exceed 1 before the last token.
     within = (weights > 0) & ((before < p) | (p >= 1))
-    # Without a cut the sum is 1, so that the number is looked up as it is.
-    uncut = (choice.top_k <= 0) & (choice.top_p >= 1)
-    mass = tf.where(uncut, 1.0, tf.reduce_max(tf.where(within, sums, 0.0), axis=1))
+    mass = tf.reduce_max(tf.where(within, sums, 0.0), axis=1)
     passed = within & (sums <= (drawn * mass)[:, None])
-    last = tf.reduce_sum(tf.cast(within, tf.int32), axis=1) - 1
+    last = tf.maximum(tf.reduce_sum(tf.cast(within, tf.int32), axis=1) - 1, 0)
     place = tf.minimum(tf.reduce_sum(tf.cast(passed, tf.int32), axis=1), last)
-    greedy = choice.temperature <= 0
-    reached = tf.where(uncut, drawn < sums[:, -1], choice.top_p <= sums[:, -1])
-    suffices = greedy | tf.where(choice.top_k > 0, choice.top_k <= count, reached)
-    place = tf.where(greedy, 0, place)
+    suffices = tf.where(choice.top_k > 0, choice.top_k <= count, choice.top_p <= sums[:, -1])
     return tf.gather(ids, place, batch_dims=1), suffices
 
 

@@ -218,7 +218,8 @@ def gpt_steps(model: keras.Model) -> Steps:
     """
     layers = decoder_layers(model, "transformer_layer")
     dtype = layers[0].dtype
-    tokens_table = tf.cast(model.get_layer("token_embedding").embeddings, dtype)
+    embeddings = tf.convert_to_tensor(model.get_layer("token_embedding").embeddings)
+    tokens_table = tf.cast(embeddings, dtype)
     positions_table = tf.cast(model.get_layer("position_embedding").position_embeddings, dtype)
     last_norm = {w.name: w for w in model.get_layer("layer_norm").weights}
     context = positions_table.shape[0]
@@ -239,7 +240,8 @@ def gpt_steps(model: keras.Model) -> Steps:
 
     def logits(x):
         x = normalized(x, last_norm["gamma"], last_norm["beta"], 1e-5)
-        return tf.cast(tf.matmul(x, tokens_table, transpose_b=True), tf.float32)
+        # In 16 bits, many of a vocabulary would be equal.
+        return tf.matmul(tf.cast(x, tf.float32), embeddings, transpose_b=True)
 
     def start(prompt):
         lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)

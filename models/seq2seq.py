@@ -208,7 +208,9 @@ class _Network:
         return self._attentional(x) if self.attends else x, list(states), weights
 
     def logits(self, features):
-        return tf.cast(self._embedding(features, reverse=True), tf.float32)
+        # In 16 bits, many of a vocabulary would be equal.
+        x = tf.cast(features, tf.float32)
+        return tf.matmul(x, self._embedding.embeddings, transpose_b=True)
 
     def _embedded(self, tokens):
         x = self._embedding(tokens)

@@ -173,7 +173,8 @@ class _Network:
         self._encoder = keras.Model(*ends)
         self._layers = decoder_layers(model, "decoder_layer")
         self._norms = [layer for layer in model.layers if layer.name == "decoder_norm"]
-        table = model.get_layer("token_embedding").embeddings
+        table = tf.convert_to_tensor(model.get_layer("token_embedding").embeddings)
+        self._embeddings = table
         self._table = tf.cast(table, self._layers[0].dtype)
         self._scale, self._context = table.shape[-1] ** 0.5, context
         encoding = model.get_layer("position_encoding")
@@ -218,4 +219,5 @@ class _Network:
         return x, new, source, weights
 
     def logits(self, x):
-        return tf.cast(tf.matmul(x, self._table, transpose_b=True), tf.float32)
+        # In 16 bits, many of a vocabulary would be equal.
+        return tf.matmul(tf.cast(x, tf.float32), self._embeddings, transpose_b=True)

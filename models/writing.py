@@ -27,6 +27,7 @@ def _write(
     end_id: int,
     pieces: Sequence[bytes],
     beams: int,
+    hides_space: bool = False,
 ) -> Features:
     """Writes as the features say."""
     if "length_penalty" in features:
@@ -34,7 +35,9 @@ def _write(
         found = beam_search(steps, source, *chosen, beams=beams, limit=limit, end_id=end_id)
         return found._asdict()
     choice = Choice(**{name: features[name] for name in Choice._fields})
-    stop = Stop(features["stop"], piece_bytes(pieces)) if "stop" in features else None
+    stop = None
+    if "stop" in features:
+        stop = Stop(features["stop"], piece_bytes(pieces), hides_space)
     written = generate(steps, source, prompt, choice, limit=limit, end_id=end_id, stop=stop)
     return written._asdict()
 
@@ -65,8 +68,11 @@ def continuing(
     def core(network, features):
         begun = tf.pad(features["token_ids"], [[0, 0], [1, 0]], constant_values=end_id)
         prompt, dropped = latest(begun, context - features["max_tokens"], context - 1)
-        steps, parts = steps_of(network.model), {"pieces": pieces, "beams": beams}
-        written = _write(steps, prompt, prompt, features, limit=context - 1, end_id=end_id, **parts)
+        # A text has not ended yet, so that its end does not count as repeated.
+        repeated = tf.where(prompt == end_id, PADDING, prompt)
+        steps, ends = steps_of(network.model), {"limit": context - 1, "end_id": end_id}
+        parts = {**ends, "pieces": pieces, "beams": beams}
+        written = _write(steps, prompt, repeated, features, **parts)
         read = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
         return {**written, "prompt_tokens": read, "dropped_tokens": dropped}
 
@@ -89,15 +95,17 @@ def translating(
         steps_of: From the model to how it writes.
         limit: Maximum number of tokens of a translation, its end included.
         end_id: The end token.
-        pieces: The bytes of each token, which stop strings need.
+        pieces: The bytes of each token, which stop strings need. A space that begins a translation
+            is not shown, as in `SentencePieces.decode`.
         beams: Number of hypotheses of beam search; at least 1.
     """
 
     def core(network, features):
         source = features["source_ids"]
         nothing = tf.zeros_like(source[:, :0])  # Only what was written counts as repeated.
-        steps, parts = steps_of(network.model), {"pieces": pieces, "beams": beams}
-        return _write(steps, source, nothing, features, limit=limit, end_id=end_id, **parts)
+        steps, ends = steps_of(network.model), {"limit": limit, "end_id": end_id}
+        parts = {**ends, "pieces": pieces, "beams": beams, "hides_space": True}
+        return _write(steps, source, nothing, features, **parts)
 
     return core
 
@@ -144,14 +152,15 @@ def chosen(weights: tf.Tensor, layer: int | None, head: int | None) -> tf.Tensor
 
 
 def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
-    """Returns the core of a signature that scores texts.
+    """Returns the core of a signature that scores texts, or translations of `source_ids`.
 
     Rows longer than the context are read in windows that overlap by half of it. Each token counts
     once, in the first window that has it.
 
     The core takes `token_ids`, int32 `(n, tokens)`, at least two columns, -1 in padding, and
-    `first`, int32 `(n,)`: the number of the first token of each row that counts, at least 1. It
-    returns the sum of the log-probabilities of the tokens from there on, given those before, in
+    `first`, int32 `(n,)`: the number of the first token of each row that counts, at least 1. If
+    there are `source_ids`, int32 `(n, source tokens)`, each window is read with the whole source.
+    It returns the sum of the log-probabilities of the tokens from there on, given those before, in
     nats, float32 `(n,)`.
 
     Args:
@@ -171,8 +180,7 @@ def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
         def read(number, total):
             begin = number * stride
             row = tf.gather(ids, begin + offsets, axis=1)
-            mask = tf.cast(row[:, :-1] >= 0, tf.int32)
-            outputs = network({"token_ids": tf.maximum(row[:, :-1], 0), "padding_mask": mask})
+            outputs = network(_read_by_network(row[:, :-1], features))
             logs = tf.nn.log_softmax(tf.cast(outputs["logits"], tf.float32))
             logs = tf.gather(logs, tf.maximum(row[:, 1:], 0), batch_dims=2)
             counts = ((number == 0) | is_late) & (row[:, 1:] >= 0)
@@ -183,6 +191,14 @@ def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
         return tf.while_loop(lambda number, _: number < windows, read, start)[1]
 
     return core
+
+
+def _read_by_network(tokens: tf.Tensor, features: Features) -> Features:
+    """Returns what a network takes to predict the token after each, -1 in padding."""
+    if "source_ids" in features:
+        return {"source_ids": features["source_ids"], "target_ids": tokens}
+    is_token = tf.cast(tokens >= 0, tf.int32)
+    return {"token_ids": tf.maximum(tokens, 0), "padding_mask": is_token}
 
 
 def latest(tokens: tf.Tensor, room: tf.Tensor, width: int) -> tuple[tf.Tensor, tf.Tensor]:

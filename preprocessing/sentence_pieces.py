@@ -271,15 +271,18 @@ def examples(
 def to_score(
     tokens: SentencePieces, length: int, text: tf.Tensor, translation: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-    """Encodes texts and given translations `(n,)`.
+    """Returns what `models.writing.scoring` reads of texts and given translations `(n,)`.
 
     Returns:
-        `source_ids` and `target_ids`, and of the translations `token_ids`, int32 `(n, tokens)`, -1
-        in padding, and the number of `bytes`, int32 `(n,)`.
+        `source_ids`; `token_ids`: an end token, the translation and its end token, int32
+        `(n, tokens)`, -1 in padding; and `first`, 1 for each, as the translation is what counts;
+        and of each translation the numbers `tokens` and `bytes`, int32 `(n,)`.
     """
     token_ids, (features, _) = tokens.encode(translation), sources(tokens, length, text)
-    context = {"token_ids": token_ids, "bytes": tf.strings.length(translation)}
-    return {**features, "target_ids": tokens.begun(token_ids)}, context
+    begun = tf.pad(token_ids, [[0, 0], [1, 0]], constant_values=tokens.end_id)
+    counts = {"tokens": _lengths(token_ids), "bytes": tf.strings.length(translation)}
+    first = tf.ones_like(counts["tokens"])
+    return {**features, "token_ids": begun, "first": first}, counts
 
 
 def attended(

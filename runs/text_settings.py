@@ -168,10 +168,11 @@ class WritingSettings(Settings):
     top_k: int = 0
     """Number of likeliest tokens that `serving_default` chooses from; 0: all."""
     top_p: float = 1.0
-    """`serving_default` takes the fewest likeliest tokens that have this probability together."""
+    """`serving_default` takes the fewest likeliest tokens that have this probability together, in
+    1e-6 to 1."""
     repetition_penalty: float = 1.0
-    """Divides positive logits of tokens that are there already, and multiplies negative ones;
-    1: off."""
+    """Divides positive logits of tokens that are there already, and multiplies negative ones, in
+    0.01 to 100; 1: off."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -181,10 +182,10 @@ class WritingSettings(Settings):
         self.require_share("dropout")
         if self.max_tokens >= self.length:
             self._refuse("max_tokens", f"below the length, {self.length}")
-        if not 0 < self.top_p <= 1:
-            self._refuse("top_p", "above 0 and at most 1")
-        if not 0 < self.repetition_penalty < float("inf"):
-            self._refuse("repetition_penalty", "above 0")
+        if not 1e-6 <= self.top_p <= 1:
+            self._refuse("top_p", "in 1e-6 to 1")
+        if not 0.01 <= self.repetition_penalty <= 100:
+            self._refuse("repetition_penalty", "in 0.01 to 100")
         self.require_only(RECURRENT, "layers", "units")
         if self.preset != "none" and not self.continued:
             self._refuse("preset", "the folder of a finished run, or none")

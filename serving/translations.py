@@ -21,7 +21,7 @@ MEANINGS = {
     "prompt_tokens": "number of tokens of the text that were read, its end included",
     "dropped_tokens": "number of tokens at the end of the text that were not read",
     "repetition_penalty": "divides the positive logits of tokens that are in the translation "
-    "already, and multiplies the negative ones, above 0; 1: none",
+    "already, and multiplies the negative ones, in 0.01 to 100; 1: none",
     "source_ids": "pieces of the text and an end token, -1 in padding",
     "source_pieces": 'pieces of the text, an end token among them; "" after the last',
     "translation_pieces": 'pieces of the translation; "" after the last',
@@ -40,6 +40,7 @@ def signatures(
     length_penalty: float,
     *,
     read_pair: Callable[..., tuple[Features, Features]],
+    scoring: Callable[[Any, Features], tf.Tensor],
     attending: Callable[[Any, Features], Features] | None,
     show: Callable[[Features, Features], Features],
 ) -> dict[str, Signature]:
@@ -49,8 +50,9 @@ def signatures(
         writer: Writes `translation` for `text`; its examples have both, `source_ids` and
             `target_ids`.
         length_penalty: That of the examples of `beams`.
-        read_pair: From `text` and `translation` to the features of the network, and to
-            `token_ids` and `bytes` for `writing.scored`.
+        read_pair: From `text` and `translation` to the features of `scoring`, and to numbers by
+            name, int32 `(n,)`.
+        scoring: A core that returns the log-probability of each translation.
         attending: A core that writes and returns what was attended to. None: no attention.
         show: From what this core returns and its features to the outputs of `attention`.
     """
@@ -61,7 +63,8 @@ def signatures(
         "score": Signature(
             inputs={"text": writing.TEXT, "translation": writing.TEXT},
             preprocess=lambda **texts: Prepared(*read_pair(**texts)),
-            postprocess=writing.scored,
+            core=scoring,
+            postprocess=lambda found, counts: {"log_probability": found, **counts},
             examples={name: examples[name] for name in ("text", "translation")},
             **shared,
         ),

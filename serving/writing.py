@@ -53,9 +53,9 @@ MEANINGS = {
     "temperature": "divides the logits; 0 always takes the likeliest token",
     "top_k": "number of likeliest tokens to choose from; 0: all",
     "top_p": "chooses from the fewest likeliest tokens whose probabilities sum to at least this, "
-    "above 0 and at most 1",
+    "in 1e-6 to 1",
     "repetition_penalty": "divides the positive logits of tokens that are there already, and "
-    "multiplies the negative ones, above 0; 1: none",
+    "multiplies the negative ones, in 0.01 to 100; 1: none",
     "seed": "the same seed gives the same text, regardless of the other requests",
     "stop": f"up to {MOST_STOPS} strings; the text ends before the first of them; empty: none",
     "length_penalty": "a score is the log-probability divided by ((5 + tokens) / 6) ** this, at "
@@ -232,8 +232,9 @@ def checked(choice: Mapping[str, tf.Tensor], context: int) -> Features:
         "max_tokens": (f"in 1 to {context - 1}", lambda x: (x >= 1) & (x < context)),
         "temperature": ("at least 0", lambda x: (x >= 0) & tf.math.is_finite(x)),
         "top_k": ("at least 0", lambda x: x >= 0),
-        "top_p": ("above 0 and at most 1", lambda x: (x > 0) & (x <= 1)),
-        "repetition_penalty": ("above 0", lambda x: (x > 0) & tf.math.is_finite(x)),
+        # Far outside, float32 has no digits for the sums and the penalized logits.
+        "top_p": ("in 1e-6 to 1", lambda x: (x >= 1e-6) & (x <= 1)),
+        "repetition_penalty": ("in 0.01 to 100", lambda x: (x >= 0.01) & (x <= 100)),
         "length_penalty": ("at least 0", lambda x: (x >= 0) & tf.math.is_finite(x)),
     }
     checks = []
@@ -294,20 +295,3 @@ def stop_bytes(strings: tf.Tensor) -> tf.Tensor:
     padded = tf.pad(values, [[0, 1]])  # So that there is a byte to look up.
     rows = tf.where(is_byte, tf.gather(padded, tf.where(is_byte, positions, 0)), PADDING)
     return tf.reshape(rows, tf.concat([tf.shape(strings), [width]], axis=0))
-
-
-def scored(outputs: Features, context: Features) -> Features:
-    """Returns the log-probabilities of given texts, in nats, and their tokens and bytes.
-
-    Args:
-        outputs: `logits` of each token, `(n, tokens, vocabulary)`.
-        context: `token_ids`, int32 `(n, tokens)`, -1 in padding, and `bytes`, int32 `(n,)`.
-    """
-    ids = context["token_ids"]
-    is_token = tf.cast(ids >= 0, tf.float32)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(ids, 0), outputs["logits"])
-    return {
-        "log_probability": -tf.reduce_sum(losses * is_token, axis=1),
-        "tokens": tf.reduce_sum(tf.cast(is_token, tf.int32), axis=1),
-        "bytes": context["bytes"],
-    }

@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 
 from apps import translation as app
+from models.generation import Steps
+from models.writing import translating
 from preprocessing.sentence_pieces import SentencePieces
-from serving.signature import ask
-from serving.writing import GREEDY
+from serving.signature import Network, ask
+from serving.writing import GREEDY, filled, stop_bytes
 from tests.apps.every_app import Small
 
 SIZES = {"a big": "ein großes", "a small": "ein kleines", "the new": "das neue"}
@@ -130,6 +132,24 @@ def test_a_long_text_is_read_from_its_beginning(parts):
     assert again["translation"].tolist() == found["translation"].tolist()
 
 
+def test_a_stop_string_that_begins_with_a_space_ends_no_translation_before_its_first_word(parts):
+    _, tokens, model, _ = parts
+    source = tokens.encode(tf.constant(["red"]))
+    words = tokens.encode(tf.constant(["das neue das"]))[0]
+    word = tokens.pieces[words[0]].decode()
+    assert word.startswith(" ")
+    # A network that writes these words.
+    steps = Steps(
+        lambda source: (tf.one_hot(words[:1], tokens.vocabulary_size, 9.0), 1),
+        lambda state, _: (tf.one_hot(words[state][None], tokens.vocabulary_size, 9.0), state + 1),
+    )
+    core = translating(lambda model: steps, 12, tokens.end_id, tokens.pieces)
+    features = {**filled({**GREEDY, "max_tokens": 11}, 1), "source_ids": source}
+    found = core(Network(model), {**features, "stop": stop_bytes(tf.constant([[word]]))})
+    text = tokens.decode(found["token_ids"], found["num_bytes"]).numpy()[0].decode()
+    assert text and text == "das neue das"[: "das neue das".index(word)]
+
+
 def test_beams_find_a_translation_at_least_as_likely_as_the_greedy_one(parts):
     config, tokens, model, served = parts
     texts = ["the new red house", "", "a small book"]
@@ -167,6 +187,31 @@ def test_the_score_is_that_of_the_networks_own_translation(parts):
         assert found["log_probability"][row] == pytest.approx(float(tf.reduce_sum(logs)), rel=1e-5)
         assert found["tokens"][row] == target.shape[1]
     assert answer["score"].shape == (2,)
+
+
+def test_a_translation_of_20_000_characters_is_read_in_windows_of_the_length(parts):
+    config, tokens, _, _ = parts
+    table = np.random.default_rng(0).normal(0, 1, (tokens.vocabulary_size,) * 2).astype("float32")
+    long, most = "das neue rote Haus " * 1053, 128
+    (translation,) = tokens.encode(tf.constant([long])).numpy()
+    read = []
+
+    def network(features, training):
+        assert features["target_ids"].shape[1] <= most
+        read.append(tf.reduce_sum(tf.cast(features["source_ids"] >= 0, tf.int32), 1).numpy())
+        return {"logits": tf.gather(tf.constant(table), tf.maximum(features["target_ids"], 0))}
+
+    score = app.signatures(replace(config, length=most), tokens, [("a", "b")])["score"]
+    texts = {"text": tf.constant(["red", "red"]), "translation": tf.constant([long, "Rad"])}
+    features, counts = score.prepared(texts)
+    assert counts["tokens"].numpy()[0] == len(translation) > 9 * most
+    found = score.postprocess(score.core(Network(network), features), counts)
+    logs = tf.nn.log_softmax(table).numpy()
+    for row, ids in enumerate((translation, tokens.encode(tf.constant(["Rad"])).numpy()[0])):
+        expected = logs[np.append(tokens.end_id, ids[:-1]), ids].sum()
+        assert found["log_probability"][row].numpy() == pytest.approx(expected, rel=1e-4)
+    assert len(read) == 1 + -(-(len(translation) - most) // (most // 2))
+    assert np.ptp(read) == 0
 
 
 def test_each_piece_of_a_translation_has_its_attention(parts):

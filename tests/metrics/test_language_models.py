@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from metrics.language_models import (
+    SmoothedCrossEntropy,
     both_ways,
     cross_entropy,
     evaluate,
@@ -132,3 +135,20 @@ def test_smoothed_loss_and_gradient_are_those_of_keras_with_one_hot_labels(share
     assert float(ours) == pytest.approx(float(expected), rel=1e-5)
     np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
     assert keras.losses.deserialize(keras.losses.serialize(cross_entropy(share))).label_smoothing
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "mean_with_sample_weight"])
+def test_smoothed_loss_is_reduced_as_other_losses_are(reduction, monkeypatch):
+    random = np.random.default_rng(0)
+    logits = tf.constant(random.normal(0, 2, (3, 4, 7)), tf.float32)
+    labels = random.integers(0, 7, (3, 4))
+    weights = (random.random((3, 4)) < 0.7).astype("float32")
+    ours = SmoothedCrossEntropy(0.1, reduction)
+    theirs = keras.losses.CategoricalCrossentropy(True, 0.1, reduction=reduction)
+    whole = ours(labels, logits, weights)
+    np.testing.assert_allclose(whole, theirs(np.eye(7)[labels], logits, weights), rtol=1e-5)
+    # The gradients of two replicas are added, so that each has half of a mean.
+    two = SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: two)
+    share = 0.5 if "mean" in reduction else 1.0
+    np.testing.assert_allclose(ours(labels, logits, weights), share * whole, rtol=1e-6)

@@ -13,8 +13,9 @@ from models.generation import (
     piece_bytes,
     uniforms,
 )
-from models.writing import latest, scoring
-from serving.writing import checked_stop, stop_bytes
+from models.writing import continuing, latest, scoring
+from serving.signature import Network
+from serving.writing import checked, checked_stop, filled, stop_bytes
 
 GREEDY = {
     "max_tokens": 8,
@@ -135,11 +136,51 @@ def test_choosing_among_the_likeliest_alone_changes_no_choice(way, monkeypatch):
     np.testing.assert_array_equal(answers[1], answers[2])
 
 
+def test_a_row_without_a_cut_looks_its_number_up_in_the_order_of_the_ids():
+    shares = [0.0, 0.2, 0.0, 0.5, 0.3, 0.0]
+    cases = [(0.0, 1), (0.19, 1), (0.21, 3), (0.69, 3), (0.71, 4), (1 - 2**-24, 4)]
+    drawn, expected = zip(*cases, strict=True)
+    logits = tf.math.log(tf.constant([shares] * len(cases)))
+    choice = choices(*[{"temperature": 1.0}] * len(cases))
+    got = choose(logits, tf.zeros(logits.shape, tf.bool), choice, tf.constant(drawn))
+    assert got.numpy().tolist() == list(expected)
+
+
+def test_a_vocabulary_is_sorted_only_for_rows_that_need_it(monkeypatch):
+    sizes: list[int] = []
+    top_k = tf.math.top_k
+    monkeypatch.setattr(tf.math, "top_k", lambda x, k: sizes.append(k) or top_k(x, k))
+    logits = tf.random.stateless_normal((3, 2 * CANDIDATES), (0, 0), stddev=0.01)
+    seen, drawn = tf.zeros(logits.shape, tf.bool), tf.fill((3,), 0.99)
+    uncut, cut = {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.9}
+
+    def sorted_sizes(*rows, done=(False, False, False)):
+        sizes.clear()
+        choose(logits, seen, choices(*rows), drawn, tf.constant(done))
+        return sizes[1:]  # The first finds the likeliest.
+
+    assert sorted_sizes({}, uncut, uncut) == []
+    assert sorted_sizes({}, uncut, cut, done=(False, False, True)) == []
+    assert sorted_sizes({}, uncut, {**uncut, "top_k": 9}) == [CANDIDATES]
+    assert sorted_sizes({}, uncut, {**cut, "top_p": 0.1}) == [CANDIDATES]
+    assert sorted_sizes({}, {**cut, "temperature": 0.0}, {**uncut, "top_k": 9}) == [CANDIDATES]
+    assert sorted_sizes({}, uncut, cut) == [CANDIDATES, 2 * CANDIDATES]
+
+
 def test_equal_logits_give_the_lowest_id_and_a_tiny_temperature_the_likeliest():
     logits = tf.constant([[1.0, 5.0, 5.0, 2.0]] * 2 + [[1.0, 5.0, 9.0, 2.0]])
     choice = choices({}, {"top_p": 1e-9, "temperature": 1.0}, {"temperature": 1e-30})
     got = choose(logits, tf.zeros((3, 4), tf.bool), choice, tf.constant([0.9, 0.9, 0.99]))
     assert got.numpy().tolist() == [1, 1, 2]
+
+
+def test_extreme_settings_give_a_token():
+    logits = tf.constant([[1.0, 5.0, 5.0, -2.0]] * 4)
+    seen = tf.constant([[True, False, False, True]] * 4)
+    ways = [{"repetition_penalty": 0.01}, {"repetition_penalty": 100.0}, {"top_p": 1e-6}]
+    rows = [{"temperature": 1.0, **way} for way in (*ways, {"top_p": 1e-45})]
+    got = choose(logits, seen, choices(*rows), tf.fill((4,), 0.4))
+    assert got.numpy().tolist() == [0, 1, 1, 1]
 
 
 def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones():
@@ -202,7 +243,8 @@ def test_sampled_text_is_what_numpy_samples_with_the_same_numbers():
             logits = table[tokens[-1]]
             seen = np.isin(np.arange(7), tokens)
             probabilities = distribution(logits, seen, **settings)
-            order = np.argsort(-probabilities, kind="stable")
+            is_cut = "top_k" in settings or "top_p" in settings
+            order = np.argsort(-probabilities, kind="stable") if is_cut else np.arange(7)
             chosen = order[np.searchsorted(np.cumsum(probabilities[order]), number, side="right")]
             total += log_softmax(logits)[chosen]
             tokens.append(chosen)
@@ -229,6 +271,16 @@ def test_a_seed_gives_the_same_text_in_another_batch_and_row_and_with_xla():
 def test_no_rows_give_no_text():
     got = written(np.eye(3), np.zeros((0, 2), "int32"), Choice(*(p[:0] for p in choices({}))))
     assert got.token_ids.shape == (0, 8)
+
+
+@pytest.mark.parametrize("prompt", [[[2]], [[2, 1, 2]], [[2] * 9]])
+def test_the_end_token_before_a_prompt_does_not_count_as_repeated(prompt):
+    # The end token, 1, is likeliest until it is penalized.
+    steps = table_steps([[1.8, 2.0, 0.0]] * 3)
+    way = {**GREEDY, "max_tokens": 3, "repetition_penalty": 1.2}
+    features = {"token_ids": tf.constant(prompt), **filled(way, 1)}
+    found = continuing(lambda model: steps, 8, 1)(Network(None), features)
+    assert bool(found["ended"][0]) and found["token_ids"].numpy().max() == -1
 
 
 # What it is made of.
@@ -258,10 +310,10 @@ def test_a_long_prompt_loses_its_oldest_tokens():
     assert dropped.numpy().tolist() == [2, 0, 3]
 
 
-PIECES = [b"", b"a", b"b", b"ab", b"c", b"abcab", "\u00e9".encode()]
+PIECES = [b"", b"a", b"b", b"ab", b"c", b"abcab", "\u00e9".encode(), b" a", b" "]
 
 
-def stopped(tokens, stops, max_tokens=8, jit_compile=False):
+def stopped(tokens, stops, max_tokens=8, jit_compile=False, hides_space=False):
     """Writes the tokens of each row, one after the other; the text and why it ended."""
     rows = tf.constant([[*row, *[0] * (9 - len(row))] for row in tokens])
     logits = tf.one_hot(rows, len(PIECES), 9.0, 0.0)  # (rows, positions, vocabulary)
@@ -278,7 +330,7 @@ def stopped(tokens, stops, max_tokens=8, jit_compile=False):
     def run(strings):
         choice = choices(*[{"max_tokens": max_tokens}] * len(tokens))
         prompt = tf.fill((len(tokens), 1), -1)
-        stop = Stop(strings, piece_bytes(PIECES))
+        stop = Stop(strings, piece_bytes(PIECES), hides_space)
         return generate(Steps(start, step), 0, prompt, choice, limit=8, end_id=0, stop=stop)
 
     found = run(strings)
@@ -304,6 +356,22 @@ def test_a_text_ends_before_the_first_stop_string(jit_compile):
     tokens, stops, expected, ended = zip(*cases, strict=True)
     texts, found_ended, _ = stopped(tokens, stops, jit_compile=jit_compile)
     assert texts == list(expected) and found_ended == list(ended)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_space_that_is_not_shown_is_in_no_stop_string(jit_compile):
+    cases = [  # tokens, stop strings, text with its first space, ended
+        ([7, 2, 7, 2], [" a"], b" ab", True),  # the second word, not the first
+        ([7, 2, 7, 2], ["a"], b" ", True),  # the first word without its space
+        ([8, 1, 8, 1], [" "], b" a", True),  # a space alone
+        ([8, 8, 1], [" "], b" ", True),  # of two, the second one is shown
+        ([7, 2, 0], [" ab"], b" ab", True),  # the end token
+        ([1, 7, 2], [" a"], b"a", True),  # a text without a space at its beginning
+    ]
+    tokens, stops, expected, ended = zip(*cases, strict=True)
+    texts, found_ended, found = stopped(tokens, stops, 8, jit_compile, hides_space=True)
+    assert texts == list(expected) and found_ended == list(ended)
+    assert found.num_bytes.numpy().tolist() == [3, 1, 2, 1, -1, 1]
 
 
 def test_the_token_that_completes_a_stop_string_is_the_last_one():
@@ -336,6 +404,17 @@ def test_stop_strings_out_of_range_are_refused_by_row(stop, message):
     rows = tf.constant([row + [""] * (width - len(row)) for row in stop])
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"{message}[^\n]*\n1"):
         checked_stop(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [("top_p", [1e-6, 1.0], [1e-45, 9e-7]), ("repetition_penalty", [0.01, 100.0], [1e-38, 101.0])],
+)
+def test_settings_that_float32_cannot_follow_are_refused(name, good, bad):
+    assert checked({name: tf.constant(good)}, 8)[name].numpy().tolist() == pytest.approx(good)
+    for value in bad:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` must be in"):
+            checked({name: tf.constant([value])}, 8)
 
 
 @pytest.mark.parametrize("context", [2, 5, 8, 40])

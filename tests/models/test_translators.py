@@ -56,9 +56,14 @@ TRANSLATORS = {
 
 
 @pytest.fixture(params=TRANSLATORS)
-def translator(request):
+def translator_name(request):
     keras.utils.set_random_seed(0)
-    make, steps, attention = TRANSLATORS[request.param]
+    return request.param
+
+
+@pytest.fixture
+def translator(translator_name):
+    make, steps, attention = TRANSLATORS[translator_name]
     model, random = make(), np.random.default_rng(1)
     for weight in model.weights:  # So that no gain is 1, and no shift 0.
         weight.assign(np.asarray(weight) + random.normal(0, 0.3, weight.shape))
@@ -78,6 +83,21 @@ def test_logits_step_by_step_are_those_of_the_whole_translation(translator):
         logits, state = found.step(state, tf.constant(tokens))
         each.append(logits)
     np.testing.assert_allclose(np.stack(each, 1), whole(model, SOURCES, TARGETS), atol=1e-5)
+
+
+def test_logits_of_a_bfloat16_network_have_all_digits_as_its_own_have(translator_name):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        make, steps, _ = TRANSLATORS[translator_name]
+        model = make()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    logits, _ = steps(model).start(tf.constant(SOURCES))
+    expected = whole(model, SOURCES, TARGETS)[:, 0]
+    np.testing.assert_allclose(logits, expected, atol=0.05)
+    for found in (logits, expected):
+        rounded = tf.cast(tf.cast(found, tf.bfloat16), tf.float32)
+        assert np.mean(rounded == found) < 0.1
 
 
 def test_picked_rows_go_on_as_they_would_have(translator):

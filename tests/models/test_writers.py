@@ -138,6 +138,12 @@ def test_a_bfloat16_gpt_gives_float32_logits_near_those_of_float32():
     _, state = gpt_steps(model).start(tf.constant(PROMPTS))
     expected, _ = gpt_steps(model).step(state, tf.constant([1, 2, 3]))
     np.testing.assert_allclose(logits, expected, atol=0.02)
+    # The products with the vocabulary have all digits, as the network's own have.
+    logits, _ = gpt_steps(mixed).start(tf.constant(PROMPTS[:1]))
+    np.testing.assert_allclose(logits[0], whole(mixed, PROMPTS[0])[-1], atol=0.01)
+    for found in (logits, whole(mixed, PROMPTS[0])):
+        rounded = tf.cast(tf.cast(found, tf.bfloat16), tf.float32)
+        assert np.mean(rounded == found) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,18 @@ def test_networks_that_write_choose_as_the_settings_say():
         dialogue.Config(length=64, max_tokens=64)
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [("top_p", [1e-6, 1.0], [1e-45, 1.1]), ("repetition_penalty", [0.01, 100.0], [1e-38, 101.0])],
+)
+def test_networks_that_write_refuse_what_clients_may_not_choose(name, good, bad):
+    for value in good:
+        assert dialogue.Config(**{name: value}).choice[name] == value
+    for value in bad:
+        with pytest.raises(ValueError, match=f"`{name}` must be in"):
+            dialogue.Config(**{name: value})
+
+
 def test_recurrent_networks_that_write_learn_at_three_times_the_rate():
     def peak(**settings):
         return dialogue.Config(**settings).rates(lambda model: 128).peak(keras.Model())

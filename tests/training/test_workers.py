@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from callbacks import BestWeights
+from metrics.language_models import cross_entropy
 from tests.training import toy_gan
 from tests.training.test_loop import examples
 from training.checkpoint import Checkpoint
@@ -67,6 +68,17 @@ def train_classifier(strategy, folder: Path, stop_after: int):
         checkpoint_every=3,
     )
     return model, history
+
+
+def train_smoothed(strategy, folder: Path, stop_after: int):
+    with strategy.scope():
+        tokens = keras.Input((3,), dtype="int32")
+        logits = keras.layers.Embedding(5, 5, embeddings_initializer="zeros")(tokens)
+        model = keras.Model(tokens, logits)
+        model.compile(keras.optimizers.SGD(1.0), cross_entropy(0.1))
+    rows = np.arange(12).reshape(4, 3) % 5
+    weights = np.ones((4, 3), "float32")
+    return model, model.fit(rows, (rows + 1) % 5, 4, sample_weight=weights, verbose=0).history
 
 
 def train_gan(strategy, folder: Path, stop_after: int):
@@ -172,6 +184,16 @@ def test_metrics_of_every_epoch_and_weights_are_those_of_one_process(together, a
 def test_two_devices_of_one_process_train_as_one_does(alone, tmp_path):
     assert process("train_classifier", tmp_path, "0", "two_devices").wait(timeout=300) == 0
     assert_close(tmp_path / "0.npz", alone)
+
+
+@pytest.mark.slow
+def test_two_devices_have_the_loss_with_smoothed_labels_of_one(tmp_path):
+    for strategy in ("none", "two_devices"):
+        made = process("train_smoothed", tmp_path, strategy, strategy)
+        assert made.wait(timeout=300) == 0
+    one, two = (np.load(tmp_path / f"{name}.npz") for name in ("none", "two_devices"))
+    for name in one.files:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow
