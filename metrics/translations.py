@@ -154,7 +154,8 @@ def retrieved(
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     known = known[:MOST_KNOWN]
-    words = TfidfVectorizer(token_pattern=r"\w+", sublinear_tf=True)
+    # Texts of signs alone, such as Morse or emoji, have words, too: each run of signs is one.
+    words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]+", sublinear_tf=True)
     table = words.fit_transform([source for source, _ in known]).T.tocsr()
     rows = words.transform(sources)
     nearest = [
