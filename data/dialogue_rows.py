@@ -41,6 +41,7 @@ def arrange(
     length: int,
     *,
     system: str = "",
+    most_system: int | None = None,
     every_turn: bool = False,
 ) -> DialogueRows:
     """Cuts all splits into rows, as `dialogue_rows` does it.
@@ -50,6 +51,8 @@ def arrange(
         tokens: The tokenizer.
         length: Tokens that the network reads of each row; at least `LEAST_LENGTH`.
         system: System text of the dialogues that have none of their own; "" for none.
+        most_system: Maximum number of tokens of a system text, without its role and end; a longer
+            one loses its end. None: only half of the row is the limit.
         every_turn: Whether all turns of the training dialogues are predicted. Otherwise, and in
             the other splits, only replies are.
 
@@ -59,7 +62,7 @@ def arrange(
     rows, streams, replies, num_bytes = {}, {}, {}, {}
     for split in SPLITS:
         found = dialogues.split(split)
-        encoded = list(_encoded(found, tokens, system))
+        encoded = list(_encoded(found, tokens, system, most_system))
         every = every_turn and split == "train"
         marked = [row for one in encoded for row in dialogue_rows(*one, length, every)]
         rows[split] = tf.data.Dataset.from_tensor_slices(_padded(marked, length + 1))
@@ -126,7 +129,7 @@ def dialogue_rows(
 
 
 def _encoded(
-    dialogues: Sequence[Dialogue], tokens: TurnTokens, system: str
+    dialogues: Sequence[Dialogue], tokens: TurnTokens, system: str, most_system: int | None
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """Yields what `dialogue_rows` reads of each dialogue."""
     texts = [text for one in dialogues for text in (one.system or system, *one.turns)]
@@ -140,7 +143,7 @@ def _encoded(
 
     remaining = iter(ids)
     for one in dialogues:
-        first = next(remaining)
+        first = next(remaining)[:most_system]
         beginning = np.array([tokens.end_id], "int32")
         if len(first):
             beginning = np.append(beginning, turn("system", first))

@@ -70,14 +70,14 @@ class TurnTokens:
         return self.tokens.decode(tf.where(is_text, token_ids, PADDING), num_bytes)
 
     def prompts(
-        self, turns: tf.Tensor, system: tf.Tensor, room: tf.Tensor
+        self, turns: tf.Tensor, system: tf.Tensor, room: tf.Tensor, most: int | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes what comes before replies: the system text and as many past turns as fit.
 
         The last turn is the user's. Before it, the assistant's and the user's alternate. The
         oldest turns are dropped whole. If the last turn alone is too long, it loses its beginning.
-        A system text loses its end if it is longer than half of the room. The token of the
-        assistant comes last; the end token at the beginning is left to
+        A system text loses its end if it is longer than half of the room, or than `most`. The token
+        of the assistant comes last; the end token at the beginning is left to
         `models.writing.continuing`.
 
         Args:
@@ -86,6 +86,8 @@ class TurnTokens:
             system: System texts `(n,)`, "" for none.
             room: Maximum number of tokens of each row, int32 `(n,)`. Of fewer than 3 there may be
                 up to 3.
+            most: Maximum number of tokens of a system text, without its role and end. None: only
+                the room counts.
 
         Returns:
             int32 `(n, tokens)`, padded with -1, and the number of tokens that each row lost, int32
@@ -99,7 +101,9 @@ class TurnTokens:
         is_turn = (turns != "") | (after == 0)  # (n, turns)
 
         first = self.tokens.encode(system)  # (n, tokens)
-        kept = tf.minimum(lengths(first), tf.maximum(room // 2 - 2, 0))
+        fitting = tf.maximum(room // 2 - 2, 0)
+        fitting = fitting if most is None else tf.minimum(fitting, most)
+        kept = tf.minimum(lengths(first), fitting)
         lost = lengths(first) - kept
         first = tf.where(tf.range(tf.shape(first)[1]) < kept[:, None], first, PADDING)
         first = self._spoken(first, tf.fill((rows,), self.role_id("system")))
@@ -113,11 +117,11 @@ class TurnTokens:
         is_kept = is_turn & (fits | (after == 0))
         sizes_kept = tf.minimum(tf.where(is_kept, sizes, 0), room[:, None])
         lost += tf.reduce_sum(sizes - sizes_kept, axis=1)
-        most = tf.broadcast_to(room[:, None] - 2, (rows, columns))
+        ends = tf.broadcast_to(room[:, None] - 2, (rows, columns))
         roles = tf.where(after % 2 == 0, self.role_id("user"), self.role_id("assistant"))
         roles = tf.broadcast_to(roles, (rows, columns))
-        turns, most, roles = (tf.boolean_mask(each, is_kept) for each in (turns, most, roles))
-        past = self._spoken(self.tokens.encode(turns, most), roles)  # (turns kept, tokens)
+        turns, ends, roles = (tf.boolean_mask(each, is_kept) for each in (turns, ends, roles))
+        past = self._spoken(self.tokens.encode(turns, ends), roles)  # (turns kept, tokens)
 
         past = _ragged(past, tf.reduce_sum(sizes_kept, axis=1))
         last = tf.fill((rows, 1), self.role_id("assistant"))
