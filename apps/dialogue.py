@@ -30,7 +30,7 @@ from models.writing import continuing
 from preprocessing import turns
 from preprocessing.byte_tokens import Bytes, as_features
 from preprocessing.turns import TurnTokens
-from runs import presets
+from runs import presets, reading
 from runs.command import command
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
@@ -127,6 +127,9 @@ def main(config: Config) -> dict[str, float]:
     written = write(config, test, served["generate"], trained.model)
     scores = predict(rows, tokens, trained.model, fed.evaluation("test", config.batch_size))
     scores |= written.scores
+    num_test = sum(len(one.replies) for one in data.test)
+    rated = "BLEU, distinct n-grams, mean words and commonest share"
+    reading.part(run, "replies", len(test), num_test, rated)
     return finish(
         run,
         trained,
@@ -135,12 +138,11 @@ def main(config: Config) -> dict[str, float]:
         warmup={"turns": warmup},
         example=Example("a test dialogue", {"turns": test[0][0]}),
         scores=scores,
-        num_test=sum(len(one.replies) for one in data.test),
+        num_test=num_test,
         examples="replies",
         facts={
             "vocabulary": tokens.vocabulary_size,
             "test bytes": rows.num_bytes["test"],
-            "replies that the network wrote": len(test),
             "BLEU": written.signature,
         },
         warnings=language_models.beaten(scores, PREDICTORS, "bits_per_byte"),

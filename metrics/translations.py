@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+MOST_TRANSLATED = 2000
+"""Number of test texts that are translated; resampling takes 53 kB for each."""
 RESAMPLED = 1000
 """Number of samples for the interval of BLEU."""
 MOST_KNOWN = 100_000
@@ -132,6 +134,18 @@ class Translations:
 
     def _measured(self, metric: Any, **options: Any) -> Any:
         return metric.corpus_score(list(self.translations), [list(self.references)], **options)
+
+
+def translated(total: int) -> list[int]:
+    """Returns the indices of the test texts that are translated, evenly over all of them.
+
+    Example:
+        >>> indices = translated(5000)
+        >>> len(indices), indices[:4], indices[-1]
+        (2000, [0, 2, 5, 7], 4997)
+    """
+    count = min(total, MOST_TRANSLATED)
+    return [number * total // count for number in range(count)]
 
 
 def copied(sources: Sequence[str], references: Sequence[str]) -> float:

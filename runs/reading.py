@@ -35,6 +35,21 @@ def said(run: Run, name: str, text: str) -> None:
     print(text, flush=True)
 
 
+def part(run: Run, what: str, done: int, total: int, scores: str) -> None:
+    """Says which scores are those of a part of the test examples; nothing if it is all of them.
+
+    Args:
+        run: What `start` returned.
+        what: What the network wrote for the examples, in the plural.
+        done: Number of test examples for which it did.
+        total: Number of test examples.
+        scores: Names of the scores.
+    """
+    if done < total:
+        text = f"The network wrote {what} for {done:,} of {total:,} test examples, evenly spread: "
+        said(run, f"part with {what}", f"{text}{scores} are of these.")
+
+
 def padding(run: Run, batches: tf.data.Dataset) -> None:
     """Says which share of the tokens of training batches is padding.
 
