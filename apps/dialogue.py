@@ -126,7 +126,7 @@ def main(config: Config) -> dict[str, float]:
     test = data.answered("test", WRITTEN)
     written = write(config, test, served["generate"], trained.model)
     scores = predict(rows, tokens, trained.model, fed.evaluation("test", config.batch_size))
-    scores |= written.scores
+    scores = run.compared(scores, PREDICTORS) | written.scores
     num_test = sum(len(one.replies) for one in data.test)
     rated = "BLEU, distinct n-grams, mean words and commonest share"
     reading.part(run, "replies", len(test), num_test, rated)

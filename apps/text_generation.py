@@ -95,6 +95,7 @@ def main(config: Config) -> dict[str, float]:
         return {}
     recurrent.without_cudnn(trained.model)
     scores = evaluate(rows, tokens, trained.model, fed.evaluation("test", config.batch_size))
+    scores = run.compared(scores, PREDICTORS)
     warmup, prompts = beginnings(texts.validation), beginnings(texts.test)
     served = signatures(config, tokens, warmup)
     return finish(
