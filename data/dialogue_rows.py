@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from data import token_rows
 from data.dialogues import Dialogue, Dialogues
 from data.sources import SPLITS
 from data.splits import Splits
@@ -14,8 +15,6 @@ from preprocessing.turns import TurnTokens
 
 LEAST_LENGTH = 16
 """Minimum number of tokens per row."""
-CHUNK = 256
-"""Number of texts that are encoded together."""
 Marked = tuple[np.ndarray, np.ndarray]
 """Tokens, int32 `(tokens,)`, and whether each is predicted, bool `(tokens,)`."""
 
@@ -133,15 +132,11 @@ def _encoded(
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """Yields what `dialogue_rows` reads of each dialogue."""
     texts = [text for one in dialogues for text in (one.system or system, *one.turns)]
-    ids: list[np.ndarray] = []
-    for begin in range(0, len(texts), CHUNK):
-        rows = tokens.tokens.encode(tf.constant(texts[begin : begin + CHUNK])).numpy()
-        ids += [row[row >= 0] for row in rows]
+    remaining = token_rows.encoded(texts, tokens.tokens)
 
     def turn(role: str, text: np.ndarray) -> np.ndarray:
         return np.concatenate([[tokens.role_id(role)], text, [tokens.end_id]]).astype("int32")
 
-    remaining = iter(ids)
     for one in dialogues:
         first = next(remaining)[:most_system]
         beginning = np.array([tokens.end_id], "int32")
