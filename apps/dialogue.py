@@ -111,6 +111,7 @@ def main(config: Config) -> dict[str, float]:
     data, tokens = counted(run, load(config), "dialogues"), TurnTokens(Bytes())
     rows = arrange(config, data, tokens)
     fed = feed(config, rows)
+    reading.padding(run, fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1))
     trained = train(
         run,
         partial(build, config, tokens),

@@ -48,7 +48,7 @@ class Translations:
     def scores(self) -> dict[str, float]:
         """BLEU with the bounds of its 95 % interval, chrF, BLEU in lower case, all from 0 to 100;
         and the share of translations that are equal to their references."""
-        metric = _bleu()
+        metric = bleu_metric()
         resampled = self._measured(metric, n_bootstrap=RESAMPLED)
         shown = resampled.format(signature=str(metric.get_signature()), width=9, is_json=True)
         found = self.bleu
@@ -59,19 +59,23 @@ class Translations:
             "bleu_low": max(found - half, 0.0),
             "bleu_high": min(found + half, 100.0),
             "chrf": self._measured(_chrf()).score,
-            "bleu_lowercase": self._measured(_bleu(lowercase=True)).score,
+            "bleu_lowercase": self._measured(bleu_metric(lowercase=True)).score,
             "exact_match": float(np.mean(equal)),
         }
 
     @property
     def bleu(self) -> float:
         """BLEU alone."""
-        return self._measured(_bleu()).score
+        return self._measured(bleu_metric()).score
 
     @cached_property
     def signatures(self) -> dict[str, str]:
         """What sacrebleu says of how each score was computed, by name of the score."""
-        kinds = {"bleu": _bleu(), "chrf": _chrf(), "bleu_lowercase": _bleu(lowercase=True)}
+        kinds = {
+            "bleu": bleu_metric(),
+            "chrf": _chrf(),
+            "bleu_lowercase": bleu_metric(lowercase=True),
+        }
         found = {}
         for name, metric in kinds.items():
             self._measured(metric)
@@ -179,10 +183,12 @@ def retrieved(
     return Translations(sources, references, [known[i][1] for i in nearest]).bleu
 
 
-def _bleu(**options: Any) -> Any:
+def bleu_metric(**options: Any) -> Any:
+    """Returns sacrebleu's BLEU of raw text."""
     from sacrebleu.metrics import BLEU
 
-    return BLEU(**options)
+    # Data with spaces before its periods is scored as it is; sacrebleu would print advice.
+    return BLEU(force=True, **options)
 
 
 def _chrf() -> Any:

@@ -55,15 +55,16 @@ def padding(run: Run, batches: tf.data.Dataset) -> None:
 
     Args:
         run: What `start` returned.
-        batches: Batches for training, of which the first `MOST_BATCHES` are counted. Names of
-            features that end with `_ids` have tokens, -1 in padding.
+        batches: Batches for training, of which the first `MOST_BATCHES` are counted. Their features
+            have a `padding_mask`, 0 in padding, or names that end with `_ids`: tokens, -1 in
+            padding.
     """
     real = total = 0
     for features, *_ in batches.take(MOST_BATCHES):
-        for name, ids in features.items():
-            if name.endswith("_ids"):
-                real += int(np.count_nonzero(ids >= 0))
-                total += int(tf.size(ids))
+        masks = [ids >= 0 for name, ids in features.items() if name.endswith("_ids")]
+        for mask in [features["padding_mask"]] if "padding_mask" in features else masks:
+            real += int(np.count_nonzero(mask))
+            total += int(tf.size(mask))
     said(run, "padding", f"Padding is {1 - real / total:.1%} of the tokens of training batches.")
 
 

@@ -265,6 +265,11 @@ def test_an_evaluation_on_other_data_leaves_out_predictors_that_are_counted_ther
     assert "simpler predictor" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("finished", ["dialogue", "text_generation", "translation"], indirect=True)
+def test_apps_that_write_texts_say_their_share_of_padding(finished):
+    assert "of the tokens of training batches." in (finished.folder / "report.html").read_text()
+
+
 @each_app()
 def test_a_run_repeats_or_continues_another_with_its_settings(finished, request):
     app = app_of(request.node.callspec.params["finished"])
