@@ -102,7 +102,7 @@ def main(config: Config) -> dict[str, float]:
     )
     if trained is None:  # Another process evaluates and writes.
         return {}
-    scores = evaluate(config, fed, rows, counts, trained.model)
+    scores = run.compared(evaluate(config, fed, rows, counts, trained.model), PREDICTORS)
     gaps = partial(sentence_pairs.with_gaps, pieces, length=config.length, seed=config.seed)
     served = signatures(config, rows)
     return finish(

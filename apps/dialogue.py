@@ -30,7 +30,7 @@ from models.writing import continuing
 from preprocessing import turns
 from preprocessing.byte_tokens import Bytes, as_features
 from preprocessing.turns import TurnTokens
-from runs import presets
+from runs import presets, reading
 from runs.command import command
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
@@ -77,7 +77,8 @@ class Config(WritingSettings):
     """Maximum number of bytes of system text, past turns and reply together. The oldest turns are
     dropped."""
     system: str = ""
-    """System text of `serving_default`, and of dialogues that have none of their own."""
+    """System text of `serving_default`, and of dialogues that have none of their own. At most half
+    of the length beside `max_tokens`; longer ones in the data lose their end."""
     train_on: Training[Literal["replies", "all"]] = "replies"
     """Turns that training predicts: the assistant's, or all."""
 
@@ -85,16 +86,32 @@ class Config(WritingSettings):
         super().__post_init__()
         self.require_one_of(text_writers.NAMES, "model")
         self.require_least(dialogue_rows.LEAST_LENGTH, "length")
+        size = len(self.system.encode())
+        if size > self.most_system:
+            raise ValueError(
+                f"`system` must have at most {self.most_system} bytes, half of what length="
+                f"{self.length} leaves beside max_tokens={self.max_tokens}. Received: {size} "
+                "bytes. Fix: shorten it, or pass a larger --length or a smaller --max-tokens."
+            )
+
+    @property
+    def room(self) -> int:
+        """Number of tokens before a reply of `serving_default`, without the first end token."""
+        return self.length - 1 - self.max_tokens
+
+    @property
+    def most_system(self) -> int:
+        """Maximum number of bytes of a system text, in training and in the export."""
+        return max(self.room // 2 - 2, 0)
 
 
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test replies."""
     run = start(config)
     data, tokens = counted(run, load(config), "dialogues"), TurnTokens(Bytes())
-    rows = dialogue_rows.arrange(
-        data, tokens, config.length, system=config.system, every_turn=config.train_on == "all"
-    )
+    rows = arrange(config, data, tokens)
     fed = feed(config, rows)
+    reading.padding(run, fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1))
     trained = train(
         run,
         partial(build, config, tokens),
@@ -110,7 +127,10 @@ def main(config: Config) -> dict[str, float]:
     test = data.answered("test", WRITTEN)
     written = write(config, test, served["generate"], trained.model)
     scores = predict(rows, tokens, trained.model, fed.evaluation("test", config.batch_size))
-    scores |= written.scores
+    scores = run.compared(scores, PREDICTORS) | written.scores
+    num_test = sum(len(one.replies) for one in data.test)
+    rated = "BLEU, distinct n-grams, mean words and commonest share"
+    reading.part(run, "replies", len(test), num_test, rated)
     return finish(
         run,
         trained,
@@ -119,12 +139,11 @@ def main(config: Config) -> dict[str, float]:
         warmup={"turns": warmup},
         example=Example("a test dialogue", {"turns": test[0][0]}),
         scores=scores,
-        num_test=sum(len(one.replies) for one in data.test),
+        num_test=num_test,
         examples="replies",
         facts={
             "vocabulary": tokens.vocabulary_size,
             "test bytes": rows.num_bytes["test"],
-            "replies that the network wrote": len(test),
             "BLEU": written.signature,
         },
         warnings=language_models.beaten(scores, PREDICTORS, "bits_per_byte"),
@@ -135,6 +154,17 @@ def main(config: Config) -> dict[str, float]:
 
 def load(config: Config) -> Dialogues:
     return dialogues.load(config.data, skip_bad=config.skip_bad)
+
+
+def arrange(config: Config, data: Dialogues, tokens: TurnTokens) -> DialogueRows:
+    return dialogue_rows.arrange(
+        data,
+        tokens,
+        config.length,
+        system=config.system,
+        most_system=config.most_system,
+        every_turn=config.train_on == "all",
+    )
 
 
 def feed(config: Config, rows: DialogueRows) -> Feed:
@@ -154,7 +184,7 @@ def build(config: Config, tokens: TurnTokens) -> keras.Model:
 def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str, Signature]:
     def read(max_tokens, turns, system):
         room = config.length - 1 - max_tokens  # The end token comes first.
-        token_ids, dropped = tokens.prompts(turns, system, room)
+        token_ids, dropped = tokens.prompts(turns, system, room, config.most_system)
         return {"token_ids": token_ids}, {"dropped_tokens": dropped}
 
     steps, some = text_writers.steps_of(config.model), past[:4]

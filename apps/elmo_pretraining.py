@@ -100,6 +100,7 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     scores = evaluate(rows, counts, trained.model, fed.evaluation("test", config.batch_size))
+    scores = run.compared(scores, PREDICTORS)
     lines = plain_text.sample_lines(texts.test)
     served = signatures(config, rows)
     return finish(

@@ -26,7 +26,7 @@ from metrics.ngrams import witten_bell
 from models import recurrent, text_writers, transformers
 from models.writing import continuing, scoring
 from preprocessing.byte_tokens import Bytes, as_features, labeled, to_score
-from runs import presets
+from runs import presets, reading
 from runs.command import command
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
@@ -84,6 +84,7 @@ def main(config: Config) -> dict[str, float]:
     texts, tokens = counted(run, load(config), "documents"), Bytes()
     rows = counted(run, token_rows.arrange(texts, tokens, config.length), "rows")
     fed = feed(rows)
+    reading.padding(run, fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1))
     trained = train(
         run,
         partial(build, config, tokens),
@@ -95,6 +96,7 @@ def main(config: Config) -> dict[str, float]:
         return {}
     recurrent.without_cudnn(trained.model)
     scores = evaluate(rows, tokens, trained.model, fed.evaluation("test", config.batch_size))
+    scores = run.compared(scores, PREDICTORS)
     warmup, prompts = beginnings(texts.validation), beginnings(texts.test)
     served = signatures(config, tokens, warmup)
     return finish(

@@ -23,7 +23,7 @@ from data.parallel_texts import ParallelTexts
 from data.sources import SPLITS, watched
 from data.splits import Splits
 from metrics import language_models
-from metrics.translations import HEADING, Translations
+from metrics.translations import HEADING, Translations, translated
 from models import recurrent, seq2seq, transformer
 from models.writing import attending, chosen, scoring, translating
 from preprocessing import sentence_pieces
@@ -117,6 +117,8 @@ def main(config: Config) -> dict[str, float]:
     recurrent.without_cudnn(trained.model)
     served = signatures(config, tokens, data.first("validation", 8))
     test = evaluate(config, data, served["serving_default"], trained.model)
+    rated = "BLEU, chrF, exact match and baselines"
+    reading.part(run, "translations", len(test.sources), len(data.test), rated)
     losses = language_models.evaluate(trained.model, fed.evaluation("test", config.batch_size))
     source, target = data.test[0]
     return finish(
@@ -178,8 +180,9 @@ def build(config: Config, tokens: SentencePieces) -> keras.Model:
 
 
 def evaluate(config: Config, data: ParallelTexts, signature: Signature, model) -> Translations:
-    """Translates the test texts."""
-    sources, references = data.texts("test", 0), data.texts("test", 1)
+    """Translates test texts: all, or of many a part."""
+    some = [data.test[i] for i in translated(len(data.test))]
+    sources, references = map(list, zip(*some, strict=True))
     # Texts of similar length together: a batch takes as long as its longest translation.
     order = np.argsort([len(text) for text in sources], kind="stable")
     watch = partial(watched, total=len(order), doing="Translating test texts")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from data import token_rows
 from data.dialogues import Dialogue, Dialogues
 from data.sources import SPLITS
 from data.splits import Splits
@@ -14,8 +15,6 @@ from preprocessing.turns import TurnTokens
 
 LEAST_LENGTH = 16
 """Minimum number of tokens per row."""
-CHUNK = 256
-"""Number of texts that are encoded together."""
 Marked = tuple[np.ndarray, np.ndarray]
 """Tokens, int32 `(tokens,)`, and whether each is predicted, bool `(tokens,)`."""
 
@@ -41,6 +40,7 @@ def arrange(
     length: int,
     *,
     system: str = "",
+    most_system: int | None = None,
     every_turn: bool = False,
 ) -> DialogueRows:
     """Cuts all splits into rows, as `dialogue_rows` does it.
@@ -50,6 +50,8 @@ def arrange(
         tokens: The tokenizer.
         length: Tokens that the network reads of each row; at least `LEAST_LENGTH`.
         system: System text of the dialogues that have none of their own; "" for none.
+        most_system: Maximum number of tokens of a system text, without its role and end; a longer
+            one loses its end. None: only half of the row is the limit.
         every_turn: Whether all turns of the training dialogues are predicted. Otherwise, and in
             the other splits, only replies are.
 
@@ -59,7 +61,7 @@ def arrange(
     rows, streams, replies, num_bytes = {}, {}, {}, {}
     for split in SPLITS:
         found = dialogues.split(split)
-        encoded = list(_encoded(found, tokens, system))
+        encoded = list(_encoded(found, tokens, system, most_system))
         every = every_turn and split == "train"
         marked = [row for one in encoded for row in dialogue_rows(*one, length, every)]
         rows[split] = tf.data.Dataset.from_tensor_slices(_padded(marked, length + 1))
@@ -126,21 +128,17 @@ def dialogue_rows(
 
 
 def _encoded(
-    dialogues: Sequence[Dialogue], tokens: TurnTokens, system: str
+    dialogues: Sequence[Dialogue], tokens: TurnTokens, system: str, most_system: int | None
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """Yields what `dialogue_rows` reads of each dialogue."""
     texts = [text for one in dialogues for text in (one.system or system, *one.turns)]
-    ids: list[np.ndarray] = []
-    for begin in range(0, len(texts), CHUNK):
-        rows = tokens.tokens.encode(tf.constant(texts[begin : begin + CHUNK])).numpy()
-        ids += [row[row >= 0] for row in rows]
+    remaining = token_rows.encoded(texts, tokens.tokens)
 
     def turn(role: str, text: np.ndarray) -> np.ndarray:
         return np.concatenate([[tokens.role_id(role)], text, [tokens.end_id]]).astype("int32")
 
-    remaining = iter(ids)
     for one in dialogues:
-        first = next(remaining)
+        first = next(remaining)[:most_system]
         beginning = np.array([tokens.end_id], "int32")
         if len(first):
             beginning = np.append(beginning, turn("system", first))

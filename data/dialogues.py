@@ -66,13 +66,13 @@ class Dialogues(Splits):
         Returns:
             For each reply, the turns before it, the system text and the reply.
         """
+        # The turns before each reply, over all replies, grow with the square of their number.
         every = [
-            (one.turns[:number], one.system, one.turns[number])
-            for one in self.split(split)
-            for number in range(1, len(one.turns), 2)
+            (one, number) for one in self.split(split) for number in range(1, len(one.turns), 2)
         ]
         # An odd number of steps, because dialogues often have an even number of replies.
-        return every[:: -(-len(every) // count) | 1]
+        chosen = every[:: -(-len(every) // count) | 1]
+        return [(one.turns[:number], one.system, one.turns[number]) for one, number in chosen]
 
 
 class _Wrong(Exception):

@@ -42,6 +42,8 @@ FREE = 20
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}([_-][A-Za-z0-9]{2,8})*")
 _NAMES = {*NO_NAMES, "src", "tgt", "trg"}
+_DOCUMENTS = {"txt", "md", "rst", "log"}
+"""Endings that look like languages; files of one name with no others are not translations."""
 
 
 class Pair(NamedTuple):
@@ -106,7 +108,7 @@ def load(
         rows, findings, languages = _from_tfds(data.removeprefix("tfds:"))
         return _divided(data, rows, findings, languages, source, target, skip_bad)
     path, wanted = Path(data), [one for one in (source, target) if one]
-    if _by_language(path) or (path.is_dir() and not _tables(path)):
+    if _by_language(path) or _by_name(path) or (path.is_dir() and not _tables(path)):
         rows, findings, languages = _from_lines(data, path, wanted)
         return _divided(data, rows, findings, languages, source, target, skip_bad)
     files, findings = split_files(existing(data, EXPECTED, BUILT_IN), set(SUFFIXES))
@@ -242,10 +244,25 @@ def _by_language(path: Path) -> dict[str, Path]:
     return {language: file for language, file in files.items() if language}
 
 
+def _by_name(path: Path) -> dict[str, dict[str, Path]]:
+    """Returns the files by language of each name that has several languages in a folder."""
+    if not path.is_dir():
+        return {}
+    every = [_language_of(file) for file in sorted(path.iterdir())]
+    names = dict.fromkeys(name for name, language in every if language)
+    found = {name: _by_language(path / name) for name in names}
+    return {
+        name: files
+        for name, files in found.items()
+        if len(files) > 1 and not _DOCUMENTS.issuperset(files)
+    }
+
+
 def _tables(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
-    return [file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES]
+    files = [file for file in sorted(path.iterdir()) if not is_hidden(file.name)]
+    return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
 def _from_lines(
@@ -284,9 +301,7 @@ def _groups(path: Path) -> tuple[list[tuple[str, dict[str, Path]]], list[Finding
     if not path.is_dir():
         return [("", _by_language(path))], []
     every = [file for file in sorted(path.iterdir()) if not is_hidden(file.name)]
-    names = dict.fromkeys(_language_of(file)[0] for file in every if _language_of(file)[1])
-    of_names = {name: _by_language(path / name) for name in names}
-    of_names = {name: files for name, files in of_names.items() if len(files) > 1}
+    of_names = _by_name(path)
     stems = by_split(str(path), map(Path, of_names), word=True)
     if "train" not in stems and len(of_names) == 1:
         stems = {"": Path(next(iter(of_names)))}
@@ -301,7 +316,8 @@ def _groups(path: Path) -> tuple[list[tuple[str, dict[str, Path]]], list[Finding
 
 
 def _lines(path: Path) -> list[str]:
-    lines = read_text(path).split("\n")
+    # Another mark, such as a carriage return inside a line, would shift all lines after it.
+    lines = re.split("\r?\n", read_text(path, newline=""))
     return lines[:-1] if not lines[-1].strip() else lines
 
 
@@ -349,6 +365,9 @@ def _from_table(
         located, findings = _objects(path)
     else:
         located, findings = _cells(data, path, wanted)
+    faults = [finding for finding in findings if isinstance(finding, Fault)]
+    if faults and not located:
+        raise BadData(data, faults)
     names = list(dict.fromkeys(name for _, texts in located for name in texts))
     column = next((name for name in names if name.lower() == "split"), None)
     languages = [name for name in names if _is_language(name, wanted) and name != column]

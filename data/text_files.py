@@ -87,11 +87,15 @@ def required_split_files(
     return files, findings
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, newline: str | None = None) -> str:
     """Reads UTF-8, with or without a byte order mark, or UTF-16 with one; .gz is decompressed.
 
-    Every line ending becomes a line feed. Single bytes that are not UTF-8 become surrogates, so
-    that `not_utf8` can report them. A file in another encoding raises `BadData`.
+    Single bytes that are not UTF-8 become surrogates, so that `not_utf8` can report them. A file in
+    another encoding raises `BadData`.
+
+    Args:
+        path: The file.
+        newline: As in `open`. None: every line ending becomes a line feed. "": all remain.
     """
     raw = path.read_bytes()
 
@@ -112,7 +116,7 @@ def read_text(path: Path) -> str:
         fix = f"convert it, for example with iconv -f UTF-16LE -t UTF-8 {path.name}"
         raise bad("UTF-16 text without a byte order mark, or no text", fix)
     try:
-        text = io.TextIOWrapper(io.BytesIO(raw), encoding, errors).read()
+        text = io.TextIOWrapper(io.BytesIO(raw), encoding, errors, newline).read()
     except UnicodeDecodeError as error:
         raise bad("UTF-16 text that is cut off or damaged", "save it as UTF-8") from error
     foreign = [] if text.isascii() else re.findall(r"[^\x00-\x7f]", text)

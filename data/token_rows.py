@@ -1,6 +1,6 @@
 """The examples of networks that write text: documents as tokens, cut into rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,12 @@ from data.plain_text import PlainTexts
 from data.sources import SPLITS
 from data.splits import Splits
 from preprocessing.byte_tokens import Bytes
+
+CHUNK = 256
+"""Maximum number of texts that are encoded together."""
+PADDED = 1_000_000
+"""Maximum number of characters that they have together, padding included; a longer text is encoded
+alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +62,22 @@ def token_stream(documents: Sequence[str], tokens: Bytes) -> np.ndarray:
         >>> token_stream(["ab", "c"], Bytes()).tolist()
         [256, 97, 98, 256, 99, 256]
     """
-    parts = [[tokens.end_id]]
-    for document in documents:
-        parts += [tokens.encode(tf.constant([document]))[0], [tokens.end_id]]
-    stream = np.concatenate(parts)
-    return stream[stream >= 0].astype("int32")
+    end = np.array([tokens.end_id], "int32")
+    parts = [part for ids in encoded(documents, tokens) for part in (ids, end)]
+    return np.concatenate([end, *parts])
+
+
+def encoded(texts: Sequence[str], tokens: Bytes) -> Iterator[np.ndarray]:
+    """Yields the tokens of each text, int32 `(tokens,)`, and encodes many texts together."""
+    begin = longest = 0
+    for end, text in enumerate((*texts, "")):
+        longest = max(longest, len(text))
+        # Together they are padded to the longest, which may be a book.
+        if end == len(texts) or end - begin == CHUNK or (end + 1 - begin) * longest > PADDED:
+            if end > begin:
+                rows = tokens.encode(tf.constant(texts[begin:end])).numpy()
+                yield from (row[row >= 0] for row in rows)
+            begin, longest = end, len(text)
 
 
 def token_rows(

@@ -270,7 +270,7 @@ def comparison(
     """Returns heading and rows of a table of scores, a row for each predictor.
 
     Args:
-        scores: Scores by name.
+        scores: Scores by name; predictors without scores have no row.
         predictors: Prefix of the scores of each predictor, by its description.
         kinds: Suffixes of the scores, such as `perplexity`; a column for each.
 
@@ -282,6 +282,7 @@ def comparison(
     rows = [
         (description, *(f"{scores[prefix + kind]:.4g}" for kind in kinds))
         for description, prefix in predictors.items()
+        if prefix + kinds[0] in scores
     ]
     return ("predicted by", *(kind.replace("_", " ") for kind in kinds)), rows
 
@@ -290,7 +291,7 @@ def beaten(scores: Mapping[str, float], predictors: Mapping[str, str], kind: str
     """Names the predictors that are better than the network.
 
     Args:
-        scores: Scores by name; smaller ones are better.
+        scores: Scores by name; smaller ones are better. Predictors without scores are left out.
         predictors: As in `comparison`; the first is the network.
         kind: Suffix of the scores.
 
@@ -299,7 +300,8 @@ def beaten(scores: Mapping[str, float], predictors: Mapping[str, str], kind: str
         >>> beaten(scores, {"BERT": "", "frequencies": "unigram_"}, "perplexity")
         ['A simpler predictor beats this network, with perplexity 12.5 against 20: frequencies.']
     """
-    (_, own), *others = ((name, scores[prefix + kind]) for name, prefix in predictors.items())
+    measured = {name: scores.get(prefix + kind) for name, prefix in predictors.items()}
+    (_, own), *others = ((name, score) for name, score in measured.items() if score is not None)
     return [
         f"A simpler predictor beats this network, with {kind.replace('_', ' ')} {score:.4g} "
         f"against {own:.4g}: {name}."

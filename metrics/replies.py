@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import sacrebleu
+from metrics.translations import bleu_metric
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Replies:
             Post, A Call for Clarity in Reporting BLEU Scores, 2018.
             https://doi.org/10.18653/v1/W18-6319
         """
-        # Data with spaces before its periods is scored as it is; sacrebleu would print advice.
-        bleu = sacrebleu.metrics.BLEU(force=True)
+        bleu = bleu_metric()
         score = bleu.corpus_score(list(self.written), [list(self.true)]).score
         return score, str(bleu.get_signature())
 

@@ -30,12 +30,21 @@ class Bytes:
         """Makes an empty folder: bytes need no vocabulary."""
         Path(folder).mkdir()
 
-    def encode(self, texts: tf.Tensor) -> tf.Tensor:
+    def sizes(self, texts: tf.Tensor) -> tf.Tensor:
+        """Counts the tokens of texts `(...)`, int32 `(...)`, without encoding them."""
+        return tf.strings.length(_valid_utf8(texts))
+
+    def encode(self, texts: tf.Tensor, most: tf.Tensor | None = None) -> tf.Tensor:
         """Encodes texts `(n,)` as int32 `(n, bytes)`, -1 in padding.
 
-        Bytes that are not UTF-8 become U+FFFD.
+        Bytes that are not UTF-8 become U+FFFD. `most`, int32 `(n,)`, is how many tokens of each
+        text are kept, the last ones; None: all.
         """
         texts = _valid_utf8(texts)
+        if most is not None:
+            sizes = tf.strings.length(texts)
+            kept = tf.minimum(sizes, most)
+            texts = tf.strings.substr(texts, sizes - kept, kept)
         values = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(texts), tf.uint8), tf.int32)
         rows = tf.RaggedTensor.from_row_lengths(values, tf.strings.length(texts))
         return rows.to_tensor(PADDING)

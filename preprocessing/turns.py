@@ -19,8 +19,9 @@ class TurnTokens:
     special token is spelled out remains a text.
 
     Args:
-        tokens: Encodes and decodes the texts. `encode` returns int32 `(n, tokens)`, -1 in padding;
-            `decode` leaves out what is -1.
+        tokens: Encodes and decodes the texts. `encode` returns int32 `(n, tokens)`, -1 in padding,
+            of the last tokens only if `most` is given; `sizes` counts them; `decode` leaves out
+            what is -1.
     """
 
     tokens: Bytes
@@ -69,14 +70,14 @@ class TurnTokens:
         return self.tokens.decode(tf.where(is_text, token_ids, PADDING), num_bytes)
 
     def prompts(
-        self, turns: tf.Tensor, system: tf.Tensor, room: tf.Tensor
+        self, turns: tf.Tensor, system: tf.Tensor, room: tf.Tensor, most: int | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes what comes before replies: the system text and as many past turns as fit.
 
         The last turn is the user's. Before it, the assistant's and the user's alternate. The
         oldest turns are dropped whole. If the last turn alone is too long, it loses its beginning.
-        A system text loses its end if it is longer than half of the room. The token of the
-        assistant comes last; the end token at the beginning is left to
+        A system text loses its end if it is longer than half of the room, or than `most`. The token
+        of the assistant comes last; the end token at the beginning is left to
         `models.writing.continuing`.
 
         Args:
@@ -85,6 +86,8 @@ class TurnTokens:
             system: System texts `(n,)`, "" for none.
             room: Maximum number of tokens of each row, int32 `(n,)`. Of fewer than 3 there may be
                 up to 3.
+            most: Maximum number of tokens of a system text, without its role and end. None: only
+                the room counts.
 
         Returns:
             int32 `(n, tokens)`, padded with -1, and the number of tokens that each row lost, int32
@@ -98,34 +101,37 @@ class TurnTokens:
         is_turn = (turns != "") | (after == 0)  # (n, turns)
 
         first = self.tokens.encode(system)  # (n, tokens)
-        kept = tf.minimum(lengths(first), tf.maximum(room // 2 - 2, 0))
+        fitting = tf.maximum(room // 2 - 2, 0)
+        fitting = fitting if most is None else tf.minimum(fitting, most)
+        kept = tf.minimum(lengths(first), fitting)
         lost = lengths(first) - kept
         first = tf.where(tf.range(tf.shape(first)[1]) < kept[:, None], first, PADDING)
-        first = self._spoken(first, tf.fill((rows,), self.role_id("system")), kept > 0)
+        first = self._spoken(first, tf.fill((rows,), self.role_id("system")))
+        first = tf.where(kept[:, None] > 0, first, PADDING)
         room = tf.maximum(room - 1 - lengths(first), 2)
 
-        ids = self.tokens.encode(tf.reshape(turns, (rows * columns,)))
-        ids = tf.reshape(ids, (rows, columns, tf.shape(ids)[1]))  # (n, turns, tokens)
-        sizes = tf.where(is_turn, lengths(ids) + 2, 0)
+        # Only the turns that are kept are encoded, and only the end of each: a dialogue may have
+        # thousands of turns, and one of them may be a book.
+        sizes = tf.where(is_turn, self.tokens.sizes(turns) + 2, 0)  # (n, turns)
         fits = tf.cumsum(sizes, axis=1, reverse=True) <= room[:, None]
         is_kept = is_turn & (fits | (after == 0))
-        lost += tf.reduce_sum(tf.where(is_kept, 0, sizes), axis=1)
-        cut = tf.maximum(sizes[:, -1] - room, 0)
-        lost += cut
-        begin = tf.where(after == 0, cut[:, None], 0)
-        ids = tf.where(tf.range(tf.shape(ids)[2]) < begin[:, :, None], PADDING, ids)
+        sizes_kept = tf.minimum(tf.where(is_kept, sizes, 0), room[:, None])
+        lost += tf.reduce_sum(sizes - sizes_kept, axis=1)
+        ends = tf.broadcast_to(room[:, None] - 2, (rows, columns))
         roles = tf.where(after % 2 == 0, self.role_id("user"), self.role_id("assistant"))
-        ids = self._spoken(ids, tf.broadcast_to(roles, (rows, columns)), is_kept)
+        roles = tf.broadcast_to(roles, (rows, columns))
+        turns, ends, roles = (tf.boolean_mask(each, is_kept) for each in (turns, ends, roles))
+        past = self._spoken(self.tokens.encode(turns, ends), roles)  # (turns kept, tokens)
 
-        past = tf.reshape(ids, (rows, columns * tf.shape(ids)[2]))
+        past = _ragged(past, tf.reduce_sum(sizes_kept, axis=1))
         last = tf.fill((rows, 1), self.role_id("assistant"))
-        return _without_gaps(tf.concat([first, past, last], axis=1)), lost
+        parts = [_ragged(first, lengths(first)), past, _ragged(last, lengths(last))]
+        return tf.concat(parts, axis=1).to_tensor(PADDING), lost
 
-    def _spoken(self, ids: tf.Tensor, roles: tf.Tensor, is_there: tf.Tensor) -> tf.Tensor:
-        """Puts texts `(..., tokens)` between a role and an end token; -1 if they are not there."""
+    def _spoken(self, ids: tf.Tensor, roles: tf.Tensor) -> tf.Tensor:
+        """Puts texts `(n, tokens)` between a role and an end token."""
         ends = tf.fill(tf.shape(roles), self.end_id)
-        turns = tf.concat([roles[..., None], ids, ends[..., None]], axis=-1)
-        return tf.where(is_there[..., None], turns, PADDING)
+        return tf.concat([roles[:, None], ids, ends[:, None]], axis=1)
 
 
 def labeled(
@@ -158,9 +164,8 @@ def lengths(rows: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=-1)
 
 
-def _without_gaps(rows: tf.Tensor) -> tf.Tensor:
-    """Moves the padding of rows to their end."""
-    tokens = tf.boolean_mask(rows, rows >= 0)
-    return tf.RaggedTensor.from_row_lengths(tokens, lengths(rows), validate=False).to_tensor(
-        PADDING
+def _ragged(tokens: tf.Tensor, sizes: tf.Tensor) -> tf.RaggedTensor:
+    """Returns rows of some sizes with all tokens in their order, without the padding."""
+    return tf.RaggedTensor.from_row_lengths(
+        tf.boolean_mask(tokens, tokens >= 0), sizes, validate=False
     )

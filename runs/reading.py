@@ -35,20 +35,36 @@ def said(run: Run, name: str, text: str) -> None:
     print(text, flush=True)
 
 
+def part(run: Run, what: str, done: int, total: int, scores: str) -> None:
+    """Says which scores are those of a part of the test examples; nothing if it is all of them.
+
+    Args:
+        run: What `start` returned.
+        what: What the network wrote for the examples, in the plural.
+        done: Number of test examples for which it did.
+        total: Number of test examples.
+        scores: Names of the scores.
+    """
+    if done < total:
+        text = f"The network wrote {what} for {done:,} of {total:,} test examples, evenly spread: "
+        said(run, f"part with {what}", f"{text}{scores} are of these.")
+
+
 def padding(run: Run, batches: tf.data.Dataset) -> None:
     """Says which share of the tokens of training batches is padding.
 
     Args:
         run: What `start` returned.
-        batches: Batches for training, of which the first `MOST_BATCHES` are counted. Names of
-            features that end with `_ids` have tokens, -1 in padding.
+        batches: Batches for training, of which the first `MOST_BATCHES` are counted. Their features
+            have a `padding_mask`, 0 in padding, or names that end with `_ids`: tokens, -1 in
+            padding.
     """
     real = total = 0
     for features, *_ in batches.take(MOST_BATCHES):
-        for name, ids in features.items():
-            if name.endswith("_ids"):
-                real += int(np.count_nonzero(ids >= 0))
-                total += int(tf.size(ids))
+        masks = [ids >= 0 for name, ids in features.items() if name.endswith("_ids")]
+        for mask in [features["padding_mask"]] if "padding_mask" in features else masks:
+            real += int(np.count_nonzero(mask))
+            total += int(tf.size(mask))
     said(run, "padding", f"Padding is {1 - real / total:.1%} of the tokens of training batches.")
 
 

@@ -92,6 +92,27 @@ class Run:
     stages: dict[str, Trained] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether a finished run is evaluated on other data than its own."""
+        return self.config.EVALUATES and not _is_own(self.config)
+
+    def compared(
+        self, scores: Mapping[str, float], predictors: Mapping[str, str]
+    ) -> dict[str, float]:
+        """Returns scores without those that cannot be compared with the network's.
+
+        A run on other data counts on the examples that it then predicts, so simpler predictors
+        are left out.
+
+        Args:
+            scores: Scores by name.
+            predictors: Prefix of the scores of each predictor, by its description; the first is the
+                network.
+        """
+        simpler = tuple([*predictors.values()][1:]) if self.is_foreign else ()
+        return {name: score for name, score in scores.items() if not name.startswith(simpler)}
+
 
 class Example(NamedTuple):
     """One query for the finished export.
@@ -503,7 +524,7 @@ def finish(
     """
     config, model = run.config, trained.model
     facts = {**run.facts, **facts}
-    if config.EVALUATES and not _is_own(config):
+    if run.is_foreign:
         # Facts about training on other data do not describe this network.
         scores, baselines = _divided(scores)[0], None
     written = Report(

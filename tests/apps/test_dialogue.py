@@ -133,6 +133,31 @@ def test_dialogues_are_answered_as_the_network_does_it_byte_by_byte(parts):
     assert answer["reply"].tolist()[::3] == expected[::3]
 
 
+def test_a_long_system_text_is_cut_alike_in_training_and_in_the_export():
+    config = app.Config(length=64, max_tokens=20)
+    system = "".join(map(chr, range(33, 123)))
+    talk = (Dialogue(("Hi", "Ho"), system),)
+    data = Dialogues(train=talk, validation=talk, test=talk)
+    ((row, _),) = app.arrange(config, data, TOKENS).test
+    read = app.signatures(config, TOKENS, padded([("Hi",)]))["generate"].preprocess
+    choice = {name: tf.constant([value]) for name, value in config.choice.items()}
+    ids = read(
+        turns=tf.constant([["Hi"]]),
+        system=tf.constant([system]),
+        stop=tf.constant([[""]]),
+        **choice | {"max_tokens": tf.constant([4])},
+    ).features["token_ids"][0]
+    expected = [259, *system[: (64 - 1 - 20) // 2 - 2].encode(), 256, 257, *b"Hi", 256, 258]
+    assert ids.numpy().tolist() == expected
+    assert row.numpy()[1 : len(expected) + 1].tolist() == expected
+
+
+def test_a_system_text_that_does_not_fit_is_refused():
+    assert app.Config(length=64, max_tokens=20, system="é" * 9).most_system == 19
+    with pytest.raises(ValueError, match=r"at most 19 bytes, half of .*=64 .*=20.*: 20 bytes"):
+        app.Config(length=64, max_tokens=20, system="é" * 10)
+
+
 def test_the_loss_of_a_batch_is_that_of_each_reply_alone(parts):
     config, model, _ = parts
     data = Dialogues(train=TALK, validation=TALK, test=TALK)

@@ -244,6 +244,32 @@ def test_an_evaluation_on_the_same_data_repeats_the_scores(
     assert json.loads((config.out / "scores.json").read_text()) == finished.scores
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "finished",
+    [name for name in APPS if hasattr(app_of(name), "PREDICTORS")],
+    indirect=True,
+)
+def test_an_evaluation_on_other_data_leaves_out_predictors_that_are_counted_there(
+    finished, request, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(report_module, "_figure", lambda caption, figure: caption)
+    name = request.node.callspec.params["finished"]
+    app, other = app_of(name), tmp_path / "other"
+    other.mkdir()
+    data = small(name).write(other)
+    config = app.Config.evaluating(finished.folder, data=data, out=tmp_path / "evaluation")
+    _, *simpler = app.PREDICTORS.values()
+    found = {one for one in finished.scores if not one.startswith(tuple(simpler))}
+    assert app.main(config).keys() == found < finished.scores.keys()
+    assert "simpler predictor" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("finished", ["dialogue", "text_generation", "translation"], indirect=True)
+def test_apps_that_write_texts_say_their_share_of_padding(finished):
+    assert "of the tokens of training batches." in (finished.folder / "report.html").read_text()
+
+
 @each_app()
 def test_a_run_repeats_or_continues_another_with_its_settings(finished, request):
     app = app_of(request.node.callspec.params["finished"])

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from apps import translation as app
+from data.parallel_texts import Pair, ParallelTexts
 from models.generation import Steps
 from models.writing import translating
 from preprocessing.sentence_pieces import SentencePieces
@@ -222,6 +223,20 @@ def test_each_piece_of_a_translation_has_its_attention(parts):
     np.testing.assert_allclose(found["attention"].sum(-1), pieces != b"", atol=1e-5)
     assert sources[1].tolist() == [b"</s>"] + [b""] * (sources.shape[1] - 1)
     assert not found["attention"][1, :, 1:].any()
+
+
+def test_of_many_test_texts_an_even_part_is_translated(monkeypatch):
+    monkeypatch.setattr("metrics.translations.MOST_TRANSLATED", 4)
+
+    def ask(signature, model, columns, *_):
+        return {"translation": [text.upper().encode() for text in columns["text"]]}
+
+    monkeypatch.setattr(app, "ask", ask)
+    pairs = tuple(Pair(letter * (9 - i), letter) for i, letter in enumerate("abcdefghi"))
+    data = ParallelTexts(train=(), validation=(), test=pairs, languages=("en", "de"))
+    found = app.evaluate(app.Config(), data, None, None)
+    assert found.references == ["a", "c", "e", "g"] and found.sources[1] == "c" * 7
+    assert found.translations == [source.upper() for source in found.sources]
 
 
 def test_a_request_out_of_range_is_refused(parts):

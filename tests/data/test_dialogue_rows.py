@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import dialogue_rows
+from data import token_rows
 from data.dialogue_rows import arrange
 from data.dialogues import Dialogue, Dialogues, padded
 from data.sources import SPLITS
@@ -137,5 +137,5 @@ def test_streams_hold_whole_dialogues_and_mark_their_replies():
 def test_many_texts_are_encoded_in_chunks(monkeypatch):
     dialogues = random_dialogues(9)
     expected = rows_of(*dialogues)
-    monkeypatch.setattr(dialogue_rows, "CHUNK", 5)
+    monkeypatch.setattr(token_rows, "CHUNK", 5)
     assert rows_of(*dialogues) == expected

@@ -1,11 +1,12 @@
 """Dialogues from every form of data, good and bad."""
 
 import json
+import tracemalloc
 
 import pytest
 
 from data import dialogues
-from data.dialogues import Dialogue, load
+from data.dialogues import Dialogue, Dialogues, load
 from data.sources import SPLITS, BadData
 
 DIALOGUES = [(f"Who is {i} ?", f"{i} is a number .", "Why ?", "No idea .") for i in range(40)]
@@ -194,6 +195,16 @@ def test_answered_replies_are_spread_over_a_split():
     assert 20 < len(some) <= 50 and {len(past) for past, _, _ in some} == {1, 3, 5, 7}
     whole = found.answered("test", 10_000)
     assert [reply for *_, reply in whole] == [r for one in found.test for r in one.replies]
+
+
+def test_only_the_turns_before_chosen_replies_take_memory():
+    long = Dialogue(("a", "b") * 2000)
+    found = Dialogues(train=(long,), validation=(), test=())
+    tracemalloc.start()
+    some = found.answered("train", 10)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(some) <= 10 and peak < 2_000_000
 
 
 def test_turns_are_padded_to_an_array():

@@ -179,7 +179,36 @@ def test_other_data_is_refused(tmp_path):
     assert "files with train in their names" in fault(tmp_path / "late")
     (tmp_path / "bad.jsonl").write_text('{"translation": "a"}\n7\n{"en": "a\n')
     message = fault(tmp_path / "bad.jsonl")
-    assert "bad.jsonl" in message
+    assert all(f"bad.jsonl line {number}: " in message for number in (1, 2, 3)), message
+    assert "3 problems" in message and "no pairs" not in message
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "data.csv", ".hidden.json", "README.md"])
+def test_other_files_beside_two_languages_are_not_read_but_named(tmp_path, name):
+    folder = both(tmp_path / "corpus")
+    (folder / name).write_text("{}")
+    (folder / "README.txt").write_text("Notes")
+    found = parallel_texts.load(str(folder))
+    assert found.languages == ("de", "en") and len(every(found)) == 60
+    said = " ".join(found.remarks)
+    assert "README.txt" in said and (name in said or name.startswith("."))
+
+
+def test_notes_of_one_name_beside_a_table_are_not_translations(tmp_path):
+    rows = ["en\tde", *(f"{en}\t{de}" for en, de in zip(EN, DE, strict=True))]
+    write(tmp_path / "train.tsv", rows)
+    write(tmp_path / "README.md", ["Notes"])
+    write(tmp_path / "README.txt", ["Notes"])
+    assert parallel_texts.load(str(tmp_path)).languages == ("en", "de")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_carriage_return_inside_a_line_does_not_end_it(tmp_path, end):
+    en = [*EN[:7], "One line\rwith a mark inside.", *EN[8:]]
+    for name, lines in (("en", en), ("de", DE)):
+        (tmp_path / f"train.{name}").write_bytes(end.join([*lines, ""]).encode())
+    pairs = {(pair.source, pair.target) for pair in every(parallel_texts.load(str(tmp_path), "en"))}
+    assert pairs == set(zip(en, DE, strict=True))
 
 
 def test_a_damaged_gzip_file_is_named(tmp_path):

@@ -17,6 +17,25 @@ def test_documents_stand_one_after_the_other_between_end_tokens():
     assert read == [[256, 97, 98, 10, 99], [99, 256, 0xC3, 0xA9, 256]]
 
 
+def test_documents_are_encoded_together_but_not_padded_to_a_book():
+    sizes = []
+
+    class Watched(Bytes):
+        def encode(self, texts, most=None):
+            ids = super().encode(texts, most)
+            sizes.append(ids.numpy().size)
+            return ids
+
+    documents = ["a", "", *["short"] * 600, "b" * 300_000, *["é"] * 300, "c" * 1_200_000, "d"]
+    stream = token_stream(documents, Watched())
+    joined = b"|".join([b"", *(text.encode() for text in documents), b""])
+    expected = np.frombuffer(joined, "uint8").astype("int32")
+    np.testing.assert_array_equal(stream, np.where(expected == ord("|"), 256, expected))
+    assert stream.dtype == "int32"
+    assert len(sizes) < 12 and max(sizes) <= 1_200_000
+    assert token_stream([], Bytes()).tolist() == [256]
+
+
 @pytest.mark.parametrize("length", [1, 2, 5, 6, 7])
 @pytest.mark.parametrize("stride", [None, 1])
 def test_each_token_but_the_first_is_predicted_once(length, stride):

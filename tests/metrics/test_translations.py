@@ -55,3 +55,15 @@ def test_baselines_are_the_usual_translation_the_text_itself_and_the_nearest_one
     assert baselines["retrieved"][1] == pytest.approx(100)
     same = translations.copied(REFERENCES, REFERENCES)
     assert same == pytest.approx(100)
+
+
+def test_texts_without_letters_have_a_nearest_one():
+    known = [(".- -...", REFERENCES[0]), ("-.-. ...", REFERENCES[1]), ("😀 🐕", REFERENCES[2])]
+    sources = ["-...", "-.-. !"]
+    assert translations.retrieved(known, sources, REFERENCES[:2]) == pytest.approx(100)
+
+
+def test_tokenized_text_is_scored_without_advice(caplog):
+    texts = [f"This is number {number} ." for number in range(200)]
+    scores = Translations(texts, texts, texts).scores
+    assert scores["bleu"] == pytest.approx(100) and not caplog.records

@@ -85,6 +85,23 @@ def test_a_prompt_does_not_depend_on_its_batch():
     assert all(len(one) <= room for (one, _), room in zip(alone, fitting, strict=True))
 
 
+def test_only_what_fits_of_the_turns_is_encoded():
+    encoded = []
+
+    class Watched(Bytes):
+        def encode(self, texts, most=None):
+            encoded.append(super().encode(texts, most))
+            return encoded[-1]
+
+    turns = ["a", "b" * 100_000] * 500 + ["c", "d" * 5000]
+    arguments = (tf.constant([turns, ["é"] * 1002]), tf.constant(["", ""]), tf.constant([30, 29]))
+    ids, lost = TurnTokens(Watched()).prompts(*arguments)
+    assert sum(part.numpy().size for part in encoded) < 30 * 30
+    assert ids[0].numpy().tolist() == [ASSISTANT - 1, *b"d" * 27, END, ASSISTANT]
+    whole = 500 * (3 + 100_002) + 3 + 5002
+    assert lost.numpy().tolist() == [whole - 29, (1002 - 7) * 4]
+
+
 def test_datasets_and_exported_graphs_make_the_same_prompts(tmp_path):
     turns = tf.constant([["", "a", "bc"], *(["", "", text] for text in HARD)])
     system, room = tf.fill((len(turns),), "Be kind."), tf.fill((len(turns),), 50)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runs.reading import lengths, word_vectors
+from runs.reading import lengths, padding, part, word_vectors
 
 
 @dataclass
@@ -49,6 +49,39 @@ def test_many_texts_are_counted_in_part(monkeypatch, capsys):
     monkeypatch.setattr("runs.reading.MOST_COUNTED", 2)
     lengths(Run(), TEXTS, reader(), "texts")  # type: ignore[arg-type]
     assert capsys.readouterr().out.startswith("1 of the first 2 training texts (50.0%) is longer")
+
+
+IDS = [[1, 2, 3], [4, -1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("features", "share"),
+    [
+        ({"token_ids": IDS}, "33.3%"),
+        ({"source_ids": IDS, "target_ids": [[1, 2], [3, 4]]}, "20.0%"),
+        # Where there is a mask, the tokens of padding look like others.
+        ({"token_ids": [[1, 0, 0]], "padding_mask": [[1, 0, 0]]}, "66.7%"),
+    ],
+)
+def test_the_share_of_padding_is_said_and_noted(features, share, capsys):
+    run: Any = Run()
+    padding(run, tf.data.Dataset.from_tensors((features, 0)).repeat(3))
+    printed = capsys.readouterr().out
+    assert printed == f"Padding is {share} of the tokens of training batches.\n"
+    assert run.facts == {"padding": printed.strip()}
+
+
+def test_a_part_of_the_test_examples_is_named_with_its_scores(capsys):
+    run: Any = Run()
+    part(run, "replies", 200, 200, "BLEU and variety")
+    assert not run.facts and not capsys.readouterr().out
+    part(run, "replies", 200, 1234, "BLEU and variety")
+    text = (
+        "The network wrote replies for 200 of 1,234 test examples, evenly spread: BLEU and "
+        "variety are of these."
+    )
+    assert capsys.readouterr().out == f"{text}\n"
+    assert run.facts == {"part with replies": text}
 
 
 def test_no_word_vectors_are_read_unless_they_are_named():

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from data.feed import Feed
 from data.splits import Splits
+from metrics import language_models
 from runs import run as run_module
 from runs.pictures import learning_curves
 from runs.presets import network
@@ -460,6 +461,19 @@ def test_an_evaluation_neither_trains_nor_exports(source, capsys):
     assert f"those of {source}" in page and "Learning curves" not in page
     *_, scores = evaluated(source, data_name="points", **options)
     assert scores == options["scores"] | {"majority_accuracy": 0.125}
+
+
+def test_predictors_that_are_counted_on_other_data_are_not_compared(source):
+    scores = {"accuracy": 0.5, "ngram_accuracy": 0.75, "ngram_weight": 0.1}
+    predictors = {"the network": "", "n-grams": "ngram_"}
+    own, other = (start(Config.evaluating(source, data=data)) for data in ("points", "others"))
+    assert own.compared(scores, predictors) == scores
+    assert other.compared(scores, predictors) == {"accuracy": 0.5}
+    assert other.is_foreign and not own.is_foreign
+    assert language_models.comparison({"accuracy": 0.5}, predictors, ["accuracy"])[1] == [
+        ("the network", "0.5")
+    ]
+    assert language_models.beaten({"accuracy": 0.5}, predictors, "accuracy") == []
 
 
 def test_data_with_other_inputs_is_not_evaluated(source):
