@@ -265,7 +265,20 @@ def test_an_evaluation_on_other_data_leaves_out_predictors_that_are_counted_ther
     assert "simpler predictor" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("finished", ["dialogue", "text_generation", "translation"], indirect=True)
+WRITERS = ["dialogue", "text_generation", "translation"]
+
+
+@pytest.mark.parametrize("finished", WRITERS, indirect=True)
+def test_the_table_of_signatures_has_those_of_apps_that_write(finished, request):
+    lines = (Path(__file__).parents[2] / "docs" / "export.md").read_text("utf-8").splitlines()
+    rows = {name: line for name in WRITERS for line in lines if line.startswith(f"| {name} |")}
+    row = rows[request.node.callspec.params["finished"]]
+    assert all(f"`{name}`" in row for name in finished.signatures.keys() - {"serving_default"})
+    generate = rows["text_generation"] + row  # The others refer to it.
+    assert all(f"`{name}`" in generate for name in finished.signatures["generate"].inputs)
+
+
+@pytest.mark.parametrize("finished", WRITERS, indirect=True)
 def test_apps_that_write_texts_say_their_share_of_padding(finished):
     assert "of the tokens of training batches." in (finished.folder / "report.html").read_text()
 
