@@ -83,7 +83,7 @@ TALK = (
 
 @pytest.fixture(scope="module", params=["gpt_tiny", "lstm"])
 def parts(request):
-    keras.utils.set_random_seed(0)  # Whatever ran before.
+    keras.utils.set_random_seed(0)  # Regardless of what ran before.
     units = {"units": 16} if request.param == "lstm" else {}
     config = app.Config(
         model=request.param, length=32, max_tokens=6, temperature=0.0, system="S", **units

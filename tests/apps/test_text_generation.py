@@ -49,7 +49,7 @@ def data(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module", params=["gpt_tiny", "lstm"])
 def parts(request):
-    keras.utils.set_random_seed(0)  # Whatever ran before.
+    keras.utils.set_random_seed(0)  # Regardless of what ran before.
     config = app.Config(model=request.param, length=24, max_tokens=6, temperature=0.0)
     model = app.build(config, Bytes())
     random = np.random.default_rng(0)

@@ -86,7 +86,7 @@ SMALL = Small(
 
 @pytest.fixture(scope="module", params=["seq2seq", "transformer_tiny"])
 def parts(request):
-    keras.utils.set_random_seed(0)  # Whatever ran before.
+    keras.utils.set_random_seed(0)  # Regardless of what ran before.
     own = {"units": 16, "attention": "luong"} if request.param == "seq2seq" else {}
     own |= {"length": 12, "max_tokens": 8, "vocabulary_size": 320, "beams": 1}
     config = app.Config(model=request.param, **own)
