@@ -81,7 +81,7 @@ TALK = (
 )
 
 
-@pytest.fixture(scope="module", params=["gpt_tiny", "lstm"])
+@pytest.fixture(scope="module", params=["gpt_tiny", pytest.param("lstm", marks=pytest.mark.slow)])
 def parts(request):
     keras.utils.set_random_seed(0)  # Regardless of what ran before.
     units = {"units": 16} if request.param == "lstm" else {}

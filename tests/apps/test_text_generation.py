@@ -47,7 +47,7 @@ def data(tmp_path_factory) -> str:
     return colors(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(scope="module", params=["gpt_tiny", "lstm"])
+@pytest.fixture(scope="module", params=["gpt_tiny", pytest.param("lstm", marks=pytest.mark.slow)])
 def parts(request):
     keras.utils.set_random_seed(0)  # Regardless of what ran before.
     config = app.Config(model=request.param, length=24, max_tokens=6, temperature=0.0)

@@ -84,7 +84,9 @@ SMALL = Small(
 )
 
 
-@pytest.fixture(scope="module", params=["seq2seq", "transformer_tiny"])
+@pytest.fixture(
+    scope="module", params=["seq2seq", pytest.param("transformer_tiny", marks=pytest.mark.slow)]
+)
 def parts(request):
     keras.utils.set_random_seed(0)  # Regardless of what ran before.
     own = {"units": 16, "attention": "luong"} if request.param == "seq2seq" else {}

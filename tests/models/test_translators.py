@@ -16,6 +16,7 @@ from models.transformer import (
 from models.writing import chosen, translating
 from serving.signature import Network
 from serving.writing import GREEDY, filled
+from tests.models.blueprint import with_slow
 
 # Keras warns of the softmax over a single token.
 pytestmark = pytest.mark.filterwarnings("ignore:[\\s\\S]*using a softmax over axis")
@@ -55,7 +56,11 @@ TRANSLATORS = {
 }
 
 
-@pytest.fixture(params=TRANSLATORS)
+# The others have the same parts in other combinations.
+SLOW = {"norm_first", "bahdanau_lstm", "dot", "none_lstm"}
+
+
+@pytest.fixture(params=with_slow(TRANSLATORS, SLOW))
 def translator_name(request):
     keras.utils.set_random_seed(0)
     return request.param

@@ -8,6 +8,7 @@ import tensorflow as tf
 from models.generation import Choice, generate
 from models.gpt import GPT_SIZES, GPTSize, gpt_backbone, gpt_language_model, gpt_steps
 from models.recurrent import recurrent_language_model, recurrent_steps
+from tests.models.blueprint import with_slow
 
 VOCABULARY = 11
 CONTEXT = 12
@@ -32,7 +33,7 @@ WRITERS = {
 }
 
 
-@pytest.fixture(params=WRITERS)
+@pytest.fixture(params=with_slow(WRITERS, {"rnn"}))
 def writer(request):
     keras.utils.set_random_seed(0)
     make, steps = WRITERS[request.param]
