@@ -33,7 +33,7 @@ from runs.command import command
 from runs.pictures import attention_maps
 from runs.report import Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto
+from runs.settings import AUTO, Auto, Data
 from runs.text_settings import EncoderDecoderSettings
 from serving import translations, writing
 from serving.signature import Signature, ask
@@ -52,9 +52,9 @@ class Config(EncoderDecoderSettings):
     """`number_words` (built in), `tfds:NAME`, two files of one name with the languages as endings
     (train.en and train.de, or .gz) or that name, a .tsv, .csv or .jsonl file with a column per
     language, or a folder of such files, optionally with train, dev and test in their names."""
-    source: str | None = None
+    source: Data[str | None] = None
     """Language of the texts, as the data names it. Default: the first."""
-    target: str | None = None
+    target: Data[str | None] = None
     """Language of the translations. Default: the other one."""
     model: str = "seq2seq"
     """The network; `--model help` lists them."""

@@ -67,6 +67,7 @@ def in_blocks(network: Network, features: Any) -> Any:
         return tf.ensure_shape(divided, (None, None, *tensor.shape[1:]))
 
     parts = tf.nest.map_structure(divided, features)
+    # Only its shape and type are read, so a graph does not compute it.
     kind = network(tf.nest.map_structure(lambda part: part[0], parts))
     spec = tf.TensorSpec((None, *kind.shape[1:]), kind.dtype)
     found = tf.map_fn(network, parts, fn_output_signature=spec, parallel_iterations=1)
