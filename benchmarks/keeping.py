@@ -24,7 +24,7 @@ from apps import image_classification as images
 from apps import text_classification as texts
 from apps import token_classification as tags
 from benchmarks import accuracy
-from benchmarks.accuracy import APPS, EXPERIMENTS, located
+from benchmarks.accuracy import APPS, DEFAULTS, EXPERIMENTS, located
 from callbacks import BestWeights
 from runs import run as runs
 from runs.settings import Settings
@@ -45,7 +45,7 @@ TREC_500 for 509 questions of TREC and CIFAR_1000 for 1000 images of CIFAR-10 to
 @dataclass(frozen=True)
 class Config:
     experiments: tuple[str, ...] = tuple(SMALL)
-    """What to run, of `SMALL` and of `benchmarks.accuracy.EXPERIMENTS`."""
+    """What to run, of `SMALL`, and of `EXPERIMENTS` and `DEFAULTS` in `benchmarks.accuracy`."""
     seeds: int = 3
     """Runs of each, with seeds 0, 1, ..."""
     data: Path = Path("../shared/data")
@@ -140,7 +140,7 @@ def small_data(name: str, data: Path, folder: Path) -> str:
 
 
 def main(config: Config) -> None:
-    known = SMALL | EXPERIMENTS
+    known = SMALL | EXPERIMENTS | DEFAULTS
     for name in config.experiments:
         found = []
         for seed in range(config.seeds):
@@ -161,7 +161,8 @@ def main(config: Config) -> None:
             print(
                 f"{name} seed {seed}: test {headline} {found[-1][0]:.4f} with epoch "
                 f"{epochs.kept_epoch + 1}, {found[-1][1]:.4f} with {epochs.best_epoch + 1}, the "
-                f"best, {found[-1][2]:.4f} with {epochs.last_epoch + 1}, the last",
+                f"best, {found[-1][2]:.4f} with {epochs.last_epoch + 1}, the last; on validation "
+                f"{epochs.kept:.4f}, {epochs.best:.4f}, {epochs.last:.4f}",
                 flush=True,
             )
         kept, best, last = np.mean(found, axis=0)
