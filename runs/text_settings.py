@@ -14,9 +14,9 @@ PRETRAINED = ("elmo", "bert", "gpt")
 RECURRENT = ("rnn", "lstm", "gru")
 TRANSFORMERS = ("bert", "gpt")
 """Families of networks."""
-MAX_TOKENS = 6144
-"""Maximum number of tokens of a Transformer's step, unless the user chooses the batch size: with a
-width of 384 and 6 layers a step then takes less than 3 GB."""
+MAX_PAIRS = 2**19
+"""Maximum number of pairs of tokens that a head of a Transformer attends to in a step, unless the
+user chooses the batch size. With 12 heads and 6 layers, training then takes less than 3 GB."""
 RECURRENT_RATE = 3.0
 """Factor of the learning rate of recurrent networks, if it is left out: with adamw 3e-3."""
 
@@ -61,8 +61,8 @@ class TextSettings(Settings):
             decay = 0.01 if self.optimizer == "adamw" else 0.0
             usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay}
         if self.family in TRANSFORMERS:
-            parts = 1
-            while self.BATCH_SIZE // parts * self.length > MAX_TOKENS and parts < self.BATCH_SIZE:
+            parts, pairs = 1, self.BATCH_SIZE * self.length**2
+            while pairs > MAX_PAIRS * parts and parts < self.BATCH_SIZE:
                 parts *= 2
             # Both are chosen, or neither.
             chosen = (self.BATCH_SIZE // parts, parts)

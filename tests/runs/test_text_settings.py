@@ -78,9 +78,9 @@ def test_a_pretrained_network_is_advised_while_none_is_used():
     ("model", "given", "batch_size", "accumulate"),
     [
         ("bert_tiny", {}, 32, 1),
-        ("bert_tiny", {"length": 192}, 32, 1),
-        ("bert_tiny", {"length": 256}, 16, 2),
-        ("gpt_tiny", {"length": 512}, 8, 4),
+        ("bert_tiny", {"length": 128}, 32, 1),
+        ("bert_tiny", {"length": 256}, 8, 4),
+        ("gpt_tiny", {"length": 512}, 2, 16),
         ("gru", {"length": 512}, 32, 1),
         ("bert_tiny", {"length": 512, "batch_size": 24}, 24, 1),
         ("bert_tiny", {"length": 512, "accumulate": 2}, 32, 2),
@@ -131,10 +131,10 @@ def test_recurrent_networks_that_write_learn_at_three_times_the_rate():
 @pytest.mark.parametrize(
     ("given", "batches"),
     [
-        ({}, (8, 4)),
+        ({}, (2, 16)),
         ({"batch_size": 32}, (32, 1)),
         ({"batch_size": 16, "accumulate": 2}, (16, 2)),
-        ({"batch_size": 8, "accumulate": 4}, (8, 4)),
+        ({"batch_size": 2, "accumulate": 16}, (2, 16)),
     ],
 )
 def test_a_run_with_long_texts_is_repeated_with_its_batches(tmp_path, given, batches):
@@ -143,7 +143,7 @@ def test_a_run_with_long_texts_is_repeated_with_its_batches(tmp_path, given, bat
     (tmp_path / "config.json").write_text(json.dumps(config.saved))
     again = Config.load(tmp_path)
     assert again == config
-    chosen = batches == (8, 4)
+    chosen = batches == (2, 16)
     shorter = Config.load(tmp_path, length=128)
     assert (shorter.batch_size, shorter.accumulate) == ((32, 1) if chosen else batches)
     named = {"data", "model", "length"} | (set() if chosen else {"batch_size"})
