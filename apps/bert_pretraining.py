@@ -28,7 +28,6 @@ from runs.command import command
 from runs.presets import with_weights_of
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto
 from runs.text_settings import TextSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
@@ -51,7 +50,6 @@ class Config(TextSettings):
     as in WikiText, separate documents."""
     model: str = "bert_tiny"
     """The network; `--model help` lists them. `bert` needs `--preset`."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/bert_pretraining")
     """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
     model.keras, report.html."""
@@ -124,7 +122,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> plain_text.PlainTexts:
-    return plain_text.load(config.data, skip_bad=config.skip_bad)
+    return plain_text.load(**config.loading)
 
 
 def tokenizer(config: Config, texts: plain_text.PlainTexts) -> WordPieces:

@@ -34,7 +34,7 @@ from runs import presets, reading
 from runs.command import command
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto, Training
+from runs.settings import Training
 from runs.text_settings import WritingSettings
 from serving import writing
 from serving.signature import Signature, ask, tensors
@@ -68,11 +68,7 @@ class Config(WritingSettings):
     """`python_docs` (built in), or a file or folder of dialogues: .jsonl or .json with `messages`,
     `conversations` or `turns`; .txt with `__eou__` between turns or with a turn per line."""
     model: str = "gru"
-    """The network; `--model help` lists them."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/dialogue")
-    preset: str = "none"
-    """Folder of a finished run of this app, to train further. `none` begins with random weights."""
     length: int = 256
     """Maximum number of bytes of system text, past turns and reply together. The oldest turns are
     dropped."""
@@ -153,7 +149,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> Dialogues:
-    return dialogues.load(config.data, skip_bad=config.skip_bad)
+    return dialogues.load(**config.loading)
 
 
 def arrange(config: Config, data: Dialogues, tokens: TurnTokens) -> DialogueRows:

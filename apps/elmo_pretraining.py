@@ -30,7 +30,7 @@ from runs.command import command
 from runs.presets import with_weights_of
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto, Settings
+from runs.settings import Settings
 from serving.signature import Prepared, Signature, ask, tensors
 
 PREDICTORS = {
@@ -51,7 +51,6 @@ class Config(Settings):
     as in WikiText, separate documents."""
     model: str = "elmo_tiny"
     """The network; `--model help` lists them. `elmo` needs `--preset`."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/elmo_pretraining")
     """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
     model.keras, report.html."""
@@ -72,12 +71,7 @@ class Config(Settings):
         self.require_least(8, "length")
         self.require_share("dropout")
         self.require_only(elmo.NAMES[1:], "dropout")
-        if not self.continued and (self.model == "elmo") != (self.preset != "none"):
-            raise ValueError(
-                "`preset` must be given with model elmo, and only then, or be the folder of a "
-                "finished run. "
-                f"Received: model={self.model!r}, preset={self.preset!r}"
-            )
+        self.require_preset_of(["elmo"])
 
 
 def main(config: Config) -> dict[str, float]:
@@ -122,7 +116,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> plain_text.PlainTexts:
-    return plain_text.load(config.data, skip_bad=config.skip_bad)
+    return plain_text.load(**config.loading)
 
 
 def feed(config: Config, rows: WordRows) -> Feed:

@@ -27,7 +27,7 @@ from runs.classified import ClassSettings, caption, classified, mixtures
 from runs.command import command
 from runs.report import Picture, Section
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto, Settings, Training
+from runs.settings import Settings, Training
 from serving.signature import Signature, tensors
 
 
@@ -35,14 +35,11 @@ from serving.signature import Signature, tensors
 class Config(ClassSettings, Settings):
     EPOCHS = 80
     NETWORK = (*Settings.NETWORK, "norm", "pool", "image_size", "channels")
-    EVALUATION = (*Settings.EVALUATION, "group")
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder per class (optionally below
     train/, validation/ and test/), or a CSV file with columns `path`, `label` and optionally
     `split`."""
     model: str = "lenet5"
-    """The network; `--model help` lists them."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/image_classification")
     preset: str = "none"
     """Pretrained weights to start from: `imagenet`, the set of keras.applications, or the folder of
@@ -137,13 +134,7 @@ def load(config: Config) -> images.Images:
     if config.continued:
         height, width, channels = map(int, presets.card(config.continued)["input"].split(" x "))
         size = height, width
-    return images.load(
-        config.data,
-        image_size=size,
-        channels=channels,
-        group=config.group,
-        skip_bad=config.skip_bad,
-    )
+    return images.load(**config.loading, image_size=size, channels=channels)
 
 
 def feed(config: Config, data: images.Images) -> Feed:

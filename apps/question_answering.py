@@ -28,7 +28,6 @@ from runs import presets, reading
 from runs.command import command
 from runs.report import Marked, Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto
 from runs.text_settings import TextSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
@@ -46,7 +45,6 @@ class Config(TextSettings):
     dev and test in their names."""
     model: str = "bert_tiny"
     """The network; `--model help` lists them. `bert` needs `--preset`."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/question_answering")
     length: int = 384
     """Number of tokens per row: the question and as much of the document as fits."""
@@ -124,7 +122,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> questions.Questions:
-    return questions.load(config.data, skip_bad=config.skip_bad)
+    return questions.load(**config.loading)
 
 
 def feed(config: Config, data: questions.Questions, reader: QuestionReader) -> Feed:

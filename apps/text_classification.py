@@ -29,7 +29,7 @@ from runs.classified import ClassSettings, classified, tabled
 from runs.command import command
 from runs.report import Picture, Section, Shaded, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto, Data
+from runs.settings import Data
 from runs.text_settings import ClassifierSettings
 from serving.signature import Prepared, Signature, in_blocks, tensors
 
@@ -40,16 +40,11 @@ FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
 @dataclass(frozen=True)
 class Config(ClassSettings, ClassifierSettings):
     NETWORK = (*ClassifierSettings.NETWORK, "pooling", "symmetric", "windows")
-    EVALUATION = (
-        *ClassifierSettings.EVALUATION,
-        *("text_column", "pair_column", "label_column", "group", "out_of_scope"),
-    )
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv, .jsonl or .json file, a folder of such
     files named train, dev and test, or a folder with one sub-folder of .txt files per class."""
     model: str = "gru"
     """The network; `--model help` lists them. `bert`, `gpt` and `elmo` need `--preset`."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/text_classification")
     text_column: Data[str | None] = None
     """Column of the text, or of the first text of a pair. Default: found by its name."""
@@ -136,15 +131,8 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> text.Texts:
-    data = text.load(
-        config.data,
-        text_column=config.text_column,
-        pair_column=config.pair_column,
-        label_column=config.label_column,
-        group=config.group,
-        skip_bad=config.skip_bad,
-    )
-    data.require(config.out_of_scope, config.symmetric, config.windows)
+    data = text.load(**config.loading)
+    data.require(config.symmetric, config.windows)
     return data
 
 

@@ -30,7 +30,6 @@ from runs import presets, reading
 from runs.command import command
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto
 from runs.text_settings import WritingSettings
 from serving import writing
 from serving.signature import Prepared, Signature, ask, tensors
@@ -64,11 +63,7 @@ class Config(WritingSettings):
     characters, a .jsonl file with a text per line in the field `text`, or a folder of such files,
     optionally with train, dev and test in their names or below folders of these names."""
     model: str = "gru"
-    """The network; `--model help` lists them."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/text_generation")
-    preset: str = "none"
-    """Folder of a finished run of this app, to train further. `none` begins with random weights."""
     beams: int = 4
     """Number of texts that the signature `beams` searches for at the same time."""
 
@@ -117,7 +112,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> plain_text.PlainTexts:
-    return plain_text.load(config.data, skip_bad=config.skip_bad, whole=True)
+    return plain_text.load(**config.loading, whole=True)
 
 
 def feed(rows: TokenRows) -> Feed:

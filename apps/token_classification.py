@@ -28,7 +28,7 @@ from runs import pictures, presets, reading
 from runs.command import command
 from runs.report import Marked, Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto, Data
+from runs.settings import Data
 from runs.text_settings import ClassifierSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
@@ -39,14 +39,12 @@ MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES)
 @dataclass(frozen=True)
 class Config(ClassifierSettings):
     NETWORK = (*ClassifierSettings.NETWORK, "lowercase")
-    EVALUATION = (*ClassifierSettings.EVALUATION, "tag_column")
     RECURRENT_TOKENS = "pieces"  # The letters of a rare word tell its tag.
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a CoNLL file, or a folder of such files with train,
     dev and test in their names."""
     model: str = "lstm"
     """The network; `--model help` lists them. `bert` and `elmo` need `--preset`."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/token_classification")
     tag_column: Data[int | str | None] = None
     """Column of the tags: an index from 0, or from the end if negative; or the name of a feature of
@@ -107,7 +105,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> tagged_text.TaggedTexts:
-    return tagged_text.load(config.data, tag_column=config.tag_column, skip_bad=config.skip_bad)
+    return tagged_text.load(**config.loading)
 
 
 def feed(config: Config, data: tagged_text.TaggedTexts, reader: WordReader) -> Feed:

@@ -47,7 +47,6 @@ class Config(EncoderDecoderSettings):
     EPOCHS = 10
     BATCH_SIZE = 64
     NETWORK = (*EncoderDecoderSettings.NETWORK, "vocabulary_size", "length")
-    EVALUATION = (*EncoderDecoderSettings.EVALUATION, "source", "target")
     data: str = "number_words"
     """`number_words` (built in), `tfds:NAME`, two files of one name with the languages as endings
     (train.en and train.de, or .gz) or that name, a .tsv, .csv or .jsonl file with a column per
@@ -57,11 +56,7 @@ class Config(EncoderDecoderSettings):
     target: Data[str | None] = None
     """Language of the translations. Default: the other one."""
     model: str = "seq2seq"
-    """The network; `--model help` lists them."""
-    epochs: Auto[int] = AUTO
     out: Path = Path("saved_models/translation")
-    preset: str = "none"
-    """Folder of a finished run of this app, to train further. `none` begins with random weights."""
     vocabulary_size: Auto[int] = AUTO
     """Maximum number of pieces, of both languages together. Default: 4000; 400 for the sample."""
     length: int = 64
@@ -79,8 +74,6 @@ class Config(EncoderDecoderSettings):
         self.require_least(2, "length")
         self.require_least(1, "max_tokens", "vocabulary_size", "beams")
         self.require_least(0, "length_penalty")
-        if self.preset != "none" and not self.continued:
-            self._refuse("preset", "the folder of a finished run, or none")
         if self.max_tokens > self.length:
             self._refuse("max_tokens", f"at most the length, {self.length}")
 
@@ -143,10 +136,11 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> ParallelTexts:
-    languages: Any = (config.source, config.target)
-    if config.continued and languages == (None, None):
-        languages = presets.card(config.continued)["languages"]
-    return parallel_texts.load(config.data, *languages, skip_bad=config.skip_bad)
+    known: dict[str, str] = {}
+    if config.continued and config.source is config.target is None:
+        names = presets.card(config.continued)["languages"]
+        known = dict(zip(("source", "target"), names, strict=True))
+    return parallel_texts.load(**(config.loading | known))
 
 
 def vocabulary(config: Config, data: ParallelTexts) -> SentencePieces:

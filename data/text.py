@@ -82,19 +82,13 @@ class Texts(ClassSplits):
         """Returns the texts of a split without their classes, `(1,)`, or `(2,)` for pairs."""
         return self.split(split).map(lambda texts, label: texts)
 
-    def require(self, out_of_scope: str | None, symmetric: bool, windows: bool) -> None:
+    def require(self, symmetric: bool, windows: bool) -> None:
         """Raises `ValueError` unless the data fits some settings.
 
         Args:
-            out_of_scope: Name of one of the further splits, or None.
             symmetric: Whether texts must come in pairs.
             windows: Whether texts must not come in pairs.
         """
-        if out_of_scope not in (None, *self.other):
-            raise ValueError(
-                "`out_of_scope` must be one of the further splits of the data: "
-                f"{', '.join(self.other) or 'none'}. Received: out_of_scope={out_of_scope!r}"
-            )
         if symmetric and self.columns == ("text",):
             raise ValueError(
                 "`symmetric` is for pairs of texts. Received: single texts. Fix: leave it out, or "
@@ -150,6 +144,7 @@ def load(
     text_column: str | None = None,
     pair_column: str | None = None,
     label_column: str | None = None,
+    out_of_scope: str | None = None,
     group: str | None = None,
     skip_bad: bool = False,
 ) -> Texts:
@@ -173,6 +168,7 @@ def load(
         pair_column: Column of the second text of a pair. None: the two columns of `PAIR_NAMES` are
             read as pairs if both exist and `text_column` is None; else the texts are single.
         label_column: Column of the class. None: one of `LABEL_NAMES`.
+        out_of_scope: Name of a split in `Texts.other` that the data must have. None: of no split.
         group: Column or folder level of groups that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad examples instead of raising.
 
@@ -181,7 +177,17 @@ def load(
         ('data model', 'expressions', 'statements', 'types')
     """
     columns = Columns(text_column, pair_column, label_column, group)
-    refuse_groups(data, BUILT_IN, group)
+    texts = _read(data, columns, skip_bad)
+    if out_of_scope not in (None, *texts.other):
+        raise ValueError(
+            "`out_of_scope` must be one of the further splits of the data: "
+            f"{', '.join(texts.other) or 'none'}. Received: out_of_scope={out_of_scope!r}"
+        )
+    return texts
+
+
+def _read(data: str, columns: Columns, skip_bad: bool) -> Texts:
+    refuse_groups(data, BUILT_IN, columns.group)
     if data == "python_docs":
         labeled = python_docs.labeled_sentences()
         examples = [_Example(text, label, "", "", (text,)) for text, label in labeled]
@@ -195,7 +201,7 @@ def load(
         raise BadData(data, [fault])
     files, findings = split_files(path, SUFFIXES)
     if not files:
-        return _divided(data, *_from_folders(data, group), skip_bad)
+        return _divided(data, *_from_folders(data, columns.group), skip_bad)
     examples = []
     for split, file in files.items():
         good, wrong = _from_table(data, file, split, columns)

@@ -48,7 +48,7 @@ def read(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if run:
-            names = [name for name in config_class.EVALUATION if name != "preset"]
+            names = [name for name in config_class.evaluation() if name != "preset"]
             changed = ", ".join(f"--{name.replace('_', '-')}" for name in names)
             description = f"{EVALUATE.format(run=run)} {changed}."
             config_class = config_class.evaluated()

@@ -208,13 +208,12 @@ def _is_own(config: Settings) -> bool:
     before, now = (Path(one).resolve() for one in (then["data"], config.data))
     if config.data != then["data"] and not (now.exists() and before == now):
         return False
-    decide = [one for one in config.EVALUATION if config.group_of(one) == "data"]
-    for name in [one for one in decide if one not in ("data", "skip_bad")]:
-        if getattr(config, name) != then.get(name):
+    for name, value in config.loading.items():
+        if name not in ("data", "skip_bad") and value != then.get(name):
             raise ValueError(
                 f"`{name}` must be {then.get(name)!r} for the data that the network was trained "
                 "on: otherwise examples that it has seen may be in the test split. "
-                f"Received: {name}={getattr(config, name)!r}"
+                f"Received: {name}={value!r}"
             )
     return True
 

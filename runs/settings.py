@@ -87,20 +87,18 @@ class Settings:
     """Examples of an update of the weights, where the network needs no other number."""
     NETWORK: ClassVar[tuple[str, ...]] = ("model", "precision")
     """Settings that a network keeps when another run trains it further (`--preset RUN`)."""
-    EVALUATION: ClassVar[tuple[str, ...]] = ("data", "out", "preset", "skip_bad", "batch_size")
-    """Settings that may change when a finished network is evaluated (`hornbook evaluate`)."""
     EVALUATES: ClassVar[bool] = False
     """Whether the network of the run `preset` is evaluated, and not trained."""
     data: Data[str]
     """The examples."""
     model: str
     """The network; `--model help` lists them."""
-    epochs: Training[Auto[int]]
-    """Passes over the training set. Default: by the network."""
     out: Running[Path]
     """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
+    epochs: Training[Auto[int]] = AUTO
+    """Passes over the training set. Default: by the network."""
     preset: str = "none"
-    """Pretrained network, or the folder of a finished run to train further."""
+    """Folder of a finished run of this app, to train further. `none` begins with random weights."""
     skip_bad: Data[bool] = False
     """Leave bad examples out instead of stopping."""
     batch_size: Training[Auto[int]] = AUTO
@@ -224,7 +222,7 @@ class Settings:
 
     def _require_network_of(self, run: Path) -> None:
         for name, value in self.stored(run).items():
-            is_free = name in self.EVALUATION if self.EVALUATES else name not in self.NETWORK
+            is_free = name in self.evaluation() if self.EVALUATES else name not in self.NETWORK
             if not is_free and getattr(self, name) != value:
                 raise ValueError(
                     f"`{name}` must be {value!r}, as in the run {run}. Received: "
@@ -242,6 +240,22 @@ class Settings:
                 return named[0]
         return "network"
 
+    @classmethod
+    def evaluation(cls) -> list[str]:
+        """Lists the settings that may change when a finished network is evaluated.
+
+        They are those of the data, and some that no score depends on.
+        """
+        names = [field.name for field in fields(cls)]
+        free = ("out", "preset", "batch_size")
+        return [name for name in names if name in free or cls.group_of(name) == "data"]
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The settings of the data by name, as the `load` of a module in data/ takes them."""
+        names = [field.name for field in fields(self)]
+        return {name: getattr(self, name) for name in names if self.group_of(name) == "data"}
+
     def require_one_of(self, known: Collection[Any], name: str) -> None:
         """Requires one of the known values, or None; lists them for a model called help."""
         if name == "model" and self.model == "help":
@@ -249,6 +263,21 @@ class Settings:
         if getattr(self, name) not in (None, *known):
             named = f"one of {', '.join(map(str, known))}" if known else "left out"
             self._refuse(name, f"{named} with model={self.model!r}" if name != "model" else named)
+
+    def require_preset(self, *known: str) -> None:
+        """Requires the folder of a finished run of this app, none, or one of further presets."""
+        if not self.continued and self.preset not in (*known, "none"):
+            kinds = ", ".join(("the folder of a finished run", *known))
+            self._refuse("preset", f"{kinds} or none")
+
+    def require_preset_of(self, pretrained: Collection[str]) -> None:
+        """Requires a preset with the models that begin with one, and with no other new network."""
+        if not self.continued and (self.model in pretrained) != (self.preset != "none"):
+            raise ValueError(
+                f"`preset` must be given with model {' or '.join(pretrained)}, and only then, or "
+                "be the folder of a finished run. "
+                f"Received: model={self.model!r}, preset={self.preset!r}"
+            )
 
     def require_least(self, least: float, *names: str) -> None:
         """Requires finite numbers of at least `least`, also of each number of a tuple, or None."""
@@ -328,7 +357,7 @@ class Settings:
 
         Args:
             run: Folder of the run.
-            changes: Settings with other values than in the run, such as `data`; `EVALUATION` lists
+            changes: Settings with other values than in the run, such as `data`; `evaluation` lists
                 those that may have one. The results go to a new folder below `run`.
         """
         evaluated = cls.evaluated()

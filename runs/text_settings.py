@@ -84,12 +84,7 @@ class TextSettings(Settings):
         """Requires one of the networks of the app, and the settings that go with it."""
         self.require_one_of(models, "model")
         pretrained = [name for name in models if name in PRETRAINED]
-        if not self.continued and (self.model in pretrained) != (self.preset != "none"):
-            raise ValueError(
-                f"`preset` must be given with model {' or '.join(pretrained)}, and only then, or "
-                "be the folder of a finished run. "
-                f"Received: model={self.model!r}, preset={self.preset!r}"
-            )
+        self.require_preset_of(pretrained)
         untrained = [name for name in models if name not in PRETRAINED]
         transformers = [name for name in models if name.startswith(("bert", "gpt"))]
         heads = ["elmo"] if "elmo" in models else []
@@ -187,8 +182,7 @@ class WritingSettings(Settings):
         if not 0.01 <= self.repetition_penalty <= 100:
             self._refuse("repetition_penalty", "in 0.01 to 100")
         self.require_only(RECURRENT, "layers", "units")
-        if self.preset != "none" and not self.continued:
-            self._refuse("preset", "the folder of a finished run, or none")
+        self.require_preset()
 
     @property
     def usual(self) -> dict[str, Any]:
@@ -354,6 +348,7 @@ class EncoderDecoderSettings(Settings):
 
     def __post_init__(self):
         super().__post_init__()
+        self.require_preset()
         self.require_least(2, "units")
         self.require_least(0, "attention_layer", "attention_head")
         self.require_share("dropout", "label_smoothing")

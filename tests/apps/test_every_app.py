@@ -291,7 +291,7 @@ def test_a_run_repeats_or_continues_another_with_its_settings(finished, request)
     assert config.continued == finished.folder
     for name in app.Config.NETWORK:
         assert getattr(config, name) == getattr(finished.config, name)
-    assert set(app.Config.NETWORK) | set(app.Config.EVALUATION) <= {f.name for f in fields(config)}
+    assert set(app.Config.NETWORK) <= {f.name for f in fields(config)}
 
 
 @each_app()

@@ -544,7 +544,6 @@ def test_few_examples_bring_the_advice_of_the_app(monkeypatch):
 def test_the_data_of_the_training_is_known_by_its_path_and_split_as_then(tmp_path, monkeypatch):
     @dataclass(frozen=True)
     class Grouped(Config):
-        EVALUATION = (*Config.EVALUATION, "group")
         group: Annotated[str | None, "data"] = None
 
     folder = tmp_path / "run"

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from runs.settings import AUTO, Auto, Settings
+from runs.settings import AUTO, Auto, Data, Settings
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def test_a_file_that_holds_no_settings_is_refused(text, message, tmp_path):
 @dataclass(frozen=True)
 class Networked(Config):
     NETWORK = (*Config.NETWORK, "size", "depth")
-    EVALUATION = (*Config.EVALUATION, "share")
+    share: Data[float] = 0.5
 
 
 @pytest.fixture
