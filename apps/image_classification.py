@@ -10,7 +10,6 @@ Example:
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -25,72 +24,29 @@ from preprocessing.images import as_floats, decode, decode_batch
 from runs import pictures, presets
 from runs.classified import ClassSettings, caption, classified, mixtures
 from runs.command import command
+from runs.image_settings import ImageSettings
 from runs.report import Picture, Section
 from runs.run import Example, counted, finish, start, train
-from runs.settings import Settings, Training
+from runs.settings import Training
 from serving.signature import Signature, tensors
 
 
 @dataclass(frozen=True)
-class Config(ClassSettings, Settings):
+class Config(ClassSettings, ImageSettings):
     EPOCHS = 80
-    NETWORK = (*Settings.NETWORK, "norm", "pool", "image_size", "channels")
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, a folder with one sub-folder per class (optionally below
     train/, validation/ and test/), or a CSV file with columns `path`, `label` and optionally
     `split`."""
     model: str = "lenet5"
     out: Path = Path("saved_models/image_classification")
-    preset: str = "none"
-    """Pretrained weights to start from: `imagenet`, the set of keras.applications, or the folder of
-    a finished run of this app. `none` begins with random weights."""
-    freeze: Training[bool] = False
-    """Train only the classification head (with a preset)."""
-    norm: Literal["batch", "group", "layer", "none"] | None = None
-    """Normalization layers. Default: as in the paper."""
-    pool: Literal["max", "average", "lp", "mixed", "stochastic", "spectral"] | None = None
-    """Pooling layers. Default: as in the paper."""
-    image_size: tuple[int, int] | None = None
-    """Height and width, in pixels, that images are resized to. Default: the size that all images
-    share, if it is at most 224 x 224, else 224 x 224."""
-    channels: Literal[1, 3] | None = None
-    """1 for gray, 3 for color. Default: as in the data."""
     augment: Training[AugmentationName] = "light"
     """Augmentation of the training images."""
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_one_of(MODELS, "model")
+        self.require_network(MODELS, PRESETS, norm=taking("norm"), pool=taking("pool"))
         self.require_share("label_smoothing")
-        self.require_least(1, "image_size")
-        if not self.continued:
-            self.require_one_of(("none", "imagenet"), "preset")
-            self.require_only(PRESETS, "preset", "freeze")
-        self.require_only(taking("norm"), "norm")
-        self.require_only(taking("pool"), "pool")
-        if self.freeze and self.preset == "none":
-            raise ValueError("`freeze` needs a preset: the trunk of a new network is untrained.")
-        if self.preset == "imagenet" and (self.norm or self.pool or self.channels == 1):
-            raise ValueError(
-                "With a preset, `norm`, `pool` and `channels` are fixed. "
-                f"Received: norm={self.norm}, pool={self.pool}, channels={self.channels}. "
-                "Fix: leave these options out, or leave out --preset."
-            )
-
-    @property
-    def usual(self):
-        pretrained = {"epochs": 10, "warmup_epochs": 0.5} if self.preset != "none" else {}
-        return super().usual | pretrained
-
-    @property
-    def advice(self):
-        needs_less = (
-            "A pretrained network needs fewer: --model mobilenet --preset imagenet --freeze."
-        )
-        return needs_less if self.preset == "none" else ""
-
-    def rate(self, factor=None):
-        return super().rate(0.1 if self.preset != "none" and not self.freeze else 1.0)
 
 
 def main(config: Config) -> dict[str, float]:
@@ -152,9 +108,7 @@ def build(config: Config, data: images.Images) -> keras.Model:
         return presets.network(config.continued, num_classes, config.freeze)
     if config.preset == "imagenet":
         return pretrained(config.model, shape, num_classes, trainable=not config.freeze)
-    chosen = {"norm": config.norm, "pool": config.pool}
-    chosen = {name: choice for name, choice in chosen.items() if choice is not None}
-    return MODELS[config.model](input_shape=shape, num_classes=num_classes, **chosen)
+    return MODELS[config.model](input_shape=shape, num_classes=num_classes, **config.replaced)
 
 
 def signatures(data: images.Images) -> dict[str, Signature]:
