@@ -46,7 +46,6 @@ class Config(ClassSettings, ImageSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_network(MODELS, PRESETS, norm=taking("norm"), pool=taking("pool"))
-        self.require_share("label_smoothing")
 
 
 def main(config: Config) -> dict[str, float]:

@@ -8,14 +8,12 @@ Example:
     hornbook text_classification --data reviews.csv --model bert --preset path/or/name
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from data import text
@@ -24,10 +22,10 @@ from metrics import baselines, classification
 from models import bert, elmo, gpt, recurrent, transformers
 from preprocessing import tokens
 from preprocessing.readers import Reader, text_reader
-from runs import pictures, presets, reading
+from runs import attention, presets, reading
 from runs.classified import ClassSettings, classified, tabled
 from runs.command import command
-from runs.report import Picture, Section, Shaded, Table
+from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import Data
 from runs.text_settings import ClassifierSettings
@@ -70,7 +68,6 @@ class Config(ClassSettings, ClassifierSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_network(MODELS)
-        self.require_share("label_smoothing")
         self.require_one_of(FAMILIES.get(self.family, recurrent).POOLS, "pooling")
         self.require_only((*gpt.NAMES, *bert.NAMES), "symmetric")
         self.require_only(bert.NAMES, "attention_layer", "attention_head")
@@ -87,14 +84,13 @@ def main(config: Config) -> dict[str, float]:
     reader = text_reader(config.family, data.texts, **config.reading)
     reading.lengths(run, data.texts_of("train"), reader, "texts")
     fed = feed(config, data, reader)
+    rows = reader.row_counts(data.texts_of("train"))
+    weights = data.class_weights(config.class_weight, rows)
     trained = train(
         run,
         partial(build, config, data, reader, reading.word_vectors(run, reader.tokens)),
         fed,
-        loss=classification.cross_entropy(
-            config.label_smoothing,
-            data.class_weights(config.class_weight, reader.row_counts(data.texts_of("train"))),
-        ),
+        loss=classification.cross_entropy(config.label_smoothing, weights),
         metrics=lambda: [keras.metrics.CategoricalAccuracy(name="accuracy")],
         rates=config.rates(transformers.width, transformers.depths),
         monitor="val_accuracy",
@@ -131,9 +127,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> text.Texts:
-    data = text.load(**config.loading)
-    data.require(config.symmetric, config.windows)
-    return data
+    return text.load(**config.loading, symmetric=config.symmetric, windows=config.windows)
 
 
 def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
@@ -172,15 +166,12 @@ def build(config: Config, data: text.Texts, reader: Reader, vectors=None) -> ker
 
 
 def signatures(data: text.Texts, reader: Reader) -> dict[str, Signature]:
-    best = classification.best_classes(data.classes)
     return {
         "serving_default": Signature(
             inputs={name: tf.TensorSpec((None,), tf.string) for name in data.columns},
-            preprocess=lambda **texts: Prepared(
-                *reader.read(tf.stack([texts[name] for name in data.columns], 1), False)
-            ),
+            preprocess=lambda **texts: Prepared(*reader.read_columns(texts.values())),
             core=in_blocks if reader.windows else None,
-            postprocess=lambda logits, example: best(classification.averaged(logits, example)),
+            postprocess=classification.best_classes(data.classes),
             meanings={**text.MEANINGS, **classification.MEANINGS},
             resources=reader.tokens.resources,
             ties=classification.TIES,
@@ -198,30 +189,20 @@ def report(config, data: text.Texts, reader: Reader, model, test) -> list[Sectio
     return [
         *classified(test, data, tabled("text", text.shown)),
         Table("Training texts", ("text", "class"), seen),
-        *attention(config, data, reader, model),
+        *attended(config, data, reader, model),
     ]
 
 
-def attention(config: Config, data: text.Texts, reader: Reader, model) -> Iterator[Section]:
+def attended(config: Config, data: text.Texts, reader: Reader, model) -> list[Section]:
     """Shows to which tokens BERT, or to which words the pooling, attends in test texts."""
+    texts = [texts for texts, _ in data.first("test", 8)]
     if config.family == "bert":
         layer, head = config.attention_layer, config.attention_head
-        weights_of = partial(transformers.attention_of, layer=layer, head=head)
-    elif config.family != "gpt" and config.pooling in (None, "attention"):
-        weights_of = partial(recurrent.attention_weights)
-    else:
-        return
-    shaded = []
-    for number, (texts, _) in enumerate(data.first("test", 8), 1):
-        features, names = reader.first_row(texts)
-        weights = np.array(weights_of(model, features))
-        if config.family != "bert":
-            shaded.append(reader.weighted(texts, names, weights[0]))
-        elif number <= 3:
-            picture = pictures.heat_map(weights, names, names)
-            yield Picture(f"Attention in test text {number}", picture)
-    if shaded:
-        yield Shaded("Attention in test texts", shaded)
+        weights = partial(transformers.attention_of, model, layer=layer, head=head)
+        return attention.between_tokens(texts[:3], reader, weights)
+    if config.family == "gpt" or config.pooling not in (None, "attention"):
+        return []
+    return attention.of_words(texts, reader, partial(recurrent.attention_weights, model))
 
 
 def example(data: text.Texts) -> Example:

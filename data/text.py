@@ -82,24 +82,6 @@ class Texts(ClassSplits):
         """Returns the texts of a split without their classes, `(1,)`, or `(2,)` for pairs."""
         return self.split(split).map(lambda texts, label: texts)
 
-    def require(self, symmetric: bool, windows: bool) -> None:
-        """Raises `ValueError` unless the data fits some settings.
-
-        Args:
-            symmetric: Whether texts must come in pairs.
-            windows: Whether texts must not come in pairs.
-        """
-        if symmetric and self.columns == ("text",):
-            raise ValueError(
-                "`symmetric` is for pairs of texts. Received: single texts. Fix: leave it out, or "
-                "name the second text with --pair-column."
-            )
-        if windows and self.columns != ("text",):
-            raise ValueError(
-                "`windows` is for single texts. Received: pairs of texts. Fix: leave it out, or "
-                "name a single text with --text-column."
-            )
-
     def table(self, split: str, count: int) -> dict[str, np.ndarray]:
         """Returns the first texts of a split, bytes `(count,)` by name of the column."""
         texts = np.array([texts for texts, _ in self.first(split, count)], object)
@@ -147,6 +129,8 @@ def load(
     out_of_scope: str | None = None,
     group: str | None = None,
     skip_bad: bool = False,
+    symmetric: bool = False,
+    windows: bool = False,
 ) -> Texts:
     """Loads, checks and splits the texts that `data` names.
 
@@ -171,6 +155,8 @@ def load(
         out_of_scope: Name of a split in `Texts.other` that the data must have. None: of no split.
         group: Column or folder level of groups that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad examples instead of raising.
+        symmetric: Whether texts must come in pairs.
+        windows: Whether texts must not come in pairs.
 
     Example:
         >>> load("python_docs").classes
@@ -182,6 +168,16 @@ def load(
         raise ValueError(
             "`out_of_scope` must be one of the further splits of the data: "
             f"{', '.join(texts.other) or 'none'}. Received: out_of_scope={out_of_scope!r}"
+        )
+    if symmetric and texts.columns == ("text",):
+        raise ValueError(
+            "`symmetric` is for pairs of texts. Received: single texts. Fix: leave it out, or "
+            "name the second text with --pair-column."
+        )
+    if windows and texts.columns != ("text",):
+        raise ValueError(
+            "`windows` is for single texts. Received: pairs of texts. Fix: leave it out, or "
+            "name a single text with --text-column."
         )
     return texts
 

@@ -263,11 +263,16 @@ def evaluate(
     return Evaluation(labels, probabilities)
 
 
-def best_classes(classes: Sequence[str]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """Returns a function from logits `(n, classes)` to the most probable classes, best first."""
+def best_classes(classes: Sequence[str]) -> Callable[..., dict[str, tf.Tensor]]:
+    """Returns a function from logits `(n, classes)` to the most probable classes, best first.
+
+    If examples have several rows, it also takes the index of the example of each, as `averaged`.
+    """
     names, count = tf.constant(classes), min(MAX_ANSWERS, len(classes))
 
-    def answer(logits):
+    def answer(logits, example=None):
+        if example is not None:
+            logits = averaged(logits, example)
         scores, indices = tf.math.top_k(tf.nn.softmax(logits), count)
         return {"classes": tf.gather(names, indices), "scores": scores}
 

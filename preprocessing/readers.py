@@ -57,6 +57,12 @@ class Reader:
         """Returns only the features; arguments as of `read`."""
         return self.read(texts, fixed)[0]
 
+    def read_columns(
+        self, columns: Iterable[tf.Tensor], fixed: bool = False
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Does what `read` does to texts in columns `(n,)`: the texts, and the seconds of pairs."""
+        return self.read(tf.stack([*columns], axis=1), fixed)
+
     @cached_property
     def sizes(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """Counts the tokens of whole texts, from `(n, 1)` or `(n, 2)` to int64 `(n,)`."""
@@ -95,7 +101,7 @@ class Reader:
             What `serving.signature.tensors` takes: `inputs`, a spec by name of the feature for any
             number of rows, `examples`, and `preprocess`, which returns features by name.
         """
-        features = self.encode(tf.stack(list(table.values()), axis=1), True)
+        features, _ = self.read_columns(table.values(), True)
         return _sample({name: value[:4] for name, value in features.items()})
 
     @property

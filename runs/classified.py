@@ -19,7 +19,7 @@ Show = Callable[[str, Sequence[Any], Sequence[Notes]], Section]
 
 @dataclass(frozen=True)
 class ClassSettings:
-    """Settings of the apps that give each example one class."""
+    """For apps that give each example one class, in addition to their other settings."""
 
     group: Data[str | None] = None
     """Keep groups, such as the images of a patient, in one split. The group is a column, or the
@@ -29,6 +29,10 @@ class ClassSettings:
     """Label smoothing: fraction of each label that is spread over all classes, in [0, 1)."""
     class_weight: Training[Literal["none", "balanced"]] = "none"
     """Class weights in the loss; `balanced` makes rare classes count as much as others."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_share("label_smoothing")
 
 
 def classified(evaluation: Any, data: ClassSplits, show: Show) -> list[Section]:

@@ -81,8 +81,9 @@ class Signature:
     Args:
         inputs: A `tf.TensorSpec` by name of each input, first dimension None (the batch). Any text
             may be a name, such as that of a table's column; `served` are the names in the graph.
-        preprocess: From the inputs, as keyword arguments, to what the core takes: a tensor, or a
-            tuple, list or dict of tensors; or `Prepared`. TensorFlow operations only.
+        preprocess: From the inputs, as keyword arguments in the order of `inputs`, to what the core
+            takes: a tensor, or a tuple, list or dict of tensors; or `Prepared`. TensorFlow
+            operations only.
         postprocess: From what the core returns, floating tensors as float32, and from the context
             of `Prepared`, to a dict of tensors, named as the client shall see them.
         meanings: Meaning of each input and output for people: kind of data, unit, order.
@@ -145,7 +146,7 @@ class Signature:
 
     def prepared(self, tensors: Mapping[str, tf.Tensor]) -> Prepared:
         """Runs the preprocessing on the inputs by name."""
-        prepared = self.preprocess(**tensors)
+        prepared = self.preprocess(**{name: tensors[name] for name in self.inputs})
         return prepared if isinstance(prepared, Prepared) else Prepared(prepared, None)
 
     def finished(self, outputs: Any, context: Any) -> dict[str, tf.Tensor]:

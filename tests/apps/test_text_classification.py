@@ -128,7 +128,7 @@ def test_every_family_takes_pairs(changes, data):
     np.testing.assert_allclose(tf.reduce_sum(answer["scores"], 1), 1.0, atol=1e-5)
     if chosen.symmetric:
         np.testing.assert_allclose(answer["scores"], answer["scores"][::-1], atol=1e-5)
-    sections = list(app.attention(chosen, loaded, reader, model))
+    sections = list(app.attended(chosen, loaded, reader, model))
     shown = {"bert": [Picture] * 3, "elmo": [Shaded]}.get(chosen.family, [])
     assert [type(section) for section in sections] == shown
 
@@ -241,7 +241,7 @@ def test_windows_are_examples_in_training_and_texts_in_the_evaluation(model, dat
     np.testing.assert_allclose(found.probabilities.max(1), answer["scores"][:, 0], rtol=1e-4)
     assert found.labels.tolist() == [0, 1, 2]
     sections = {"gru": 1, "elmo_tiny": 1, "bert_tiny": 3, "gpt_tiny": 0}
-    assert len(list(app.attention(chosen, loaded, reader, network))) == sections[model]
+    assert len(list(app.attended(chosen, loaded, reader, network))) == sections[model]
 
 
 def test_word_vectors_are_the_embeddings_of_their_words(data, tmp_path, capsys):

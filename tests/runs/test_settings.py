@@ -180,6 +180,13 @@ def test_a_run_that_wrote_a_preset_for_other_apps_is_refused_with_its_path(run):
         Networked.continuing(run)
 
 
+def test_settings_of_the_data_go_to_the_loader_and_may_differ_in_an_evaluation():
+    config = Networked(data="mine", share=0.25)
+    assert config.loading == {"data": "mine", "share": 0.25, "skip_bad": False}
+    free = ["data", "out", "preset", "skip_bad", "batch_size", "share"]
+    assert sorted(Networked.evaluation()) == sorted(free)
+
+
 def test_an_evaluation_has_all_settings_of_the_run_but_those_about_the_data(run):
     config = Networked.evaluating(run, data="new", share=0.75)
     assert config.EVALUATES and not Networked.EVALUATES

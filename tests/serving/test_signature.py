@@ -39,6 +39,13 @@ def word_lengths() -> Signature:
 TEXTS = ["a bcd", "ef", "", "a b c d", "e"]
 
 
+def test_inputs_come_in_the_order_of_the_signature():
+    inputs = {name: tf.TensorSpec((None,), tf.float32) for name in ("text", "known")}
+    signature = Signature(inputs, lambda **columns: tuple(columns), dict, MEANINGS)
+    ones = tf.ones(1)
+    assert signature.prepared({"known": ones, "text": ones}).features == ("text", "known")
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 32])
 def test_answers_of_batches_of_any_size_are_joined_and_padded(batch_size):
     answer = ask(word_lengths(), doubler(), {"text": TEXTS}, batch_size)
