@@ -32,7 +32,6 @@ from runs.settings import Data
 from runs.text_settings import ClassifierSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
-Pieces = list[tuple[str, str]]
 MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES)
 
 
@@ -190,36 +189,26 @@ def report(data: tagged_text.TaggedTexts, test: tagging.Tagging) -> list[Section
     numbers = [test.position(word)[0] for word in test.words.worst]
     worst = zip(test.words.worst, numbers, data.picked("test", numbers), strict=True)
     mistakes = [(*test.mistake(i, words), data.origin("test", n)) for i, n, (words, _) in worst]
+    shown = test.with_entities[:12]
+    entities = test.marked(shown, [words for words, _ in data.picked("test", shown)])
     training = data.with_entities("train").take(8).as_numpy_iterator()
     return [
         Table("Entities by type", tagging.HEADING, test.by_type),
         Picture("Confusion matrix", pictures.confusion_matrix(test.words, data.tags)),
         Picture("Calibration", pictures.reliability_curve(test.words)),
         Table("Worst mistakes", (*tagging.MISTAKE, "from"), mistakes),
-        Marked("Entities in test sentences", entities(data, test)),
-        Marked("Training sentences", [marked(data, *one) for one in training]),
+        Marked("Entities in test sentences", entities),
+        Marked(
+            "Training sentences",
+            [tagging.marked(words, data.named(tags)) for words, tags in training],
+        ),
     ]
-
-
-def entities(data: tagged_text.TaggedTexts, test: tagging.Tagging) -> list[Pieces]:
-    """Marks the entities of the first twelve test sentences that have one, true or predicted."""
-    shown = test.with_entities[:12]
-    texts: list[Pieces] = []
-    for i, (words, _) in zip(shown, data.picked("test", shown), strict=True):
-        texts.append([("True: ", ""), *tagging.marked(words, test.true[i])])
-        texts.append([("Predicted: ", ""), *tagging.marked(words, test.predicted[i])])
-    return texts
-
-
-def marked(data: tagged_text.TaggedTexts, words: np.ndarray, tags: np.ndarray) -> Pieces:
-    """Marks the true entities of a sentence."""
-    return tagging.marked(words.tolist(), [data.tags[tag] for tag in tags])
 
 
 def example(data: tagged_text.TaggedTexts) -> Example:
     either = data.with_entities("test").concatenate(data.test)
     words, tags = next(either.as_numpy_iterator())
-    pieces = marked(data, words, tags)
+    pieces = tagging.marked(words, data.named(tags))
     named = ", ".join(f"{piece} ({kind})" for piece, kind in pieces if kind) or "none"
     return Example(f"a test sentence, true entities: {named}", {"text": tagging.joined(words)})
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,10 @@ class TaggedTexts(Splits):
     def words(self) -> tf.data.Dataset:
         """The words of each training sentence, without their tags."""
         return self.train.map(lambda words, tags: words)
+
+    def named(self, numbers: Iterable[int]) -> list[str]:
+        """Returns the names of tags."""
+        return [self.tags[number] for number in numbers]
 
     def with_entities(self, split: str) -> tf.data.Dataset:
         """Returns the sentences of a split that have a tag other than O."""

@@ -189,6 +189,21 @@ class Tagging:
         around = joined(sentence[max(0, i - 20) : i + 20])
         return (joined(sentence[[i]]), *self.words.row(word, self.tags), around)
 
+    def marked(
+        self, indices: Iterable[int], sentences: Iterable[Sequence[bytes]]
+    ) -> list[list[tuple[str, str]]]:
+        """Marks the entities of sentences, first the true ones, then the predicted ones.
+
+        Args:
+            indices: Indices of the sentences.
+            sentences: Their words.
+        """
+        texts = []
+        for index, words in zip(indices, sentences, strict=True):
+            texts.append([("True: ", ""), *marked(words, self.true[index])])
+            texts.append([("Predicted: ", ""), *marked(words, self.predicted[index])])
+        return texts
+
     @property
     def scores(self) -> dict[str, float]:
         """F1, precision and recall over the entities of all types, then accuracy and loss of words.

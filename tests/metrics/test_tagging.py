@@ -149,6 +149,14 @@ def test_a_word_is_found_again_in_its_sentence():
     assert tagging(("00", "00"), ("01", "00"), ("0", "0"), ("0", "3")).with_entities == [1, 3]
 
 
+def test_true_and_predicted_entities_of_a_sentence_stand_below_each_other():
+    test = tagging(("0", "0"), ("012", "010"))
+    assert test.marked([1], [[b"in", b"New", b"York"]]) == [
+        [("True: ", ""), ("in ", ""), ("New York", "place")],
+        [("Predicted: ", ""), ("in ", ""), ("New", "place"), (" York", "")],
+    ]
+
+
 def test_accuracy_leaves_out_tokens_without_label_over_all_batches():
     accuracy = TagAccuracy()
     logits = np.eye(3, dtype="float32")[[[0, 1, 2, 0]]]
