@@ -133,10 +133,7 @@ def feed(config: Config, data: questions.Questions, reader: QuestionReader) -> F
             validation=data.examples("validation", 0.0),
         ),
         prepare_many=partial(reader.labeled, seed=config.seed),
-        batch=lambda features, labels: (
-            tokens.trimmed(features, unless=config.fixed_lengths),
-            labels,
-        ),
+        batch=lambda features, labels: (tokens.trimmed(features, config.fixed_lengths), labels),
         length=tokens.lengths,
     )
 
