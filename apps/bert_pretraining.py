@@ -28,7 +28,7 @@ from runs.command import command
 from runs.presets import with_weights_of
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.text_settings import TextSettings
+from runs.text_settings import PretrainingSettings, TextSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
 OUTPUTS = ("masked_words", "next_sentence")
@@ -41,18 +41,11 @@ PREDICTORS = {
 
 
 @dataclass(frozen=True)
-class Config(TextSettings):
-    EPOCHS = 30
+class Config(PretrainingSettings, TextSettings):
     NETWORK = (*TextSettings.NETWORK, "vocabulary", "lowercase")
-    data: str = "python_docs"
-    """`python_docs` (built in), `tfds:NAME`, a text file, or a folder of .txt files, optionally
-    with train, dev and test in their names or below folders of these names. Blank lines, or titles
-    as in WikiText, separate documents."""
     model: str = "bert_tiny"
     """The network; `--model help` lists them. `bert` needs `--preset`."""
     out: Path = Path("saved_models/bert_pretraining")
-    """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
-    model.keras, report.html."""
     preset: str = "none"
     """Pretrained network to train further: a name that KerasHub knows, a folder in its or Hugging
     Face's layout, or the folder of a finished run of this app. `none` begins with random

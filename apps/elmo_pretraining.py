@@ -31,6 +31,7 @@ from runs.presets import with_weights_of
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import Settings
+from runs.text_settings import PretrainingSettings
 from serving.signature import Prepared, Signature, ask, tensors
 
 PREDICTORS = {
@@ -42,18 +43,11 @@ PREDICTORS = {
 
 
 @dataclass(frozen=True)
-class Config(Settings):
-    EPOCHS = 30
+class Config(PretrainingSettings, Settings):
     NETWORK = (*Settings.NETWORK, "vocabulary_size", "length", "dropout")
-    data: str = "python_docs"
-    """`python_docs` (built in), `tfds:NAME`, a text file, or a folder of .txt files, optionally
-    with train, dev and test in their names or below folders of these names. Blank lines, or titles
-    as in WikiText, separate documents."""
     model: str = "elmo_tiny"
     """The network; `--model help` lists them. `elmo` needs `--preset`."""
     out: Path = Path("saved_models/elmo_pretraining")
-    """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
-    model.keras, report.html."""
     preset: str = "none"
     """Folder of a finished run to train further, or its folder `preset`, which gets a new head.
     `none` begins with random weights."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import keras
 
-from runs.settings import AUTO, Auto, Rates, Settings, Training
+from runs.settings import AUTO, Auto, Data, Rates, Running, Settings, Training
 from training.optimizers import layerwise_scale
 
 PRETRAINED = ("elmo", "bert", "gpt")
@@ -140,6 +141,20 @@ class TextSettings(Settings):
             "length": self.length,
             "dropout": self.dropout,
         }
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """For apps that pretrain a network on plain text, in addition to their other settings."""
+
+    EPOCHS: ClassVar[int] = 30
+    out: Running[Path]
+    """Folder of the run: preset for the other text apps, versions for TensorFlow Serving,
+    model.keras, report.html."""
+    data: Data[str] = "python_docs"
+    """`python_docs` (built in), `tfds:NAME`, a text file, or a folder of .txt files, optionally
+    with train, dev and test in their names or below folders of these names. Blank lines, or titles
+    as in WikiText, separate documents."""
 
 
 @dataclass(frozen=True)
