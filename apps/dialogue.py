@@ -21,9 +21,8 @@ from data import dialogue_rows, dialogues
 from data.dialogue_rows import DialogueRows
 from data.dialogues import Dialogues
 from data.feed import Feed
-from metrics import language_models
-from metrics.language_models import bits_per_byte
-from metrics.ngrams import witten_bell
+from metrics import byte_models, language_models
+from metrics.byte_models import PREDICTORS
 from metrics.replies import Replies
 from models import recurrent, text_writers, transformers
 from models.writing import continuing
@@ -40,8 +39,6 @@ from serving import writing
 from serving.signature import Signature, ask, tensors
 from serving.writing import Writer
 
-NGRAM = 5
-"""Bytes of the n-grams that the network is compared with."""
 WRITTEN = 200
 """Maximum number of test replies that the network writes itself; all are measured in bits."""
 SHOWN = 10
@@ -56,8 +53,6 @@ MEANINGS = {
     "logits": language_models.LOGITS["logits"],
 }
 """Meanings of all inputs and outputs."""
-PREDICTORS = {"the network": "", f"the {NGRAM - 1} bytes before, counted": "ngram_"}
-"""What the report compares, and what the names of its scores begin with."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,8 @@ def main(config: Config) -> dict[str, float]:
     served = signatures(config, tokens, warmup)
     test = data.answered("test", WRITTEN)
     written = write(config, test, served["generate"], trained.model)
-    scores = predict(rows, tokens, trained.model, fed.evaluation("test", config.batch_size))
+    batches, size = fed.evaluation("test", config.batch_size), tokens.vocabulary_size
+    scores = byte_models.evaluate(trained.model, batches, rows, size, rows.replies["test"])
     scores = run.compared(scores, PREDICTORS) | written.scores
     num_test = sum(len(one.replies) for one in data.test)
     rated = "BLEU, distinct n-grams, mean words and commonest share"
@@ -216,18 +212,6 @@ def write(config: Config, some, signature: Signature, model: keras.Model) -> Rep
     columns["system"] = [system or config.system for _, system, _ in some]
     written = ask(signature, model, columns)["reply"]
     return Replies([reply.decode() for reply in written], [true for *_, true in some])
-
-
-def predict(rows: DialogueRows, tokens: TurnTokens, model, batches) -> dict[str, float]:
-    """Scores how the network, and n-grams of bytes as a baseline, predict the true replies."""
-    guesses = language_models.evaluate(model, batches)["logits"]
-    counted, predicted, num_bytes = rows.streams["train"], rows.streams["test"], rows.num_bytes
-    ngrams = witten_bell(counted, predicted, tokens.vocabulary_size, NGRAM)
-    return {
-        "bits_per_byte": bits_per_byte(guesses.losses, num_bytes["test"]),
-        **guesses.scores,
-        "ngram_bits_per_byte": bits_per_byte(ngrams[rows.replies["test"][1:]], num_bytes["test"]),
-    }
 
 
 def report(scores: dict[str, float], some, written: Replies) -> list[Section]:

@@ -20,9 +20,8 @@ import tensorflow as tf
 from data import plain_text, token_rows
 from data.feed import Feed
 from data.token_rows import TokenRows
-from metrics import language_models
-from metrics.language_models import bits_per_byte
-from metrics.ngrams import witten_bell
+from metrics import byte_models, language_models
+from metrics.byte_models import PREDICTORS
 from models import recurrent, text_writers, transformers
 from models.writing import continuing, scoring
 from preprocessing.byte_tokens import Bytes, as_features, labeled, to_score
@@ -35,8 +34,6 @@ from serving import writing
 from serving.signature import Prepared, Signature, ask, tensors
 from serving.writing import Writer
 
-NGRAM = 5
-"""Bytes of the n-grams that the network is compared with."""
 PROMPT = 40
 """Characters of the prompts in the report and in the warm-up."""
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)
@@ -50,8 +47,6 @@ MEANINGS = {
     "logits": language_models.LOGITS["logits"],
 }
 """Meanings of all inputs and outputs."""
-PREDICTORS = {"the network": "", f"the {NGRAM - 1} bytes before, counted": "ngram_"}
-"""What the report compares, and what the names of its scores begin with."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,8 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     recurrent.without_cudnn(trained.model)
-    scores = evaluate(rows, tokens, trained.model, fed.evaluation("test", config.batch_size))
+    batches = fed.evaluation("test", config.batch_size)
+    scores = byte_models.evaluate(trained.model, batches, rows, tokens.vocabulary_size)
     scores = run.compared(scores, PREDICTORS)
     warmup, prompts = beginnings(texts.validation), beginnings(texts.test)
     served = signatures(config, tokens, warmup)
@@ -123,18 +119,6 @@ def build(config: Config, tokens: Bytes) -> keras.Model:
     if config.continued:
         return presets.network(config.continued)
     return text_writers.text_writer(config.model, tokens.vocabulary_size, **config.text_writer)
-
-
-def evaluate(rows: TokenRows, tokens: Bytes, model, batches) -> dict[str, float]:
-    """Scores the network, and n-grams of bytes as a baseline."""
-    guesses = language_models.evaluate(model, batches)["logits"]
-    counted, predicted, num_bytes = rows.streams["train"], rows.streams["test"], rows.num_bytes
-    ngrams = witten_bell(counted, predicted, tokens.vocabulary_size, NGRAM)
-    return {
-        "bits_per_byte": bits_per_byte(guesses.losses, num_bytes["test"]),
-        **guesses.scores,
-        "ngram_bits_per_byte": bits_per_byte(ngrams, num_bytes["test"]),
-    }
 
 
 def beginnings(documents: tuple[plain_text.Document, ...]) -> list[str]:

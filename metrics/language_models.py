@@ -161,20 +161,6 @@ def evaluate(model: keras.Model, batches: tf.data.Dataset) -> dict[str, Guesses]
     return {name: Guesses(*arrays) for name, arrays in joined.items()}
 
 
-def bits_per_byte(losses: np.ndarray, num_bytes: int) -> float:
-    """Returns the cross-entropy in bits per byte of a text, regardless of its tokens.
-
-    Args:
-        losses: Nats of each token `(tokens,)`, end tokens included.
-        num_bytes: Number of bytes of the text in UTF-8; at least 1.
-
-    Example:
-        >>> round(bits_per_byte(np.array([np.log(8), np.log(2)]), 2), 6)
-        2.0
-    """
-    return float(losses.sum(dtype="float64") / (np.log(2) * num_bytes))
-
-
 def both_ways(guesses: Mapping[str, Guesses], prefix: str = "") -> dict[str, float]:
     """Scores the predictions of `forward` and `backward` together, and the perplexity of each.
 

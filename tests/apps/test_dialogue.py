@@ -9,7 +9,7 @@ import tensorflow as tf
 from apps import dialogue as app
 from data import dialogue_rows
 from data.dialogues import Dialogue, Dialogues, padded
-from metrics import language_models
+from metrics import byte_models, language_models
 from preprocessing.byte_tokens import Bytes, as_features
 from preprocessing.turns import TurnTokens
 from serving.signature import ask
@@ -190,7 +190,8 @@ def test_a_network_is_measured_in_bits_per_byte_of_the_replies(tmp_path):
     model = app.build(config, TOKENS)
     head = model.get_layer("logits")
     head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
-    scores = app.predict(rows, TOKENS, model, app.feed(config, rows).evaluation("test", 8))
+    batches, size = app.feed(config, rows).evaluation("test", 8), TOKENS.vocabulary_size
+    scores = byte_models.evaluate(model, batches, rows, size, rows.replies["test"])
     # A uniform network needs log2(260) bits for each byte and for the end of each reply.
     replies = [reply for dialogue in data.test for reply in dialogue.replies]
     num_bytes = sum(map(len, replies))

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from apps import text_generation as app
 from data import token_rows
+from metrics import byte_models
 from models import transformers
 from preprocessing.byte_tokens import Bytes
 from serving.signature import ask
@@ -217,7 +218,8 @@ def test_a_network_is_measured_in_bits_per_byte(data):
     model = app.build(config, Bytes())
     head = model.get_layer("logits")
     head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
-    scores = app.evaluate(rows, Bytes(), model, app.feed(rows).evaluation("test", 8))
+    batches = app.feed(rows).evaluation("test", 8)
+    scores = byte_models.evaluate(model, batches, rows, Bytes().vocabulary_size)
     # A uniform network needs log2(257) bits for each byte and for the end of each document.
     tokens = rows.num_bytes["test"] + len(texts.test)
     expected = np.log2(257) * tokens / rows.num_bytes["test"]
