@@ -24,22 +24,20 @@ from data.sources import SPLITS, watched
 from data.splits import Splits
 from metrics import language_models
 from metrics.translations import HEADING, Translations, translated
-from models import recurrent, seq2seq, transformer
-from models.writing import attending, chosen, scoring, translating
+from models import recurrent, transformer, translators
+from models.writing import attending, scoring, translating
 from preprocessing import sentence_pieces
 from preprocessing.sentence_pieces import SentencePieces
-from runs import presets, reading
+from runs import attention, presets, reading
 from runs.command import command
 from runs.pictures import attention_maps
-from runs.report import Picture, Section, Table
+from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
 from runs.settings import AUTO, Auto, Data
 from runs.text_settings import EncoderDecoderSettings
 from serving import translations, writing
 from serving.signature import Signature, ask
 from serving.writing import Writer
-
-MODELS = ("seq2seq", *transformer.NAMES)
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Config(EncoderDecoderSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_network(MODELS, transformer.TRANSFORMER_SIZES)
+        self.require_network(translators.NAMES, transformer.TRANSFORMER_SIZES)
         self.require_least(2, "length")
         self.require_least(1, "max_tokens", "vocabulary_size", "beams")
         self.require_least(0, "length_penalty")
@@ -165,12 +163,7 @@ def feed(config: Config, data: ParallelTexts, tokens: SentencePieces) -> Feed:
 def build(config: Config, tokens: SentencePieces) -> keras.Model:
     if config.continued:
         return presets.network(config.continued)
-    family, _, size = config.model.partition("_")
-    if family == "transformer":
-        common = (config.dropout, config.norm_first)
-        return transformer.transformer(tokens.vocabulary_size, size, *common)
-    kind = (config.cell, config.attention, config.luong_score, config.units, config.dropout)
-    return seq2seq.seq2seq(tokens.vocabulary_size, *kind)
+    return translators.translator(config.model, tokens.vocabulary_size, **config.encoder_decoder)
 
 
 def evaluate(config: Config, data: ParallelTexts, signature: Signature, model) -> Translations:
@@ -188,8 +181,10 @@ def evaluate(config: Config, data: ParallelTexts, signature: Signature, model) -
 
 def signatures(config: Config, tokens: SentencePieces, pairs) -> dict[str, Signature]:
     """Returns the signatures; `pairs` are real examples."""
-    (steps, attention), length = ways(config, tokens), config.length
+    length, shown = config.length, (config.attention_layer, config.attention_head)
+    steps = translators.steps_of(config.model, tokens.end_id, length)
     core = translating(steps, length, tokens.end_id, tokens.pieces, config.beams)
+    weights = translators.attention_of(config.model, config.attention, *shown)
     writer = Writer(
         core=core,
         inputs={"text": writing.TEXT},
@@ -209,22 +204,9 @@ def signatures(config: Config, tokens: SentencePieces, pairs) -> dict[str, Signa
         config.length_penalty,
         read_pair=partial(sentence_pieces.to_score, tokens, length),
         scoring=scoring(length),
-        attending=attending(core, attention, tokens.begun) if attention else None,
+        attending=attending(core, weights, tokens.begun) if weights else None,
         show=partial(sentence_pieces.attended, tokens),
     )
-
-
-def ways(config: Config, tokens: SentencePieces) -> tuple[Any, Any]:
-    """Returns how the network writes, and how it attends; None for a network without attention."""
-    if config.model == "seq2seq":
-        steps = partial(seq2seq.seq2seq_steps, begin_id=tokens.end_id)
-        attends = seq2seq.seq2seq_attention if config.attention != "none" else None
-    else:
-        ends = {"begin_id": tokens.end_id, "context": config.length}
-        steps = partial(transformer.transformer_steps, **ends)
-        attends = transformer.transformer_attention
-    shown = (config.attention_layer, config.attention_head)
-    return steps, attends and (lambda *inputs: chosen(attends(*inputs), *shown))
 
 
 def report(test: Translations, served: dict[str, Signature], model) -> list[Section]:
@@ -236,7 +218,7 @@ def report(test: Translations, served: dict[str, Signature], model) -> list[Sect
         Table("BLEU by length of the text", ("words", "texts", "BLEU"), test.by_length()),
         Table("Translations of test texts", HEADING, rows),
         Table("Worst translations", HEADING, [test.row(i) for i in test.worst]),
-        *(Picture(f"Attention in test text {n}", one) for n, one in enumerate(drawn, 1)),
+        *attention.maps(drawn),
     ]
 
 

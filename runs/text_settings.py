@@ -404,6 +404,12 @@ class EncoderDecoderSettings(Settings):
             usual |= {"dropout": 0.1, "warmup_epochs": min(1.0, (self.epochs or 2) / 2)}
         return usual
 
+    @property
+    def encoder_decoder(self) -> dict[str, Any]:
+        """What the network is built with."""
+        names = ("cell", "attention", "luong_score", "units", "dropout", "norm_first")
+        return {name: getattr(self, name) for name in names}
+
     def rate(self, factor: float | None = None) -> float:
         recurrent = "transformer" not in self.model and not self.continued
         return super().rate(factor or (RECURRENT_RATE if recurrent else None))

@@ -13,6 +13,8 @@ from models.transformer import (
     transformer_attention,
     transformer_steps,
 )
+from models.translators import attention_of, steps_of
+from models.translators import translator as translator_of
 from models.writing import chosen, translating
 from serving.signature import Network
 from serving.writing import GREEDY, filled
@@ -88,6 +90,24 @@ def test_logits_step_by_step_are_those_of_the_whole_translation(translator):
         logits, state = found.step(state, tf.constant(tokens))
         each.append(logits)
     np.testing.assert_allclose(np.stack(each, 1), whole(model, SOURCES, TARGETS), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["seq2seq", "transformer_tiny"])
+def test_each_name_gives_a_network_how_it_writes_and_to_what_it_attends(name, monkeypatch):
+    monkeypatch.setitem(TRANSFORMER_SIZES, "tiny", TransformerSize(2, 16, 24, 2))
+    kind = {"cell": "lstm", "attention": "luong", "luong_score": "dot", "norm_first": True}
+    model = translator_of(name, VOCABULARY, **kind, units=8, dropout=0.0)
+    logits, _ = steps_of(name, BEGIN, LIMIT)(model).start(tf.constant(SOURCES))
+    np.testing.assert_allclose(logits, whole(model, SOURCES, TARGETS)[:, 0], atol=1e-5)
+    weights = attention_of(name, "luong")(model, SOURCES, TARGETS)
+    assert weights.shape == (3, 4, 4)
+    np.testing.assert_allclose(np.sum(weights, -1), 1, atol=1e-5)
+    assert (np.asarray(weights)[np.repeat(SOURCES[:, None] < 0, 4, 1)] == 0).all()
+
+
+def test_a_network_may_have_no_attention():
+    assert attention_of("seq2seq", "none") is None
+    assert attention_of("transformer_tiny", "none") is not None
 
 
 def test_logits_of_a_bfloat16_network_have_all_digits_as_its_own_have(translator_name):
