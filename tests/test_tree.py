@@ -28,6 +28,18 @@ ROOMS: dict[str, set[str]] = {
 }
 """Every room, and the others that it may import."""
 MOST_LINES_OF_AN_APP = 250
+FEWER_LINES = {
+    "bert_pretraining": 210,
+    "dialogue": 235,
+    "elmo_pretraining": 190,
+    "image_classification": 180,
+    "question_answering": 230,
+    "text_classification": 215,
+    "text_generation": 190,
+    "token_classification": 220,
+    "translation": 235,
+}
+"""Maximum number of lines of the apps that need fewer."""
 
 
 def test_the_command_line_knows_every_room():
@@ -53,7 +65,8 @@ def test_imports_follow_the_arrows(room):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "apps").glob("*.py")), ids=lambda path: path.stem)
 def test_an_app_is_short(path):
-    assert len(path.read_text().splitlines()) <= MOST_LINES_OF_AN_APP
+    most = FEWER_LINES.get(path.stem, MOST_LINES_OF_AN_APP)
+    assert len(path.read_text().splitlines()) <= most
 
 
 def test_no_drawer_for_odds_and_ends():
