@@ -17,9 +17,10 @@ EVALUATE = """usage: hornbook evaluate RUN [--data NEW] [OPTIONS]
 Evaluate the network of a finished run on new labeled data, without training.
 
 RUN is the folder of the run, such as saved_models/image_classification. Without --data its own test
-examples are evaluated. If NEW has a test split, only that is evaluated, otherwise all of it. The
-scores and the report are written below RUN/evaluations. `hornbook evaluate RUN --help` shows all
-options.
+examples are evaluated. NEW may be a single example: if it has a test split, only that is evaluated,
+else its validation split, else all of it. Options about the data of RUN, such as --group, do not
+apply to NEW unless they are given again. The scores and the report are written below
+RUN/evaluations. `hornbook evaluate RUN --help` shows all options.
 """
 
 

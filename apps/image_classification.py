@@ -78,7 +78,7 @@ def main(config: Config) -> dict[str, float]:
         examples="images",
         facts={"classes": data.classes, "input": " x ".join(map(str, data.input_shape))},
         report=report(config, data, fed, test),
-        baselines=baselines.of_images(data, decode),
+        baselines=partial(baselines.of_images, data, decode),
         warnings=test.warnings(data.classes),
     )
 

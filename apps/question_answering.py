@@ -95,16 +95,16 @@ def main(config: Config) -> dict[str, float]:
     )
     if trained is None:  # Another process evaluates and writes.
         return {}
-    validation = evaluate(config, data, reader, trained.model, "validation")
-    threshold = 1.0 if data.all_answered else validation.best_threshold()
-    if config.EVALUATES and config.continued:
-        threshold = presets.scores(config.continued).get("no_answer_threshold", 1.0)
+    others = {}
+    if run.is_foreign:
+        threshold = presets.scores(Path(config.preset)).get("no_answer_threshold", 1.0)
+    else:
+        validation = evaluate(config, data, reader, trained.model, "validation")
+        threshold = 1.0 if data.all_answered else validation.best_threshold()
+        others = {"validation_f1": validation.with_threshold(threshold).scores["f1"]}
     test = evaluate(config, data, reader, trained.model, "test", threshold)
-    scores = {
-        **test.scores,
-        "validation_f1": validation.with_threshold(threshold).scores["f1"],
-        **({"no_answer_threshold": threshold} if threshold < 1 else {}),
-    }
+    if threshold < 1:
+        others["no_answer_threshold"] = threshold
     return finish(
         run,
         trained,
@@ -112,7 +112,7 @@ def main(config: Config) -> dict[str, float]:
         signatures=signatures(config, data, reader, threshold),
         warmup=data.table("validation", data.spread("validation", 8)),
         example=example(data),
-        scores=scores,
+        scores={**test.scores, **others},
         num_test=len(data.test),
         examples="questions",
         facts={"vocabulary": reader.tokens.vocabulary_size, "training rows": fed.count()},

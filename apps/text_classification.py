@@ -84,8 +84,7 @@ def main(config: Config) -> dict[str, float]:
     reader = text_reader(config.family, data.texts, **config.reading)
     reading.lengths(run, data.texts_of("train"), reader, "texts")
     fed = feed(config, data, reader)
-    rows = reader.row_counts(data.texts_of("train"))
-    weights = data.class_weights(config.class_weight, rows)
+    weights = data.class_weights(config.class_weight, reader.row_counts(data.texts_of("train")))
     trained = train(
         run,
         partial(build, config, data, reader, reading.word_vectors(run, reader.tokens)),
@@ -107,7 +106,8 @@ def main(config: Config) -> dict[str, float]:
     test = evaluate("test")
     scores = test.scores
     if other := config.out_of_scope:
-        scores |= classification.refusals(evaluate("validation"), test, evaluate(other))
+        threshold = presets.scores(Path(config.preset)).get("threshold") if run.is_foreign else None
+        scores |= classification.refusals(evaluate("validation"), test, evaluate(other), threshold)
     return finish(
         run,
         trained,
@@ -120,7 +120,7 @@ def main(config: Config) -> dict[str, float]:
         examples="texts",
         facts={"classes": data.classes, "vocabulary": reader.tokens.vocabulary_size},
         report=report(config, data, reader, trained.model, test),
-        baselines=baselines.of_texts(data),
+        baselines=partial(baselines.of_texts, data),
         warnings=test.warnings(data.classes),
         tokens=reader.tokens,
     )

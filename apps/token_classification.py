@@ -82,9 +82,11 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     recurrent.without_cudnn(trained.model)
-    test, validation = (
-        evaluate(config, data, reader, trained.model, split) for split in ("test", "validation")
-    )
+    test = evaluate(config, data, reader, trained.model, "test")
+    scores = test.scores
+    if not run.is_foreign:
+        validation = evaluate(config, data, reader, trained.model, "validation")
+        scores |= {"validation_f1": validation.scores["f1"]}
     return finish(
         run,
         trained,
@@ -92,12 +94,12 @@ def main(config: Config) -> dict[str, float]:
         signatures=signatures(data, reader),
         warmup={"text": [b" ".join(words) for words, _ in data.first("validation", 8)]},
         example=example(data),
-        scores={**test.scores, "validation_f1": validation.scores["f1"]},
+        scores=scores,
         num_test=len(data.test),
         examples="sentences",
         facts={"classes": data.tags, "vocabulary": reader.tokens.vocabulary_size},
         report=report(data, test),
-        baselines=baselines.of_tags(data, test),
+        baselines=partial(baselines.of_tags, data, test),
         warnings=test.warnings,
         tokens=reader.tokens,
     )

@@ -127,7 +127,7 @@ def main(config: Config) -> dict[str, float]:
             "vocabulary": tokens.vocabulary_size,
             **{f"signature of {name}": text for name, text in test.signatures.items()},
         },
-        baselines=test.baselines(data.train),
+        baselines=partial(test.baselines, data.train),
         report=report(test, served, trained.model),
         tokens=tokens,
     )

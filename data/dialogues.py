@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data import python_docs
-from data.sources import BadData, Fault, Finding, empty_splits, existing, reported
+from data.sources import BadData, Evaluated, Fault, Finding, empty_splits, existing, reported
 from data.splits import Splits, dealt, shared
 from data.tables import json_values
 from data.text_files import not_utf8, read_text, required_split_files
@@ -79,7 +79,7 @@ class _Wrong(Exception):
     """A dialogue that cannot be used: what was received, what was expected, and the fix."""
 
 
-def load(data: str, *, skip_bad: bool = False) -> Dialogues:
+def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = None) -> Dialogues:
     """Loads, checks and splits the dialogues that `data` names.
 
     A text file has a dialogue per line, with `__eou__` between the turns and optionally after the
@@ -100,6 +100,7 @@ def load(data: str, *, skip_bad: bool = False) -> Dialogues:
             first sentences; `./python_docs` for a folder of that name), or the path of a file or
             folder.
         skip_bad: Whether to skip and count bad dialogues instead of raising.
+        evaluated: As in `data.splits.dealt`.
 
     Example:
         >>> load("python_docs").train[0].turns[0]
@@ -107,20 +108,20 @@ def load(data: str, *, skip_bad: bool = False) -> Dialogues:
     """
     if data == "python_docs":
         made = [Dialogue(turns) for turns in python_docs.dialogues()]
-        return _divided(data, [("", "", dialogue) for dialogue in made], [], skip_bad)
+        return _divided(data, [("", "", dialogue) for dialogue in made], [], skip_bad, evaluated)
     expected = "a .txt, .jsonl or .json file, a folder with such files"
     if data.startswith("tfds:"):
         received = "a dataset of TensorFlow Datasets"
         fix = "write its dialogues to a .jsonl file"
         raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
     path = existing(data, expected, BUILT_IN, tfds=False)
-    files, findings = required_split_files(path, "dialogues", SUFFIXES)
+    files, findings = required_split_files(path, "dialogues", SUFFIXES, evaluated)
     dialogues: list[tuple[str, str, Dialogue]] = []
     for split, file in files.items():
         good, wrong = _from_file(file)
         dialogues += [(split, where, dialogue) for where, dialogue in good]
         findings += wrong
-    return _divided(data, dialogues, findings, skip_bad)
+    return _divided(data, dialogues, findings, skip_bad, evaluated)
 
 
 def _divided(
@@ -128,9 +129,11 @@ def _divided(
     dialogues: Sequence[tuple[str, str, Dialogue]],
     findings: Sequence[Finding],
     skip_bad: bool,
+    evaluated: Evaluated | None,
 ) -> Dialogues:
     """Splits dialogues, which come with their split (empty if unknown) and where they are."""
-    splits, remarks = dealt((split, one.content, (where, one)) for split, where, one in dialogues)
+    named = ((split, one.content, (where, one)) for split, where, one in dialogues)
+    splits, remarks = dealt(named, evaluated)
     kept = {split: tuple(one for _, one in some) for split, some in splits.items()}
     contents = {split: {one.content: one.turns[0] for one in some} for split, some in kept.items()}
     every = [one for some in kept.values() for one in some]
@@ -142,7 +145,7 @@ def _divided(
     if repeated:
         remarks.append(f"Dialogues that repeat another one: {repeated:,}.")
     remarks += shared(contents, "dialogues")
-    empty = empty_splits({split: len(some) for split, some in kept.items()})
+    empty = empty_splits({split: len(some) for split, some in kept.items()}, evaluated)
     said = reported(data, [*findings, *remarks, *empty], skip_bad)
     origins = {split: [where for where, _ in some] for split, some in splits.items()}
     return Dialogues(**said | kept, origins={} if data in BUILT_IN else origins)

@@ -14,8 +14,12 @@ from data.labeled_files import LabeledFile, divided, labeled_files, refuse_group
 from data.sources import (
     SPLITS,
     BadData,
+    Evaluated,
     Fault,
+    Finding,
+    evaluated_split,
     existing,
+    labeled_rows,
     reported,
     stable_order,
     tfds_builder,
@@ -61,6 +65,7 @@ def load(
     channels: int | None = None,
     group: str | None = None,
     skip_bad: bool = False,
+    evaluated: Evaluated | None = None,
 ) -> Images:
     """Loads, checks and splits the images that `data` names.
 
@@ -77,6 +82,7 @@ def load(
         channels: 1 (grayscale) or 3 (color). None: 1 if all images are grayscale, else 3.
         group: Column or folder level of groups that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad files instead of raising.
+        evaluated: As in `data.splits.dealt`.
     """
     if image_size is not None and min(image_size) < 1:
         raise ValueError(f"`image_size` must be positive. Received: image_size={image_size}")
@@ -84,14 +90,21 @@ def load(
         raise ValueError(f"`channels` must be 1, 3 or None. Received: channels={channels}")
     refuse_groups(data, BUILT_IN, group)
     if data == "digits":
-        return _digits(image_size or SAMPLE_SIZE, channels or 1)
+        return _digits(image_size or SAMPLE_SIZE, channels or 1, skip_bad, evaluated)
     if data.startswith("tfds:"):
-        return _from_tfds(data.removeprefix("tfds:"), image_size, channels)
+        name = data.removeprefix("tfds:")
+        return _from_tfds(name, image_size, channels, skip_bad, evaluated)
     existing(data, "a folder, a .csv file", BUILT_IN)
-    return _from_files(data, image_size, channels, group, skip_bad)
+    return _from_files(data, image_size, channels, group, skip_bad, evaluated)
 
 
-def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | None) -> Images:
+def _from_tfds(
+    name: str,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    skip_bad: bool,
+    evaluated: Evaluated | None,
+) -> Images:
     """Reads the encoded images of TensorFlow Datasets without decoding them."""
     import tensorflow_datasets as tfds
 
@@ -101,7 +114,13 @@ def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | No
     label = _feature(builder, tfds.features.ClassLabel)
     decoders = {image: tfds.decode.SkipDecoding()}
     unlabeled = withheld(builder, label, decoders)
-    splits = tfds_splits(builder, decoders, unusable=unlabeled)
+    splits = tfds_splits(builder, decoders, unlabeled, evaluated)
+    names = features[label].names
+    known = evaluated or Evaluated(tuple(names))
+    numbers, findings = known.numbers(names), tfds_remarks(builder, unlabeled, (), evaluated)
+    if evaluated:
+        splits, found = labeled_rows(splits, lambda row: tf.gather(numbers, row[label]))
+        findings += known.unknown_rows(names, found)
     height, width, stored_channels = features[image].shape
     if image_size is None:
         same = height and width and max(height, width) <= max(LARGEST_OWN_SIZE)
@@ -109,14 +128,14 @@ def _from_tfds(name: str, image_size: tuple[int, int] | None, channels: int | No
     return Images(
         **{
             split: rows.map(
-                lambda row: (row[image], tf.cast(row[label], tf.int32)),
+                lambda row: (row[image], tf.gather(numbers, row[label])),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
             for split, rows in splits.items()
         },
-        classes=tuple(features[label].names),
+        classes=known.labels,
         input_shape=(*image_size, channels or (1 if stored_channels == 1 else 3)),
-        **reported(f"tfds:{name}", tfds_remarks(builder, unlabeled), skip_bad=False),
+        **reported(f"tfds:{name}", findings, skip_bad),
     )
 
 
@@ -139,8 +158,9 @@ def _from_files(
     channels: int | None,
     group: str | None,
     skip_bad: bool,
+    evaluated: Evaluated | None,
 ) -> Images:
-    listed, faults = labeled_files(data, SUFFIXES, OTHER_SUFFIXES, group)
+    listed, faults = labeled_files(data, SUFFIXES, OTHER_SUFFIXES, group, evaluated)
     seen = _inspected([file.path for file in listed])
     rows: dict[str, np.ndarray] = {}
     for file, row in zip(listed, seen, strict=True):
@@ -149,12 +169,13 @@ def _from_files(
     faults += _faults([file for file in listed if file.where not in rows])
     good = [file for file in listed if file.where in rows]
     kept, conflicts = without_conflicts(good, [rows[file.where][0] for file in good])
-    kept, missing = divided(kept)
+    kept, missing = divided(kept, evaluated)
     faults = faults + conflicts + missing
     said = reported(data, faults, skip_bad)
 
     _, heights, widths, has_color = np.array([rows[file.where] for file in kept]).T
-    classes = sorted({file.label for file in kept})
+    classes = evaluated.labels if evaluated else sorted({file.label for file in kept})
+    splits = [split for split in SPLITS if split == "test" or not evaluated]
     if image_size is None:
         same = np.ptp(heights) == 0 and np.ptp(widths) == 0
         own = (int(heights[0]), int(widths[0]))
@@ -173,9 +194,9 @@ def _from_files(
         return zlib.crc32(repr([tuple(map(str, one)) for one in facts]).encode())
 
     return Images(
-        **{split: chosen(split) for split in SPLITS},
-        origins={split: [one.where for one in kept if one.split == split] for split in SPLITS},
-        checksums={split: checksum(split) for split in SPLITS},
+        **{split: chosen(split) for split in splits},
+        origins={split: [one.where for one in kept if one.split == split] for split in splits},
+        checksums={split: checksum(split) for split in splits},
         classes=tuple(classes),
         input_shape=(*image_size, channels or (3 if np.any(has_color) else 1)),
         **said,
@@ -278,7 +299,9 @@ def suffix(image_bytes: bytes) -> str:
     return f".{name.lower()}" if name in FORMATS else ""
 
 
-def _digits(image_size: tuple[int, int], channels: int) -> Images:
+def _digits(
+    image_size: tuple[int, int], channels: int, skip_bad: bool, evaluated: Evaluated | None
+) -> Images:
     """Splits scikit-learn's 1797 handwritten digits (8 x 8 pixels, levels 0 to 16).
 
     The test and validation splits get 27 images of each digit, 270 in total. The training split
@@ -294,17 +317,29 @@ def _digits(image_size: tuple[int, int], channels: int) -> Images:
     for label in range(10):
         ranks[order[labels[order] == label]] = np.arange(np.sum(labels == label))
 
-    def chosen(first: int, last: int) -> tf.data.Dataset:
-        indices = order[(ranks[order] >= first) & (ranks[order] < last)]
-        examples = (pixels[indices], labels[indices].astype(np.int32))
-        return tf.data.Dataset.from_tensor_slices(examples).map(
+    names = tuple(str(digit) for digit in range(10))
+    known = evaluated or Evaluated(names)
+    numbers = known.numbers(names).numpy()[labels]
+    ends = {"train": (54, len(labels)), "validation": (27, 54), "test": (0, 27)}
+    rows = {
+        split: order[(ranks[order] >= first) & (ranks[order] < last)]
+        for split, (first, last) in ends.items()
+    }
+    findings: list[Finding] = []
+    if evaluated:
+        split, remark = evaluated_split({split: len(some) for split, some in rows.items()})
+        rows, findings = {split: rows[split]}, [remark]
+
+    def chosen(split: str) -> tf.data.Dataset:
+        indices = rows[split][numbers[rows[split]] >= 0]
+        return tf.data.Dataset.from_tensor_slices((pixels[indices], numbers[indices])).map(
             lambda image, label: (tf.io.encode_png(image), label)
         )
 
+    findings += known.unknown_rows(names, {split: numbers[some] for split, some in rows.items()})
     return Images(
-        train=chosen(54, len(labels)),
-        validation=chosen(27, 54),
-        test=chosen(0, 27),
-        classes=tuple(str(digit) for digit in range(10)),
+        **{split: chosen(split) for split in rows},
+        classes=known.labels,
         input_shape=(*image_size, channels),
+        **reported("digits", findings, skip_bad),
     )

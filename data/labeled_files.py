@@ -13,10 +13,12 @@ from scipy import sparse
 from data.sources import (
     SPLITS,
     BadData,
+    Evaluated,
     Fault,
     Finding,
     by_split,
     empty_splits,
+    evaluated_split,
     is_hidden,
     not_read,
     split_named,
@@ -82,7 +84,11 @@ Example = TypeVar("Example", bound=Labeled)
 
 
 def labeled_files(
-    data: str, suffixes: Collection[str], others: Collection[str] = (), group: str | None = None
+    data: str,
+    suffixes: Collection[str],
+    others: Collection[str] = (),
+    group: str | None = None,
+    evaluated: Evaluated | None = None,
 ) -> tuple[list[LabeledFile], list[Finding]]:
     """Lists the files of a folder or CSV file, with the problems and remarks of the listing.
 
@@ -101,13 +107,15 @@ def labeled_files(
         others: Further suffixes of files to list, which the loader reports as bad.
         group: Name of the column with the groups; for a folder, the number of a level of folders,
             where 1 is the level below the class folders. None: there are no groups.
+        evaluated: As in `data.splits.dealt`: then a folder test/ may be the only one, unless that
+            is a class of the network.
     """
     root = Path(data)
     if fault := not_utf8(data, "the path of the data"):
         fix = "rename the folder"
         raise BadData(data, [replace(fault, expected="UTF-8", fix=fix, skippable=False)])
     if root.is_dir():
-        return _from_folder(root, suffixes, others, _level(data, group))
+        return _from_folder(root, suffixes, others, _level(data, group), evaluated)
     if root.is_file() and root.suffix.lower() == ".csv":
         return _from_csv(root, group)
     received = "another kind of file" if root.exists() else "no such file or folder"
@@ -148,13 +156,17 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _from_folder(
-    root: Path, usable: Collection[str], others: Collection[str], level: int
+    root: Path,
+    usable: Collection[str],
+    others: Collection[str],
+    level: int,
+    evaluated: Evaluated | None,
 ) -> tuple[list[LabeledFile], list[Finding]]:
     files: list[LabeledFile] = []
     faults: list[Finding] = []
     suffixes = {*usable, *others}
     given, beside = {"": root}, []
-    if _has_splits(root, suffixes):
+    if _has_splits(root, suffixes, evaluated):
         given = by_split(str(root), [path for path in _visible(root) if path.is_dir()])
         beside = [path for path in _visible(root) if path not in given.values()]
         faults.append(given_by(given))
@@ -192,11 +204,13 @@ def _from_folder(
     return files, [*faults, *not_read(beside, suffixes)]
 
 
-def _has_splits(root: Path, suffixes: Collection[str]) -> bool:
+def _has_splits(root: Path, suffixes: Collection[str], evaluated: Evaluated | None) -> bool:
     """Whether train/ is a split with class folders, not a class with pictures of trains."""
     top = [path for path in _visible(root) if path.is_dir()]
-    train = [path for path in top if split_named(path.name) == "train"]
-    inside = [path for folder in train for path in _visible(folder)]
+    if evaluated and {path.name for path in top} & {*evaluated.labels}:
+        return False
+    needed = SPLITS if evaluated else ("train",)
+    inside = [p for folder in top if split_named(folder.name) in needed for p in _visible(folder)]
     loose = any(path.is_file() and path.suffix.lower() in suffixes for path in inside)
     alone = all(split_named(path.name) for path in top)
     others = [
@@ -295,14 +309,23 @@ def without_conflicts(
     return kept, faults
 
 
-def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
+def divided(
+    examples: Sequence[Example], evaluated: Evaluated | None = None
+) -> tuple[list[Example], list[Finding]]:
     """Assigns a split to every example, and leaves out classes without training examples.
 
     If validation or test is missing, 10 % of the examples in train become that split, chosen by a
     hash of their contents; `data.splits.stratified` explains small classes. Examples of one group,
     and equal contents, get the same split. Contents and groups that are in two of the user's
     splits are named, and the examples of each class are counted.
+
+    Args:
+        examples: The examples.
+        evaluated: As in `data.splits.dealt`: then classes that the network does not know are left
+            out.
     """
+    if evaluated:
+        return _to_evaluate(examples, evaluated)
     given = {example.split for example in examples}
     loose = [example for example in examples if example.split in ("", "train")]
     keys = dict(zip(map(id, loose), _together(loose), strict=True))
@@ -336,6 +359,22 @@ def divided(examples: Sequence[Example]) -> tuple[list[Example], list[Finding]]:
         labels[example.split][example.label] += 1
     remarks = chosen_by_hash(given) + by_class(labels) + shared(contents, "examples")
     return examples, faults + remarks + _groups(examples)
+
+
+def _to_evaluate(
+    examples: Sequence[Example], evaluated: Evaluated
+) -> tuple[list[Example], list[Finding]]:
+    chosen, remark = evaluated_split(Counter(one.split for one in examples))
+    test = [replace(one, split="test") for one in examples if chosen in ("", one.split)]
+    faults = evaluated.unknown((one.label, one.where) for one in test)
+    counts = Counter(one.label for one in test)
+    test = [one for one in test if one.label in evaluated.labels]
+    faults += empty_splits({"test": len(test)}, evaluated)
+    return test, [
+        *faults,
+        remark,
+        *by_class({"test": {label: counts[label] for label in evaluated.labels}}),
+    ]
 
 
 def _together(examples: Sequence[Labeled]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from data import number_words
 from data.sources import (
     BadData,
+    Evaluated,
     Fault,
     Finding,
     by_split,
@@ -77,7 +78,12 @@ class _Row(NamedTuple):
 
 
 def load(
-    data: str, source: str | None = None, target: str | None = None, *, skip_bad: bool = False
+    data: str,
+    source: str | None = None,
+    target: str | None = None,
+    *,
+    skip_bad: bool = False,
+    evaluated: Evaluated | None = None,
 ) -> ParallelTexts:
     """Loads, checks and splits the pairs of texts that `data` names.
 
@@ -95,23 +101,25 @@ def load(
         source: Language of the texts. None: the first one that is there.
         target: Language of the translations. None: the one that is left.
         skip_bad: Whether to skip and count bad pairs instead of raising.
+        evaluated: As in `data.splits.dealt`.
 
     Example:
         >>> texts = load("number_words")
         >>> texts.languages, texts.train[0]
         (('de', 'en'), Pair(source='null', target='zero'))
     """
+    chosen = (source, target, skip_bad, evaluated)
     if data == "number_words":
         rows = [_Row("", "", texts) for texts in number_words.pairs()]
-        return _divided(data, rows, [], ("de", "en"), source, target, skip_bad)
+        return _divided(data, rows, [], ("de", "en"), *chosen)
     if data.startswith("tfds:"):
-        rows, findings, languages = _from_tfds(data.removeprefix("tfds:"))
-        return _divided(data, rows, findings, languages, source, target, skip_bad)
+        rows, findings, languages = _from_tfds(data.removeprefix("tfds:"), evaluated)
+        return _divided(data, rows, findings, languages, *chosen)
     path, wanted = Path(data), [one for one in (source, target) if one]
     if _by_language(path) or _by_name(path) or (path.is_dir() and not _tables(path)):
-        rows, findings, languages = _from_lines(data, path, wanted)
-        return _divided(data, rows, findings, languages, source, target, skip_bad)
-    files, findings = split_files(existing(data, EXPECTED, BUILT_IN), set(SUFFIXES))
+        rows, findings, languages = _from_lines(data, path, wanted, evaluated)
+        return _divided(data, rows, findings, languages, *chosen)
+    files, findings = split_files(existing(data, EXPECTED, BUILT_IN), set(SUFFIXES), evaluated)
     if not files:
         expected = "names with train, dev and test"
         fix = "pass one of them as --data, or rename them"
@@ -124,7 +132,7 @@ def load(
         findings += wrong
         columns += named
     known = list(dict.fromkeys(columns))
-    return _divided(data, rows, findings, known, source, target, skip_bad)
+    return _divided(data, rows, findings, known, *chosen)
 
 
 def _divided(
@@ -135,8 +143,11 @@ def _divided(
     source: str | None,
     target: str | None,
     skip_bad: bool,
+    evaluated: Evaluated | None,
 ) -> ParallelTexts:
     """Chooses the languages, checks each pair and splits them."""
+    if evaluated and tuple(known) == NO_NAMES:
+        source, target = NO_NAMES  # The languages of the network, in its order.
     languages = _chosen(data, known, source, target)
     examples, faults = [], []
     for row in rows:
@@ -147,15 +158,15 @@ def _divided(
         else:
             pair = Pair(*map(str, texts))
             examples.append((row.split, pair.source, (row.where, pair)))
-    splits, remarks = dealt(examples)
+    splits, remarks = dealt(examples, evaluated)
     kept = {split: tuple(pair for _, pair in some) for split, some in splits.items()}
     others = [language for language in known if language not in languages]
     left = f" Not read: {', '.join(others)}." if others else ""
     remarks.append(f"Translates from {languages[0]} to {languages[1]}.{left}")
-    remarks += _repeated(kept["train"])
+    remarks += _repeated(kept.get("train", ()))
     contents = {split: {one.source: one.source for one in some} for split, some in kept.items()}
     remarks += shared(contents, "source texts")
-    empty = empty_splits({split: len(some) for split, some in kept.items()})
+    empty = empty_splits({split: len(some) for split, some in kept.items()}, evaluated)
     said = reported(data, [*findings, *remarks, *faults, *empty], skip_bad)
     origins = {split: [where for where, _ in some] for split, some in splits.items()}
     return ParallelTexts(**said | kept, languages=languages, origins=origins)
@@ -266,10 +277,10 @@ def _tables(path: Path) -> list[Path]:
 
 
 def _from_lines(
-    data: str, path: Path, wanted: Sequence[str]
+    data: str, path: Path, wanted: Sequence[str], evaluated: Evaluated | None
 ) -> tuple[list[_Row], list[Finding], list[str]]:
     """Reads files with the languages as endings: rows, findings, languages."""
-    groups, findings = _groups(path)
+    groups, findings = _groups(path, evaluated)
     if not groups:
         names = [entry.name for entry in sorted(path.iterdir()) if not is_hidden(entry.name)]
         received = f"only {', '.join(names[:10])}" if names else "an empty folder"
@@ -296,19 +307,21 @@ def _from_lines(
     return rows, findings, everywhere
 
 
-def _groups(path: Path) -> tuple[list[tuple[str, dict[str, Path]]], list[Finding]]:
+def _groups(
+    path: Path, evaluated: Evaluated | None
+) -> tuple[list[tuple[str, dict[str, Path]]], list[Finding]]:
     """Finds the files by language, of each split or of one name, which is in no split."""
     if not path.is_dir():
         return [("", _by_language(path))], []
     every = [file for file in sorted(path.iterdir()) if not is_hidden(file.name)]
     of_names = _by_name(path)
     stems = by_split(str(path), map(Path, of_names), word=True)
-    if "train" not in stems and len(of_names) == 1:
+    if "train" not in stems and len(of_names) == 1 and not (evaluated and stems):
         stems = {"": Path(next(iter(of_names)))}
     used = {file for stem in stems.values() for file in of_names[stem.name].values()}
     remarks: list[Finding] = [] if "" in stems or not stems else [given_by(stems)]
     remarks += not_read([file for file in every if file not in used])
-    if stems and "train" not in stems and "" not in stems:
+    if stems and "train" not in stems and "" not in stems and not evaluated:
         received = f"only {', '.join(stem.name for stem in stems.values())}"
         expected = "files with train in their names"
         raise BadData(str(path), [Fault(path.name, received, expected, skippable=False)])
@@ -434,7 +447,9 @@ def _cells(
     return rows, findings
 
 
-def _from_tfds(name: str) -> tuple[list[_Row], list[Finding], list[str]]:
+def _from_tfds(
+    name: str, evaluated: Evaluated | None
+) -> tuple[list[_Row], list[Finding], list[str]]:
     """Reads a dataset whose texts are a feature for each language: rows, findings, languages."""
     import tensorflow_datasets as tfds
 
@@ -455,10 +470,10 @@ def _from_tfds(name: str) -> tuple[list[_Row], list[Finding], list[str]]:
         raise BadData(f"tfds:{name}", [Fault(f"tfds:{name}", received, expected, skippable=False)])
     rows = [
         _Row(f"tfds:{name} {split} row {number}", split, _decoded(row))
-        for split, examples in tfds_splits(builder).items()
+        for split, examples in tfds_splits(builder, evaluated=evaluated).items()
         for number, row in enumerate(examples.as_numpy_iterator())
     ]
-    return rows, tfds_remarks(builder), languages
+    return rows, tfds_remarks(builder, evaluated=evaluated), languages
 
 
 def _decoded(row: Mapping[str, Any]) -> dict[str, Any]:

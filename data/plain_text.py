@@ -8,9 +8,9 @@ from pathlib import Path
 from data import python_docs
 from data.sources import (
     BadData,
+    Evaluated,
     Fault,
     Finding,
-    Made,
     empty_splits,
     existing,
     is_hidden,
@@ -42,7 +42,13 @@ class PlainTexts(Splits):
     """Documents in the order of the data; each split is a tuple of `Document`."""
 
 
-def load(data: str, *, skip_bad: bool = False, whole: bool = False) -> PlainTexts:
+def load(
+    data: str,
+    *,
+    skip_bad: bool = False,
+    whole: bool = False,
+    evaluated: Evaluated | None = None,
+) -> PlainTexts:
     """Loads, checks and splits the documents that `data` names.
 
     Documents are separated by blank lines. If a file has titles such as ` = Title = `, as WikiText
@@ -63,6 +69,7 @@ def load(data: str, *, skip_bad: bool = False, whole: bool = False) -> PlainText
         whole: Whether each text (a .txt file, a line of a .jsonl file, an example of a dataset) is
             one document with all its characters, blank lines included. Without splits, each of
             fewer than 30 texts is cut: its end is for validation and test.
+        evaluated: As in `data.splits.dealt`.
 
     Example:
         >>> load("python_docs").train[0][0]
@@ -70,14 +77,15 @@ def load(data: str, *, skip_bad: bool = False, whole: bool = False) -> PlainText
     """
     if data == "python_docs":
         sections = python_docs.documents()
-        return _divided(data, [("", name, lines) for name, lines in sections.items()], [], skip_bad)
+        named = [("", name, lines) for name, lines in sections.items()]
+        return _divided(data, named, [], skip_bad, evaluated)
     findings: list[Finding] = []
     if data.startswith("tfds:"):
-        texts, findings = _from_tfds(data.removeprefix("tfds:"))
+        texts, findings = _from_tfds(data.removeprefix("tfds:"), evaluated)
     else:
         path = existing(data, "a .txt or .jsonl file, a folder of such files", BUILT_IN)
-        texts, findings = _from_files(path)
-    if whole:
+        texts, findings = _from_files(path, evaluated)
+    if whole and not evaluated:
         texts, cut = _cut(texts)
         findings = [*findings, *cut]
     named = [
@@ -86,7 +94,7 @@ def load(data: str, *, skip_bad: bool = False, whole: bool = False) -> PlainText
         for document in ([tuple(lines)] if whole else documents(lines))
         if any(map(str.strip, document))
     ]
-    return _divided(data, named, findings, skip_bad)
+    return _divided(data, named, findings, skip_bad, evaluated)
 
 
 def documents(lines: Iterable[str]) -> Iterator[Document]:
@@ -133,7 +141,7 @@ def _cut(
             begin = end
     which = " and ".join(missing)
     remark = f"Cut from the end of each text: {which}, about {100 * HELD_OUT:.0f} % each."
-    return cut, [Made(remark, missing)]
+    return cut, [remark]
 
 
 def _end_of_line(text: str, position: int) -> int:
@@ -178,20 +186,23 @@ def _divided(
     named: Iterable[tuple[str, str, Document]],
     findings: Sequence[Finding],
     skip_bad: bool,
+    evaluated: Evaluated | None,
 ) -> PlainTexts:
     """Splits documents, which come with their split (empty if they have none) and their name."""
-    splits, remarks = dealt(named)
+    splits, remarks = dealt(named, evaluated)
     contents = {split: {"\n".join(one): one[0] for one in some} for split, some in splits.items()}
     remarks.append(f"Lines: {sum(len(one) for some in splits.values() for one in some):,}.")
     remarks += shared(contents, "documents")
-    empty = empty_splits({split: len(some) for split, some in splits.items()})
+    empty = empty_splits({split: len(some) for split, some in splits.items()}, evaluated)
     said = reported(data, [*findings, *remarks, *empty], skip_bad)
     return PlainTexts(**said | {split: tuple(some) for split, some in splits.items()})
 
 
-def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
+def _from_files(
+    path: Path, evaluated: Evaluated | None
+) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
     """Reads the split and the lines of each file."""
-    by_name, findings = split_files(path, SUFFIXES)
+    by_name, findings = split_files(path, SUFFIXES, evaluated)
     files = {file: split for split, file in by_name.items()}
     every = [
         file
@@ -202,7 +213,7 @@ def _from_files(path: Path) -> tuple[list[tuple[str, list[str]]], list[Finding]]
     if not files:
         tops = {file: split_named(file.relative_to(path).parts[0]) for file in readable}
         files = {file: split for file, split in tops.items() if split}
-        if "train" not in files.values():
+        if "train" not in files.values() and not (evaluated and files):
             files = dict.fromkeys(readable, "")
         findings = not_read([file for file in every if file not in files], SUFFIXES)
     if set(files.values()) == {"train"}:  # Such as a book with the word in its name.
@@ -251,7 +262,9 @@ def _objects(file: Path, name: str) -> tuple[list[list[str]], list[Finding]]:
     return texts, faults
 
 
-def _from_tfds(name: str) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
+def _from_tfds(
+    name: str, evaluated: Evaluated | None
+) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
     """Reads the split and the lines of each text."""
     import tensorflow_datasets as tfds
 
@@ -265,7 +278,7 @@ def _from_tfds(name: str) -> tuple[list[tuple[str, list[str]]], list[Finding]]:
     key = "text" if "text" in texts else texts[0]
     texts_of_splits = [
         (split, text.decode().split("\n"))
-        for split, rows in tfds_splits(builder).items()
+        for split, rows in tfds_splits(builder, evaluated=evaluated).items()
         for text in rows.map(lambda row: row[key]).as_numpy_iterator()
     ]
-    return texts_of_splits, tfds_remarks(builder)
+    return texts_of_splits, tfds_remarks(builder, evaluated=evaluated)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from data import python_docs
 from data.sources import (
     BadData,
+    Evaluated,
     Fault,
     Finding,
     empty_splits,
@@ -130,7 +131,7 @@ class _InArticle:
     split: str
 
 
-def load(data: str, *, skip_bad: bool = False) -> Questions:
+def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = None) -> Questions:
     """Loads, checks and splits the questions that `data` names.
 
     Files are SQuAD JSON, version 1.1 or 2.0, or records of one question as in Hugging Face's copies
@@ -150,6 +151,7 @@ def load(data: str, *, skip_bad: bool = False) -> Questions:
             `./python_docs` for a folder of that name), `tfds:NAME`, or the path of a file or
             folder.
         skip_bad: Whether to skip and count bad questions instead of raising.
+        evaluated: As in `data.splits.dealt`.
 
     Example:
         >>> question = load("python_docs").train[0]
@@ -163,34 +165,41 @@ def load(data: str, *, skip_bad: bool = False) -> Questions:
             _InArticle(Question(f"{number}", question, document, ((text, start),)), document, "")
             for number, (document, question, text, start) in cloze
         ]
-        return _divided(data, questions, [], skip_bad)
+        return _divided(data, questions, [], skip_bad, evaluated)
     if data.startswith("tfds:"):
-        return _divided(data, *_from_tfds(data.removeprefix("tfds:")), skip_bad)
+        questions, faults = _from_tfds(data.removeprefix("tfds:"), evaluated)
+        return _divided(data, questions, faults, skip_bad, evaluated)
     path = existing(data, "a SQuAD JSON file, a folder with such files", BUILT_IN)
-    files, findings = required_split_files(path, "SQuAD JSON files", SUFFIXES)
+    files, findings = required_split_files(path, "SQuAD JSON files", SUFFIXES, evaluated)
     questions = []
     for split, file in files.items():
         good, wrong = _from_file(file, split)
         questions += good
         findings += wrong
-    return _divided(data, questions, findings, skip_bad)
+    return _divided(data, questions, findings, skip_bad, evaluated)
 
 
 def _divided(
-    data: str, questions: list[_InArticle], findings: Sequence[Finding], skip_bad: bool
+    data: str,
+    questions: list[_InArticle],
+    findings: Sequence[Finding],
+    skip_bad: bool,
+    evaluated: Evaluated | None,
 ) -> Questions:
     # As ASCII, because a title that is not UTF-8 cannot be hashed.
-    splits, remarks = dealt((one.split, ascii(one.article), one.question) for one in questions)
+    named = ((one.split, ascii(one.article), one.question) for one in questions)
+    splits, remarks = dealt(named, evaluated)
+    every = [question for some in splits.values() for question in some]
     contents = {
         split: {one.document: one.document for one in some} for split, some in splits.items()
     }
     remarks += shared(contents, "documents")
-    answerless = sum(not one.question.answers for one in questions)
+    answerless = sum(not question.answers for question in every)
     remarks.append(
-        f"Documents: {len({one.question.document for one in questions}):,}; "
-        f"questions without an answer: {answerless:,} of {len(questions):,}."
+        f"Documents: {len({question.document for question in every}):,}; "
+        f"questions without an answer: {answerless:,} of {len(every):,}."
     )
-    empty = empty_splits({split: len(some) for split, some in splits.items()})
+    empty = empty_splits({split: len(some) for split, some in splits.items()}, evaluated)
     said = reported(data, [*findings, *remarks, *empty], skip_bad)
     # The numbers in the sample are not informative.
     ids = {} if data in BUILT_IN else {name: [q.id for q in some] for name, some in splits.items()}
@@ -310,7 +319,7 @@ def _wrong(question: Question, where: str) -> Fault | None:
     return not_utf8(question.question + question.document, where)
 
 
-def _from_tfds(name: str) -> tuple[list[_InArticle], list[Fault]]:
+def _from_tfds(name: str, evaluated: Evaluated | None) -> tuple[list[_InArticle], list[Finding]]:
     """Reads a dataset with the features of `tfds:squad`; without titles, documents are articles."""
     builder = tfds_builder(name)
     features = builder.info.features
@@ -319,8 +328,8 @@ def _from_tfds(name: str) -> tuple[list[_InArticle], list[Fault]]:
         received = f"the features {', '.join(sorted(features))}"
         expected = "the features id, question, context and answers, as in tfds:squad"
         raise BadData(data, [Fault(data, received, expected, skippable=False)])
-    questions, faults = [], []
-    for split, name in named_splits(builder).items():
+    questions, faults = [], list[Finding]()
+    for split, name in named_splits(builder, evaluated=evaluated).items():
         rows = builder.as_dataset(split=name, shuffle_files=False).as_numpy_iterator()
         for row in rows:
             good, wrong = _checked([_from_row(row)], f"{data}, {split}")

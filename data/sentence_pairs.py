@@ -66,7 +66,7 @@ def arrange(texts: PlainTexts, pieces: WordPieces, length: int, seed: int) -> Se
     """
     documents = {split: piece_documents(pieces, texts.split(split)) for split in SPLITS}
     rows = {}
-    for number, split in enumerate(SPLITS):
+    for number, split in reversed([*enumerate(SPLITS)]):  # Evaluated data has only the test split.
         chosen = seed if split == "train" else number
         features, continues = sentence_pairs(documents[split], pieces, length, chosen)
         if not len(continues):

@@ -7,11 +7,12 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 SPLITS = ("train", "validation", "test")
@@ -51,24 +52,62 @@ class Fault:
         return f"{line} Fix: {self.fix}." if self.fix else line
 
 
-class Made(str):
-    """A remark on splits that the data lacks, so that Hornbook makes them.
-
-    Args:
-        text: The remark.
-        splits: Names of the splits.
-    """
-
-    splits: tuple[str, ...]
-
-    def __new__(cls, text: str, splits: Sequence[str]):
-        made = super().__new__(cls, text)
-        made.splits = tuple(splits)
-        return made
-
-
 Finding = Fault | str
 """A problem that a loader finds in the data, or a remark in whole sentences for the user."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Says that a finished network is evaluated on the data, so no example is held out for it.
+
+    Loaders then return only a test split: the examples that `evaluated_split` chooses.
+
+    Args:
+        labels: The labels that the network knows, in its order; empty in data without labels.
+    """
+
+    labels: tuple[str, ...] = ()
+
+    def unknown(self, found: Iterable[tuple[str, str]]) -> list[Finding]:
+        """Reports labels that the network does not know, each with its first example.
+
+        Args:
+            found: The label of each example, and where the example is.
+        """
+        wheres: dict[str, list[str]] = {}
+        for label, where in found:
+            if label not in self.labels:
+                wheres.setdefault(label, []).append(where)
+        return [
+            Fault(
+                f"{where[0]} and {len(where) - 1:,} more" if len(where) > 1 else where[0],
+                f"{label!r}",
+                f"a label that the network knows ({listed(self.labels)})",
+                "correct the label or train the network on it",
+                examples=len(where),
+            )
+            for label, where in wheres.items()
+        ]
+
+    def numbers(self, names: Sequence[str]) -> tf.Tensor:
+        """Returns the network's number of each label of a dataset, -2 - i for an unknown one."""
+        known = {label: number for number, label in enumerate(self.labels)}
+        return tf.constant([known.get(name, -2 - i) for i, name in enumerate(names)], tf.int32)
+
+    def unknown_rows(
+        self, names: Sequence[str], numbers: Mapping[str, np.ndarray]
+    ) -> list[Finding]:
+        """Reports labels of a dataset that the network does not know, as `unknown` does.
+
+        Args:
+            names: The labels of the dataset.
+            numbers: From `labeled_rows`, with the numbers that `self.numbers` gives.
+        """
+        return self.unknown(
+            (names[-2 - some[row]], f"{split} row {row}")
+            for split, some in numbers.items()
+            for row in np.flatnonzero(some < -1)
+        )
 
 
 class BadData(ValueError):
@@ -129,7 +168,7 @@ def reported(data: str, findings: Sequence[Finding], skip_bad: bool) -> dict[str
         skip_bad: Whether to skip problems that are skippable instead of raising.
 
     Returns:
-        `skipped`, the number of examples that are left out, `remarks` and `made`.
+        `skipped`, the number of examples that are left out, and `remarks`.
     """
     faults = [finding for finding in findings if isinstance(finding, Fault)]
     if any(not fault.skippable for fault in faults) or (faults and not skip_bad):
@@ -137,9 +176,7 @@ def reported(data: str, findings: Sequence[Finding], skip_bad: bool) -> dict[str
     remarks = tuple(
         dict.fromkeys(_printable(finding) for finding in findings if isinstance(finding, str))
     )
-    made = [split for one in findings if isinstance(one, Made) for split in one.splits]
-    skipped = sum(fault.examples for fault in faults)
-    return {"skipped": skipped, "remarks": remarks, "made": frozenset(made)}
+    return {"skipped": sum(fault.examples for fault in faults), "remarks": remarks}
 
 
 def listed(names: Sequence[str]) -> str:
@@ -239,13 +276,40 @@ def split_of(name: str, validation: float = 0.1, test: float = 0.1) -> str:
     return "validation" if position < test + validation else "train"
 
 
-def empty_splits(counts: Mapping[str, int]) -> list[Fault]:
+def evaluated_split(counts: Mapping[str, int]) -> tuple[str, str]:
+    """Chooses the examples that a finished network is evaluated on, and says which these are.
+
+    Args:
+        counts: Number of examples by split; "" if the data does not say it.
+
+    Returns:
+        The test split, or else the validation split; "" for all examples. And the remark.
+
+    Example:
+        >>> evaluated_split({"train": 80, "validation": 20})
+        ('validation', 'Evaluated: the validation split, 20 of 100 examples.')
+        >>> evaluated_split({"": 3})
+        ('', 'Evaluated: all examples, because none is in a test or validation split.')
+    """
+    for split in ("test", "validation"):
+        if counts.get(split):
+            of = f"{counts[split]:,} of {sum(counts.values()):,} examples"
+            return split, f"Evaluated: the {split} split, {of}."
+    return "", "Evaluated: all examples, because none is in a test or validation split."
+
+
+def empty_splits(counts: Mapping[str, int], evaluated: Evaluated | None = None) -> list[Fault]:
     """Reports the splits without examples.
 
     Args:
         counts: Number of examples in each split that has some.
+        evaluated: As in `data.splits.dealt`.
     """
     total = sum(counts.values())
+    if evaluated:
+        expected = "at least one example"
+        nothing = Fault("the data", "no usable example", expected, skippable=False)
+        return [] if total else [nothing]
     counted = f"0 of {total} {'example' if total == 1 else 'examples'}"
     received = counted if total else "no usable example"
     fix = "add examples, or provide a split (train, validation, test)"
@@ -332,7 +396,9 @@ def withheld(builder: Any, label: str, decoders: Any = None) -> set[str]:
     return {split for split in builder.info.splits if is_withheld(split)}
 
 
-def named_splits(builder: Any, unusable: Collection[str] = ()) -> dict[str, str]:
+def named_splits(
+    builder: Any, unusable: Collection[str] = (), evaluated: Evaluated | None = None
+) -> dict[str, str]:
     """Maps train, validation and test to the dataset's names of them, such as dev or val.
 
     If there are several names for one split, the first in `SPLIT_NAMES` is chosen.
@@ -340,10 +406,14 @@ def named_splits(builder: Any, unusable: Collection[str] = ()) -> dict[str, str]
     Args:
         builder: From `tfds_builder`.
         unusable: Splits to treat as missing, such as one without labels.
+        evaluated: As in `data.splits.dealt`: test is then the split that is evaluated.
     """
     usable = [split for split in builder.info.splits if split not in unusable]
     known = [split for split in SPLIT_NAMES if split in usable]
     names = {SPLIT_NAMES[split]: split for split in reversed(known)}
+    if evaluated and names:
+        chosen, _ = evaluated_split(dict.fromkeys(names, 1))
+        return {"test": names[chosen or "train"]}
     if "train" not in names:
         received = f"only {', '.join(usable)}" if usable else "no usable split"
         fault = Fault(builder.name, received, "a train split", skippable=False)
@@ -352,7 +422,10 @@ def named_splits(builder: Any, unusable: Collection[str] = ()) -> dict[str, str]
 
 
 def tfds_splits(
-    builder: Any, decoders: Any = None, unusable: Collection[str] = ()
+    builder: Any,
+    decoders: Any = None,
+    unusable: Collection[str] = (),
+    evaluated: Evaluated | None = None,
 ) -> dict[str, tf.data.Dataset]:
     """Reads the train, validation and test examples, dicts of features, in their stored order.
 
@@ -364,22 +437,56 @@ def tfds_splits(
         builder: From `tfds_builder`.
         decoders: As in `tfds.load`; for instance to skip decoding.
         unusable: Splits to treat as missing, such as one without labels.
+        evaluated: As in `named_splits`.
     """
-    slices = named_splits(builder, unusable)
-    left = 100
-    for split in ("validation", "test"):
-        if split not in slices:
-            slices[split] = f"{slices['train']}[{left - 10}%:{left}%]"
-            left -= 10
-    slices["train"] += f"[:{left}%]"
+    slices = named_splits(builder, unusable, evaluated)
+    if not evaluated:
+        slices |= _cut_from_train(slices)
     return {
         split: builder.as_dataset(split=selected, decoders=decoders, shuffle_files=False)
         for split, selected in slices.items()
     }
 
 
+def labeled_rows(
+    splits: Mapping[str, tf.data.Dataset], number: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+) -> tuple[dict[str, tf.data.Dataset], dict[str, np.ndarray]]:
+    """Leaves out the rows without a usable label.
+
+    Args:
+        splits: From `tfds_splits`.
+        number: From a row to the number of its label; below 0 if that is not usable.
+
+    Returns:
+        The other rows of each split, and the numbers of all of its rows.
+    """
+    labeled, numbers = {}, {}
+    for split, rows in splits.items():
+        batches = rows.map(number).batch(4096).as_numpy_iterator()
+        numbers[split] = np.concatenate([np.zeros(0, np.int32), *batches])
+        count = int((numbers[split] >= 0).sum())
+        if count < len(rows):
+            left = tf.data.experimental.assert_cardinality(count)
+            rows = rows.filter(lambda row: number(row) >= 0).apply(left)
+        labeled[split] = rows
+    return labeled, numbers
+
+
+def _cut_from_train(names: Mapping[str, str]) -> dict[str, str]:
+    """Returns the parts of the dataset's train split that train and the missing splits become."""
+    slices, left = {}, 100
+    for split in ("validation", "test"):
+        if split not in names:
+            slices[split] = f"{names['train']}[{left - 10}%:{left}%]"
+            left -= 10
+    return {**slices, "train": f"{names['train']}[:{left}%]"}
+
+
 def tfds_remarks(
-    builder: Any, unusable: Collection[str] = (), further: Collection[str] = ()
+    builder: Any,
+    unusable: Collection[str] = (),
+    further: Collection[str] = (),
+    evaluated: Evaluated | None = None,
 ) -> list[Finding]:
     """Says which splits of a dataset `tfds_splits` reads, which it makes and which are not read.
 
@@ -387,13 +494,14 @@ def tfds_remarks(
         builder: From `tfds_builder`.
         unusable: As in `tfds_splits`.
         further: Other splits that the loader reads.
+        evaluated: As in `named_splits`.
     """
-    names = named_splits(builder, unusable)
+    names = named_splits(builder, unusable, evaluated)
     given = ", ".join(f"{split} from {names[split]}" for split in SPLITS if split in names)
     remarks: list[Finding] = [f"Splits: {given}."]
-    cut = [split for split in ("validation", "test") if split not in names]
+    cut = [split for split in ("validation", "test") if split not in names and not evaluated]
     if cut:
         each = " each" if len(cut) > 1 else ""
-        remarks.append(Made(f"Cut from the end of train: {' and '.join(cut)}, 10 %{each}.", cut))
+        remarks.append(f"Cut from the end of train: {' and '.join(cut)}, 10 %{each}.")
     rest = sorted(set(builder.info.splits) - {*names.values(), *further})
     return [*remarks, f"Splits that are not read: {listed(rest)}."] if rest else remarks

@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import tensorflow as tf
 
-from data.sources import SPLITS, Finding, Made, listed, split_of, stable_order
+from data.sources import (
+    SPLITS,
+    Evaluated,
+    Finding,
+    evaluated_split,
+    listed,
+    split_of,
+    stable_order,
+)
 
 HELD_OUT = 0.1
 """Share of the examples in a validation or test split that the data lacks."""
@@ -26,13 +34,12 @@ class Splits:
     A split is a `tf.data.Dataset` of known cardinality or a sequence of examples.
 
     Args:
-        train: Examples to train on.
+        train: Examples to train on; None if a finished network is evaluated.
         validation: Examples for the choice of the epoch; None if the task has none.
         test: Examples for the scores; None if the task has none.
         other: Further splits by name.
         skipped: Number of bad examples that were left out.
         remarks: Further sentences for the user, such as what was read and what was not.
-        made: Names of the splits that the data lacked and Hornbook made.
         checksums: For each split, a number that changes with its examples, if the loader knows one.
             Splits may be missing.
         origins: For each split, the file of each example, and the line if there is one; "" for
@@ -41,13 +48,12 @@ class Splits:
 
     LABELS: ClassVar[str] = ""
     """Name of the field with the names of the labels, in data with labels."""
-    train: Any
+    train: Any = None
     validation: Any = None
     test: Any = None
     other: Mapping[str, Any] = field(default_factory=dict)
     skipped: int = 0
     remarks: tuple[str, ...] = ()
-    made: frozenset[str] = frozenset()
     checksums: Mapping[str, int] = field(default_factory=dict)
     origins: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -85,23 +91,6 @@ class Splits:
     def origin(self, split: str, index: int) -> str:
         """Returns the file of an example, and the line if there is one; "" if there is no file."""
         return self.origins[split][index] if split in self.origins else ""
-
-    def all_as_test(self) -> Self:
-        """Returns the data with the examples of train, validation and test as the test split."""
-        first, *others = (split for split in (self.train, self.validation, self.test) if split)
-        for split in others:
-            both = isinstance(first, Sequence)
-            first = (*first, *split) if both else first.concatenate(split)
-        origins = [one for split in SPLITS for one in self.origins.get(split, ())]
-        return replace(self, test=first, origins={"test": origins} if origins else {})
-
-    def label_counts(self) -> Counter[str]:
-        """Counts the examples of each label in train, validation and test, by its name."""
-        names, counts = getattr(self, self.LABELS), Counter[str]()
-        for split in (self.train, self.validation, self.test):
-            for labels in split.map(lambda inputs, labels: labels):
-                counts.update(names[label] for label in labels.numpy().ravel())
-        return counts
 
     def renumbered(self, known: Sequence[str]) -> Self:
         """Renumbers the labels of datasets of `(inputs, labels)`: known ones come first.
@@ -203,11 +192,11 @@ def chosen_by_hash(given: Collection[str]) -> list[Finding]:
     made = [split for split, share in shares(given).items() if share]
     each = " each" if len(made) > 1 else ""
     share = f"about {100 * HELD_OUT:.0f} %{each}"
-    return [Made(f"Chosen by a hash: {' and '.join(made)}, {share}.", made)] if made else []
+    return [f"Chosen by a hash: {' and '.join(made)}, {share}."] if made else []
 
 
 def dealt(
-    examples: Iterable[tuple[str, str, Any]],
+    examples: Iterable[tuple[str, str, Any]], evaluated: Evaluated | None = None
 ) -> tuple[dict[str, list[Any]], list[Finding]]:
     """Divides examples into splits; a hash of the names decides where the data does not.
 
@@ -215,8 +204,13 @@ def dealt(
 
     Args:
         examples: Triples of the split (empty if the data does not say), the name and the example.
+        evaluated: If a finished network is evaluated: there is only a test split, which
+            `evaluated_split` chooses. None: to train.
     """
     examples = list(examples)
+    if evaluated:
+        chosen, remark = evaluated_split(Counter(split for split, _, _ in examples))
+        return {"test": [one for split, _, one in examples if chosen in ("", split)]}, [remark]
     given = {split for split, _, _ in examples}
     splits: dict[str, list[Any]] = {split: [] for split in SPLITS}
     for split, name, example in examples:

@@ -11,12 +11,13 @@ import tensorflow as tf
 
 from data import python_docs
 from data.sources import (
-    SPLITS,
     BadData,
+    Evaluated,
     Fault,
     Finding,
     empty_splits,
     existing,
+    labeled_rows,
     reported,
     tfds_builder,
     tfds_remarks,
@@ -77,7 +78,13 @@ class _Sentence:
         return f"{self.file} line {self.lines[0]}" if self.lines else ""
 
 
-def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = False) -> TaggedTexts:
+def load(
+    data: str,
+    *,
+    tag_column: int | str | None = None,
+    skip_bad: bool = False,
+    evaluated: Evaluated | None = None,
+) -> TaggedTexts:
     """Loads, checks and splits the tagged sentences that `data` names.
 
     A CoNLL file has one word per line. Tabs or spaces separate the columns, and the word is the
@@ -101,6 +108,7 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
             negative; None: the last, in .conllu files UPOS (3). For TensorFlow Datasets, the name
             of the feature; None: one of `TAG_NAMES`, or else the only one.
         skip_bad: Whether to skip and count bad sentences instead of raising.
+        evaluated: As in `data.splits.dealt`.
 
     Example:
         >>> load("python_docs").tags
@@ -111,22 +119,25 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
             raise ValueError(f"`tag_column` is for other data. Received: tag_column={tag_column!r}")
         tagged = python_docs.tagged_sentences()
         sentences = [_Sentence(tuple(words), tuple(tags)) for words, tags in tagged]
-        return _divided(data, sentences, [], skip_bad)
+        return _divided(data, sentences, [], skip_bad, evaluated)
     if data.startswith("tfds:"):
-        return _from_tfds(data.removeprefix("tfds:"), tag_column)
+        return _from_tfds(data.removeprefix("tfds:"), tag_column, skip_bad, evaluated)
     path = existing(data, "a CoNLL file, a folder with such files", BUILT_IN)
     if isinstance(tag_column, str):
         message = f"`tag_column` must be a number for files. Received: tag_column={tag_column!r}"
         raise ValueError(message)
     has_universal = path.is_dir() and any(path.glob("*.conllu"))
     kinds = {".conllu"} if has_universal else None
-    files, findings = required_split_files(path, "CoNLL files", kinds)
+    files, findings = required_split_files(path, "CoNLL files", kinds, evaluated)
     sentences = []
     for split, file in files.items():
         good, wrong = _from_file(file, split, tag_column)
         sentences += good
         findings += wrong
     scheme = recognized([sentence.tags for sentence in sentences])
+    if evaluated and scheme in ("spans", "words"):  # A few sentences may look like either.
+        spans = any(tag.startswith("I-") for tag in evaluated.labels)
+        scheme = "spans" if spans else "words"
     findings.append(REMARKS[scheme])
     kept = []
     for sentence in sentences:
@@ -136,7 +147,8 @@ def load(data: str, *, tag_column: int | str | None = None, skip_bad: bool = Fal
             findings.append(fault)
         else:
             kept.append(replace(sentence, tags=tags))
-    return _divided(data, kept, findings, skip_bad, "B" if scheme == "words" else "BI")
+    letters = "B" if scheme == "words" else "BI"
+    return _divided(data, kept, findings, skip_bad, evaluated, letters)
 
 
 def _divided(
@@ -144,15 +156,22 @@ def _divided(
     sentences: Sequence[_Sentence],
     findings: list[Finding],
     skip_bad: bool,
+    evaluated: Evaluated | None,
     letters: str = "BI",
 ) -> TaggedTexts:
     """Splits sentences and numbers their tags; `letters` are the prefixes of the tags."""
-    splits, remarks = dealt((one.split, " ".join(one.words), one) for one in sentences)
-    known = {kind for sentence in splits["train"] for kind in _kinds(sentence)}
-    unseen: Counter[str] = Counter()
+    splits, remarks = dealt(((one.split, " ".join(one.words), one) for one in sentences), evaluated)
+    if evaluated:
+        tags = evaluated.labels
+    else:
+        kinds = sorted({kind for sentence in splits["train"] for kind in _kinds(sentence)})
+        tags = ("O", *(f"{letter}-{kind}" for kind in kinds for letter in letters))
+    known = {tag[2:] for tag in tags[1:]}
+    every = [sentence for some in splits.values() for sentence in some]
+    strange = [(min(new), one.where) for one in every if (new := {*one.tags} - {*tags})]
+    unseen = evaluated.unknown(strange) if evaluated else _unseen(strange)
     for split, some in splits.items():
-        splits[split] = [sentence for sentence in some if _kinds(sentence) <= known]
-        unseen.update(min(strange) for one in some if (strange := _kinds(one) - known))
+        splits[split] = [sentence for sentence in some if {*sentence.tags} <= {*tags}]
     remarks += shared(
         {
             split: {" ".join(one.words): " ".join(one.words) for one in splits[split]}
@@ -160,20 +179,18 @@ def _divided(
         },
         "sentences",
     )
-    spans = {
-        split: Counter(tag[2:] for one in some for tag in one.tags if tag.startswith("B-"))
-        for split, some in splits.items()
-    }
+    spans = {split: Counter(dict.fromkeys(known, 0)) for split in splits}
+    for split, some in splits.items():
+        spans[split].update(tag[2:] for one in some for tag in one.tags if tag.startswith("B-"))
     remarks += by_class(spans) if known else []
-    findings = findings + remarks + [_unseen(kind, count) for kind, count in sorted(unseen.items())]
-    findings += empty_splits({split: len(some) for split, some in splits.items()})
+    findings = [*findings, *remarks, *unseen]
+    findings += empty_splits({split: len(some) for split, some in splits.items()}, evaluated)
     only = "O" if not known else "".join(known) if letters == "B" and len(known) == 1 else ""
-    if splits["train"] and only:
+    if splits.get("train") and only:
         expected = "at least one other tag, such as B-person"
         received = f"only the tag {only}"
         fix = "pass --tag-column, if another column has the tags"
         findings.append(Fault("the training split", received, expected, fix, skippable=False))
-    tags = ("O", *(f"{letter}-{kind}" for kind in sorted(known) for letter in letters))
     said = reported(data, findings, skip_bad)
     numbers = {tag: number for number, tag in enumerate(tags)}
 
@@ -187,18 +204,21 @@ def _divided(
         return tf.data.Dataset.from_tensor_slices(tuple(ragged)).map(lambda *example: example)
 
     return TaggedTexts(
-        **{split: chosen(split) for split in SPLITS},
-        origins={split: [one.where for one in splits[split]] for split in SPLITS},
+        **{split: chosen(split) for split in splits},
+        origins={split: [one.where for one in some] for split, some in splits.items()},
         tags=tags,
         **said,
     )
 
 
-def _unseen(kind: str, count: int) -> Fault:
-    sentences = "1 sentence" if count == 1 else f"{count} sentences"
-    received = f"{sentences}, none in the training split"
-    fix = "add sentences, or provide a split"
-    return Fault(f"tag {kind}", received, "at least one training sentence", fix, examples=count)
+def _unseen(strange: Sequence[tuple[str, str]]) -> list[Finding]:
+    """Reports the tags without training sentences; `strange` has one for each other sentence."""
+    faults: list[Finding] = []
+    for kind, count in sorted(Counter(tag[2:] for tag, _ in strange).items()):
+        received = f"{count} sentence{'s' * (count > 1)}, none in the training split"
+        expected, fix = "at least one training sentence", "add sentences, or provide a split"
+        faults.append(Fault(f"tag {kind}", received, expected, fix, examples=count))
+    return faults
 
 
 def _kinds(sentence: _Sentence) -> set[str]:
@@ -304,16 +324,26 @@ def _wrong_tags(sentence: _Sentence, tags: Sequence[str]) -> Fault | None:
     return None
 
 
-def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
+def _from_tfds(
+    name: str, tag_column: int | str | None, skip_bad: bool, evaluated: Evaluated | None
+) -> TaggedTexts:
     builder = tfds_builder(name)
     words, tags = _features(builder, tag_column)
     features = builder.info.features
     names = features[tags].feature.names
     others = [key for key in sorted(features) if key not in (words, tags)]
-    remarks = tfds_remarks(builder) + columns_read({"words": words, "tags": tags}, others)
-    ordered = ["O", *(tag for tag in names if tag != "O")]
-    numbers = tf.constant([ordered.index(tag) for tag in names], tf.int32)
-    splits = tfds_splits(builder)
+    remarks = tfds_remarks(builder, evaluated=evaluated)
+    remarks += columns_read({"words": words, "tags": tags}, others)
+    known = evaluated or Evaluated(("O", *(tag for tag in names if tag != "O")))
+    numbers = known.numbers(names)
+    splits = tfds_splits(builder, evaluated=evaluated)
+    if evaluated:
+        splits, found = labeled_rows(
+            # O is 0, and a sentence may have no words.
+            splits,
+            lambda row: tf.minimum(0, tf.reduce_min(tf.gather(numbers, row[tags]))),
+        )
+        remarks += known.unknown_rows(names, found)
     return TaggedTexts(
         **{
             split: rows.map(
@@ -322,8 +352,8 @@ def _from_tfds(name: str, tag_column: int | str | None) -> TaggedTexts:
             )
             for split, rows in splits.items()
         },
-        tags=tuple(ordered),
-        **reported(f"tfds:{name}", remarks, skip_bad=False),
+        tags=known.labels,
+        **reported(f"tfds:{name}", remarks, skip_bad),
     )
 
 

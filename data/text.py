@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from data.labeled_files import Labeled, divided, labeled_files, refuse_groups
 from data.sources import (
     SPLITS,
     BadData,
+    Evaluated,
     Fault,
     Finding,
     existing,
+    labeled_rows,
     listed,
     named_splits,
     reported,
@@ -71,7 +73,7 @@ class Texts(ClassSplits):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the texts of an example: `text`, and `pair` if there are two."""
-        return ("text", "pair")[: self.train.element_spec[0].shape[0]]
+        return ("text", "pair")[: self.test.element_spec[0].shape[0]]
 
     @property
     def texts(self) -> tf.data.Dataset:
@@ -131,6 +133,7 @@ def load(
     skip_bad: bool = False,
     symmetric: bool = False,
     windows: bool = False,
+    evaluated: Evaluated | None = None,
 ) -> Texts:
     """Loads, checks and splits the texts that `data` names.
 
@@ -157,13 +160,14 @@ def load(
         skip_bad: Whether to skip and count bad examples instead of raising.
         symmetric: Whether texts must come in pairs.
         windows: Whether texts must not come in pairs.
+        evaluated: As in `data.splits.dealt`.
 
     Example:
         >>> load("python_docs").classes
         ('data model', 'expressions', 'statements', 'types')
     """
     columns = Columns(text_column, pair_column, label_column, group)
-    texts = _read(data, columns, skip_bad)
+    texts = _read(data, columns, skip_bad, evaluated)
     if out_of_scope not in (None, *texts.other):
         raise ValueError(
             "`out_of_scope` must be one of the further splits of the data: "
@@ -182,28 +186,28 @@ def load(
     return texts
 
 
-def _read(data: str, columns: Columns, skip_bad: bool) -> Texts:
+def _read(data: str, columns: Columns, skip_bad: bool, evaluated: Evaluated | None) -> Texts:
     refuse_groups(data, BUILT_IN, columns.group)
     if data == "python_docs":
         labeled = python_docs.labeled_sentences()
         examples = [_Example(text, label, "", "", (text,)) for text, label in labeled]
-        return _divided(data, examples, [], skip_bad)
+        return _divided(data, examples, [], skip_bad, evaluated)
     if data.startswith("tfds:"):
-        return _from_tfds(data.removeprefix("tfds:"), columns, skip_bad)
+        return _from_tfds(data.removeprefix("tfds:"), columns, skip_bad, evaluated)
     path = existing(data, "a .csv, .tsv, .jsonl or .json file, a folder", BUILT_IN)
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
         expected = "a .csv, .tsv, .jsonl or .json file, or a folder"
         fault = Fault(path.name, "another kind of file", expected, "export it", skippable=False)
         raise BadData(data, [fault])
-    files, findings = split_files(path, SUFFIXES)
+    files, findings = split_files(path, SUFFIXES, evaluated)
     if not files:
-        return _divided(data, *_from_folders(data, columns.group), skip_bad)
+        return _divided(data, *_from_folders(data, columns.group, evaluated), skip_bad, evaluated)
     examples = []
     for split, file in files.items():
-        good, wrong = _from_table(data, file, split, columns)
+        good, wrong = _from_table(data, file, split, columns, evaluated)
         examples += good
         findings += wrong
-    return _divided(data, examples, findings, skip_bad)
+    return _divided(data, examples, findings, skip_bad, evaluated)
 
 
 def shown(texts: Iterable[bytes]) -> str:
@@ -211,13 +215,20 @@ def shown(texts: Iterable[bytes]) -> str:
     return " | ".join(text.decode(errors="replace") for text in texts)
 
 
-def _divided(data: str, examples: list[_Example], findings: list[Finding], skip_bad: bool) -> Texts:
-    kept, missing = divided(examples)
+def _divided(
+    data: str,
+    examples: list[_Example],
+    findings: list[Finding],
+    skip_bad: bool,
+    evaluated: Evaluated | None,
+) -> Texts:
+    kept, missing = divided(examples, evaluated)
     if len({len(example.texts) for example in kept}) > 1:
         expected = "pairs in all splits or in none"
         missing.append(Fault("the splits", "pairs in only some", expected, skippable=False))
     said = reported(data, findings + missing, skip_bad)
-    classes = sorted({example.label for example in kept})
+    classes = evaluated.labels if evaluated else sorted({example.label for example in kept})
+    splits = [split for split in SPLITS if split == "test" or not evaluated]
     kept.sort(key=lambda example: stable_order(example.name))
 
     def chosen(split: str) -> tf.data.Dataset:
@@ -226,8 +237,8 @@ def _divided(data: str, examples: list[_Example], findings: list[Finding], skip_
         return tf.data.Dataset.from_tensor_slices((texts, np.array(labels, np.int32)))
 
     return Texts(
-        **{split: chosen(split) for split in SPLITS},
-        origins={split: [one.where for one in kept if one.split == split] for split in SPLITS},
+        **{split: chosen(split) for split in splits},
+        origins={split: [one.where for one in kept if one.split == split] for split in splits},
         classes=tuple(classes),
         **said,
     )
@@ -252,9 +263,11 @@ def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Examp
     return fault or _Example("\n".join(stripped), label.strip(), split, where, tuple(stripped))
 
 
-def _from_folders(data: str, group: str | None) -> tuple[list[_Example], list[Finding]]:
+def _from_folders(
+    data: str, group: str | None, evaluated: Evaluated | None
+) -> tuple[list[_Example], list[Finding]]:
     """Reads a folder with one sub-folder of .txt files per class."""
-    files, faults = labeled_files(data, {".txt"}, group=group)
+    files, faults = labeled_files(data, {".txt"}, group=group, evaluated=evaluated)
     tables = [path.name for path in sorted(Path(data).iterdir()) if path.suffix.lower() in SUFFIXES]
     if tables and not files:
         expected = "files with train, dev and test in their names"
@@ -277,7 +290,7 @@ def _from_folders(data: str, group: str | None) -> tuple[list[_Example], list[Fi
 
 
 def _from_table(
-    data: str, path: Path, split: str, columns: Columns
+    data: str, path: Path, split: str, columns: Columns, evaluated: Evaluated | None
 ) -> tuple[list[_Example], list[Finding]]:
     """Reads a .csv, .tsv, .jsonl or .json file.
 
@@ -286,18 +299,20 @@ def _from_table(
         path: Path of the file.
         split: Its split; empty if a column `split`, or else a hash, decides.
         columns: The columns to read.
+        evaluated: As in `load`.
     """
     if path.suffix.lower() in (".jsonl", ".json"):
         rows, faults = _from_json(path)
     else:
-        rows, faults = _from_cells(data, path, columns)
+        rows, faults = _from_cells(data, path, columns, evaluated)
     if not rows:
         expected = "one line per example"
         return [], [*faults, Fault(path.name, "no examples", expected, skippable=False)]
     names = dict.fromkeys(name for _, row in rows for name in row)
     *text_names, label_name = _chosen(data, path.name, list(names), columns)
     split_column = next((name for name in names if name.strip().lower() == "split"), None)
-    _require_classes(data, path.name, label_name, [row.get(label_name) for _, row in rows])
+    if not evaluated:
+        _require_classes(data, path.name, label_name, [row.get(label_name) for _, row in rows])
     examples = []
     read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
     if split_column and not split:
@@ -385,11 +400,13 @@ def _from_json(path: Path) -> tuple[Rows, list[Finding]]:
     return rows, faults
 
 
-def _from_cells(data: str, path: Path, columns: Columns) -> tuple[Rows, list[Finding]]:
+def _from_cells(
+    data: str, path: Path, columns: Columns, evaluated: Evaluated | None
+) -> tuple[Rows, list[Finding]]:
     lines, findings = rows_of_cells(data, path)
     if not lines:
         return [], []
-    names, headed = _header(data, path.name, lines, columns)
+    names, headed = _header(data, path.name, lines, columns, evaluated)
     rows = []
     for where, cells in lines[headed:]:
         if len(cells) == len(names):
@@ -402,12 +419,16 @@ def _from_cells(data: str, path: Path, columns: Columns) -> tuple[Rows, list[Fin
 
 
 def _header(
-    data: str, where: str, lines: Sequence[tuple[str, list[str]]], columns: Columns
+    data: str,
+    where: str,
+    lines: Sequence[tuple[str, list[str]]],
+    columns: Columns,
+    evaluated: Evaluated | None,
 ) -> tuple[list[str], int]:
     """Returns the names of the columns, and the number of header lines (0 or 1).
 
     Without a header there must be two columns. The label column must have at most half as many
-    different values as the text column.
+    different values as the text column, or begin with a label that the evaluated network knows.
     """
     first = [cell.strip() for cell in lines[0][1]]
     usual = any(cell.lower() in LABEL_NAMES for cell in first)
@@ -415,6 +436,9 @@ def _header(
         if fault := not_utf8("".join(first), lines[0][0]):
             raise BadData(data, [replace(fault, skippable=False)])
         return first, 1
+    known = [i for i, cell in enumerate(first) if evaluated and cell in evaluated.labels]
+    if len(known) == 1:
+        return (["label", "text"] if known == [0] else ["text", "label"]), 0
     counts = [Counter(cells[i] for _, cells in lines if len(cells) == 2) for i in (0, 1)]
     label = 0 if len(counts[0]) < len(counts[1]) else 1
     if 2 * len(counts[label]) > len(counts[1 - label]):
@@ -430,7 +454,7 @@ def _header(
     )
 
 
-def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
+def _from_tfds(name: str, columns: Columns, skip_bad: bool, evaluated: Evaluated | None) -> Texts:
     import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
@@ -439,30 +463,43 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
     label_feature = features[label_name]
     named = isinstance(label_feature, tfds.features.ClassLabel)
     unusable = withheld(builder, label_name) if named else set()
-    splits = tfds_splits(builder, unusable=unusable)
-    used = set(named_splits(builder, unusable).values())
-    classes = label_feature.names if named else _classes_of(splits["train"], label_name)
+    splits = tfds_splits(builder, unusable=unusable, evaluated=evaluated)
+    used = set(named_splits(builder, unusable, evaluated).values())
+    names = label_feature.names if named else _classes_of(splits, label_name)
+    known = evaluated or Evaluated(tuple(names))
+    numbers = known.numbers(names)
 
     def number(row: dict[str, tf.Tensor]) -> tf.Tensor:
         label = row[label_name]
         if not named:
-            same = tf.equal(tf.constant(classes), _in_words(label))
+            same = tf.equal(tf.constant(names), _in_words(label))
             label = tf.where(tf.reduce_any(same), tf.argmax(same), -1)
-        return tf.cast(label, tf.int32)
+        label = tf.cast(label, tf.int32)
+        return tf.where(label < 0, -1, tf.gather(numbers, tf.maximum(label, 0)))
 
-    splits, missing, counts = _labeled_rows(splits, number, classes)
+    splits, found = labeled_rows(splits, number)
     # SNLI uses -1 for pairs on which its annotators disagreed.
     received = "no label (-1)" if named else "a class without training examples"
-    expected = f"one of {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
-    faults = [Fault(where, received, expected) for where in missing]
+    expected = f"one of {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+    faults = [
+        Fault(f"{split} row {row}", received, expected)
+        for split, some in found.items()
+        for row in np.flatnonzero(some == -1)
+    ]
+    counts = {
+        split: {label: int((found[split] == i).sum()) for i, label in enumerate(known.labels)}
+        for split in SPLITS
+        if split in found
+    }
     read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
     others = [name for name in sorted(features) if name not in read.values()]
     further = sorted(set(builder.info.splits) - unusable - used)
     findings = [
-        *tfds_remarks(builder, unusable, further),
+        *tfds_remarks(builder, unusable, further, evaluated),
         *columns_read(read, others),
         *by_class(counts),
         *faults,
+        *known.unknown_rows(names, found),
     ]
 
     def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -473,7 +510,7 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool) -> Texts:
 
     return Texts(
         **{split: examples(rows) for split, rows in splits.items()},
-        classes=tuple(classes),
+        classes=known.labels,
         **reported(f"tfds:{name}", findings, skip_bad),
         other={
             split: examples(builder.as_dataset(split=split, shuffle_files=False))
@@ -518,34 +555,8 @@ def _in_words(label: tf.Tensor) -> tf.Tensor:
     return label if label.dtype == tf.string else tf.strings.as_string(label)
 
 
-def _classes_of(rows: tf.data.Dataset, label: str) -> list[str]:
-    """Collects the classes of rows, for datasets that do not list them."""
+def _classes_of(splits: Mapping[str, tf.data.Dataset], label: str) -> list[str]:
+    """Collects the classes of the first split, for datasets that do not list them."""
+    rows = splits["train"] if "train" in splits else splits["test"]
     batches = rows.map(lambda row: _in_words(row[label])).batch(4096).as_numpy_iterator()
     return sorted({value.decode() for batch in batches for value in np.unique(batch)})
-
-
-def _labeled_rows(
-    splits: dict[str, tf.data.Dataset],
-    number: Callable[[dict[str, tf.Tensor]], tf.Tensor],
-    classes: Sequence[str],
-) -> tuple[dict[str, tf.data.Dataset], list[str], dict[str, dict[str, int]]]:
-    """Leaves out the rows whose class number is -1.
-
-    Returns:
-        The rows of each split; the locations of the rows without a class; the number of rows of
-        each class by split.
-    """
-    labeled, skipped, counts = {}, [], {}
-    for split, rows in splits.items():
-        batches = rows.map(number).batch(4096).as_numpy_iterator()
-        numbers = np.concatenate([np.zeros(0, np.int32), *batches])
-        missing = np.flatnonzero(numbers < 0)
-        skipped += [f"{split} row {row}" for row in missing]
-        if len(missing):
-            left = tf.data.experimental.assert_cardinality(len(rows) - len(missing))
-            rows = rows.filter(lambda row: number(row) >= 0).apply(left)
-        labeled[split] = rows
-        numbers = np.bincount(numbers[numbers >= 0], minlength=len(classes))
-        counts[split] = dict(zip(classes, numbers.tolist(), strict=True))
-    counts = {split: counts[split] for split in SPLITS}
-    return labeled, skipped, counts

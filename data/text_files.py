@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data.sources import (
     BadData,
+    Evaluated,
     Fault,
     Finding,
     by_split,
@@ -28,7 +29,7 @@ MOST_FOREIGN = 2
 
 
 def split_files(
-    path: Path, suffixes: Collection[str] | None = None
+    path: Path, suffixes: Collection[str] | None = None, evaluated: Evaluated | None = None
 ) -> tuple[dict[str, Path], list[Finding]]:
     """Finds the file of each split by a word in its name, one of `SPLIT_NAMES`.
 
@@ -37,6 +38,7 @@ def split_files(
     Args:
         path: A file, which holds all the data, or a folder with one file per split.
         suffixes: Suffixes of the files in a folder, in lower case. None: any.
+        evaluated: As in `data.splits.dealt`: then no split is required.
 
     Returns:
         The files by train, validation and test; a single file by the empty string. Empty if no
@@ -57,7 +59,7 @@ def split_files(
     unnamed = [entry for entry in usable if entry not in files.values()]
     if "train" not in files and suffixes and len(unnamed) == 1:
         files = {"train": unnamed[0], **files}
-    if "train" not in files:
+    if "train" not in files and not evaluated:
         received = f"only {', '.join(file.name for file in files.values())}"
         fault = Fault(path.name, received, "a file with train in its name", skippable=False)
         raise BadData(str(path), [fault])
@@ -71,7 +73,10 @@ def given_by(paths: dict[str, Path]) -> str:
 
 
 def required_split_files(
-    path: Path, expected: str, suffixes: Collection[str] | None = None
+    path: Path,
+    expected: str,
+    suffixes: Collection[str] | None = None,
+    evaluated: Evaluated | None = None,
 ) -> tuple[dict[str, Path], list[Finding]]:
     """Finds the file of each split like `split_files`; raises `BadData` if there is none.
 
@@ -79,8 +84,9 @@ def required_split_files(
         path: A file, or a folder with one file per split.
         expected: Kind of the files, such as "CoNLL files".
         suffixes: As in `split_files`.
+        evaluated: As in `split_files`.
     """
-    files, findings = split_files(path, suffixes)
+    files, findings = split_files(path, suffixes, evaluated)
     if not files:
         expected = f"{expected} with train, dev and test in their names"
         raise BadData(str(path), [Fault(path.name, "no such file", expected, skippable=False)])

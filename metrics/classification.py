@@ -297,7 +297,12 @@ def averaged(logits: tf.Tensor, example: tf.Tensor) -> tf.Tensor:
     return tf.math.log(tf.math.segment_mean(tf.nn.softmax(logits), example))
 
 
-def refusals(validation: Evaluation, test: Evaluation, outside: Evaluation) -> dict[str, float]:
+def refusals(
+    validation: Evaluation,
+    test: Evaluation,
+    outside: Evaluation,
+    threshold: float | None = None,
+) -> dict[str, float]:
     """Scores a threshold of confidence on texts that belong to none of the classes.
 
     An example is refused if its most probable class is less probable than those of 95 % of the
@@ -307,8 +312,10 @@ def refusals(validation: Evaluation, test: Evaluation, outside: Evaluation) -> d
         validation: Examples that decide on the threshold.
         test: Further examples of the classes.
         outside: Examples of none of the classes.
+        threshold: The threshold, if it is already chosen.
     """
-    threshold = float(np.quantile(validation.probabilities.max(axis=-1), 0.05))
+    if threshold is None:
+        threshold = float(np.quantile(validation.probabilities.max(axis=-1), 0.05))
     return {
         "out_of_scope_recall": float((outside.probabilities.max(axis=-1) < threshold).mean()),
         "in_scope_acceptance": float((test.probabilities.max(axis=-1) >= threshold).mean()),

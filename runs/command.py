@@ -52,7 +52,8 @@ def read(
             changed = ", ".join(f"--{name.replace('_', '-')}" for name in names)
             description = f"{EVALUATE.format(run=run)} {changed}."
             config_class = config_class.evaluated()
-            options = {"default": config_class.evaluation_draft(run)}
+            data = _taken([*arguments], "--data")
+            options = {"default": config_class.evaluation_draft(run, data)}
         else:
             description = f"{description}\n\n{REPEAT}"
             options = _defaults(config_class, arguments)

@@ -51,7 +51,7 @@ def part(run: Run, what: str, done: int, total: int, scores: str) -> None:
 
 
 def padding(run: Run, batches: tf.data.Dataset) -> None:
-    """Says which share of the tokens of training batches is padding.
+    """Says which share of the tokens of training batches is padding, in a run that trains.
 
     Args:
         run: What `start` returned.
@@ -59,6 +59,8 @@ def padding(run: Run, batches: tf.data.Dataset) -> None:
             have a `padding_mask`, 0 in padding, or names that end with `_ids`: tokens, -1 in
             padding.
     """
+    if run.config.EVALUATES:
+        return
     real = total = 0
     for features, *_ in batches.take(MOST_BATCHES):
         masks = [ids >= 0 for name, ids in features.items() if name.endswith("_ids")]
@@ -73,6 +75,8 @@ def lengths(
 ) -> None:
     """Says which fraction of the training texts is longer than a row, and what happens to them.
 
+    If the run evaluates other data, these are the evaluated texts.
+
     Args:
         run: What `start` returned.
         texts: The training texts one by one; only the first `MOST_COUNTED` are counted.
@@ -85,7 +89,8 @@ def lengths(
     batches = texts.take(MOST_COUNTED).ragged_batch(256)
     counts = np.concatenate([reader.sizes(batch) for batch in batches])
     total, many = len(counts), int((counts > length).sum())
-    of = f"the {'' if total < MOST_COUNTED else 'first '}{total:,} training {what}"
+    kind = "evaluated" if run.is_foreign else "training"
+    of = f"the {'' if total < MOST_COUNTED else 'first '}{total:,} {kind} {what}"
     if not many:
         return said(run, f"long {what}", f"None of {of} is longer than {length} tokens.")
     cut = np.maximum(counts - length, 0).sum() / counts.sum()

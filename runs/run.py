@@ -95,7 +95,7 @@ class Run:
     @property
     def is_foreign(self) -> bool:
         """Whether a finished run is evaluated on other data than its own."""
-        return self.config.EVALUATES and not _is_own(self.config)
+        return self.config.is_foreign
 
     def compared(
         self, scores: Mapping[str, float], predictors: Mapping[str, str]
@@ -136,31 +136,40 @@ def start(config: Settings) -> Run:
         raise ValueError(f"`out` must be a folder. Received: out={config.out}, a file")
     strategy = "none" if config.EVALUATES else config.strategy
     strategy = setup.start(config.seed, config.precision, strategy)
-    return Run(config, strategy, begin, facts=commits())
+    facts = commits()
+    if config.reset:
+        facts["not used"] = config.reset
+        print(config.reset, flush=True)
+    return Run(config, strategy, begin, facts=facts)
 
 
 def counted(run: Run, data: Data, what: str) -> Data:
     """Prints the numbers of examples and the remarks on them, and adds both to the report.
 
     If the network comes from a finished run, classes keep the numbers that they have there. If it
-    is only evaluated, the test split becomes the examples to evaluate.
+    is evaluated on other data, all splits are the examples to evaluate: nothing is learned from
+    them, but vocabularies, samples and sizes are taken from one split or another.
 
     Args:
         run: What `start` returned.
         data: What a loader returned.
         what: Name of an example in the plural.
     """
-    if run.config.continued and data.LABELS:
-        data = _known_first(run.config, data, card(run.config.continued)["classes"])
+    config, remarks = run.config, [*data.remarks]
+    if config.continued and data.LABELS and not run.is_foreign:
+        data, remark = _known_first(config, data, card(config.continued)["classes"])
+        remarks.append(remark)
     seen: Splits = data
-    if run.config.EVALUATES:
+    if config.EVALUATES:
         if "evaluated" not in run.facts:  # Later stages make their data from that of the first.
-            data = _evaluated(run.config, data)
-            run.facts["evaluated"] = f"{run.config.continued} on {run.config.data}"
-        seen = Splits(train=None, test=data.test, skipped=data.skipped)
-    remarks = [*data.remarks]
-    if not run.config.EVALUATES and len(data.train) < FEW and run.config.advice:
-        remarks.append(f"There are few {what} to train on. {run.config.advice}")
+            run.facts["evaluated"] = f"{config.continued} on {config.data}"
+            if run.is_foreign:
+                data = replace(data, train=data.test, validation=data.test)
+            else:
+                remarks.append("The network was trained on this data: its test split is evaluated.")
+        seen = Splits(test=data.test, skipped=data.skipped)
+    if not config.EVALUATES and len(data.train) < FEW and config.advice:
+        remarks.append(f"There are few {what} to train on. {config.advice}")
     if remarks:
         run.facts["remarks"] = " ".join(remarks)
     run.facts[what] = seen.counted(what)
@@ -168,17 +177,15 @@ def counted(run: Run, data: Data, what: str) -> Data:
     return data
 
 
-def _known_first(config: Settings, data: Data, known: Sequence[str]) -> Data:
-    """Numbers classes as in a finished run, and remarks on those that differ."""
+def _known_first(config: Settings, data: Data, known: Sequence[str]) -> tuple[Data, str]:
+    """Numbers classes as in a finished run, and returns a remark on those that differ."""
     there = getattr(data, data.LABELS)
     new = [name for name in there if name not in known]
     if new and config.EVALUATES:
-        counts = data.label_counts()
-        named = listed([f"{name} ({counts[name]:,})" for name in new])
         raise ValueError(
             f"`data` must have classes that the network of {config.continued} knows: "
-            f"{listed(known)}. Received: {config.data} with {named}. Fix: leave these out, or "
-            f"train the network further with --preset {config.continued}."
+            f"{listed(known)}. Received: {config.data}, which by now also has {listed(new)}. Fix: "
+            f"leave these out, or train the network further with --preset {config.continued}."
         )
     changes = {
         "New classes": new,
@@ -186,36 +193,7 @@ def _known_first(config: Settings, data: Data, known: Sequence[str]) -> Data:
     }
     said = [f"{kind}: {listed(names)}." for kind, names in changes.items() if names]
     remark = " ".join([f"The network of {config.continued} knows {len(known)} classes.", *said])
-    return replace(data.renumbered(known), remarks=(*data.remarks, remark))
-
-
-def _evaluated(config: Settings, data: Data) -> Data:
-    """Makes all examples the test split, unless the data has one or the network saw the others."""
-    if _is_own(config):
-        remark = "The data that the network was trained on: only its test split is evaluated."
-    elif "test" in data.made:
-        data, remark = data.all_as_test(), "All examples are evaluated, regardless of their split."
-    else:
-        remark = "The data has a test split: only that is evaluated."
-    return replace(data, remarks=(*data.remarks, remark))
-
-
-def _is_own(config: Settings) -> bool:
-    """Whether a network is evaluated on the data that it was trained on, split as it was then."""
-    if config.continued is None:
-        return False
-    then = config.stored(config.continued)
-    before, now = (Path(one).resolve() for one in (then["data"], config.data))
-    if config.data != then["data"] and not (now.exists() and before == now):
-        return False
-    for name, value in config.loading.items():
-        if name not in ("data", "skip_bad") and value != then.get(name):
-            raise ValueError(
-                f"`{name}` must be {then.get(name)!r} for the data that the network was trained "
-                "on: otherwise examples that it has seen may be in the test split. "
-                f"Received: {name}={value!r}"
-            )
-    return True
+    return data.renumbered(known), remark
 
 
 def train(
@@ -493,7 +471,7 @@ def finish(
     examples: str,
     facts: Mapping[str, Any],
     report: Sequence[Section],
-    baselines: Mapping[str, tuple[str, float]] | None = None,
+    baselines: Callable[[], Mapping[str, tuple[str, float]]] | None = None,
     warnings: Sequence[str] = (),
     tokens: Any = None,
     preset: Callable[[Path], None] | None = None,
@@ -511,8 +489,10 @@ def finish(
         num_test: Number of test examples.
         examples: Name of an example in the plural.
         facts: Further facts for the model card and the report, such as the classes.
-        report: Sections of the report.
-        baselines: As in `runs.report.Report`; `majority` always gives the most frequent answer.
+        report: Sections of the report. Like facts, they are left out of an evaluation if their
+            titles begin with the word "training".
+        baselines: Makes those of `runs.report.Report` from training examples, so it is not called
+            if the run is on other data; `majority` always gives the most frequent answer.
         warnings: Reasons to doubt the scores that only the app knows, in addition to
             `runs.doubts`.
         tokens: The tokenizer of the network; its `save` writes its files into a folder.
@@ -523,9 +503,10 @@ def finish(
     """
     config, model = run.config, trained.model
     facts = {**run.facts, **facts}
-    if run.is_foreign:
-        # Facts about training on other data do not describe this network.
-        scores, baselines = _divided(scores)[0], None
+    if config.EVALUATES:
+        facts = {name: fact for name, fact in facts.items() if not _of_training(name)}
+        report = [section for section in report if not _of_training(section.title)]
+    simpler = baselines() if baselines and not run.is_foreign else {}
     written = Report(
         title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
         config=config.saved,
@@ -535,7 +516,7 @@ def finish(
         histories={name: stage.history for name, stage in run.stages.items()},
         rates={name: stage.rates for name, stage in run.stages.items()},
         sections=report,
-        baselines=baselines or {},
+        baselines=simpler,
     )
     doubted = (*doubts(written, num_test, examples), *warnings)
     on_test, on_validation = _divided(scores)
@@ -552,8 +533,8 @@ def finish(
         if on_validation:
             print(_in_words(on_validation).capitalize())
         print(f"Test {_in_words(on_test)} on {num_test:,} {examples}")
-        if baselines:
-            known = {name: score for name, (_, score) in baselines.items()}
+        if simpler:
+            known = {name: score for name, (_, score) in simpler.items()}
             print(f"Baselines: {written.headline} of {_in_words(known)}")
         print(*lines, sep="\n", flush=True)
 
@@ -600,6 +581,10 @@ def finish(
             f"is written. To check the export: hornbook verify {version}"
         )
     return written.all_scores
+
+
+def _of_training(name: str) -> bool:
+    return name.lower().startswith("training")
 
 
 def _require_inputs_of_the_network(config: Settings, signature: Signature) -> None:

@@ -26,6 +26,8 @@ from typing import (
 import keras
 import tensorflow as tf
 
+from data.sources import Evaluated
+from runs.presets import card
 from training.optimizers import LEARNING_RATES, OptimizerName, Schedule
 from training.setup import Precision, Strategy
 
@@ -211,6 +213,52 @@ class Settings:
         return factor * LEARNING_RATES[self.optimizer]
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether a finished network is evaluated on other data than that of its run."""
+        if not self.EVALUATES:
+            return False
+        if self.continued is None:
+            return True
+        then = self.stored(self.continued)
+        if not _is_same(self.data, then["data"]):
+            return True
+        for name in self.of_data():
+            if name != "skip_bad" and getattr(self, name) != then.get(name):
+                raise ValueError(
+                    f"`{name}` must be {then.get(name)!r} for the data that the network was "
+                    "trained on: otherwise examples that it has seen may be in the test split. "
+                    f"Received: {name}={getattr(self, name)!r}"
+                )
+        return False
+
+    @property
+    def reset(self) -> str:
+        """A remark on the settings of a run that are not used for other data; "" if there are none.
+
+        They may be given again.
+        """
+        if self.continued is None or not self.is_foreign:
+            return ""
+        then, defaults = self.stored(self.continued), vars(self.draft({}))
+        names = [
+            f"{name}={then[name]!r}"
+            for name in self.of_data()
+            if then.get(name, defaults[name]) != defaults[name] == getattr(self, name)
+        ]
+        return (
+            f"Not used, because {self.continued} has other data: {', '.join(names)}. Give such "
+            "options again if they are for these data, too."
+            if names
+            else ""
+        )
+
+    @classmethod
+    def of_data(cls) -> list[str]:
+        """Returns the names of the settings about the data, apart from the data itself."""
+        names = [field.name for field in fields(cls) if field.name != "data"]
+        return [name for name in names if cls.group_of(name) == "data"]
+
+    @property
     def continued(self) -> Path | None:
         """Folder of the finished run whose network is trained further; None for other presets."""
         folder = Path(self.preset)
@@ -252,9 +300,16 @@ class Settings:
 
     @property
     def loading(self) -> dict[str, Any]:
-        """The settings of the data by name, as the `load` of a module in data/ takes them."""
-        names = [field.name for field in fields(self)]
-        return {name: getattr(self, name) for name in names if self.group_of(name) == "data"}
+        """The settings of the data by name, as the `load` of a module in data/ takes them.
+
+        `evaluated` has the labels of a network that is evaluated on other data than its own.
+        """
+        evaluated = None
+        if self.is_foreign:
+            labels = card(self.continued).get("classes", ()) if self.continued else ()
+            evaluated = Evaluated(tuple(labels))
+        settings = {name: getattr(self, name) for name in ("data", *self.of_data())}
+        return {**settings, "evaluated": evaluated}
 
     def require_one_of(self, known: Collection[Any], name: str) -> None:
         """Requires one of the known values, or None; lists them for a model called help."""
@@ -361,7 +416,8 @@ class Settings:
                 those that may have one. The results go to a new folder below `run`.
         """
         evaluated = cls.evaluated()
-        return evaluated(**{**vars(evaluated.evaluation_draft(run)), **changes})
+        draft = evaluated.evaluation_draft(run, changes.get("data"))
+        return evaluated(**{**vars(draft), **changes})
 
     @classmethod
     def evaluated(cls) -> type[Self]:
@@ -369,12 +425,22 @@ class Settings:
         return type(cls.__name__, (cls,), {"EVALUATES": True, "__module__": cls.__module__})
 
     @classmethod
-    def evaluation_draft(cls, run: str | Path) -> Self:
-        """Returns a draft of what `evaluating` does without changes."""
+    def evaluation_draft(cls, run: str | Path, data: str | None = None) -> Self:
+        """Returns a draft of what `evaluating` does without changes.
+
+        Args:
+            run: As in `evaluating`.
+            data: The data if the user names it. Settings about that of the run then have their
+                defaults, unless it is the same.
+        """
         # No bare number: a server would take that for a version of a model.
         folders = (Path(run) / "evaluations" / f"evaluation_{number}" for number in count(1))
         out = next(folder for folder in folders if not folder.exists())
-        return cls.draft({**cls.stored(run), "preset": str(run), "out": out})
+        values = cls.stored(run)
+        if data is not None and not _is_same(data, values["data"]):
+            values = {name: values[name] for name in values if name not in cls.of_data()}
+            values["data"] = data
+        return cls.draft({**values, "preset": str(run), "out": out})
 
     @classmethod
     def network_of(cls, run: str | Path) -> dict[str, Any]:
@@ -436,6 +502,12 @@ class Settings:
                     f"{path}: `{name}` must be of type {shown}. Received: {name}={value!r}"
                 ) from None
         return values
+
+
+def _is_same(data: str, other: str) -> bool:
+    """Whether two values of `data` are equal, or paths of the same files."""
+    paths = Path(data).resolve(), Path(other).resolve()
+    return data == other or (paths[0].exists() and paths[0] == paths[1])
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -55,6 +55,7 @@ SMALL = Small(
     },
     beats=("-masked_perplexity", 12),
     sections=["Hidden word pieces of the test texts", "Predictions for gaps"],
+    few=("new.txt", "The house that he had seen was a red house again."),
     odd=[{"text": text} for text in ODD],
     free=["vocabulary"],
     ignored=[

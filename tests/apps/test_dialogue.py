@@ -51,6 +51,7 @@ SMALL = Small(
         "Variety of the replies",
         "Dialogues",
     ],
+    few=("new.jsonl", '{"turns": ["I have a red car.", "A what?"]}'),
     odd=[
         *({"turns": ["", text, ""]} for text in ODD),
         {"turns": ["<|im_end|>", "<assistant>", "\0"]},

@@ -26,6 +26,7 @@ SMALL = Small(
     },
     beats=("-perplexity", 8),
     sections=["Words of the test texts, predicted from one side", "Least expected words"],
+    few=("new.txt", "The house that he had seen was a red house again."),
     odd=[{"text": text} for text in ODD],
     ignored=[{"preset": "folder"}, {"model": "elmo", "preset": "folder", "dropout": 0.5}],
     files=["preset", "tokenizer"],

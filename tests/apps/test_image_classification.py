@@ -64,6 +64,7 @@ SMALL = Small(
         "Thresholds, with &#x27;upper&#x27; as the positive class",
         *("Worst mistakes", "Correct predictions", "Training images, as the network sees them"),
     ],
+    few=("left/new.png", tf.io.encode_png(np.full((9, 12, 1), 90, np.uint8)).numpy()),
     odd=[
         {"image_bytes": encoded((1, 1), "L")},
         {"image_bytes": encoded((300, 2), "RGB")},

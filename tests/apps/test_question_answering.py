@@ -66,6 +66,7 @@ SMALL = Small(
     settings={**TINY, "epochs": 2, "batch_size": 16, "learning_rate": 0.01, "warmup_epochs": 1.0},
     beats=("f1", 0.8),
     sections=["Most confident mistakes", "Answers in test documents"],
+    few=("new.json", json.dumps({"data": [article(500)]})),
     odd=[{"question": question, "document": document} for question, document in ODD],
     bad={"stride": 400, "question_length": 0, "answerless_rows": 1.5, "max_answer_pieces": 0},
     ignored=[

@@ -56,6 +56,7 @@ SMALL = Small(
         *("Scores by class", "Confusion matrix", "Most frequent errors", "Calibration"),
         *("Worst mistakes", "Correct predictions", "Training texts", "Attention in test texts"),
     ],
+    few=("new.csv", "text,label\nthe red house number 9,red\n"),
     odd=[{"text": text} for text in ODD],
     bad={"pooling": "no_such_pooling"},
     free=[

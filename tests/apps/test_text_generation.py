@@ -25,6 +25,7 @@ SMALL = Small(
     },
     beats=("-bits_per_byte", 3),
     sections=["Bytes of the test texts, predicted from those before", "Continuations"],
+    few=("new.txt", "The house that he had seen was a red house again."),
     odd=[{"prompt": text} for text in ODD],
     bad={
         "max_tokens": 0,

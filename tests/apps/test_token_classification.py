@@ -67,6 +67,7 @@ SMALL = Small(
         "Entities in test sentences",
         "Training sentences",
     ],
+    few=("new.conll", "a O\nof O\n\nred B-thing\nhat I-thing\n"),
     odd=[{"text": text} for text in ODD],
     free=["tag_column"],
     ignored=[

@@ -56,6 +56,7 @@ SMALL = Small(
         "Worst translations",
         *(f"Attention in test text {number}" for number in range(1, 6)),
     ],
+    few=("new.tsv", "en\tde\none thing\tein Ding\n"),
     odd=[{"text": text} for text in ODD],
     bad={
         "max_tokens": 0,

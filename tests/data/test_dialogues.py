@@ -97,7 +97,6 @@ def test_the_split_of_a_dialogue_does_not_depend_on_others(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(json.dumps(conversations(turns)) for turns in DIALOGUES))
     whole = load(str(path))
-    assert whole.made == {"validation", "test"}
     path.write_text("\n".join(json.dumps(conversations(turns)) for turns in DIALOGUES[::2]))
     for split in SPLITS:
         assert set(getattr(load(str(path)), split)) <= set(getattr(whole, split))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.sources import SPLITS, reported, split_of
+from data.sources import Evaluated, split_of
 from data.splits import ClassSplits, Splits, by_class, chosen_by_hash, dealt, shared, stratified
 
 NUMBERS = tf.data.Dataset.range(10).map(lambda number: (number, 10 * number))
@@ -37,30 +37,32 @@ def test_known_labels_get_the_first_numbers_in_their_order():
     assert [int(number) for number, _ in new.train] == [0, 1, 2]
 
 
-def test_the_labels_of_words_are_renumbered_and_counted():
+def test_the_labels_of_words_are_renumbered():
     tags = tf.ragged.constant([[0, 2, 1], [2]], dtype="int32")
     words = tf.ragged.constant([["a", "b", "c"], ["d"]])
     sentences = tf.data.Dataset.from_tensor_slices((words, tags)).map(lambda *example: example)
     data = Labeled(train=sentences, validation=sentences, test=sentences, classes=("O", "B", "I"))
-    assert data.label_counts() == {"O": 3, "B": 3, "I": 6}
     new = data.renumbered(["O", "I"])
     assert [tags.numpy().tolist() for _, tags in new.test] == [[0, 1, 2], [1]]
 
 
 @pytest.mark.parametrize(
-    ("given", "made"),
-    [({"train"}, {"validation", "test"}), ({"train", "validation"}, {"test"}), ({*SPLITS}, set())],
+    ("splits", "chosen"),
+    [
+        (("", "", ""), (0, 1, 2)),
+        (("train", "train", "train"), (0, 1, 2)),
+        (("train", "validation", "validation"), (1, 2)),
+        (("train", "validation", "test"), (2,)),
+        (("test", "test", "test"), (0, 1, 2)),
+    ],
 )
-def test_the_splits_that_were_made_are_known(given, made):
-    said = reported("data", [*chosen_by_hash(given), "Classes (train, test): a (1, 1)."], False)
-    assert Splits(train=[1], **said).made == made
-
-
-def test_all_examples_become_the_test_split():
-    whole = Splits(train=(1, 2), validation=(3,), test=(4,)).all_as_test()
-    assert (whole.train, whole.test) == ((1, 2), (1, 2, 3, 4))
-    datasets = Splits(train=NUMBERS.take(2), test=NUMBERS.skip(9)).all_as_test()
-    assert [int(number) for number, _ in datasets.test] == [0, 1, 9] and len(datasets.test) == 3
+def test_a_network_is_evaluated_on_the_test_split_or_the_next_best(splits, chosen):
+    examples = [(split, f"{number}", number) for number, split in enumerate(splits)]
+    found, (remark,) = dealt(examples, Evaluated())
+    assert found == {"test": [*chosen]}
+    which = f"the {splits[chosen[0]]} split, {len(chosen)} of 3"
+    named = splits[chosen[0]] not in ("", "train")
+    assert remark.startswith(f"Evaluated: {which if named else 'all'} examples")
 
 
 @pytest.mark.parametrize("examples", [NUMBERS, [(n, 10 * n) for n in range(10)]])

@@ -11,8 +11,9 @@ from runs.reading import lengths, padding, part, word_vectors
 
 @dataclass
 class Run:
-    config: Any = None
+    config: Any = field(default_factory=lambda: SimpleNamespace(EVALUATES=False))
     facts: dict[str, str] = field(default_factory=dict)
+    is_foreign: bool = False
 
 
 def reader(longer=""):
@@ -49,6 +50,14 @@ def test_many_texts_are_counted_in_part(monkeypatch, capsys):
     monkeypatch.setattr("runs.reading.MOST_COUNTED", 2)
     lengths(Run(), TEXTS, reader(), "texts")  # type: ignore[arg-type]
     assert capsys.readouterr().out.startswith("1 of the first 2 training texts (50.0%) is longer")
+
+
+def test_an_evaluation_counts_the_texts_that_it_reads_and_no_padding(capsys):
+    run: Any = Run(SimpleNamespace(EVALUATES=True), is_foreign=True)
+    lengths(run, TEXTS, reader(), "texts")
+    assert capsys.readouterr().out.startswith("2 of the 4 evaluated texts (50.0%) are longer")
+    padding(run, TEXTS)
+    assert not capsys.readouterr().out
 
 
 IDS = [[1, 2, 3], [4, -1, -1]]

@@ -43,9 +43,6 @@ def points(count: int, seed: int) -> tf.data.Dataset:
 DATA = Splits(train=points(64, 0), validation=points(16, 1), test=points(16, 2))
 
 
-MADE = frozenset({"validation", "test"})
-
-
 def build() -> keras.Model:
     inputs = keras.Input((3,), name="point")
     return keras.Model(inputs, keras.layers.Dense(2, name="logits")(inputs))
@@ -326,7 +323,7 @@ def test_the_interval_of_the_score_is_said_after_it(tmp_path, answered, capsys):
 def test_baselines_are_scores_of_the_run_and_warnings_stand_before_them(tmp_path, answered, capsys):
     run, made = trained(Config(out=tmp_path, epochs=1))
     baselines = {"majority": ("always low", 0.25), "linear": ("a line", 0.98765)}
-    scores = finished(run, made, baselines=baselines, warnings=["No point is found."])
+    scores = finished(run, made, baselines=lambda: baselines, warnings=["No point is found."])
     assert scores == {"accuracy": 0.5, "majority_accuracy": 0.25, "linear_accuracy": 0.98765}
     assert json.loads((tmp_path / "scores.json").read_text()) == scores
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
@@ -441,8 +438,10 @@ def evaluated(source: Path, data: Splits = DATA, data_name: str = "others", **op
 def test_an_evaluation_neither_trains_nor_exports(source, capsys):
     before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
     options = {
-        "scores": {"accuracy": 0.25, "validation_accuracy": 0.5},
-        "baselines": {"majority": ("always low", 0.125)},
+        "scores": {"accuracy": 0.25},
+        "baselines": lambda: {"majority": ("always low", 0.125)},
+        "facts": {"rows": "16", "training rows": "64"},
+        "report": [Table("Training points", ("x",), [(1,)]), Table("Points", ("x",), [(1,)])],
     }
     config, made, scores = evaluated(source, **options)
     whole = keras.saving.load_model(source / "model.keras")
@@ -459,6 +458,7 @@ def test_an_evaluation_neither_trains_nor_exports(source, capsys):
     assert last == f"Report {source / 'evaluations' / 'evaluation_1' / 'report.html'}"
     page = (config.out / "report.html").read_text()
     assert f"those of {source}" in page and "Learning curves" not in page
+    assert "Points" in page and "Training points" not in page and "training rows" not in page
     *_, scores = evaluated(source, data_name="points", **options)
     assert scores == options["scores"] | {"majority_accuracy": 0.125}
 
@@ -484,29 +484,26 @@ def test_data_with_other_inputs_is_not_evaluated(source):
 
 
 @pytest.mark.parametrize(
-    ("data_name", "made", "size", "said"),
+    ("data_name", "data", "said"),
     [
-        ("points", MADE, 16, "The data that the network was trained on: only its test split"),
-        ("others", frozenset(), 16, "The data has a test split: only that is evaluated."),
-        ("others", MADE, 96, "All examples are evaluated, regardless of their split."),
+        ("points", DATA, ["The network was trained on this data: its test split is evaluated."]),
+        ("others", Splits(test=DATA.test, remarks=("Evaluated: all.",)), ["Evaluated: all."]),
     ],
 )
-def test_an_evaluation_says_what_it_evaluates(data_name, made, size, said, source, capsys):
+def test_an_evaluation_says_what_it_evaluates(data_name, data, said, source, capsys):
     run = start(Config.evaluating(source, data=data_name))
-    data = counted(run, replace(DATA, made=made), "points")
-    assert len(data.test) == size
-    first, *_, last = capsys.readouterr().out.splitlines()
-    assert first == f"{size} test points" and last.startswith(said)
-    assert counted(run, replace(DATA, made=MADE), "rows").test is DATA.test
+    found = counted(run, data, "points")
+    assert found.test is DATA.test
+    assert (found.train is DATA.train) == (data_name == "points")
+    assert (found.train is DATA.test) == (data_name == "others")
+    assert capsys.readouterr().out.splitlines() == ["16 test points", *said]
+    assert counted(run, DATA, "rows").train is DATA.train
 
 
-def test_classes_that_a_network_does_not_know_are_refused_with_their_number(source):
-    run = start(Config.evaluating(source, data="others"))
+def test_classes_that_are_new_in_the_data_of_the_training_are_refused(source):
+    run = start(Config.evaluating(source))
     data = Points(**vars(DATA) | {"classes": ("high", "middle")})
-    ones = sum(int(label) for part in (data.train, data.validation, data.test) for _, label in part)
-    with pytest.raises(
-        ValueError, match=f"knows: low, high. .* others with middle \\({ones}\\). Fix"
-    ):
+    with pytest.raises(ValueError, match=r"knows: low, high\. .* by now also has middle\. Fix"):
         counted(run, data, "points")
 
 
@@ -555,7 +552,7 @@ def test_the_data_of_the_training_is_known_by_its_path_and_split_as_then(tmp_pat
     monkeypatch.chdir(tmp_path)
 
     def is_own(**changes):
-        return run_module._is_own(Grouped.evaluating(folder, **changes))
+        return not start(Grouped.evaluating(folder, **changes)).is_foreign
 
     assert is_own() and is_own(data="photos/") and is_own(data="./photos")
     assert not is_own(data="others")

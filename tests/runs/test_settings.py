@@ -1,7 +1,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
@@ -182,7 +182,8 @@ def test_a_run_that_wrote_a_preset_for_other_apps_is_refused_with_its_path(run):
 
 def test_settings_of_the_data_go_to_the_loader_and_may_differ_in_an_evaluation():
     config = Networked(data="mine", share=0.25)
-    assert config.loading == {"data": "mine", "share": 0.25, "skip_bad": False}
+    of_data = {"data": "mine", "share": 0.25, "skip_bad": False}
+    assert config.loading == {**of_data, "evaluated": None}
     free = ["data", "out", "preset", "skip_bad", "batch_size", "share"]
     assert sorted(Networked.evaluation()) == sorted(free)
 
@@ -196,3 +197,23 @@ def test_an_evaluation_has_all_settings_of_the_run_but_those_about_the_data(run)
     assert Networked.evaluating(run).out == run / "evaluations" / "evaluation_2"
     with pytest.raises(ValueError, match="`epochs` must be 5, as in the run"):
         Networked.evaluating(run, epochs=6)
+
+
+def test_an_evaluation_on_other_data_leaves_out_what_was_about_that_of_the_run(run):
+    @dataclass(frozen=True)
+    class Grouped(Networked):
+        group: Annotated[str | None, "data"] = None
+        column: Annotated[str | None, "data"] = None
+
+    then = Grouped(data="a", out=run, model="large", size=(2, 3), column="b", skip_bad=True)
+    (run / "config.json").write_text(json.dumps(then.saved))
+    same, other, again = (
+        Grouped.evaluating(run, **changes)
+        for changes in ({}, {"data": "c"}, {"data": "c", "column": "d"})
+    )
+    assert (same.column, same.skip_bad, same.reset) == ("b", True, "")
+    assert (other.column, other.skip_bad) == (None, False)
+    left = f"Not used, because {run} has other data: skip_bad=True"
+    assert other.reset.startswith(f"{left}, column='b'. Give")
+    assert again.column == "d" and again.reset.startswith(f"{left}. Give")
+    assert same.loading["evaluated"] is None
