@@ -186,6 +186,23 @@ def test_the_report_has_its_sections(finished, request):
 
 @each_app()
 def test_the_export_passes_every_check(finished, monkeypatch):
+    def network_alone(subject):
+        cores = real(subject).items()
+        return {names: core for names, core in cores if any(n.startswith("from_") for n in names)}
+
+    # Loops that write texts take seconds to compile.
+    real = checks._compiled
+    monkeypatch.setattr(checks, "_compiled", network_alone)
+    assert_checked(finished, monkeypatch)
+
+
+@pytest.mark.slow
+@each_app()
+def test_every_core_compiles(finished, monkeypatch):
+    assert_checked(finished, monkeypatch)
+
+
+def assert_checked(finished, monkeypatch):
     # One size: each one compiles anew.
     monkeypatch.setattr(checks, "XLA_BATCH_SIZES", (8,))
     results = list(checks.run(finished.version))
