@@ -35,9 +35,7 @@ class DecoderLayer:
 
     def __init__(self, layer: Any):
         self.dtype = layer.compute_dtype
-        self._weights = {
-            w.path.partition(f"{layer.name}/")[2]: tf.cast(w, self.dtype) for w in layer.weights
-        }
+        self._weights = _cast_weights(layer)
         self._normalize_first = layer.normalize_first
         self._activation = layer.activation
         self._epsilon = layer.layer_norm_epsilon
@@ -49,9 +47,7 @@ class DecoderLayer:
             context: Maximum number of tokens.
             rows: Number of rows.
         """
-        _, heads, features = self._weights["self_attention/query/kernel"].shape
-        nothing = tf.zeros((context, rows, heads, features), self.dtype)
-        return nothing, nothing
+        return _empty(self._weights, context, rows)
 
     def memory(self, source: tf.Tensor) -> Memory:
         """Returns keys and values of an encoder's output `(n, source tokens, hidden_dim)`."""
@@ -131,9 +127,72 @@ class DecoderLayer:
         return tf.tensordot(x, self._weights[f"{name}/kernel"], 1) + self._weights[f"{name}/bias"]
 
 
-def decoder_layers(model: keras.Model, prefix: str) -> list[DecoderLayer]:
+class LlamaLayer:
+    """Reads tokens with the weights of a layer of `keras_hub.models.Llama3Backbone`.
+
+    Reference:
+        Touvron et al., LLaMA: Open and Efficient Foundation Language Models, 2023, section 2.2.
+        https://arxiv.org/abs/2302.13971
+        Ainslie et al., GQA: Training Generalized Multi-Query Transformer Models, 2023, section 2.2.
+        https://arxiv.org/abs/2305.13245
+
+    Args:
+        layer: A built layer.
+    """
+
+    def __init__(self, layer: Any):
+        self.dtype = layer.compute_dtype
+        self._weights = _cast_weights(layer)
+        self._rotated = layer._self_attention_layer.rotary_embedding_layer
+        self._activation = layer.activation
+        self._epsilon = layer.layer_norm_epsilon
+
+    def empty(self, context: int, rows: tf.Tensor) -> Cache:
+        """Returns the cache of rows without tokens, as `DecoderLayer.empty`."""
+        return _empty(self._weights, context, rows)
+
+    def read(
+        self, x: tf.Tensor, cache: Cache, indices: tf.Tensor, visible: tf.Tensor
+    ) -> tuple[tf.Tensor, Cache, None]:
+        """Reads tokens and adds them to the cache, as `DecoderLayer.read`."""
+        y = rms_normalized(x, self._weights["self_attention_layernorm/scale"], self._epsilon)
+        query, key, value = (
+            tf.einsum("ntd,dhf->nthf", y, self._weights[f"self_attention/{name}/kernel"])
+            for name in ("query", "key", "value")
+        )
+        query, key = (self._rotated(one, positions=indices[:, :, 0]) for one in (query, key))
+        keys, values = (
+            tf.tensor_scatter_nd_update(old, indices, new)
+            for old, new in zip(cache, (key, value), strict=True)
+        )
+        shape = tf.shape(query)
+        # Query heads in a row share a head of keys and values.
+        grouped = tf.reshape(query, (shape[0], shape[1], key.shape[2], -1, query.shape[3]))
+        scores = tf.einsum("nthgf,cnhf->nhgtc", grouped, keys)
+        weights = _weights(scores, grouped, visible[:, :, None])
+        y = tf.reshape(tf.einsum("nhgtc,cnhf->nthgf", weights, values), shape)
+        x += tf.einsum("nthf,hfd->ntd", y, self._weights["self_attention/attention_output/kernel"])
+        y = rms_normalized(x, self._weights["feedforward_layernorm/scale"], self._epsilon)
+        # The gate in float32, as in KerasHub.
+        gate = self._activation(tf.cast(self._dense("gate", y), tf.float32))
+        y = self._dense("intermediate", y) * tf.cast(gate, self.dtype)
+        return x + self._dense("output", y), (keys, values), None
+
+    def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
+        return tf.tensordot(x, self._weights[f"feedforward_{name}_dense/kernel"], 1)
+
+
+def decoder_layers(model: keras.Model, prefix: str) -> list[Any]:
     """Returns the decoder layers of a model, whose names begin with a prefix, in their order."""
-    return [DecoderLayer(layer) for layer in model.layers if layer.name.startswith(prefix)]
+    import keras_hub
+
+    return [
+        (DecoderLayer if isinstance(layer, keras_hub.layers.TransformerDecoder) else LlamaLayer)(
+            layer
+        )
+        for layer in model.layers
+        if layer.name.startswith(prefix)
+    ]
 
 
 def normalized(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
@@ -142,6 +201,27 @@ def normalized(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) 
     mean, variance = tf.nn.moments(y, axes=[-1], keepdims=True)
     y = (y - mean) * tf.math.rsqrt(variance + epsilon)
     return tf.cast(y * tf.cast(gamma, tf.float32) + tf.cast(beta, tf.float32), x.dtype)
+
+
+def rms_normalized(x: tf.Tensor, scale: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Divides the features by the root of their mean square, in float32."""
+    y = tf.cast(x, tf.float32)
+    y *= tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + epsilon)
+    return tf.cast(y * tf.cast(scale, tf.float32), x.dtype)
+
+
+def _cast_weights(layer: Any) -> dict[str, tf.Tensor]:
+    """Returns the weights of a layer in the type it computes in, by path below the layer."""
+    return {
+        w.path.partition(f"{layer.name}/")[2]: tf.cast(w, layer.compute_dtype)
+        for w in layer.weights
+    }
+
+
+def _empty(weights: dict[str, tf.Tensor], context: int, rows: tf.Tensor) -> Cache:
+    kernel = weights["self_attention/key/kernel"]
+    nothing = tf.zeros((context, rows, *kernel.shape[1:]), kernel.dtype)
+    return nothing, nothing
 
 
 def _weights(scores: tf.Tensor, query: tf.Tensor, visible: tf.Tensor) -> tf.Tensor:

@@ -4,11 +4,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from models.decoder_layers import decoder_layers, normalized
-from models.generation import Steps
 from models.transformers import able_to_read
 
 
@@ -199,64 +196,3 @@ def gpt_language_model(backbone: Any) -> keras.Model:
     x = backbone.token_embedding(backbone.output, reverse=True)
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
     return keras.Model(backbone.input, {"logits": logits}, name="gpt_language_model")
-
-
-def gpt_steps(model: keras.Model) -> Steps:
-    """Returns how a language model reads token by token, with the keys and values of all before.
-
-    Each layer has a cache of keys and values. A token is written at its position in its own row,
-    and sees the positions up to its own. So nothing that stands beyond the end of a prompt is ever
-    seen: the next token overwrites it first.
-
-    Args:
-        model: From `gpt_language_model`.
-
-    Returns:
-        The features of `start` are prompts, int32 `(n, tokens)`, -1 in padding, at least one token
-        and at most the context in each row. Rows that become longer than the context continue
-        writing into its last place.
-    """
-    layers = decoder_layers(model, "transformer_layer")
-    dtype = layers[0].dtype
-    embeddings = tf.convert_to_tensor(model.get_layer("token_embedding").embeddings)
-    tokens_table = tf.cast(embeddings, dtype)
-    positions_table = tf.cast(model.get_layer("position_embedding").position_embeddings, dtype)
-    last_norm = {w.name: w for w in model.get_layer("layer_norm").weights}
-    context = positions_table.shape[0]
-
-    def read(caches, first, tokens):
-        """Reads tokens `(n, t)` at the positions from `first` `(n,)` on, in one pass."""
-        rows, count = tf.shape(tokens)[0], tf.shape(tokens)[1]
-        positions = tf.minimum(first[:, None] + tf.range(count), context - 1)
-        x = tf.gather(tokens_table, tokens) + tf.gather(positions_table, positions)
-        numbers = tf.broadcast_to(tf.range(rows)[:, None], (rows, count))
-        indices = tf.stack([positions, numbers], axis=-1)
-        visible = (tf.range(context) <= positions[:, :, None])[:, None]  # (n, 1, t, context)
-        new = []
-        for layer, cache in zip(layers, caches, strict=True):
-            x, cache, _ = layer.read(x, cache, indices, visible)
-            new.append(cache)
-        return x, new
-
-    def logits(x):
-        x = normalized(x, last_norm["gamma"], last_norm["beta"], 1e-5)
-        # In 16 bits, many of a vocabulary would be equal.
-        return tf.matmul(tf.cast(x, tf.float32), embeddings, transpose_b=True)
-
-    def start(prompt):
-        lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
-        caches = [layer.empty(context, tf.shape(prompt)[0]) for layer in layers]
-        x, caches = read(caches, tf.zeros_like(lengths), tf.maximum(prompt, 0))
-        return logits(tf.gather(x, lengths - 1, batch_dims=1)), (caches, lengths)
-
-    def step(state, tokens):
-        caches, lengths = state
-        x, caches = read(caches, lengths, tokens[:, None])
-        return logits(x[:, 0]), (caches, lengths + 1)
-
-    def pick(state, rows):
-        caches, lengths = state
-        picked = [tuple(tf.gather(part, rows, axis=1) for part in cache) for cache in caches]
-        return picked, tf.gather(lengths, rows)
-
-    return Steps(start, step, pick)

@@ -1,10 +1,12 @@
 """The networks that write texts token by token, by name."""
 
 from collections.abc import Callable
+from functools import partial
 
 import keras
 
 from models import gpt, recurrent
+from models.decoders import decoder_steps
 from models.generation import Steps
 
 NAMES = (*recurrent.NAMES, *gpt.NAMES[1:])
@@ -41,6 +43,13 @@ def text_writer(
     return gpt.gpt_language_model(gpt.gpt_backbone(size, vocabulary_size, length, dropout))
 
 
-def steps_of(name: str) -> Callable[[keras.Model], Steps]:
-    """Returns the function from a network of this name to how it reads token by token."""
-    return recurrent.recurrent_steps if name in recurrent.NAMES else gpt.gpt_steps
+def steps_of(name: str, context: int | None = None) -> Callable[[keras.Model], Steps]:
+    """Returns the function from a network of this name to how it reads token by token.
+
+    Args:
+        name: One of `NAMES`, or `gpt` for a preset.
+        context: Maximum number of tokens of a row, as in `decoder_steps`.
+    """
+    if name in recurrent.NAMES:
+        return recurrent.recurrent_steps
+    return partial(decoder_steps, context=context)

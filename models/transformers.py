@@ -8,17 +8,19 @@ from keras import ops
 BERT_FEATURES = ("token_ids", "segment_ids", "padding_mask")
 
 
-def able_to_read(length: int, backbone: Any) -> Any:
+def able_to_read(length: int, backbone: Any, most: int | None = None) -> Any:
     """Returns a pretrained backbone; raises `ValueError` if its rows are shorter than `length`.
 
     Args:
         length: Number of tokens per row.
         backbone: A Transformer of KerasHub.
+        most: Number of tokens that it can read. None: that of its positions.
     """
-    if length > backbone.max_sequence_length:
+    most = backbone.max_sequence_length if most is None else most
+    if length > most:
         raise ValueError(
-            f"`length` must be at most {backbone.max_sequence_length}, the number of tokens that "
-            f"the preset can read. Received: length={length}"
+            f"`length` must be at most {most}, the number of tokens that the preset can read. "
+            f"Received: length={length}"
         )
     return backbone
 

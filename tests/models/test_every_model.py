@@ -28,7 +28,7 @@ from tests.models.blueprint import blueprint, count, with_slow
 
 NOT_FOR_IMAGES = {
     *("image_classifiers", "imagenet", "inception_module", "parts", "receptive_field"),
-    *("bert", "decoder_layers", "elmo", "generation", "gpt", "recurrent", "seq2seq"),
+    *("bert", "decoder_layers", "decoders", "elmo", "generation", "gpt", "recurrent", "seq2seq"),
     *("beam_search", "text_writers", "transformer", "transformers", "writing"),
 }
 MODULES = sorted({path.stem for path in Path(models.__file__).parent.glob("[a-z]*.py")})

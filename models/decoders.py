@@ -1,0 +1,264 @@
+"""Decoders that write text token by token: GPT, and pretrained ones like GPT-2's and Llama's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models.decoder_layers import decoder_layers, normalized, rms_normalized
+from models.generation import Steps
+from models.transformers import able_to_read
+
+KINDS = {
+    "gpt2": "GPT2Backbone",
+    "llama": "Llama3Backbone",
+    "GPT2Backbone": "GPT2Backbone",
+    "LlamaBackbone": "LlamaBackbone",
+    "Llama3Backbone": "Llama3Backbone",
+}
+"""Backbones of KerasHub by the name in `config.json`: Hugging Face's `model_type`, or KerasHub's
+`class_name`."""
+REQUIRED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "gpt2": {
+        "activation_function": ("gelu_new",),
+        "layer_norm_epsilon": (1e-5,),
+        "n_inner": (None,),
+        "scale_attn_weights": (True,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "tie_word_embeddings": (True,),
+    },
+    "llama": {
+        "hidden_act": ("silu",),
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+        "pretraining_tp": (1,),
+    },
+}
+"""Values of settings in Hugging Face's layout that KerasHub takes for granted; the first one is
+that of a file without the setting."""
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class PretrainedDecoder(keras.Model):
+    """Predicts the next token with a backbone of KerasHub.
+
+    It is a class because KerasHub's Llama layers cannot be saved one by one, and because LoRA's
+    updates are merged before the export.
+
+    Reference:
+        Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, section 4.1.
+        https://arxiv.org/abs/2106.09685
+
+    Args:
+        backbone: A `keras_hub.models.GPT2Backbone`, `LlamaBackbone` or `Llama3Backbone`. Its
+            attribute `config` says how to build it.
+
+    Input shape:
+        `token_ids` and `padding_mask`, int32 `(batch, tokens)`.
+
+    Output shape:
+        `logits`, float32 `(batch, tokens, vocabulary_size)`, in a dict.
+    """
+
+    def __init__(self, backbone: Any, **kwargs):
+        x = backbone.token_embedding(backbone.output, reverse=True)
+        logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
+        super().__init__(backbone.input, {"logits": logits}, **kwargs)
+        # KerasHub leaves out whether the embeddings are tied.
+        tied = {} if _is_gpt2(backbone) else {"tie_word_embeddings": backbone.tie_word_embeddings}
+        self._sizes = {**backbone.get_config(), **tied}
+        self._kind = type(backbone).__name__
+
+    def get_config(self):
+        return {"name": self.name, "kind": self._kind, "sizes": self._sizes}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        import keras_hub
+
+        backbone = getattr(keras_hub.models, config["kind"]).from_config(dict(config["sizes"]))
+        return cls(backbone, name=config["name"])
+
+    def enable_lora(self, rank: int) -> None:
+        """Freezes all weights but new adapters of the queries and values, which begin as zero.
+
+        Args:
+            rank: Rank of each update; at least 1.
+        """
+        import keras_hub
+
+        keras_hub.models.Backbone.enable_lora(self, rank, ["query", "value"])
+
+    def finished(self) -> keras.Model:
+        """Returns the network with the updates of the adapters in its weights; itself if none."""
+        adapted = [
+            layer
+            for layer in self._flatten_layers(include_self=False)
+            if getattr(layer, "lora_enabled", False)
+        ]
+        if not adapted:
+            return self
+        plain = type(self).from_config(self.get_config())
+        values = {variable.path: variable for variable in self.variables}
+        values |= {_named(layer, "kernel").path: layer.kernel for layer in adapted}
+        for variable in plain.variables:
+            variable.assign(values[variable.path])
+        return plain
+
+
+def pretrained_decoder(preset: str, length: int = 1) -> PretrainedDecoder:
+    """Loads a decoder in the precision that Keras is set to.
+
+    Args:
+        preset: Folder in KerasHub's or Hugging Face's layout.
+        length: Number of tokens per row that it must be able to read.
+
+    Raises:
+        ValueError: If it is of another kind, or has a setting that the kind does not.
+    """
+    import keras_hub
+
+    path = Path(preset) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{preset}: expected a folder in KerasHub's or Hugging Face's layout. Received: no "
+            "config.json in it"
+        )
+    config = json.loads(path.read_text(encoding="utf-8"))
+    name = config.get("model_type", config.get("class_name"))
+    if name not in KINDS:
+        raise ValueError(f"{path}: expected one of {', '.join(KINDS)}. Received: {name}")
+    for setting, allowed in REQUIRED.get(name, {}).items():
+        if config.get(setting, allowed[0]) not in allowed:
+            expected = " or ".join(map(json.dumps, allowed))
+            raise ValueError(
+                f"{path}: `{setting}` must be {expected}, as KerasHub's {KINDS[name]} has it. "
+                f"Received: {json.dumps(config[setting])}"
+            )
+    backbone = getattr(keras_hub.models, KINDS[name]).from_preset(
+        str(preset),
+        dtype=keras.config.dtype_policy(),
+        **(_unread_by_keras_hub(path, config) if name == "llama" else {}),
+    )
+    if not _is_gpt2(backbone):  # Rotary positions have no end but that which training had.
+        most = config.get("max_position_embeddings", length)
+        return PretrainedDecoder(able_to_read(length, backbone, most), name="pretrained_decoder")
+    return PretrainedDecoder(able_to_read(length, backbone), name="pretrained_decoder")
+
+
+def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
+    """Returns how a decoder reads token by token, with the keys and values of all before.
+
+    Each layer has a cache of keys and values. A token is written at its position in its own row,
+    and sees the positions up to its own. So nothing that stands beyond the end of a prompt is ever
+    seen: the next token overwrites it first.
+
+    Args:
+        model: From `models.gpt.gpt_language_model` or `pretrained_decoder`.
+        context: Maximum number of tokens of a row, prompt and answer together. None: all positions
+            of a GPT.
+
+    Returns:
+        The features of `start` are prompts, int32 `(n, tokens)`, -1 in padding, at least one token
+        and at most the context in each row. Rows that become longer than the context continue
+        writing into its last place.
+    """
+    layers = decoder_layers(model, "transformer_layer")
+    dtype = layers[0].dtype
+    embedding = model.get_layer("token_embedding")
+    embeddings = tf.convert_to_tensor(embedding.embeddings)
+    tokens_table = tf.cast(embeddings, dtype)
+    kernel = tf.transpose(embeddings)
+    if not embedding.tie_weights:
+        kernel = tf.convert_to_tensor(embedding.reverse_embeddings)
+    positions_table: Any = None
+    if _has(model, "position_embedding"):
+        positions_table = tf.cast(model.get_layer("position_embedding").position_embeddings, dtype)
+    most: int = context or positions_table.shape[0]
+
+    def read(caches, first, tokens):
+        """Reads tokens `(n, t)` at the positions from `first` `(n,)` on, in one pass."""
+        rows, count = tf.shape(tokens)[0], tf.shape(tokens)[1]
+        positions = tf.minimum(first[:, None] + tf.range(count), most - 1)
+        x = tf.gather(tokens_table, tokens)
+        if positions_table is not None:
+            x += tf.gather(positions_table, positions)
+        numbers = tf.broadcast_to(tf.range(rows)[:, None], (rows, count))
+        indices = tf.stack([positions, numbers], axis=-1)
+        visible = (tf.range(most) <= positions[:, :, None])[:, None]  # (n, 1, t, context)
+        new = []
+        for layer, cache in zip(layers, caches, strict=True):
+            x, cache, _ = layer.read(x, cache, indices, visible)
+            new.append(cache)
+        return x, new
+
+    def logits(x):
+        # In 16 bits, many of a vocabulary would be equal.
+        return tf.matmul(tf.cast(_normalized_last(model, x), tf.float32), kernel)
+
+    def start(prompt):
+        lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
+        caches = [layer.empty(most, tf.shape(prompt)[0]) for layer in layers]
+        x, caches = read(caches, tf.zeros_like(lengths), tf.maximum(prompt, 0))
+        return logits(tf.gather(x, lengths - 1, batch_dims=1)), (caches, lengths)
+
+    def step(state, tokens):
+        caches, lengths = state
+        x, caches = read(caches, lengths, tokens[:, None])
+        return logits(x[:, 0]), (caches, lengths + 1)
+
+    def pick(state, rows):
+        caches, lengths = state
+        picked = [tuple(tf.gather(part, rows, axis=1) for part in cache) for cache in caches]
+        return picked, tf.gather(lengths, rows)
+
+    return Steps(start, step, pick)
+
+
+def _normalized_last(model: keras.Model, x: tf.Tensor) -> tf.Tensor:
+    """Applies the normalization after the last layer."""
+    if _has(model, "layer_norm"):
+        norm = model.get_layer("layer_norm")
+        return normalized(x, norm.gamma, norm.beta, norm.epsilon)
+    norm = model.get_layer("sequence_output_layernorm")
+    return rms_normalized(x, norm.scale, norm.epsilon)
+
+
+def _has(model: keras.Model, name: str) -> bool:
+    return any(layer.name == name for layer in model.layers)
+
+
+def _is_gpt2(backbone: Any) -> bool:
+    return type(backbone).__name__ == "GPT2Backbone"
+
+
+def _named(layer: keras.layers.Layer, name: str) -> keras.Variable:
+    return next(variable for variable in layer.variables if variable.name == name)
+
+
+def _unread_by_keras_hub(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings of a Llama in Hugging Face's layout that KerasHub would not read."""
+    for setting in ("tie_word_embeddings", "num_key_value_heads"):
+        if setting not in config:
+            raise ValueError(f"{path}: expected `{setting}`. Received: none. Fix: add it")
+    heads, width = config["num_attention_heads"], config["hidden_size"]
+    if config.get("head_dim") not in (None, width // heads):
+        raise ValueError(
+            f"{path}: `head_dim` must be hidden_size / num_attention_heads, {width // heads}. "
+            f"Received: {config['head_dim']}"
+        )
+    rope = {**(config.get("rope_scaling") or {}), **config.get("rope_parameters", {})}
+    kind = rope.get("rope_type", "default")
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"{path}: `rope_type` must be default or llama3. Received: {kind}")
+    settings = {"layer_norm_epsilon": config.get("rms_norm_eps", 1e-6)}
+    if kind == "default":
+        return settings
+    return settings | {
+        "rope_frequency_adjustment_factor": rope["factor"],
+        "rope_low_freq_factor": rope["low_freq_factor"],
+        "rope_high_freq_factor": rope["high_freq_factor"],
+        "rope_pretraining_sequence_length": rope["original_max_position_embeddings"],
+    }

@@ -1,0 +1,186 @@
+import json
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from models.decoders import PretrainedDecoder, pretrained_decoder
+
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 11,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "max_position_embeddings": 20,
+    "rms_norm_eps": 1e-2,
+    "rope_theta": 1000.0,
+    "tie_word_embeddings": True,
+    "hidden_act": "silu",
+}
+TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]], "int32")
+INPUTS = {
+    "token_ids": TOKENS,
+    "padding_mask": np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], "int32"),
+}
+
+
+def write_llama(folder, **changes):
+    """Writes a Llama with random weights in Hugging Face's layout; returns them."""
+    random = np.random.default_rng(0)
+    layer = "model.layers.0"
+    shapes = {
+        "model.embed_tokens.weight": (11, 16),
+        f"{layer}.input_layernorm.weight": (16,),
+        f"{layer}.post_attention_layernorm.weight": (16,),
+        f"{layer}.self_attn.q_proj.weight": (16, 16),
+        f"{layer}.self_attn.k_proj.weight": (8, 16),
+        f"{layer}.self_attn.v_proj.weight": (8, 16),
+        f"{layer}.self_attn.o_proj.weight": (16, 16),
+        f"{layer}.mlp.gate_proj.weight": (24, 16),
+        f"{layer}.mlp.up_proj.weight": (24, 16),
+        f"{layer}.mlp.down_proj.weight": (16, 24),
+        "model.norm.weight": (16,),
+    }
+    weights = {
+        name: random.normal(0, 0.4, shape).astype("float32") for name, shape in shapes.items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({**LLAMA, **changes}))
+    return weights
+
+
+def llama_logits(weights, tokens):
+    """The logits of one text, written out from the paper of Llama."""
+    layer = {
+        name.removeprefix("model.layers.0."): value.T
+        for name, value in weights.items()
+        if ".layers." in name
+    }
+
+    def norm(x, scale):
+        return x / np.sqrt(np.mean(x**2, -1, keepdims=True) + LLAMA["rms_norm_eps"]) * scale
+
+    def rotated(x):  # (tokens, heads, 4)
+        angles = np.arange(len(x))[:, None, None] * 1000.0 ** -np.array([0, 0.5])
+        first, second = x[..., :2], x[..., 2:]
+        cos, sin = np.cos(angles), np.sin(angles)
+        return np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
+
+    x = weights["model.embed_tokens.weight"][tokens]
+    y = norm(x, layer["input_layernorm.weight"])
+    query, key, value = (
+        (y @ layer[f"self_attn.{name}_proj.weight"]).reshape(len(x), -1, 4) for name in "qkv"
+    )
+    query, key = rotated(query), rotated(key)
+    heads = []
+    for head in range(4):
+        scores = query[:, head] @ key[:, head // 2].T / 2
+        scores = np.exp(np.where(np.tri(len(x), dtype=bool), scores, -np.inf))
+        heads.append(scores / scores.sum(-1, keepdims=True) @ value[:, head // 2])
+    x = x + np.concatenate(heads, -1) @ layer["self_attn.o_proj.weight"]
+    y = norm(x, layer["post_attention_layernorm.weight"])
+    gate = y @ layer["mlp.gate_proj.weight"]
+    y = gate / (1 + np.exp(-gate)) * (y @ layer["mlp.up_proj.weight"])
+    x = x + y @ layer["mlp.down_proj.weight"]
+    return norm(x, weights["model.norm.weight"]) @ weights["model.embed_tokens.weight"].T
+
+
+def test_a_llama_in_hugging_faces_layout_computes_what_the_paper_says(tmp_path):
+    weights = write_llama(tmp_path)
+    logits = pretrained_decoder(tmp_path, length=20)(INPUTS)["logits"].numpy()
+    for row, count in enumerate((5, 3)):
+        expected = llama_logits(weights, TOKENS[row, :count])
+        np.testing.assert_allclose(logits[row, :count], expected, atol=1e-4)
+
+
+def test_a_gpt2_in_kerashubs_layout_keeps_its_logits(tmp_path):
+    saved = keras_hub.models.GPT2Backbone(11, 2, 2, 16, 64, max_sequence_length=12)
+    saved.save_to_preset(tmp_path)
+    expected = saved.token_embedding(saved(INPUTS), reverse=True)
+    logits = pretrained_decoder(tmp_path, length=12)(INPUTS)["logits"]
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"`length` must be at most 12, .* Received: length=13"):
+        pretrained_decoder(tmp_path, length=13)
+
+
+def test_rotations_of_llama_3_are_read_from_both_forms_of_the_file(tmp_path):
+    rope = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    }
+    write_llama(tmp_path, rope_scaling=rope)
+    old = pretrained_decoder(tmp_path)
+    write_llama(tmp_path, rope_parameters={**rope, "rope_theta": 1000.0})
+    new = pretrained_decoder(tmp_path)
+    write_llama(tmp_path)
+    plain = pretrained_decoder(tmp_path)
+    np.testing.assert_allclose(old(INPUTS)["logits"], new(INPUTS)["logits"], atol=1e-6)
+    assert np.abs(old(INPUTS)["logits"] - plain(INPUTS)["logits"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "opt"}, "expected one of gpt2, llama, .* Received: opt"),
+        ({"hidden_act": "gelu"}, '`hidden_act` must be "silu", .* Received: "gelu"'),
+        ({"attention_bias": True}, "`attention_bias` must be false, .* Received: true"),
+        ({"head_dim": 8}, "`head_dim` must be hidden_size / num_attention_heads, 4. Received: 8"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, "must be default or llama3. Received: yarn"),
+        ({"max_position_embeddings": 4}, "`length` must be at most 4, .* Received: length=5"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_kerashub_would_ignore_is_refused_by_name(changes, message, tmp_path):
+    write_llama(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message):
+        pretrained_decoder(tmp_path, length=5)
+
+
+def test_a_setting_that_is_missing_or_a_folder_without_a_network_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"Received: no config.json in it"):
+        pretrained_decoder(tmp_path)
+    config = {name: value for name, value in LLAMA.items() if name != "tie_word_embeddings"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"expected `tie_word_embeddings`. Received: none"):
+        pretrained_decoder(tmp_path)
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def decoder(request):
+    if request.param == "gpt2":
+        return PretrainedDecoder(
+            keras_hub.models.GPT2Backbone(11, 2, 2, 16, 64, dropout=0, max_sequence_length=12)
+        )
+    return PretrainedDecoder(keras_hub.models.Llama3Backbone(11, 2, 4, 16, 24, 2))
+
+
+def test_new_adapters_change_no_logits_and_are_all_that_trains(decoder):
+    expected = decoder(INPUTS)["logits"].numpy()
+    decoder.enable_lora(3)
+    np.testing.assert_array_equal(decoder(INPUTS)["logits"], expected)
+    names = {variable.path.split("/", 2)[2] for variable in decoder.trainable_variables}
+    kernels = {f"{part}/lora_kernel_{side}" for part in ("query", "value") for side in ("a", "b")}
+    assert names - {"query/bias", "value/bias"} == kernels
+
+
+def test_merged_adapters_give_the_logits_of_the_trained_network(decoder):
+    assert decoder.finished() is decoder
+    before = decoder(INPUTS)["logits"].numpy()
+    decoder.enable_lora(3)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    decoder.compile(keras.optimizers.SGD(1.0), loss={"logits": loss}, run_eagerly=True)
+    for _ in range(3):
+        decoder.train_on_batch(INPUTS, {"logits": np.roll(TOKENS, -1, 1)})
+    trained = decoder(INPUTS)["logits"].numpy()
+    merged = decoder.finished()
+    assert np.abs(trained - before).max() > 1e-3
+    np.testing.assert_allclose(merged(INPUTS)["logits"], trained, atol=1e-5)
+    assert not any("lora" in variable.path for variable in merged.variables)
