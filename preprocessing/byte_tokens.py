@@ -32,7 +32,7 @@ class Bytes:
 
     def sizes(self, texts: tf.Tensor) -> tf.Tensor:
         """Counts the tokens of texts `(...)`, int32 `(...)`, without encoding them."""
-        return tf.strings.length(_valid_utf8(texts))
+        return tf.strings.length(valid_utf8(texts))
 
     def encode(self, texts: tf.Tensor, most: tf.Tensor | None = None) -> tf.Tensor:
         """Encodes texts `(n,)` as int32 `(n, bytes)`, -1 in padding.
@@ -40,7 +40,7 @@ class Bytes:
         Bytes that are not UTF-8 become U+FFFD. `most`, int32 `(n,)`, is how many tokens of each
         text are kept, the last ones; None: all.
         """
-        texts = _valid_utf8(texts)
+        texts = valid_utf8(texts)
         if most is not None:
             sizes = tf.strings.length(texts)
             kept = tf.minimum(sizes, most)
@@ -76,7 +76,7 @@ def joined(
     if num_bytes is not None:
         kept = tf.where(num_bytes < 0, tf.strings.length(texts), num_bytes)
         texts = tf.strings.substr(texts, tf.zeros_like(kept), kept)
-    return _valid_utf8(texts)
+    return valid_utf8(texts)
 
 
 def as_features(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -138,5 +138,5 @@ def _ragged(token_ids: tf.Tensor) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_tensor(token_ids, padding=PADDING)
 
 
-def _valid_utf8(texts: tf.Tensor) -> tf.Tensor:
+def valid_utf8(texts: tf.Tensor) -> tf.Tensor:
     return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
