@@ -231,11 +231,12 @@ def train(
     config = run.config
     if stage in run.stages:
         raise ValueError(f"Each stage must have a name of its own. Received twice: {stage!r}")
-    if config.EVALUATES:
-        model = setup.undistributed(make_model(), make_model)
+    if config.EVALUATES or not config.epochs:
+        model = _exported(run, make_model(), make_model)
         checkpoint = Checkpoint(config.out / "checkpoint", stage)
-        run.stages[stage] = Trained(model, {}, checkpoint, f"those of {config.continued}", {})
-        return run.stages[stage]
+        choice = f"those of {config.continued}" if config.EVALUATES else "not trained"
+        run.stages[stage] = Trained(model, {}, checkpoint, choice, {})
+        return run.stages[stage] if setup.is_chief(run.strategy) else None
     if stage:
         # A resumed run skips the stages that are finished, and what they draw.
         keras.utils.set_random_seed((config.seed + zlib.crc32(stage.encode())) % 2**31)

@@ -98,7 +98,8 @@ class Settings:
     out: Running[Path]
     """Folder of the run: versions for TensorFlow Serving, model.keras, report.html."""
     epochs: Training[Auto[int]] = AUTO
-    """Passes over the training set. Default: by the network."""
+    """Passes over the training set; 0 evaluates and exports the network as it is. Default: by the
+    network."""
     preset: str = "none"
     """Folder of a finished run of this app, to train further. `none` begins with random weights."""
     skip_bad: Data[bool] = False
@@ -165,11 +166,12 @@ class Settings:
                 choices.append(None)
             if choices and getattr(self, name) not in choices:
                 self._refuse(name, f"one of {', '.join(map(str, choices))}")
-        self.require_least(1, "epochs", "batch_size", "checkpoint_every", "accumulate")
-        self.require_least(0, "learning_rate", "warmup_epochs", "weight_decay", "patience", "seed")
+        self.require_least(1, "batch_size", "checkpoint_every", "accumulate")
+        self.require_least(0, "epochs", "learning_rate", "warmup_epochs", "weight_decay")
+        self.require_least(0, "patience", "seed")
         if self.seed >= 2**31:
             self._refuse("seed", "below 2**31")
-        if self.warmup_epochs >= self.epochs:
+        if self.warmup_epochs >= self.epochs > 0:
             self._refuse("warmup_epochs", f"below the number of epochs, {self.epochs}")
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             self._refuse("clip_norm", "above 0")

@@ -7,7 +7,7 @@ from typing import Any
 
 BAD: dict[str, Any] = {
     "model": "no_such_network",
-    "epochs": 0,
+    "epochs": -1,
     "batch_size": 0,
     "optimizer": "no_such_optimizer",
     "learning_rate": -0.1,

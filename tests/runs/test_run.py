@@ -121,6 +121,19 @@ def test_a_task_without_validation_trains_to_its_last_epoch(tmp_path):
     assert [name for name in made.history if name.startswith("val_")] == []
 
 
+def test_without_epochs_the_network_is_exported_as_it_is(tmp_path, answered, capsys):
+    run, made = trained(Config(out=tmp_path, epochs=0, warmup_epochs=1.0))
+    keras.utils.set_random_seed(0)
+    kernel, _ = build().get_weights()
+    finished(run, made)
+    exported = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(exported.get_weights()[0], kernel)
+    assert "Evaluated and exported: not trained" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert "not trained" in page and "Learning curves" not in page
+    assert (tmp_path / "1").is_dir() and not (tmp_path / "checkpoint").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

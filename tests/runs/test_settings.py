@@ -104,7 +104,7 @@ def test_what_the_network_chose_is_chosen_again_and_what_the_user_chose_is_kept(
         ({"kind": 3}, "`kind` must be of type .*Literal.* Received: kind=3"),
         ({"kind": "oval"}, "`kind` must be one of round, square, None"),
         ({"out": None}, "`out` must be of type Path. Received: out=None"),
-        ({"epochs": 0}, "`epochs` must be at least 1"),
+        ({"epochs": -1}, "`epochs` must be at least 0"),
     ],
 )
 def test_a_file_with_bad_settings_is_refused_by_their_names(changes, message, tmp_path):
