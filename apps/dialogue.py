@@ -179,12 +179,12 @@ def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str
         token_ids, dropped = tokens.prompts(turns, system, room, config.most_system)
         return {"token_ids": token_ids}, {"dropped_tokens": dropped}
 
-    steps, some = text_writers.steps_of(config.model), past[:4]
+    steps, some = text_writers.steps_of(config.model, config.length), past[:4]
     ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
     encoded, _ = read(config.max_tokens, tf.constant(some), tf.fill((len(some),), config.system))
     examples = {name: row.numpy() for name, row in encoded.items()}
     writer = Writer(
-        core=continuing(steps, config.length, tokens.end_id, pieces=tokens.pieces),
+        core=continuing(steps, config.length, tokens),
         inputs={"turns": tf.TensorSpec((None, None), tf.string)},
         read=read,
         tokens=ids,

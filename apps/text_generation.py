@@ -1,11 +1,12 @@
 """Train a network that continues texts.
 
-It reads and writes bytes, and so every text. The built-in sample, the Python reference, is too
-small and only shows how a run goes: in 4 minutes on 2 CPU cores 1.78 bits per byte, 5-grams 1.86.
+It reads and writes bytes, or the byte pairs of a preset, and so every text. The built-in sample,
+the Python reference, is too small and only shows how a run goes: in 4 minutes on 2 CPU cores 1.78
+bits per byte, 5-grams 1.86.
 
 Example:
 
-    hornbook text_generation --data documents/ --model gpt_baby
+    hornbook text_generation --data documents/ --model gpt --preset smollm2/ --lora-rank 8
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from metrics import byte_models, language_models
 from metrics.byte_models import PREDICTORS
 from models import recurrent, text_writers, transformers
 from models.writing import continuing, scoring
-from preprocessing.byte_tokens import Bytes, as_features, labeled, to_score
+from preprocessing.byte_pairs import tokenizer
+from preprocessing.byte_tokens import Bytes, Tokens, as_features, labeled, to_score
 from runs import presets, reading
 from runs.command import command
 from runs.report import Section, Table
@@ -43,10 +45,9 @@ MEANINGS = {
     "prompt": "the beginning of a text, in UTF-8; of a long one the end is read",
     "text": "what follows it, without the prompt",
     "bytes": "number of bytes of the text in UTF-8",
-    "token_ids": f"bytes, 0 to 255, {Bytes.end_id} at the end of a text, -1 in padding",
     "logits": language_models.LOGITS["logits"],
 }
-"""Meanings of all inputs and outputs."""
+"""Meanings of all inputs and outputs but the tokens."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ class Config(WritingSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_one_of(text_writers.NAMES, "model")
+        self.require_network(text_writers.NAMES)
         self.require_least(1, "beams")
 
 
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
-    texts, tokens = counted(run, load(config), "documents"), Bytes()
+    texts, tokens = counted(run, load(config), "documents"), tokenizer(config.tokenizer)
     rows = counted(run, token_rows.arrange(texts, tokens, config.length), "rows")
     fed = feed(rows)
     reading.padding(run, fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1))
@@ -86,7 +87,7 @@ def main(config: Config) -> dict[str, float]:
         return {}
     recurrent.without_cudnn(trained.model)
     batches = fed.evaluation("test", config.batch_size)
-    scores = byte_models.evaluate(trained.model, batches, rows, tokens.vocabulary_size)
+    scores = byte_models.evaluate(trained.model, batches, rows, Bytes.vocabulary_size)
     scores = run.compared(scores, PREDICTORS)
     warmup, prompts = beginnings(texts.validation), beginnings(texts.test)
     served = signatures(config, tokens, warmup)
@@ -115,7 +116,7 @@ def feed(rows: TokenRows) -> Feed:
     return Feed(rows, batch=labeled)
 
 
-def build(config: Config, tokens: Bytes) -> keras.Model:
+def build(config: Config, tokens: Tokens) -> keras.Model:
     if config.continued:
         return presets.network(config.continued)
     return text_writers.text_writer(config.model, tokens.vocabulary_size, **config.text_writer)
@@ -125,12 +126,13 @@ def beginnings(documents: tuple[plain_text.Document, ...]) -> list[str]:
     return [line[:PROMPT] for line in plain_text.sample_lines(documents)[:8]]
 
 
-def signatures(config: Config, tokens: Bytes, prompts: list[str]) -> dict[str, Signature]:
-    steps, ends = text_writers.steps_of(config.model), (config.length, tokens.end_id)
+def signatures(config: Config, tokens: Tokens, prompts: list[str]) -> dict[str, Signature]:
+    steps = text_writers.steps_of(config.model, config.length)
+    meanings = {**MEANINGS, "token_ids": tokens.meaning}
     ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
     texts = np.array(prompts[:4], object)
     writer = Writer(
-        core=continuing(steps, *ends, pieces=tokens.pieces, beams=config.beams),
+        core=continuing(steps, config.length, tokens, config.beams),
         inputs={"prompt": writing.TEXT},
         read=lambda max_tokens, prompt: ({"token_ids": tokens.encode(prompt)}, {}),
         tokens=ids,
@@ -138,7 +140,8 @@ def signatures(config: Config, tokens: Bytes, prompts: list[str]) -> dict[str, S
         choice=config.choice,
         context=config.length,
         examples={"prompt": texts, "token_ids": tokens.encode(tf.constant(texts)).numpy()},
-        meanings=MEANINGS,
+        meanings=meanings,
+        resources=tokens.resources,
     )
     return {
         **writer.signatures(length_penalty=1.0),
@@ -147,12 +150,13 @@ def signatures(config: Config, tokens: Bytes, prompts: list[str]) -> dict[str, S
             preprocess=lambda **texts: Prepared(*to_score(tokens, **texts)),
             core=scoring(config.length),
             postprocess=lambda found, counts: {"log_probability": found, **counts},
-            meanings=MEANINGS,
+            meanings=meanings,
             examples={"prompt": texts, "text": texts[::-1]},
+            resources=tokens.resources,
         ),
         "from_tokens": tensors(
             ids,
-            MEANINGS,
+            meanings,
             examples={"token_ids": writer.examples["token_ids"]},
             preprocess=as_features,
         ),

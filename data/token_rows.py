@@ -9,7 +9,7 @@ import tensorflow as tf
 from data.plain_text import PlainTexts
 from data.sources import SPLITS
 from data.splits import Splits
-from preprocessing.byte_tokens import Bytes
+from preprocessing.byte_tokens import Bytes, Tokens
 
 CHUNK = 256
 """Maximum number of texts that are encoded together."""
@@ -24,7 +24,8 @@ class TokenRows(Splits):
     `token_rows`. Test rows overlap by half, so that each token is predicted from at least that.
 
     Args:
-        streams: The tokens of each split without a cut, int32 `(tokens,)`.
+        streams: The bytes of each split without a cut, 256 between the texts, int32 `(bytes,)`,
+            for predictors that count them, regardless of the tokens of the network.
         num_bytes: Number of bytes of the texts of each split, in UTF-8.
     """
 
@@ -32,7 +33,7 @@ class TokenRows(Splits):
     num_bytes: Mapping[str, int]
 
 
-def arrange(texts: PlainTexts, tokens: Bytes, length: int) -> TokenRows:
+def arrange(texts: PlainTexts, tokens: Tokens, length: int) -> TokenRows:
     """Cuts all splits into rows of tokens.
 
     Args:
@@ -41,22 +42,24 @@ def arrange(texts: PlainTexts, tokens: Bytes, length: int) -> TokenRows:
         length: Tokens that the network reads of each row; at least 1.
     """
     documents = {split: ["\n".join(one) for one in texts.split(split)] for split in SPLITS}
-    streams = {split: token_stream(some, tokens) for split, some in documents.items()}
     strides = {"test": max(length // 2, 1)}
     rows = {
-        split: token_rows(stream, length, strides.get(split)) for split, stream in streams.items()
+        split: token_rows(token_stream(some, tokens), length, strides.get(split))
+        for split, some in documents.items()
     }
     return TokenRows(
         **{split: tf.data.Dataset.from_tensor_slices(some) for split, some in rows.items()},
-        streams=streams,
+        streams={split: token_stream(some, Bytes()) for split, some in documents.items()},
         num_bytes={
             split: sum(len(one.encode()) for one in some) for split, some in documents.items()
         },
     )
 
 
-def token_stream(documents: Sequence[str], tokens: Bytes) -> np.ndarray:
-    """Returns all documents in a row, with an end token before, between and after them.
+def token_stream(documents: Sequence[str], tokens: Tokens) -> np.ndarray:
+    """Returns all documents in a row, with an end token between and after them.
+
+    Before the first is the token that begins a text, or the end token if there is none.
 
     Example:
         >>> token_stream(["ab", "c"], Bytes()).tolist()
@@ -64,10 +67,11 @@ def token_stream(documents: Sequence[str], tokens: Bytes) -> np.ndarray:
     """
     end = np.array([tokens.end_id], "int32")
     parts = [part for ids in encoded(documents, tokens) for part in (ids, end)]
-    return np.concatenate([end, *parts])
+    begin = end if tokens.begin_id is None else np.array([tokens.begin_id], "int32")
+    return np.concatenate([begin, *parts])
 
 
-def encoded(texts: Sequence[str], tokens: Bytes) -> Iterator[np.ndarray]:
+def encoded(texts: Sequence[str], tokens: Tokens) -> Iterator[np.ndarray]:
     """Yields the tokens of each text, int32 `(tokens,)`, and encodes many texts together."""
     begin = longest = 0
     for end, text in enumerate((*texts, "")):

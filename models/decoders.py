@@ -108,12 +108,16 @@ class PretrainedDecoder(keras.Model):
         return plain
 
 
-def pretrained_decoder(preset: str, length: int = 1) -> PretrainedDecoder:
+def pretrained_decoder(
+    preset: str, length: int = 1, vocabulary_size: int = 1, lora_rank: int = 0
+) -> PretrainedDecoder:
     """Loads a decoder in the precision that Keras is set to.
 
     Args:
         preset: Folder in KerasHub's or Hugging Face's layout.
         length: Number of tokens per row that it must be able to read.
+        vocabulary_size: Number of different tokens that it must know.
+        lora_rank: As `rank` of `PretrainedDecoder.enable_lora`; 0: all weights are trained.
 
     Raises:
         ValueError: If it is of another kind, or has a setting that the kind does not.
@@ -142,10 +146,17 @@ def pretrained_decoder(preset: str, length: int = 1) -> PretrainedDecoder:
         dtype=keras.config.dtype_policy(),
         **(_unread_by_keras_hub(path, config) if name == "llama" else {}),
     )
-    if not _is_gpt2(backbone):  # Rotary positions have no end but that which training had.
-        most = config.get("max_position_embeddings", length)
-        return PretrainedDecoder(able_to_read(length, backbone, most), name="pretrained_decoder")
-    return PretrainedDecoder(able_to_read(length, backbone), name="pretrained_decoder")
+    # Rotary positions have no end but that which training had.
+    most = None if _is_gpt2(backbone) else config.get("max_position_embeddings", length)
+    if backbone.vocabulary_size < vocabulary_size:
+        raise ValueError(
+            f"{preset}: expected an embedding for each of {vocabulary_size:,} tokens. "
+            f"Received: {backbone.vocabulary_size:,}"
+        )
+    model = PretrainedDecoder(able_to_read(length, backbone, most), name="pretrained_decoder")
+    if lora_rank:
+        model.enable_lora(lora_rank)
+    return model
 
 
 def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
@@ -170,9 +181,8 @@ def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
     embedding = model.get_layer("token_embedding")
     embeddings = tf.convert_to_tensor(embedding.embeddings)
     tokens_table = tf.cast(embeddings, dtype)
-    kernel = tf.transpose(embeddings)
-    if not embedding.tie_weights:
-        kernel = tf.convert_to_tensor(embedding.reverse_embeddings)
+    tied = embedding.tie_weights
+    kernel = embeddings if tied else tf.convert_to_tensor(embedding.reverse_embeddings)
     positions_table: Any = None
     if _has(model, "position_embedding"):
         positions_table = tf.cast(model.get_layer("position_embedding").position_embeddings, dtype)
@@ -196,7 +206,7 @@ def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
 
     def logits(x):
         # In 16 bits, many of a vocabulary would be equal.
-        return tf.matmul(tf.cast(_normalized_last(model, x), tf.float32), kernel)
+        return tf.matmul(tf.cast(_normalized_last(model, x), tf.float32), kernel, transpose_b=tied)
 
     def start(prompt):
         lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)

@@ -6,10 +6,11 @@ from functools import partial
 import keras
 
 from models import gpt, recurrent
-from models.decoders import decoder_steps
+from models.decoders import decoder_steps, pretrained_decoder
 from models.generation import Steps
 
-NAMES = (*recurrent.NAMES, *gpt.NAMES[1:])
+NAMES = (*recurrent.NAMES, *gpt.NAMES)
+"""`gpt` is pretrained, a GPT-2 or Llama; the others have random initial weights."""
 
 
 def text_writer(
@@ -20,8 +21,10 @@ def text_writer(
     units: int = 256,
     layers: int = 1,
     dropout: float = 0.1,
+    preset: str = "none",
+    lora_rank: int = 0,
 ) -> keras.Model:
-    """Builds a network that predicts the next token, with random weights.
+    """Builds a network that predicts the next token, with random weights, or loads a preset.
 
     Args:
         name: One of `NAMES`.
@@ -29,7 +32,9 @@ def text_writer(
         length: Maximum number of tokens per row that a GPT reads; at least 1.
         units: Features of a token and of each recurrent state; at least 1.
         layers: Number of recurrent layers; at least 1.
-        dropout: Dropout rate, in [0, 1).
+        dropout: Dropout rate, in [0, 1); a preset has its own.
+        preset: Folder of the preset for `gpt`, in KerasHub's or Hugging Face's layout.
+        lora_rank: Rank of the only updates that a preset learns; 0: all its weights learn.
 
     Returns:
         A model from `token_ids` and `padding_mask`, int32 `(batch, tokens)`, to `logits`, float32
@@ -39,6 +44,8 @@ def text_writer(
         raise ValueError(f"`name` must be one of {', '.join(NAMES)}. Received: {name=}")
     if name in recurrent.NAMES:
         return recurrent.recurrent_language_model(vocabulary_size, name, units, layers, dropout)
+    if name == "gpt":
+        return pretrained_decoder(preset, length, vocabulary_size, lora_rank)
     size = name.removeprefix("gpt_")
     return gpt.gpt_language_model(gpt.gpt_backbone(size, vocabulary_size, length, dropout))
 
@@ -47,7 +54,7 @@ def steps_of(name: str, context: int | None = None) -> Callable[[keras.Model], S
     """Returns the function from a network of this name to how it reads token by token.
 
     Args:
-        name: One of `NAMES`, or `gpt` for a preset.
+        name: One of `NAMES`.
         context: Maximum number of tokens of a row, as in `decoder_steps`.
     """
     if name in recurrent.NAMES:

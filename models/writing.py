@@ -42,17 +42,11 @@ def _write(
     return written._asdict()
 
 
-def continuing(
-    steps_of: Callable[[Any], Steps],
-    context: int,
-    end_id: int,
-    pieces: Sequence[bytes] = (),
-    beams: int = 1,
-) -> Core:
+def continuing(steps_of: Callable[[Any], Steps], context: int, tokens: Any, beams: int = 1) -> Core:
     """Returns the core of a signature that writes what follows prompts.
 
-    The end token is put before each prompt, and the oldest tokens are dropped where prompt and
-    `max_tokens` together are longer than the context. The core takes `token_ids`, int32
+    The token that begins a text is put before each prompt, and the oldest tokens are dropped where
+    prompt and `max_tokens` together are longer than the context. The core takes `token_ids`, int32
     `(n, tokens)`, -1 in padding, and how to write, as `Core` says. It writes at most `context - 1`
     tokens, and returns how many tokens of each prompt were read and dropped, too:
     `prompt_tokens` and `dropped_tokens`.
@@ -60,23 +54,32 @@ def continuing(
     Args:
         steps_of: From the model to how it reads.
         context: Maximum number of tokens that the model reads; at least 2.
-        end_id: The end token.
-        pieces: The bytes of each token, which stop strings need.
+        tokens: The tokenizer; it has `begin_id`, `end_id` and `pieces`.
         beams: Number of hypotheses of beam search; at least 1.
     """
+    end_id = tokens.end_id
 
     def core(network, features):
-        begun = tf.pad(features["token_ids"], [[0, 0], [1, 0]], constant_values=end_id)
+        begun = _begun(features["token_ids"], tokens.begin_id, end_id)
         prompt, dropped = latest(begun, context - features["max_tokens"], context - 1)
         # A text has not ended yet, so that its end does not count as repeated.
         repeated = tf.where(prompt == end_id, PADDING, prompt)
         steps, ends = steps_of(network.model), {"limit": context - 1, "end_id": end_id}
-        parts = {**ends, "pieces": pieces, "beams": beams}
+        parts = {**ends, "pieces": tokens.pieces, "beams": beams}
         written = _write(steps, prompt, repeated, features, **parts)
         read = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
         return {**written, "prompt_tokens": read, "dropped_tokens": dropped}
 
     return core
+
+
+def _begun(token_ids: tf.Tensor, begin_id: int | None, end_id: int) -> tf.Tensor:
+    """Puts a token before each prompt; without one, the end token into prompts without tokens."""
+    if begin_id is not None:
+        return tf.pad(token_ids, [[0, 0], [1, 0]], constant_values=begin_id)
+    padded = tf.pad(token_ids, [[0, 0], [0, 1]], constant_values=PADDING)
+    first = padded[:, :1]  # A network needs a token to begin with.
+    return tf.concat([tf.where(first < 0, end_id, first), padded[:, 1:]], axis=1)
 
 
 def translating(

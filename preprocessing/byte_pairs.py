@@ -7,13 +7,18 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text
 
-from preprocessing.byte_pair_files import BYTES, RULES, BytePairFile
-from preprocessing.byte_tokens import PADDING, joined, valid_utf8
+from preprocessing.byte_pair_files import BYTES, RULES, BytePairFile, read
+from preprocessing.byte_tokens import PADDING, Bytes, Tokens, joined, valid_utf8
 
 MOST_BYTES = 8192
 """Maximum number of bytes of a word; a longer one is cut into several, so that no text can stop a
 server."""
 _NEVER = np.iinfo("int32").max
+
+
+def tokenizer(preset: str | Path | None) -> Tokens:
+    """Returns the tokenizer of a preset, or of a folder that `save` wrote; bytes for None."""
+    return Bytes() if preset is None else PretrainedBytePairs(read(preset))
 
 
 class PretrainedBytePairs:
@@ -73,6 +78,15 @@ class PretrainedBytePairs:
     @property
     def begin_id(self) -> int | None:
         return None if self.file.begin is None else self.file.specials[self.file.begin]
+
+    @property
+    def meaning(self) -> str:
+        """Says which tokens there are, for clients."""
+        begins = "" if self.begin_id is None else f"{self.begin_id} before each text, "
+        return (
+            f"tokens of the preset, 0 to {self.vocabulary_size - 1}, {begins}{self.end_id} at the "
+            "end of a text, -1 in padding"
+        )
 
     def sizes(self, texts: tf.Tensor) -> tf.Tensor:
         """Counts the tokens of texts `(...)`, int32 `(...)`."""

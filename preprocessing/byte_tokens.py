@@ -1,14 +1,58 @@
-"""Texts as bytes, the smallest vocabulary that knows every text, with operations of TensorFlow."""
+"""Texts as bytes, the smallest vocabulary that knows every text, with operations of TensorFlow.
+
+It is one of the tokenizers of networks that write, which all have the form of `Tokens`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import tensorflow as tf
 
 PADDING = -1
 """Follows the last token of a row."""
+
+
+class Tokens(Protocol):
+    """A tokenizer of networks that write.
+
+    Its numbers are those of `Bytes`: `encode` returns int32 `(n, tokens)`, -1 in padding, of the
+    last tokens only if `most` is given; `sizes` counts them; `decode` leaves out what is -1.
+    """
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of different tokens."""
+
+    @property
+    def begin_id(self) -> int | None:
+        """The token before each text. None: a text begins with its first token."""
+
+    @property
+    def end_id(self) -> int:
+        """The token after each text."""
+
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The bytes of each token."""
+
+    @property
+    def resources(self) -> tuple[Any, ...]:
+        """What an export must track, such as lookup tables."""
+
+    @property
+    def meaning(self) -> str:
+        """Says which tokens there are, for clients."""
+
+    def save(self, folder: str | Path) -> None:
+        """Makes a folder with the files of the tokenizer."""
+
+    def sizes(self, texts: tf.Tensor) -> tf.Tensor: ...
+
+    def encode(self, texts: tf.Tensor, most: tf.Tensor | None = None) -> tf.Tensor: ...
+
+    def decode(self, token_ids: tf.Tensor, num_bytes: tf.Tensor | None = None) -> tf.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -22,9 +66,11 @@ class Bytes:
     """
 
     vocabulary_size: ClassVar[int] = 257
+    begin_id: ClassVar[int] = 256
     end_id: ClassVar[int] = 256
     pieces: ClassVar[tuple[bytes, ...]] = (*(bytes([value]) for value in range(256)), b"")
     resources: ClassVar[tuple[Any, ...]] = ()
+    meaning: ClassVar[str] = f"bytes, 0 to 255, {end_id} at the end of a text, -1 in padding"
 
     def save(self, folder: str | Path) -> None:
         """Makes an empty folder: bytes need no vocabulary."""
@@ -105,7 +151,7 @@ def labeled(rows: tf.Tensor, first: tf.Tensor) -> tuple[dict[str, tf.Tensor], ..
 
 
 def to_score(
-    tokens: Any, prompt: tf.Tensor, text: tf.Tensor
+    tokens: Tokens, prompt: tf.Tensor, text: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     """Returns what `models.writing.scoring` reads of prompts and the texts that follow them.
 
@@ -115,19 +161,24 @@ def to_score(
         text: Strings `(n,)`.
 
     Returns:
-        `token_ids`: an end token, the prompt and the text, int32 `(n, tokens)`, -1 in padding, and
-        `first`, where the text begins, int32 `(n,)`; and of each text the numbers `tokens` and
-        `bytes`, int32 `(n,)`.
+        `token_ids`: the token that begins a text, the prompt and the text, int32 `(n, tokens)`, -1
+        in padding, and `first`, where the text begins, int32 `(n,)`; and of each text the numbers
+        `tokens` and `bytes`, int32 `(n,)`. Where no token begins a text, the end token is before an
+        empty prompt, as in `models.writing.continuing`.
     """
     prompts, texts = (_ragged(tokens.encode(one)) for one in (prompt, text))
-    begin = tf.fill((prompts.nrows(), 1), tokens.end_id)
-    rows = tf.concat([begin, prompts, texts, begin[:, :0]], axis=1).to_tensor(PADDING)
+    is_begun = tf.fill((prompts.nrows(), 1), True)
+    if tokens.begin_id is None:
+        is_begun &= prompts.row_lengths()[:, None] == 0
+    begin_id = tokens.end_id if tokens.begin_id is None else tokens.begin_id
+    begins = _ragged(tf.where(is_begun, begin_id, PADDING))
+    rows = tf.concat([begins, prompts, texts], axis=1).to_tensor(PADDING)
     # The network predicts at least one token.
     rows = tf.pad(
         rows, [[0, 0], [0, tf.maximum(2 - tf.shape(rows)[1], 0)]], constant_values=PADDING
     )
     counts = {"tokens": texts.row_lengths(), "bytes": tf.strings.length(text)}
-    first = 1 + tf.cast(prompts.row_lengths(), tf.int32)
+    first = tf.cast(begins.row_lengths() + prompts.row_lengths(), tf.int32)
     return (
         {"token_ids": rows, "first": first},
         {name: tf.cast(count, tf.int32) for name, count in counts.items()},

@@ -32,6 +32,11 @@ class TurnTokens:
         return self.tokens.vocabulary_size + len(ROLES)
 
     @property
+    def begin_id(self) -> int | None:
+        """The token before a dialogue."""
+        return self.tokens.begin_id
+
+    @property
     def end_id(self) -> int:
         """The token that begins a dialogue and ends each turn."""
         return self.tokens.end_id

@@ -162,6 +162,10 @@ class WritingSettings(Settings):
     """For apps whose networks write texts token by token."""
 
     NETWORK = (*Settings.NETWORK, "length", "layers", "units", "dropout")
+    preset: str = "none"
+    """Folder of a finished run of this app, to train further; or with model gpt of a pretrained
+    GPT-2, Llama or a network of their kinds, in KerasHub's or Hugging Face's layout. `none` begins
+    with random weights."""
     length: int = 128
     """Maximum number of tokens that the network reads, those that it writes included."""
     layers: int = 1
@@ -169,7 +173,10 @@ class WritingSettings(Settings):
     units: int = 256
     """Features of a token and of a recurrent state."""
     dropout: float = 0.1
-    """Share of features that training drops, in [0, 1)."""
+    """Share of features that training drops, in [0, 1). A pretrained network keeps its own."""
+    lora_rank: Training[int] = 0
+    """Rank of the updates of queries and values that a pretrained network learns, by LoRA, while
+    all its weights stay as they are. They are merged before the export. 0: all weights learn."""
     max_tokens: Auto[int] = AUTO
     """Maximum number of tokens that `serving_default` writes. Default: 128, or half of the
     length if that is less."""
@@ -196,12 +203,23 @@ class WritingSettings(Settings):
             self._refuse("top_p", "in 1e-6 to 1")
         if not 0.01 <= self.repetition_penalty <= 100:
             self._refuse("repetition_penalty", "in 0.01 to 100")
+        self.require_least(0, "lora_rank")
+
+    def require_network(self, models: Collection[str]) -> None:
+        """Requires one of the networks of the app, and the settings that go with it."""
+        self.require_one_of(models, "model")
         self.require_only(RECURRENT, "layers", "units")
-        self.require_preset()
+        self.require_only(["gpt"], "lora_rank")
+        self.require_only([name for name in models if name != "gpt"], "dropout")
+        self.require_preset_of(["gpt"])
+        if self.continued and self.lora_rank and not self.EVALUATES:
+            self._refuse("lora_rank", "0 for the network of a finished run")
 
     @property
     def usual(self) -> dict[str, Any]:
         usual = super().usual | {"max_tokens": min(128, self.length // 2)}
+        if self.model == "gpt":
+            usual |= {"epochs": 3}
         # A Transformer with random weights stalls if its first steps are large.
         return usual if self.model in RECURRENT else usual | {"warmup_epochs": 0.3}
 
@@ -210,7 +228,8 @@ class WritingSettings(Settings):
 
         If it is left out, recurrent networks get `RECURRENT_RATE` times the usual rate, and a
         Transformer a larger one the narrower it is: with adamw 3e-3 at 128 features, 1e-3 at 384
-        and 5e-4 at 768. Networks of finished runs get a tenth of that.
+        and 5e-4 at 768. Networks of finished runs and presets get a tenth of that, with LoRA three
+        tenths: 2e-4 at 576.
 
         Reference:
             Brown et al., Language Models are Few-Shot Learners, 2020, table 2.1: 6e-4 at 768
@@ -222,14 +241,22 @@ class WritingSettings(Settings):
 
         def rate(model):
             factor = RECURRENT_RATE if self.model in RECURRENT else 384 / width(model)
-            return self.rate(0.1 * factor if self.continued else factor)
+            if self.preset == "none":
+                return self.rate(factor)
+            return self.rate((0.3 if self.lora_rank else 0.1) * factor)
 
         return Rates(rate)
 
     @property
+    def tokenizer(self) -> str | None:
+        """Folder with the tokenizer of a pretrained network; None for bytes."""
+        return self.part("tokenizer") if self.model == "gpt" else None
+
+    @property
     def text_writer(self) -> dict[str, Any]:
         """What `models.text_writers.text_writer` builds the network with."""
-        return {name: getattr(self, name) for name in ("length", "units", "layers", "dropout")}
+        names = ("length", "units", "layers", "dropout", "preset", "lora_rank")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def choice(self) -> dict[str, float]:

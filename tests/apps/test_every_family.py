@@ -8,6 +8,8 @@ from models import elmo
 from runs import run as run_module
 from serving import checks
 from tests.apps.test_every_app import app_of, run_small
+from tests.models.tiny_llama import write_llama
+from tests.preprocessing.pretrained_pairs import write_tokenizer
 
 RECURRENT = {"layers": 2, "bidirectional": False, "layer_normalization": True}
 CHARACTERS = {"vocabulary_size": 8000}
@@ -74,3 +76,13 @@ def test_the_export_of_a_pretrained_network_passes_every_check(name, minilm, tmp
 def test_the_export_of_a_pretrained_elmo_passes_every_check(name, tmp_path):
     elmo.save_elmo(elmo.elmo_backbone("tiny"), tmp_path / "preset")
     passes(name, tmp_path, model="elmo", preset=str(tmp_path / "preset"), **CHARACTERS)
+
+
+@pytest.mark.slow
+def test_the_export_of_a_pretrained_decoder_passes_every_check(tmp_path):
+    preset = tmp_path / "preset"
+    preset.mkdir()
+    write_llama(preset, vocab_size=330, max_position_embeddings=64)
+    write_tokenizer(preset, "llama3", "<|endoftext|>")
+    settings = {"preset": str(preset), "units": 256, "lora_rank": 2}
+    passes("text_generation", tmp_path, model="gpt", **settings)

@@ -7,10 +7,13 @@ from apps import text_generation as app
 from data import token_rows
 from metrics import byte_models
 from models import transformers
+from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes
 from serving.signature import ask
 from tests.apps.every_app import Small
 from tests.apps.test_bert_pretraining import ODD, colors
+from tests.models.tiny_llama import write_llama
+from tests.preprocessing.pretrained_pairs import write_tokenizer
 
 SMALL = Small(
     write=colors,
@@ -34,11 +37,13 @@ SMALL = Small(
         "top_k": -1,
         "top_p": 1.1,
         "repetition_penalty": 0.0,
+        "lora_rank": -1,
     },
     ignored=[
         {"model": "gpt_nano", "layers": 2},
         {"model": "gpt_nano", "units": 100},
         {"preset": "no_run"},
+        {"lora_rank": 4},
     ],
     files=["tokenizer"],
 )
@@ -227,3 +232,56 @@ def test_a_network_is_measured_in_bits_per_byte(data):
     assert scores["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
     assert scores["perplexity"] == pytest.approx(257, rel=1e-5)
     assert scores["ngram_bits_per_byte"] < 1
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory) -> str:
+    """A Llama that reads byte pairs, and nothing before a text."""
+    folder = tmp_path_factory.mktemp("preset")
+    write_llama(folder, vocab_size=330, max_position_embeddings=64)
+    write_tokenizer(folder)
+    return str(folder)
+
+
+def test_a_preset_continues_as_its_network_finds_likeliest(preset):
+    config = app.Config(model="gpt", preset=preset, length=24, max_tokens=6, temperature=0.0)
+    tokens = tokenizer(config.tokenizer)
+    model = app.build(config, tokens)
+    signatures = app.signatures(config, tokens, ["The red"] * 4)
+    prompts = ["The quick brown fox", "", "é<|im_end|>"]
+    answer = ask(signatures["serving_default"], model, {"prompt": prompts})
+    for row, prompt in enumerate(prompts):
+        (ids,) = tokens.encode(tf.constant([prompt])).numpy().tolist()
+        begin = len(ids) or 1
+        ids = ids or [tokens.end_id]
+        while len(ids) < begin + 6 and (len(ids) == begin or ids[-1] != tokens.end_id):
+            padded = np.array([[*ids, 0]])
+            logits = model({"token_ids": padded, "padding_mask": padded * 0 + 1})["logits"][0]
+            ids.append(int(np.argmax(logits[-2])))
+        expected = tokens.decode(tf.constant([ids[begin:]])).numpy()[0]
+        assert answer["text"][row] == expected
+    text = "The quick brown fox"
+    query = {"prompt": ["The", ""], "text": [" quick brown fox", text]}
+    found = ask(signatures["score"], model, query)
+    ids = [tokens.end_id, *tokens.encode(tf.constant([text])).numpy()[0]]
+    first = int(tokens.sizes(tf.constant("The")))
+    logits = model({"token_ids": np.array([ids]), "padding_mask": np.ones((1, len(ids)))})["logits"]
+    logs = np.asarray(tf.nn.log_softmax(logits))[0, np.arange(len(ids) - 1), ids[1:]]
+    assert found["log_probability"][1] == pytest.approx(logs.sum(), rel=1e-4)
+    # The first prompt begins with its own first token, which the end token does not precede.
+    shifted = ids[1:]
+    logits = model({"token_ids": np.array([shifted]), "padding_mask": np.ones((1, len(shifted)))})
+    logs = np.asarray(tf.nn.log_softmax(logits["logits"]))[0]
+    total = sum(logs[i, shifted[i + 1]] for i in range(first - 1, len(shifted) - 1))
+    assert found["log_probability"][0] == pytest.approx(total, rel=1e-4)
+
+
+def test_a_preset_needs_its_model_and_a_rank_of_lora_a_preset(preset, data):
+    with pytest.raises(ValueError, match="`preset` must be given with model gpt, and only then"):
+        app.Config(model="gpt")
+    with pytest.raises(ValueError, match="`dropout` is for the models rnn"):
+        app.Config(model="gpt", preset=preset, dropout=0.3)
+    config = app.Config(model="gpt", preset=preset, lora_rank=2, length=24, epochs=0)
+    model = app.build(config, tokenizer(config.tokenizer))
+    assert all("lora" in v.path for v in model.trainable_variables)
+    assert config.rates(transformers.width).peak(model) == pytest.approx(0.3 * 1e-3 * 384 / 16)

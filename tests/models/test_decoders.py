@@ -4,54 +4,15 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from models.decoders import PretrainedDecoder, pretrained_decoder
+from tests.models.tiny_llama import LLAMA, write_llama
 
-LLAMA = {
-    "model_type": "llama",
-    "vocab_size": 11,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "max_position_embeddings": 20,
-    "rms_norm_eps": 1e-2,
-    "rope_theta": 1000.0,
-    "tie_word_embeddings": True,
-    "hidden_act": "silu",
-}
 TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]], "int32")
 INPUTS = {
     "token_ids": TOKENS,
     "padding_mask": np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], "int32"),
 }
-
-
-def write_llama(folder, **changes):
-    """Writes a Llama with random weights in Hugging Face's layout; returns them."""
-    random = np.random.default_rng(0)
-    layer = "model.layers.0"
-    shapes = {
-        "model.embed_tokens.weight": (11, 16),
-        f"{layer}.input_layernorm.weight": (16,),
-        f"{layer}.post_attention_layernorm.weight": (16,),
-        f"{layer}.self_attn.q_proj.weight": (16, 16),
-        f"{layer}.self_attn.k_proj.weight": (8, 16),
-        f"{layer}.self_attn.v_proj.weight": (8, 16),
-        f"{layer}.self_attn.o_proj.weight": (16, 16),
-        f"{layer}.mlp.gate_proj.weight": (24, 16),
-        f"{layer}.mlp.up_proj.weight": (24, 16),
-        f"{layer}.mlp.down_proj.weight": (16, 24),
-        "model.norm.weight": (16,),
-    }
-    weights = {
-        name: random.normal(0, 0.4, shape).astype("float32") for name, shape in shapes.items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({**LLAMA, **changes}))
-    return weights
 
 
 def llama_logits(weights, tokens):
@@ -142,6 +103,12 @@ def test_what_kerashub_would_ignore_is_refused_by_name(changes, message, tmp_pat
     write_llama(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
         pretrained_decoder(tmp_path, length=5)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_network_is_refused(tmp_path):
+    write_llama(tmp_path)
+    with pytest.raises(ValueError, match=r"an embedding for each of 12 tokens. Received: 11"):
+        pretrained_decoder(tmp_path, vocabulary_size=12)
 
 
 def test_a_setting_that_is_missing_or_a_folder_without_a_network_is_named(tmp_path):

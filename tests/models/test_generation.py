@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -279,7 +281,8 @@ def test_the_end_token_before_a_prompt_does_not_count_as_repeated(prompt):
     steps = table_steps([[1.8, 2.0, 0.0]] * 3)
     way = {**GREEDY, "max_tokens": 3, "repetition_penalty": 1.2}
     features = {"token_ids": tf.constant(prompt), **filled(way, 1)}
-    found = continuing(lambda model: steps, 8, 1)(Network(None), features)
+    tokens = SimpleNamespace(begin_id=1, end_id=1, pieces=())
+    found = continuing(lambda model: steps, 8, tokens)(Network(None), features)
     assert bool(found["ended"][0]) and found["token_ids"].numpy().max() == -1
 
 
