@@ -1,11 +1,11 @@
 """Train a network that replies in a dialogue.
 
-It reads and writes bytes, and so every text. The built-in sample, questions about the Python
-reference, is too small and only shows how a run goes.
+It reads and writes bytes, or the byte pairs of a preset. The built-in sample, questions about the
+Python reference, is too small and only shows how a run goes.
 
 Example:
 
-    hornbook dialogue --data dialogues.jsonl --model gpt_baby --length 512
+    hornbook dialogue --data dialogues.jsonl --model gpt --preset smollm2/ --lora-rank 8
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,9 @@ from metrics.replies import Replies
 from models import recurrent, text_writers, transformers
 from models.writing import continuing
 from preprocessing import turns
+from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes, as_features
-from preprocessing.turns import TurnTokens
+from preprocessing.turns import TurnTokens, turn_tokens
 from runs import presets, reading
 from runs.command import command
 from runs.report import Section, Table
@@ -49,10 +50,9 @@ MEANINGS = {
     '"" is unused',
     "system": 'what the network is to know or to be, in UTF-8; "": nothing',
     "reply": "the reply to the last turn",
-    "token_ids": TurnTokens(Bytes()).meaning,
     "logits": language_models.LOGITS["logits"],
 }
-"""Meanings of all inputs and outputs."""
+"""Meanings of all inputs and outputs but the tokens."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Config(WritingSettings):
     model: str = "gru"
     out: Path = Path("saved_models/dialogue")
     length: int = 256
-    """Maximum number of bytes of system text, past turns and reply together. The oldest turns are
-    dropped."""
+    """Maximum number of tokens of system text, past turns and reply together, bytes but in a
+    preset. The oldest turns are dropped."""
     system: str = ""
     """System text of `serving_default`, and of dialogues that have none of their own. At most half
     of the length beside `max_tokens`; longer ones in the data lose their end."""
@@ -75,7 +75,7 @@ class Config(WritingSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_one_of(text_writers.NAMES, "model")
+        self.require_network(text_writers.NAMES)
         self.require_least(dialogue_rows.LEAST_LENGTH, "length")
         size = len(self.system.encode())
         if size > self.most_system:
@@ -99,7 +99,8 @@ class Config(WritingSettings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test replies."""
     run = start(config)
-    data, tokens = counted(run, load(config), "dialogues"), TurnTokens(Bytes())
+    tokens = turn_tokens(tokenizer(config.tokenizer), config.tokenizer)
+    data = counted(run, load(config), "dialogues")
     rows = arrange(config, data, tokens)
     fed = feed(config, rows)
     reading.padding(run, fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1))
@@ -117,7 +118,7 @@ def main(config: Config) -> dict[str, float]:
     served = signatures(config, tokens, warmup)
     test = data.answered("test", WRITTEN)
     written = write(config, test, served["generate"], trained.model)
-    batches, size = fed.evaluation("test", config.batch_size), tokens.vocabulary_size
+    batches, size = fed.evaluation("test", config.batch_size), TurnTokens(Bytes()).vocabulary_size
     scores = byte_models.evaluate(trained.model, batches, rows, size, rows.replies["test"])
     scores = run.compared(scores, PREDICTORS) | written.scores
     num_test = sum(len(one.replies) for one in data.test)
@@ -192,14 +193,14 @@ def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str
         choice=config.choice,
         context=config.length,
         examples={"turns": some, **examples},
-        meanings=MEANINGS,
+        meanings={**MEANINGS, "token_ids": tokens.meaning},
         text="reply",
         optional={"system": config.system},
         resources=tokens.resources,
     )
     return {
         **writer.signatures(),
-        "from_tokens": tensors(ids, MEANINGS, examples=examples, preprocess=as_features),
+        "from_tokens": tensors(ids, writer.meanings, examples=examples, preprocess=as_features),
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,11 +11,27 @@ from data import token_rows
 from data.dialogues import Dialogue, Dialogues
 from data.sources import SPLITS
 from data.splits import Splits
-from preprocessing.byte_tokens import PADDING
-from preprocessing.turns import TurnTokens
+from preprocessing.byte_tokens import PADDING, Bytes
+from preprocessing.turns import ROLES, TurnTokens
 
 LEAST_LENGTH = 16
 """Minimum number of tokens per row."""
+
+
+class Frame(NamedTuple):
+    """Number of tokens around a turn.
+
+    Args:
+        heads: Tokens before the texts of the user's and the assistant's turns.
+        tail: Tokens after each text; the first of them is predicted.
+    """
+
+    heads: tuple[int, int] = (1, 1)
+    tail: int = 1
+
+
+OF_ROLES = Frame()
+"""A role before each turn, and an end after it."""
 Marked = tuple[np.ndarray, np.ndarray]
 """Tokens, int32 `(tokens,)`, and whether each is predicted, bool `(tokens,)`."""
 
@@ -24,7 +41,8 @@ class DialogueRows(Splits):
     """Rows of tokens: each split is a dataset of pairs of a row and its targets, from `arrange`.
 
     Args:
-        streams: The tokens of each split, one dialogue after the other, int32 `(tokens,)`.
+        streams: Each split as `TurnTokens` of bytes, one dialogue after the other, int32
+            `(tokens,)`, for predictors that count them, regardless of the tokens of the network.
         replies: Whether each token of `streams` belongs to a reply or ends it, bool `(tokens,)`.
         num_bytes: Number of bytes of the replies of each split, in UTF-8.
     """
@@ -49,7 +67,8 @@ def arrange(
         dialogues: The dialogues.
         tokens: The tokenizer.
         length: Tokens that the network reads of each row; at least `LEAST_LENGTH`.
-        system: System text of the dialogues that have none of their own; "" for none.
+        system: System text of the dialogues that have none of their own; "" for that of the
+            tokenizer, if it has one.
         most_system: Maximum number of tokens of a system text, without its role and end; a longer
             one loses its end. None: only half of the row is the limit.
         every_turn: Whether all turns of the training dialogues are predicted. Otherwise, and in
@@ -59,15 +78,20 @@ def arrange(
         Rows, int32 `(length + 1,)`, -1 in padding, and their targets, bool `(length + 1,)`.
     """
     rows, streams, replies, num_bytes = {}, {}, {}, {}
+    heads = [len(one) + size for one, size in zip(tokens.openings, tokens.lead_sizes, strict=True)]
+    frame = Frame((heads[0], heads[1]), len(tokens.tail))
     for split in SPLITS:
         found = dialogues.split(split)
-        encoded = list(_encoded(found, tokens, system, most_system))
         every = every_turn and split == "train"
-        marked = [row for one in encoded for row in dialogue_rows(*one, length, every)]
+        marked = [
+            row
+            for one in _encoded(found, tokens, system, most_system)
+            for row in dialogue_rows(*one, length, every, frame)
+        ]
         rows[split] = tf.data.Dataset.from_tensor_slices(_padded(marked, length + 1))
         whole = [
-            _joined([beginning, *turns], range(2, len(turns) + 1, 2))
-            for beginning, turns in encoded
+            _joined([beginning, *turns], range(2, len(turns) + 1, 2), OF_ROLES)
+            for beginning, turns in _encoded(found, TurnTokens(Bytes()), system, most_system)
         ]
         streams[split], replies[split] = map(np.concatenate, zip(*whole, strict=True))
         num_bytes[split] = sum(len(reply.encode()) for one in found for reply in one.replies)
@@ -75,7 +99,11 @@ def arrange(
 
 
 def dialogue_rows(
-    beginning: np.ndarray, turns: Sequence[np.ndarray], length: int, every_turn: bool = False
+    beginning: np.ndarray,
+    turns: Sequence[np.ndarray],
+    length: int,
+    every_turn: bool = False,
+    frame: Frame = OF_ROLES,
 ) -> Iterator[Marked]:
     """Yields rows in which each reply follows the system text and as many past turns as fit.
 
@@ -87,23 +115,25 @@ def dialogue_rows(
     Each token of a reply, and the end token after it, is predicted in exactly one row.
 
     Args:
-        beginning: The end token, and the system text with its role and its end token, if any.
+        beginning: The token that begins a dialogue, and the system text with its role and its end
+            token, if any.
         turns: Each turn with its role and its end token; the user has the first.
         length: Number of tokens that a full row predicts; at least `LEAST_LENGTH`.
         every_turn: Whether the user's turns are predicted, too.
+        frame: Number of tokens of a role and of the end.
 
     Yields:
         At most `length + 1` tokens each, and which of them are predicted.
     """
     if len(beginning) > length // 2:
-        beginning = np.append(beginning[: length // 2 - 1], beginning[-1])
+        beginning = np.append(beginning[: length // 2 - frame.tail], beginning[-frame.tail :])
     room = length + 1 - len(beginning)
     first, together = 0, list[int]()
 
     def shared() -> Iterator[Marked]:
         if together:
             past = [beginning, *turns[first : together[-1] + 1]]
-            yield _joined(past, [number - first + 1 for number in together])
+            yield _joined(past, [number - first + 1 for number in together], frame, first)
 
     for number in range(0, len(turns)) if every_turn else range(1, len(turns), 2):
         # Of a very long dialogue only the latest turns can fit.
@@ -120,10 +150,12 @@ def dialogue_rows(
         first, together = number, []
         past = [beginning]
         if number:
-            kept = max(room - len(turns[number]), length // 2 - len(beginning), 2)
-            before = turns[number - 1]
-            past.append(np.append(before[:1], before[1:][1 - kept :]))
-        yield from _windows(*_joined([*past, turns[number]], [len(past)]), length)
+            head, before = frame.heads[(number - 1) % 2], turns[number - 1]
+            least = head + frame.tail
+            kept = max(room - len(turns[number]), length // 2 - len(beginning), least)
+            past.append(np.append(before[:head], before[head:][head - kept :]))
+        marked = _joined([*past, turns[number]], [len(past)], frame, number + 1 - len(past))
+        yield from _windows(*marked, length)
     yield from shared()
 
 
@@ -131,29 +163,48 @@ def _encoded(
     dialogues: Sequence[Dialogue], tokens: TurnTokens, system: str, most_system: int | None
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """Yields what `dialogue_rows` reads of each dialogue."""
-    texts = [text for one in dialogues for text in (one.system or system, *one.turns)]
+    texts = [
+        tokens.led(text, role)
+        for one in dialogues
+        for role, text in (
+            ("system", one.system or system or tokens.default_system),
+            *((ROLES[number % 2], turn) for number, turn in enumerate(one.turns)),
+        )
+    ]
     remaining = token_rows.encoded(texts, tokens.tokens)
 
-    def turn(role: str, text: np.ndarray) -> np.ndarray:
-        return np.concatenate([[tokens.role_id(role)], text, [tokens.end_id]]).astype("int32")
+    def turn(role: int, text: np.ndarray) -> np.ndarray:
+        return np.concatenate([tokens.openings[role], text, tokens.tail]).astype("int32")
 
+    begin = np.array([] if tokens.begin_id is None else [tokens.begin_id], "int32")
+    number_of_system = ROLES.index("system")
+    lead = tokens.lead_sizes[number_of_system]
     for one in dialogues:
-        first = next(remaining)[:most_system]
-        beginning = np.array([tokens.end_id], "int32")
-        if len(first):
-            beginning = np.append(beginning, turn("system", first))
-        roles = ("user", "assistant")
-        yield (
-            beginning,
-            [turn(roles[number % 2], next(remaining)) for number in range(len(one.turns))],
+        first = next(remaining)
+        first = first if most_system is None else first[: lead + most_system]
+        system_turn = turn(number_of_system, first) if len(first) > lead else begin[:0]
+        turns = [turn(number % 2, next(remaining)) for number in range(len(one.turns))]
+        yield np.append(begin, system_turn), turns
+
+
+def _joined(
+    parts: Sequence[np.ndarray], predicted: Collection[int], frame: Frame, first: int = 0
+) -> Marked:
+    """Joins parts, and marks the texts and ends of those that are predicted.
+
+    Args:
+        parts: The beginning and the turns.
+        predicted: Indices of the parts that are predicted.
+        frame: Number of tokens around each turn.
+        first: Number of the first turn.
+    """
+    marks = []
+    for i, part in enumerate(parts):
+        numbers = np.arange(len(part))
+        is_text = (numbers >= frame.heads[(first + i - 1) % 2]) & (
+            numbers <= len(part) - frame.tail
         )
-
-
-def _joined(parts: Sequence[np.ndarray], predicted: Collection[int]) -> Marked:
-    """Joins parts, and marks the tokens after the role in those that are predicted."""
-    marks = [
-        np.arange(len(part)) > (0 if i in predicted else len(part)) for i, part in enumerate(parts)
-    ]
+        marks.append(is_text & (i in predicted))
     return np.concatenate(parts), np.concatenate(marks)
 
 

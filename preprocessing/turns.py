@@ -1,49 +1,67 @@
-"""Dialogues as tokens: each turn between the token of its role and the end token."""
+"""Dialogues as tokens: each turn between the tokens of its role and of its end."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from preprocessing.byte_tokens import PADDING, Bytes, as_features
+from preprocessing.byte_pair_files import SPACE
+from preprocessing.byte_pairs import PretrainedBytePairs
+from preprocessing.byte_tokens import PADDING, Tokens, as_features
+from preprocessing.chat_formats import ChatFormat, chat_format
 
 ROLES = ("user", "assistant", "system")
 """Roles in the order of their tokens, which follow those of the vocabulary."""
 
 
-@dataclass(frozen=True)
 class TurnTokens:
     """Encodes dialogues: `end, system, text, end, user, text, end, assistant, text, end, ...`.
 
     The roles have tokens of their own, which no text is encoded as. So a text in which a role or a
-    special token is spelled out remains a text.
+    special token is spelled out remains a text. The tokens of a preset are put around the turns as
+    its format says.
 
     Args:
-        tokens: Encodes and decodes the texts. `encode` returns int32 `(n, tokens)`, -1 in padding,
-            of the last tokens only if `most` is given; `sizes` counts them; `decode` leaves out
-            what is -1.
+        tokens: Encodes and decodes the texts.
+        chat: The format of a preset. None: the roles get new tokens.
     """
 
-    tokens: Bytes
+    def __init__(self, tokens: Tokens, chat: ChatFormat | None = None):
+        self.tokens = tokens
+        self._chat = chat
+        if chat is None or not isinstance(tokens, PretrainedBytePairs):
+            self.pieces = (*tokens.pieces, *[b""] * len(ROLES))
+            self.begin_id: int | None = tokens.begin_id
+            self.openings: list[tuple[int, ...]] = [(self.role_id(role),) for role in ROLES]
+            self.tail: tuple[int, ...] = (tokens.end_id,)
+            self.leads, self.default_system = [""] * len(ROLES), ""
+        else:
+            self.pieces = tokens.pieces
+            self.begin_id = tokens.file.specials[chat.begin] if chat.begin else None
+            self.openings = [_ids(tokens, chat.before, role) for role in ROLES]
+            self.leads = [chat.lead.format(role=role) for role in ROLES]
+            self.tail, self.default_system = _ids(tokens, chat.after), chat.system
+        self._lead_ids = tokens.encode(tf.constant(self.leads)).numpy()
+        self.lead_sizes = np.sum(self._lead_ids >= 0, axis=1, dtype="int32")
+        opened = [len(opening) for opening in self.openings]
+        self._around = np.array(opened, "int32") + len(self.tail)
 
     @property
     def vocabulary_size(self) -> int:
         """Number of different tokens, roles included."""
-        return self.tokens.vocabulary_size + len(ROLES)
-
-    @property
-    def begin_id(self) -> int | None:
-        """The token before a dialogue."""
-        return self.tokens.begin_id
+        return len(self.pieces)
 
     @property
     def end_id(self) -> int:
-        """The token that begins a dialogue and ends each turn."""
-        return self.tokens.end_id
+        """The token that ends each turn."""
+        return self.tail[0]
 
     @property
     def meaning(self) -> str:
         """Says which tokens there are, for clients."""
+        if self._chat is not None:
+            return f"{self.tokens.meaning}; {self.end_id} ends each turn"
         roles = ", ".join(f"{self.role_id(role)} {role}" for role in ROLES)
         return (
             f"tokens of texts, below {self.tokens.vocabulary_size}; {self.end_id} begins a "
@@ -59,10 +77,10 @@ class TurnTokens:
     def role_id(self, role: str) -> int:
         return self.tokens.vocabulary_size + ROLES.index(role)
 
-    @property
-    def pieces(self) -> tuple[bytes, ...]:
-        """The bytes of each token; roles have none."""
-        return (*self.tokens.pieces, *[b""] * len(ROLES))
+    def led(self, text: str, role: str) -> str:
+        """Returns the text of a turn as it is encoded."""
+        text = text.strip() if self._chat and self._chat.strips else text
+        return self.leads[ROLES.index(role)] + text
 
     def decode(self, token_ids: tf.Tensor, num_bytes: tf.Tensor | None = None) -> tf.Tensor:
         """Decodes replies as the tokenizer of their texts does, without the tokens of roles.
@@ -81,16 +99,16 @@ class TurnTokens:
 
         The last turn is the user's. Before it, the assistant's and the user's alternate. The
         oldest turns are dropped whole. If the last turn alone is too long, it loses its beginning.
-        A system text loses its end if it is longer than half of the room, or than `most`. The token
-        of the assistant comes last; the end token at the beginning is left to
+        A system text loses its end if it is longer than half of the room, or than `most`. What is
+        before a reply of the assistant comes last; the token that begins a dialogue is left to
         `models.writing.continuing`.
 
         Args:
             turns: Texts `(n, turns)`, the oldest first. Empty ones are skipped; if all are, the
                 last turn is empty.
-            system: System texts `(n,)`, "" for none.
-            room: Maximum number of tokens of each row, int32 `(n,)`. Of fewer than 3 there may be
-                up to 3.
+            system: System texts `(n,)`, "" for that of the format, if it has one.
+            room: Maximum number of tokens of each row, int32 `(n,)`. There may be more if it is
+                less than what is around an empty turn, 3 without a format.
             most: Maximum number of tokens of a system text, without its role and end. None: only
                 the room counts.
 
@@ -104,39 +122,101 @@ class TurnTokens:
         rows, columns = tf.shape(turns)[0], tf.shape(turns)[1]
         after = tf.range(columns - 1, -1, -1)  # Number of turns after each.
         is_turn = (turns != "") | (after == 0)  # (n, turns)
+        roles = tf.broadcast_to(after % 2, (rows, columns))  # The last is the user's.
 
-        first = self.tokens.encode(system)  # (n, tokens)
-        fitting = tf.maximum(room // 2 - 2, 0)
-        fitting = fitting if most is None else tf.minimum(fitting, most)
-        kept = tf.minimum(lengths(first), fitting)
-        lost = lengths(first) - kept
-        first = tf.where(tf.range(tf.shape(first)[1]) < kept[:, None], first, PADDING)
-        first = self._spoken(first, tf.fill((rows,), self.role_id("system")))
-        first = tf.where(kept[:, None] > 0, first, PADDING)
-        room = tf.maximum(room - 1 - lengths(first), 2)
+        first, lost = self._system(system, room, most)
+        reply = (*self.openings[1], *self._lead_ids[1, : self.lead_sizes[1]].tolist())
+        least = self._around[0] + self.lead_sizes[0]
+        room = tf.maximum(room - len(reply) - lengths(first), least)[:, None]
 
         # Only the turns that are kept are encoded, and only the end of each: a dialogue may have
         # thousands of turns, and one of them may be a book.
-        sizes = tf.where(is_turn, self.tokens.sizes(turns) + 2, 0)  # (n, turns)
-        fits = tf.cumsum(sizes, axis=1, reverse=True) <= room[:, None]
+        texts = self._led(turns, roles)
+        sizes = tf.where(is_turn, self.tokens.sizes(texts) + tf.gather(self._around, roles), 0)
+        fits = tf.cumsum(sizes, axis=1, reverse=True) <= room
         is_kept = is_turn & (fits | (after == 0))
-        sizes_kept = tf.minimum(tf.where(is_kept, sizes, 0), room[:, None])
+        sizes_kept = tf.minimum(tf.where(is_kept, sizes, 0), room)
         lost += tf.reduce_sum(sizes - sizes_kept, axis=1)
-        ends = tf.broadcast_to(room[:, None] - 2, (rows, columns))
-        roles = tf.where(after % 2 == 0, self.role_id("user"), self.role_id("assistant"))
-        roles = tf.broadcast_to(roles, (rows, columns))
-        turns, ends, roles = (tf.boolean_mask(each, is_kept) for each in (turns, ends, roles))
-        past = self._spoken(self.tokens.encode(turns, ends), roles)  # (turns kept, tokens)
-
-        past = _ragged(past, tf.reduce_sum(sizes_kept, axis=1))
-        last = tf.fill((rows, 1), self.role_id("assistant"))
-        parts = [_ragged(first, lengths(first)), past, _ragged(last, lengths(last))]
+        most_of_each = tf.broadcast_to(room, (rows, columns))
+        past = self._written(
+            *(tf.boolean_mask(each, is_kept) for each in (texts, roles, sizes, most_of_each))
+        )
+        past = tf.RaggedTensor.from_row_lengths(
+            past.values, tf.reduce_sum(sizes_kept, axis=1), validate=False
+        )
+        parts = [_ragged(first), past, _repeated(reply, rows)]
         return tf.concat(parts, axis=1).to_tensor(PADDING), lost
 
-    def _spoken(self, ids: tf.Tensor, roles: tf.Tensor) -> tf.Tensor:
-        """Puts texts `(n, tokens)` between a role and an end token."""
-        ends = tf.fill(tf.shape(roles), self.end_id)
-        return tf.concat([roles[:, None], ids, ends[:, None]], axis=1)
+    def _led(self, texts: tf.Tensor, roles: tf.Tensor | int) -> tf.Tensor:
+        """Returns the texts of turns as they are encoded."""
+        if self._chat and self._chat.strips:
+            space = rf"[{SPACE}\x1c-\x1f]+"
+            texts = tf.strings.regex_replace(texts, f"^{space}|{space}$", "")
+        return tf.gather(tf.constant(self.leads), roles) + texts
+
+    def _system(
+        self, texts: tf.Tensor, room: tf.Tensor, most: int | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Encodes system texts as int32 `(n, tokens)`, and counts what they lose."""
+        texts = tf.where(texts == "", self.default_system, texts)
+        number, lead = ROLES.index("system"), self.lead_sizes[ROLES.index("system")]
+        ids = self.tokens.encode(self._led(texts, number))
+        sizes = lengths(ids) - lead
+        fitting = tf.maximum(room // 2 - self._around[number] - lead, 0)
+        fitting = fitting if most is None else tf.minimum(fitting, most)
+        kept = tf.minimum(sizes, fitting)
+        ids = tf.where(tf.range(tf.shape(ids)[1]) < (kept + lead)[:, None], ids, PADDING)
+        count = tf.shape(ids)[0]
+        around = [_repeated(part, count) for part in (self.openings[number], self.tail)]
+        whole = tf.concat([around[0], _ragged(ids), around[1]], axis=1).to_tensor(PADDING)
+        return tf.where(kept[:, None] > 0, whole, PADDING), sizes - kept
+
+    def _written(
+        self, texts: tf.Tensor, roles: tf.Tensor, sizes: tf.Tensor, most: tf.Tensor
+    ) -> tf.RaggedTensor:
+        """Encodes turns with what is around them, int32 `(turns, (tokens))`.
+
+        Args:
+            texts: Texts from `_led` `(turns,)`.
+            roles: Indices of the roles `(turns,)`.
+            sizes: Number of tokens of each turn with what is around it, `(turns,)`.
+            most: Maximum of `sizes`; of a longer turn only the end is kept, `(turns,)`.
+        """
+        ids = self.tokens.encode(texts, most - tf.gather(self._around, roles))
+        # A turn that lost its beginning still has what is before it.
+        numbers = tf.range(tf.shape(ids)[1])
+        is_lead = (numbers < tf.gather(self.lead_sizes, roles)[:, None]) & (sizes > most)[:, None]
+        more = tf.maximum(tf.shape(ids)[1] - self._lead_ids.shape[1], 0)
+        leads = tf.pad(self._lead_ids, [[0, 0], [0, more]], constant_values=PADDING)
+        ids = tf.where(is_lead, tf.gather(leads, roles)[:, : tf.shape(ids)[1]], ids)
+        widest = max(map(len, self.openings))
+        padded = [[*one, *[PADDING] * (widest - len(one))] for one in self.openings]
+        openings = tf.gather(tf.constant(padded, tf.int32, (len(ROLES), widest)), roles)
+        tails = _repeated(self.tail, tf.size(roles))
+        return tf.concat([_ragged(openings), _ragged(ids), tails], axis=1)
+
+
+def turn_tokens(tokens: Tokens, preset: str | None) -> TurnTokens:
+    """Returns how dialogues are encoded: in the format of a preset, or with tokens for the roles.
+
+    Args:
+        tokens: The tokenizer.
+        preset: Folder of the preset that it is of. None: of none.
+    """
+    if isinstance(tokens, PretrainedBytePairs):
+        return TurnTokens(tokens, chat_format(tokens.file, preset or ""))
+    return TurnTokens(tokens)
+
+
+def _ids(tokens: PretrainedBytePairs, parts: tuple[str, ...], role: str = "") -> tuple[int, ...]:
+    """Encodes special tokens and texts."""
+    found: list[int] = []
+    for part in parts:
+        if part in tokens.file.specials:
+            found.append(tokens.file.specials[part])
+        else:
+            found += tokens.encode(tf.constant([part.format(role=role)])).numpy()[0].tolist()
+    return tuple(found)
 
 
 def labeled(
@@ -169,8 +249,13 @@ def lengths(rows: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(rows >= 0, tf.int32), axis=-1)
 
 
-def _ragged(tokens: tf.Tensor, sizes: tf.Tensor) -> tf.RaggedTensor:
-    """Returns rows of some sizes with all tokens in their order, without the padding."""
+def _repeated(ids: Sequence[int], count: tf.Tensor) -> tf.RaggedTensor:
+    """Returns a number of equal rows."""
+    return _ragged(tf.tile(tf.constant([*ids], tf.int32)[None], [count, 1]))
+
+
+def _ragged(tokens: tf.Tensor) -> tf.RaggedTensor:
+    """Returns rows without their padding."""
     return tf.RaggedTensor.from_row_lengths(
-        tf.boolean_mask(tokens, tokens >= 0), sizes, validate=False
+        tf.boolean_mask(tokens, tokens >= 0), lengths(tokens), validate=False
     )

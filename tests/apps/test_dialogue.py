@@ -64,12 +64,14 @@ SMALL = Small(
         "top_k": -1,
         "top_p": 1.1,
         "repetition_penalty": 0.0,
+        "lora_rank": -1,
     },
     free=["system"],
     ignored=[
         {"model": "gpt_nano", "layers": 2},
         {"model": "gpt_nano", "units": 100},
         {"preset": "no_run"},
+        {"lora_rank": 4},
     ],
     files=["tokenizer"],
 )
