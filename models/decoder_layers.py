@@ -124,7 +124,8 @@ class DecoderLayer:
         return y + self._weights[f"{path}/bias"]
 
     def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        return tf.tensordot(x, self._weights[f"{name}/kernel"], 1) + self._weights[f"{name}/bias"]
+        kernel, bias = self._weights[f"{name}/kernel"], self._weights[f"{name}/bias"]
+        return tf.einsum("ntd,df->ntf", x, kernel) + bias
 
 
 class LlamaLayer:
@@ -143,7 +144,7 @@ class LlamaLayer:
     def __init__(self, layer: Any):
         self.dtype = layer.compute_dtype
         self._weights = _cast_weights(layer)
-        self._rotated = layer._self_attention_layer.rotary_embedding_layer
+        self._rotary = layer._self_attention_layer.rotary_embedding_layer
         self._activation = layer.activation
         self._epsilon = layer.layer_norm_epsilon
 
@@ -151,16 +152,47 @@ class LlamaLayer:
         """Returns the cache of rows without tokens, as `DecoderLayer.empty`."""
         return _empty(self._weights, context, rows)
 
+    def rotations(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns cosines and sines of the rotations, which are the same in every layer.
+
+        Reference:
+            Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021, section
+            3.2.2. https://arxiv.org/abs/2104.09864
+
+        Args:
+            positions: Position of each token, int32 `(n, t)`.
+
+        Returns:
+            `(n, t, 1, features / 2)` each.
+        """
+        features = self._weights["self_attention/key/kernel"].shape[2]
+        angles = tf.cast(positions, tf.float32)[:, :, None, None]
+        angles *= self._rotary._get_inverse_freq(features)
+        return tf.cast(tf.cos(angles), self.dtype), tf.cast(tf.sin(angles), self.dtype)
+
     def read(
-        self, x: tf.Tensor, cache: Cache, indices: tf.Tensor, visible: tf.Tensor
+        self,
+        x: tf.Tensor,
+        cache: Cache,
+        indices: tf.Tensor,
+        visible: tf.Tensor,
+        rotations: tuple[tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, Cache, None]:
-        """Reads tokens and adds them to the cache, as `DecoderLayer.read`."""
+        """Reads tokens and adds them to the cache, as `DecoderLayer.read`.
+
+        Args:
+            x: As there, like the next three.
+            cache: Keys and values.
+            indices: Positions and rows.
+            visible: What each token sees.
+            rotations: From `rotations`.
+        """
         y = rms_normalized(x, self._weights["self_attention_layernorm/scale"], self._epsilon)
         query, key, value = (
             tf.einsum("ntd,dhf->nthf", y, self._weights[f"self_attention/{name}/kernel"])
             for name in ("query", "key", "value")
         )
-        query, key = (self._rotated(one, positions=indices[:, :, 0]) for one in (query, key))
+        query, key = (_rotated(one, *rotations) for one in (query, key))
         keys, values = (
             tf.tensor_scatter_nd_update(old, indices, new)
             for old, new in zip(cache, (key, value), strict=True)
@@ -179,7 +211,7 @@ class LlamaLayer:
         return x + self._dense("output", y), (keys, values), None
 
     def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        return tf.tensordot(x, self._weights[f"feedforward_{name}_dense/kernel"], 1)
+        return tf.einsum("ntd,df->ntf", x, self._weights[f"feedforward_{name}_dense/kernel"])
 
 
 def decoder_layers(model: keras.Model, prefix: str) -> list[Any]:
@@ -208,6 +240,12 @@ def rms_normalized(x: tf.Tensor, scale: tf.Tensor, epsilon: float) -> tf.Tensor:
     y = tf.cast(x, tf.float32)
     y *= tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + epsilon)
     return tf.cast(y * tf.cast(scale, tf.float32), x.dtype)
+
+
+def _rotated(x: tf.Tensor, cosine: tf.Tensor, sine: tf.Tensor) -> tf.Tensor:
+    """Rotates pairs of features: each of the first half with the same one of the second."""
+    first, second = tf.split(x, 2, axis=-1)
+    return tf.concat([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
 def _cast_weights(layer: Any) -> dict[str, tf.Tensor]:

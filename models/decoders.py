@@ -192,15 +192,17 @@ def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
         """Reads tokens `(n, t)` at the positions from `first` `(n,)` on, in one pass."""
         rows, count = tf.shape(tokens)[0], tf.shape(tokens)[1]
         positions = tf.minimum(first[:, None] + tf.range(count), most - 1)
-        x = tf.gather(tokens_table, tokens)
-        if positions_table is not None:
+        x, further = tf.gather(tokens_table, tokens), []
+        if positions_table is None:
+            further = [layers[0].rotations(positions)]
+        else:
             x += tf.gather(positions_table, positions)
         numbers = tf.broadcast_to(tf.range(rows)[:, None], (rows, count))
         indices = tf.stack([positions, numbers], axis=-1)
         visible = (tf.range(most) <= positions[:, :, None])[:, None]  # (n, 1, t, context)
         new = []
         for layer, cache in zip(layers, caches, strict=True):
-            x, cache, _ = layer.read(x, cache, indices, visible)
+            x, cache, _ = layer.read(x, cache, indices, visible, *further)
             new.append(cache)
         return x, new
 

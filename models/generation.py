@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 CANDIDATES = 256
@@ -197,8 +198,10 @@ def piece_bytes(pieces: Sequence[bytes]) -> tf.Tensor:
         >>> piece_bytes([b"ab", b"c", b""]).numpy().tolist()
         [[97, 98], [99, -1], [-1, -1]]
     """
-    width = max(map(len, pieces))
-    return tf.constant([[*piece, *[PADDING] * (width - len(piece))] for piece in pieces], tf.int32)
+    sizes = np.array([len(piece) for piece in pieces])
+    table = np.full((len(pieces), sizes.max()), PADDING, "int32")
+    table[np.arange(sizes.max()) < sizes[:, None]] = np.frombuffer(b"".join(pieces), "uint8")
+    return tf.constant(table)
 
 
 def choose(
