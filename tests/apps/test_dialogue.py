@@ -10,11 +10,14 @@ from apps import dialogue as app
 from data import dialogue_rows
 from data.dialogues import Dialogue, Dialogues, padded
 from metrics import byte_models, language_models
+from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes, as_features
-from preprocessing.turns import TurnTokens
+from preprocessing.turns import TurnTokens, turn_tokens
 from serving.signature import ask
 from tests.apps.every_app import Small
 from tests.apps.test_bert_pretraining import COLORS, ODD, THINGS
+from tests.models.tiny_llama import write_llama
+from tests.preprocessing.pretrained_pairs import SMOLLM2_TEMPLATE, write_tokenizer
 
 
 def colors(folder: Path) -> str:
@@ -217,3 +220,31 @@ def test_a_request_out_of_range_is_refused_by_name_and_row(parts, name, value):
     message = rf"`{name}` must be [^\n]*received:'\n1\n"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         signatures["generate"].prepared(inputs)
+
+
+def test_a_preset_replies_in_its_own_format_to_the_likeliest_end(tmp_path):
+    write_llama(tmp_path, vocab_size=330, max_position_embeddings=200)
+    theirs = write_tokenizer(tmp_path, chat_template=SMOLLM2_TEMPLATE)
+    config = app.Config(
+        model="gpt", preset=str(tmp_path), length=160, max_tokens=5, temperature=0.0
+    )
+    tokens = turn_tokens(tokenizer(config.tokenizer), config.tokenizer)
+    model = app.build(config, tokens)
+    signatures = app.signatures(config, tokens, padded([("Hi", "Ho", "Ha")] * 4))
+    answer = ask(signatures["serving_default"], model, {"turns": [("the fox",)]})
+    rendered = (
+        "<|im_start|>system\nYou are a small  bot<|im_end|>\n"
+        "<|im_start|>user\nthe fox<|im_end|>\n<|im_start|>assistant\n"
+    )
+    ids = theirs.encode(rendered).ids
+    begin = len(ids)
+    while len(ids) < begin + 5 and ids[-1] != tokens.end_id:
+        ids.append(int(np.argmax(logits(model, ids)[-1])))
+    assert answer["reply"][0] == tokens.decode(tf.constant([ids[begin:]])).numpy()[0]
+    data = Dialogues(train=TALK, validation=TALK, test=TALK)
+    rows = app.arrange(config, data, tokens)
+    fed = app.feed(config, rows)
+    size = TOKENS.vocabulary_size
+    batches = fed.evaluation("test", 2)
+    scores = byte_models.evaluate(model, batches, rows, size, rows.replies["test"])
+    assert 0 < scores["ngram_bits_per_byte"] < 9 and scores["bits_per_byte"] > 0
