@@ -118,7 +118,8 @@ def main(config: Config) -> dict[str, float]:
     served = signatures(config, tokens, warmup)
     test = data.answered("test", WRITTEN)
     written = write(config, test, served["generate"], trained.model)
-    batches, size = fed.evaluation("test", config.batch_size), BYTES.vocabulary_size
+    batches = fed.evaluation("test", config.batch_size)
+    size = TurnTokens(Bytes()).vocabulary_size  # The n-grams count bytes.
     scores = byte_models.evaluate(trained.model, batches, rows, size, rows.replies["test"])
     scores = run.compared(scores, PREDICTORS) | written.scores
     num_test = sum(len(one.replies) for one in data.test)
