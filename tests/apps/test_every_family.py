@@ -9,7 +9,7 @@ from runs import run as run_module
 from serving import checks
 from tests.apps.test_every_app import app_of, run_small
 from tests.models.tiny_llama import write_llama
-from tests.preprocessing.pretrained_pairs import write_tokenizer
+from tests.preprocessing.pretrained_pairs import SMOLLM2_TEMPLATE, write_tokenizer
 
 RECURRENT = {"layers": 2, "bidirectional": False, "layer_normalization": True}
 CHARACTERS = {"vocabulary_size": 8000}
@@ -79,10 +79,11 @@ def test_the_export_of_a_pretrained_elmo_passes_every_check(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_export_of_a_pretrained_decoder_passes_every_check(tmp_path):
+@pytest.mark.parametrize("name", ["text_generation", "dialogue"])
+def test_the_export_of_a_pretrained_decoder_passes_every_check(name, tmp_path):
     preset = tmp_path / "preset"
     preset.mkdir()
     write_llama(preset, vocab_size=330, max_position_embeddings=64)
-    write_tokenizer(preset, "llama3", "<|endoftext|>")
+    write_tokenizer(preset, "llama3", chat_template=SMOLLM2_TEMPLATE)
     settings = {"preset": str(preset), "units": 256, "lora_rank": 2}
-    passes("text_generation", tmp_path, model="gpt", **settings)
+    passes(name, tmp_path, model="gpt", **settings)
