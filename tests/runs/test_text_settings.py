@@ -102,7 +102,14 @@ def test_networks_that_write_choose_as_the_settings_say():
         "repetition_penalty": 1.0,
         "seed": 7,
     }
-    assert chosen.text_writer == {"length": 64, "units": 256, "layers": 1, "dropout": 0.1}
+    assert chosen.text_writer == {
+        "length": 64,
+        "units": 256,
+        "layers": 1,
+        "dropout": 0.1,
+        "preset": "none",
+        "lora_rank": 0,
+    }
     with pytest.raises(ValueError, match="`max_tokens` must be below the length, 64"):
         dialogue.Config(length=64, max_tokens=64)
 
