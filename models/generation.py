@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-CANDIDATES = 256
-"""Number of likeliest tokens that `top_k` and `top_p` sort, or all if these are too few."""
+CANDIDATES = (256, 4096)
+"""Numbers of likeliest tokens that `top_k` and `top_p` sort, the next if one is too small, and all
+if the last one is."""
 PADDING = -1
 """Follows the last token of a row."""
 NO_BYTE = -2
@@ -274,15 +275,22 @@ def _among_likeliest(
     """Chooses among the likeliest tokens of the rows that need it; in others any token."""
     whole = tf.reduce_sum(tf.exp(logits), axis=1)  # (n,)
     vocabulary_size = logits.shape[-1]
-    if vocabulary_size <= CANDIDATES:
-        return _among(logits, whole, choice, drawn, vocabulary_size)[0]
-    chosen, suffices = _among(logits, whole, choice, drawn, CANDIDATES)
-    every = tf.cond(
-        tf.reduce_all(suffices | ~is_needed),
-        lambda: chosen,
-        lambda: _among(logits, whole, choice, drawn, vocabulary_size)[0],
-    )
-    return tf.where(suffices, chosen, every)
+    counts = [*(count for count in CANDIDATES if count < vocabulary_size), vocabulary_size]
+    found = _among(logits, whole, choice, drawn, counts[0])
+    for count in counts[1:]:
+        found = _among_more(found, logits, whole, choice, drawn, is_needed, count)
+    return found[0]
+
+
+def _among_more(found, logits, whole, choice, drawn, is_needed, count: int):
+    """Chooses again, among more tokens, where it is needed and those before do not suffice."""
+    chosen, suffices = found
+
+    def again():
+        more, now = _among(logits, whole, choice, drawn, count)
+        return tf.where(suffices, chosen, more), suffices | now
+
+    return tf.cond(tf.reduce_all(suffices | ~is_needed), lambda: found, again)
 
 
 def _among(
