@@ -90,7 +90,8 @@ class AttentionDecoder(keras.layers.Layer):
         Args:
             token: Its features.
             states: As in `inputs`, a list.
-            source: As in `inputs`.
+            source: As in `inputs`. It may have fewer rows than the tokens: then as many rows of
+                these for each follow one another.
             keys: `self.key(source)`.
             mask: As in `call`.
 
@@ -98,12 +99,12 @@ class AttentionDecoder(keras.layers.Layer):
             The new states, a list; the mean of the source `(batch, source features)`; and its
             weights `(batch, source tokens)`, which sum to 1.
         """
+        query = ops.reshape(self.query(states[0]), (ops.shape(source)[0], -1, self.units))
         mean, weights = self.attention(
-            [self.query(states[0])[:, None], source, keys],
-            mask=[None, mask],
-            return_attention_scores=True,
+            [query, source, keys], mask=[None, mask], return_attention_scores=True
         )
-        mean, weights = mean[:, 0], weights[:, 0]
+        mean = ops.reshape(mean, (-1, source.shape[-1]))
+        weights = ops.reshape(weights, (-1, ops.shape(source)[1]))
         _, states = self.recurrence(ops.concatenate([token, mean], axis=-1), list(states))
         return list(states), mean, weights
 

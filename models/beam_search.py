@@ -49,6 +49,7 @@ def beam_search(
     beams: int,
     limit: int,
     end_id: int,
+    room: tf.Tensor | None = None,
 ) -> Beams:
     """Searches for the texts with the highest scores, in one `tf.while_loop`.
 
@@ -68,11 +69,12 @@ def beam_search(
             the vocabulary.
         limit: Maximum of `max_tokens`.
         end_id: The end token.
+        room: As in `generate`.
     """
     if steps.pick is None:
         raise ValueError("`steps` must have `pick`. Received: None")
     pick = steps.pick
-    logits, state = steps.start(features)
+    logits, state = steps.start(features, limit if room is None else room)
     rows = tf.shape(logits)[0]
     vocabulary_size = logits.shape[-1]
     first_rows = tf.range(rows)[:, None] * beams  # Of the hypotheses of each row.

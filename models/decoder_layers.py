@@ -1,7 +1,8 @@
 """The layers of a Transformer's decoder, read token by token with keys and values kept.
 
 KerasHub's own cache is written by an operation that only XLA's library registers, so an export must
-not contain it.
+not contain it. A step of one token consists of many small operations that read a large cache. So
+queries, keys and values are one product, and the cache is read as it is, without a transposition.
 """
 
 from typing import Any, NamedTuple
@@ -9,16 +10,15 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-Cache = tuple[tf.Tensor, tf.Tensor]
-"""Keys and values of all tokens so far, `(context, n, heads, features)` each. Time comes first, so
-that one scatter writes the tokens of all rows."""
+HIDDEN = -1e9
+"""Added to the scores of what a token does not see, in float32."""
 
 
 class Memory(NamedTuple):
-    """What a decoder layer attends to in the source.
+    """Keys and values that a layer attends to: those of the tokens so far, or of a source.
 
     Args:
-        keys: `(n, source tokens, heads, features)`.
+        keys: `(n, heads, tokens, features)`.
         values: As the keys.
     """
 
@@ -26,7 +26,90 @@ class Memory(NamedTuple):
     values: tf.Tensor
 
 
-class DecoderLayer:
+class Positions(NamedTuple):
+    """Where tokens `(n, t)` are written in a cache, and what they see of it.
+
+    Args:
+        indices: Row, head and position of each token, int32 `(n, heads, t, 3)`.
+        hidden: `HIDDEN` at the positions after that of the token, elsewhere 0; float32
+            `(n, 1, t, room)`.
+    """
+
+    indices: tf.Tensor
+    hidden: tf.Tensor
+
+
+class _Layer:
+    """What the layers have in common.
+
+    Args:
+        layer: A built layer.
+    """
+
+    def __init__(self, layer: Any):
+        self.dtype = layer.compute_dtype
+        self._weights = {
+            w.path.partition(f"{layer.name}/")[2]: tf.convert_to_tensor(w) for w in layer.weights
+        }
+        self._activation = layer.activation
+        self._epsilon = layer.layer_norm_epsilon
+        # Of keys and values; several heads of queries may share one.
+        _, self.heads, self._features = self._weights["self_attention/key/kernel"].shape
+        self._itself = self._joined("self_attention", "query", "key", "value")
+
+    def empty(self, rows: tf.Tensor, room: tf.Tensor) -> Memory:
+        """Returns the cache of rows without tokens.
+
+        Args:
+            rows: Number of rows.
+            room: Maximum number of tokens.
+        """
+        nothing = tf.zeros((rows, self.heads, room, self._features), self.dtype)
+        return Memory(nothing, nothing)
+
+    def _joined(self, attention: str, *names: str) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns kernel and bias of several projections at once, `(hidden_dim, units)`."""
+        joined: dict[str, list[tf.Tensor]] = {"kernel": [], "bias": []}
+        for name in names:
+            # Scores are divided by sqrt(features): the queries, as these are fewer.
+            scale = self._features**-0.5 if name == "query" else 1.0
+            for kind, axes in (("kernel", 1), ("bias", 0)):
+                weight = self._weights.get(f"{attention}/{name}/{kind}")
+                if weight is not None:
+                    flat = tf.reshape(weight * scale, (*weight.shape[:axes], -1))
+                    joined[kind].append(tf.cast(flat, self.dtype))
+        bias = tf.concat(joined["bias"], axis=0) if joined["bias"] else None
+        return tf.concat(joined["kernel"], axis=1), bias
+
+    def _by_head(self, x: tf.Tensor, weights: Any, rows: tf.Tensor) -> tf.Tensor:
+        """Returns joined projections of `(rows * t, hidden_dim)`, `(rows, heads, t, features)`."""
+        y = _dense(x, *weights)
+        heads = y.shape[-1] // self._features
+        return tf.transpose(tf.reshape(y, (rows, -1, heads, self._features)), (0, 2, 1, 3))
+
+    def _added(self, cache: Memory, positions: Positions, key, value) -> Memory:
+        """Writes keys and values of tokens `(n, heads, t, features)` into the cache."""
+        new = zip(cache, (key, value), strict=True)
+        return Memory(*(tf.tensor_scatter_nd_update(a, positions.indices, b) for a, b in new))
+
+    def _attended(self, query: tf.Tensor, memory: Memory, hidden: tf.Tensor):
+        """Returns what queries `(n, heads, t, features)` find, of the same shape, and where."""
+        scores = tf.cast(tf.matmul(query, memory.keys, transpose_b=True), tf.float32)
+        weights = tf.cast(tf.nn.softmax(scores + hidden), self.dtype)
+        return tf.matmul(weights, memory.values), weights
+
+    def _combined(self, attention: str, y: tf.Tensor) -> tf.Tensor:
+        """Returns the output of an attention, `(n * t, hidden_dim)`."""
+        y = tf.reshape(tf.transpose(y, (0, 2, 1, 3)), (-1, y.shape[1] * self._features))
+        return self._dense(f"{attention}/attention_output", y)
+
+    def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
+        kernel, bias = (self._weights.get(f"{name}/{kind}") for kind in ("kernel", "bias"))
+        kernel = tf.cast(tf.reshape(kernel, (-1, kernel.shape[-1])), self.dtype)
+        return _dense(x, kernel, None if bias is None else tf.cast(bias, self.dtype))
+
+
+class DecoderLayer(_Layer):
     """Reads tokens with the weights of a `keras_hub.layers.TransformerDecoder`.
 
     Args:
@@ -34,66 +117,52 @@ class DecoderLayer:
     """
 
     def __init__(self, layer: Any):
-        self.dtype = layer.compute_dtype
-        self._weights = _cast_weights(layer)
+        super().__init__(layer)
         self._normalize_first = layer.normalize_first
-        self._activation = layer.activation
-        self._epsilon = layer.layer_norm_epsilon
-
-    def empty(self, context: int, rows: tf.Tensor) -> Cache:
-        """Returns the cache of rows without tokens.
-
-        Args:
-            context: Maximum number of tokens.
-            rows: Number of rows.
-        """
-        return _empty(self._weights, context, rows)
+        if "cross_attention/query/kernel" in self._weights:
+            self._query = self._joined("cross_attention", "query")
+            self._source = self._joined("cross_attention", "key", "value")
 
     def memory(self, source: tf.Tensor) -> Memory:
         """Returns keys and values of an encoder's output `(n, source tokens, hidden_dim)`."""
-        return Memory(*(self._projected("cross_attention", n, source) for n in ("key", "value")))
+        x = tf.reshape(source, (-1, source.shape[-1]))
+        return Memory(*tf.split(self._by_head(x, self._source, tf.shape(source)[0]), 2, axis=1))
 
     def read(
         self,
         x: tf.Tensor,
-        cache: Cache,
-        indices: tf.Tensor,
-        visible: tf.Tensor,
+        cache: Memory,
+        positions: Positions,
         memory: Memory | None = None,
-        source_visible: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, Cache, tf.Tensor | None]:
+        source_hidden: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, Memory, tf.Tensor | None]:
         """Reads tokens and adds them to the cache.
 
         Args:
-            x: Features of the tokens, `(n, t, hidden_dim)`.
+            x: Features of the tokens, `(n * t, hidden_dim)`.
             cache: Keys and values of the tokens before.
-            indices: Position and row of each token in the cache, int32 `(n, t, 2)`.
-            visible: Which positions of the cache each token sees, bool `(n, 1, t, context)`.
-            memory: Keys and values of the source, for a layer that attends to one.
-            source_visible: Which tokens of the source are no padding, bool `(n, 1, 1, source)`.
+            positions: Of the tokens.
+            memory: Keys and values of the source, for a layer that attends to one. It may have
+                fewer rows than the cache: then as many rows as there are for each follow one
+                another.
+            source_hidden: `HIDDEN` in padding of the source, elsewhere 0; float32
+                `(rows of the memory, 1, 1, source)`.
 
         Returns:
             The features of the tokens after the layer, the cache, and the weights of the source
-            `(n, heads, t, source)`, or None.
+            `(rows of the memory, heads, tokens, source)`, or None.
         """
 
         def attend_to_itself(y):
-            query, key, value = (
-                self._projected("self_attention", name, y) for name in ("query", "key", "value")
-            )
-            keys, values = (
-                tf.tensor_scatter_nd_update(old, indices, new)
-                for old, new in zip(cache, (key, value), strict=True)
-            )
-            weights = _weights(tf.einsum("nthf,cnhf->nhtc", query, keys), query, visible)
-            y = tf.einsum("nhtc,cnhf->nthf", weights, values)
-            return self._combined("self_attention", y), (keys, values)
+            y = self._by_head(y, self._itself, tf.shape(cache.keys)[0])
+            query, key, value = tf.split(y, 3, axis=1)
+            updated = self._added(cache, positions, key, value)
+            y, _ = self._attended(query, updated, positions.hidden)
+            return self._combined("self_attention", y), updated
 
         def attend_to_source(y):
-            query = self._projected("cross_attention", "query", y)
-            scores = tf.einsum("nthf,nshf->nhts", query, memory.keys)
-            weights = _weights(scores, query, source_visible)
-            y = tf.einsum("nhts,nshf->nthf", weights, memory.values)
+            query = self._by_head(y, self._query, tf.shape(memory.keys)[0])
+            y, weights = self._attended(query, memory, source_hidden)
             return self._combined("cross_attention", y), weights
 
         def feed_forward(y):
@@ -114,21 +183,8 @@ class DecoderLayer:
         y, kept = function(x)
         return normalized(x + y, gamma, beta, self._epsilon), kept
 
-    def _projected(self, attention: str, name: str, x: tf.Tensor) -> tf.Tensor:
-        kernel, bias = (self._weights[f"{attention}/{name}/{w}"] for w in ("kernel", "bias"))
-        return tf.einsum("ntd,dhf->nthf", x, kernel) + bias
 
-    def _combined(self, attention: str, x: tf.Tensor) -> tf.Tensor:
-        path = f"{attention}/attention_output"
-        y = tf.einsum("nthf,hfd->ntd", x, self._weights[f"{path}/kernel"])
-        return y + self._weights[f"{path}/bias"]
-
-    def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        kernel, bias = self._weights[f"{name}/kernel"], self._weights[f"{name}/bias"]
-        return tf.einsum("ntd,df->ntf", x, kernel) + bias
-
-
-class LlamaLayer:
+class LlamaLayer(_Layer):
     """Reads tokens with the weights of a layer of `keras_hub.models.Llama3Backbone`.
 
     Reference:
@@ -142,15 +198,8 @@ class LlamaLayer:
     """
 
     def __init__(self, layer: Any):
-        self.dtype = layer.compute_dtype
-        self._weights = _cast_weights(layer)
+        super().__init__(layer)
         self._rotary = layer._self_attention_layer.rotary_embedding_layer
-        self._activation = layer.activation
-        self._epsilon = layer.layer_norm_epsilon
-
-    def empty(self, context: int, rows: tf.Tensor) -> Cache:
-        """Returns the cache of rows without tokens, as `DecoderLayer.empty`."""
-        return _empty(self._weights, context, rows)
 
     def rotations(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns cosines and sines of the rotations, which are the same in every layer.
@@ -163,55 +212,44 @@ class LlamaLayer:
             positions: Position of each token, int32 `(n, t)`.
 
         Returns:
-            `(n, t, 1, features / 2)` each.
+            `(n, 1, t, features / 2)` each.
         """
-        features = self._weights["self_attention/key/kernel"].shape[2]
-        angles = tf.cast(positions, tf.float32)[:, :, None, None]
-        angles *= self._rotary._get_inverse_freq(features)
+        angles = tf.cast(positions, tf.float32)[:, None, :, None]
+        angles *= self._rotary._get_inverse_freq(self._features)
         return tf.cast(tf.cos(angles), self.dtype), tf.cast(tf.sin(angles), self.dtype)
 
     def read(
         self,
         x: tf.Tensor,
-        cache: Cache,
-        indices: tf.Tensor,
-        visible: tf.Tensor,
+        cache: Memory,
+        positions: Positions,
         rotations: tuple[tf.Tensor, tf.Tensor],
-    ) -> tuple[tf.Tensor, Cache, None]:
+    ) -> tuple[tf.Tensor, Memory, None]:
         """Reads tokens and adds them to the cache, as `DecoderLayer.read`.
 
         Args:
-            x: As there, like the next three.
+            x: As there, like the next two.
             cache: Keys and values.
-            indices: Positions and rows.
-            visible: What each token sees.
+            positions: Of the tokens.
             rotations: From `rotations`.
         """
         y = rms_normalized(x, self._weights["self_attention_layernorm/scale"], self._epsilon)
-        query, key, value = (
-            tf.einsum("ntd,dhf->nthf", y, self._weights[f"self_attention/{name}/kernel"])
-            for name in ("query", "key", "value")
-        )
+        rows, shared = tf.shape(cache.keys)[0], self.heads
+        y = self._by_head(y, self._itself, rows)
+        heads = y.shape[1] - 2 * shared
+        query, key, value = tf.split(y, (heads, shared, shared), axis=1)
         query, key = (_rotated(one, *rotations) for one in (query, key))
-        keys, values = (
-            tf.tensor_scatter_nd_update(old, indices, new)
-            for old, new in zip(cache, (key, value), strict=True)
-        )
-        shape = tf.shape(query)
+        cache = self._added(cache, positions, key, value)
         # Query heads in a row share a head of keys and values.
-        grouped = tf.reshape(query, (shape[0], shape[1], key.shape[2], -1, query.shape[3]))
-        scores = tf.einsum("nthgf,cnhf->nhgtc", grouped, keys)
-        weights = _weights(scores, grouped, visible[:, :, None])
-        y = tf.reshape(tf.einsum("nhgtc,cnhf->nthgf", weights, values), shape)
-        x += tf.einsum("nthf,hfd->ntd", y, self._weights["self_attention/attention_output/kernel"])
+        grouped = tf.reshape(query, (rows, shared, -1, self._features))
+        hidden = tf.tile(positions.hidden, (1, 1, heads // shared, 1))
+        y = tf.reshape(self._attended(grouped, cache, hidden)[0], tf.shape(query))
+        x += self._combined("self_attention", tf.ensure_shape(y, query.shape))
         y = rms_normalized(x, self._weights["feedforward_layernorm/scale"], self._epsilon)
         # The gate in float32, as in KerasHub.
-        gate = self._activation(tf.cast(self._dense("gate", y), tf.float32))
-        y = self._dense("intermediate", y) * tf.cast(gate, self.dtype)
-        return x + self._dense("output", y), (keys, values), None
-
-    def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        return tf.einsum("ntd,df->ntf", x, self._weights[f"feedforward_{name}_dense/kernel"])
+        gate = self._activation(tf.cast(self._dense("feedforward_gate_dense", y), tf.float32))
+        y = self._dense("feedforward_intermediate_dense", y) * tf.cast(gate, self.dtype)
+        return x + self._dense("feedforward_output_dense", y), cache, None
 
 
 def decoder_layers(model: keras.Model, prefix: str) -> list[Any]:
@@ -227,12 +265,32 @@ def decoder_layers(model: keras.Model, prefix: str) -> list[Any]:
     ]
 
 
+def positions_of(tokens: tf.Tensor, heads: int, room: tf.Tensor) -> Positions:
+    """Returns where tokens are written in caches.
+
+    Args:
+        tokens: Position of each token, int32 `(n, t)`, below `room`.
+        heads: Number of heads of a cache.
+        room: Maximum number of tokens of a cache.
+    """
+    rows, count = tf.shape(tokens)[0], tf.shape(tokens)[1]
+    parts = (tf.range(rows)[:, None, None], tf.range(heads)[:, None], tokens[:, None])
+    shape = (rows, heads, count)
+    indices = tf.stack([tf.broadcast_to(part, shape) for part in parts], axis=-1)
+    return Positions(indices, hidden(tf.range(room) > tokens[:, None, :, None]))
+
+
+def hidden(is_hidden: tf.Tensor) -> tf.Tensor:
+    """Returns what is added to scores, `HIDDEN` where a token does not see what they are of."""
+    return tf.where(is_hidden, HIDDEN, 0.0)
+
+
 def normalized(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Normalizes the features in float32: in 16 bits their variance would be rough."""
     y = tf.cast(x, tf.float32)
     mean, variance = tf.nn.moments(y, axes=[-1], keepdims=True)
-    y = (y - mean) * tf.math.rsqrt(variance + epsilon)
-    return tf.cast(y * tf.cast(gamma, tf.float32) + tf.cast(beta, tf.float32), x.dtype)
+    gamma, beta = tf.cast(gamma, tf.float32), tf.cast(beta, tf.float32)
+    return tf.cast(tf.nn.batch_normalization(y, mean, variance, beta, gamma, epsilon), x.dtype)
 
 
 def rms_normalized(x: tf.Tensor, scale: tf.Tensor, epsilon: float) -> tf.Tensor:
@@ -248,21 +306,7 @@ def _rotated(x: tf.Tensor, cosine: tf.Tensor, sine: tf.Tensor) -> tf.Tensor:
     return tf.concat([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
-def _cast_weights(layer: Any) -> dict[str, tf.Tensor]:
-    """Returns the weights of a layer in the type it computes in, by path below the layer."""
-    return {
-        w.path.partition(f"{layer.name}/")[2]: tf.cast(w, layer.compute_dtype)
-        for w in layer.weights
-    }
-
-
-def _empty(weights: dict[str, tf.Tensor], context: int, rows: tf.Tensor) -> Cache:
-    kernel = weights["self_attention/key/kernel"]
-    nothing = tf.zeros((context, rows, *kernel.shape[1:]), kernel.dtype)
-    return nothing, nothing
-
-
-def _weights(scores: tf.Tensor, query: tf.Tensor, visible: tf.Tensor) -> tf.Tensor:
-    """Returns the attention weights, in float32 until they are done."""
-    scores = tf.where(visible, tf.cast(scores / query.shape[-1] ** 0.5, tf.float32), -1e9)
-    return tf.cast(tf.nn.softmax(scores), query.dtype)
+def _dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+    y = tf.matmul(x, kernel)
+    # Not `+`: a server fuses this with the product.
+    return y if bias is None else tf.nn.bias_add(y, bias)

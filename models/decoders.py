@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from models.decoder_layers import decoder_layers, normalized, rms_normalized
+from models.decoder_layers import decoder_layers, normalized, positions_of, rms_normalized
 from models.generation import Steps
 from models.transformers import able_to_read
 
@@ -173,8 +173,8 @@ def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
 
     Returns:
         The features of `start` are prompts, int32 `(n, tokens)`, -1 in padding, at least one token
-        and at most the context in each row. Rows that become longer than the context continue
-        writing into its last place.
+        and at most the context in each row. Rows that become longer than the cache continue writing
+        into its last position.
     """
     layers = decoder_layers(model, "transformer_layer")
     dtype = layers[0].dtype
@@ -190,19 +190,18 @@ def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
 
     def read(caches, first, tokens):
         """Reads tokens `(n, t)` at the positions from `first` `(n,)` on, in one pass."""
-        rows, count = tf.shape(tokens)[0], tf.shape(tokens)[1]
-        positions = tf.minimum(first[:, None] + tf.range(count), most - 1)
+        room = tf.shape(caches[0].keys)[2]
+        positions = tf.minimum(first[:, None] + tf.range(tf.shape(tokens)[1]), room - 1)
         x, further = tf.gather(tokens_table, tokens), []
         if positions_table is None:
             further = [layers[0].rotations(positions)]
         else:
             x += tf.gather(positions_table, positions)
-        numbers = tf.broadcast_to(tf.range(rows)[:, None], (rows, count))
-        indices = tf.stack([positions, numbers], axis=-1)
-        visible = (tf.range(most) <= positions[:, :, None])[:, None]  # (n, 1, t, context)
+        x = tf.reshape(x, (-1, x.shape[-1]))
+        where = positions_of(positions, layers[0].heads, room)
         new = []
         for layer, cache in zip(layers, caches, strict=True):
-            x, cache, _ = layer.read(x, cache, indices, visible, *further)
+            x, cache, _ = layer.read(x, cache, where, *further)
             new.append(cache)
         return x, new
 
@@ -210,21 +209,22 @@ def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
         # In 16 bits, many of a vocabulary would be equal.
         return tf.matmul(tf.cast(_normalized_last(model, x), tf.float32), kernel, transpose_b=tied)
 
-    def start(prompt):
+    def start(prompt, room):
+        rows, width = tf.shape(prompt)[0], tf.shape(prompt)[1]
         lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
-        caches = [layer.empty(most, tf.shape(prompt)[0]) for layer in layers]
+        room = tf.minimum(width + room, most)
+        caches = [layer.empty(rows, room) for layer in layers]
         x, caches = read(caches, tf.zeros_like(lengths), tf.maximum(prompt, 0))
-        return logits(tf.gather(x, lengths - 1, batch_dims=1)), (caches, lengths)
+        x = tf.gather(x, tf.range(rows) * width + lengths - 1)
+        return logits(x), (caches, lengths)
 
     def step(state, tokens):
         caches, lengths = state
         x, caches = read(caches, lengths, tokens[:, None])
-        return logits(x[:, 0]), (caches, lengths + 1)
+        return logits(x), (caches, lengths + 1)
 
     def pick(state, rows):
-        caches, lengths = state
-        picked = [tuple(tf.gather(part, rows, axis=1) for part in cache) for cache in caches]
-        return picked, tf.gather(lengths, rows)
+        return tf.nest.map_structure(lambda part: tf.gather(part, rows), state)
 
     return Steps(start, step, pick)
 

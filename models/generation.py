@@ -19,15 +19,17 @@ class Steps(NamedTuple):
     """How a network reads a text step by step. Rows do not influence each other.
 
     Args:
-        start: From features to the logits of the first token `(n, vocabulary)` and the state after
-            the features, any nest of tensors. It reads a whole prompt or source at once.
+        start: From features, and the maximum number of tokens that are written after them, to the
+            logits of the first token `(n, vocabulary)` and the state after the features, any nest
+            of tensors. It reads a whole prompt or source at once.
         step: From a state and the next token of each row, int32 `(n,)`, to the logits of the token
             after it `(n, vocabulary)` and the new state, of the same shapes.
-        pick: From a state and numbers of its rows, int32 `(m,)`, to the state of these rows. Only
-            `beam_search` needs it.
+        pick: From a state and numbers of its rows, int32 `(m,)`, to the state of these rows. Each
+            row of the features keeps equally many, which follow one another, so that what belongs
+            to the features need not be moved. Only `beam_search` needs it.
     """
 
-    start: Callable[[Any], tuple[tf.Tensor, Any]]
+    start: Callable[[Any, tf.Tensor], tuple[tf.Tensor, Any]]
     step: Callable[[Any, tf.Tensor], tuple[tf.Tensor, Any]]
     pick: Callable[[Any, tf.Tensor], Any] | None = None
 
@@ -97,6 +99,7 @@ def generate(
     limit: int,
     end_id: int,
     stop: Stop | None = None,
+    room: tf.Tensor | None = None,
 ) -> Written:
     """Writes what follows each row, in one `tf.while_loop`.
 
@@ -110,8 +113,10 @@ def generate(
         limit: Maximum number of tokens of every row; `max_tokens` may be less.
         end_id: The end token.
         stop: The stop strings. None: none.
+        room: At least the maximum of `max_tokens`: states have room for as many tokens. None: the
+            limit.
     """
-    logits, state = steps.start(features)
+    logits, state = steps.start(features, limit if room is None else room)
     drawn = uniforms(choice.seed, limit)
     rows, vocabulary_size = tf.shape(prompt)[0], logits.shape[-1]
 

@@ -215,7 +215,7 @@ def recurrent_steps(model: keras.Model) -> Steps:
     embedding, head = model.get_layer("token_embedding"), model.get_layer("logits")
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
 
-    def start(prompt):
+    def start(prompt, room):
         mask = prompt >= 0
         x, states = embedding(tf.maximum(prompt, 0)), []
         for layer in layers:

@@ -121,7 +121,7 @@ def seq2seq_steps(model: keras.Model, begin_id: int) -> Steps:
     """
     network = _Network(model)
 
-    def start(source_ids):
+    def start(source_ids, room):
         source, states = network.encoded(source_ids)
         begin = tf.fill((tf.shape(source_ids)[0],), begin_id)
         return step((states, source), begin)
@@ -132,7 +132,8 @@ def seq2seq_steps(model: keras.Model, begin_id: int) -> Steps:
         return network.logits(features), (states, source)
 
     def pick(state, rows):
-        return tf.nest.map_structure(lambda part: tf.gather(part, rows), state)
+        states, source = state
+        return [tf.gather(part, rows) for part in states], source
 
     return Steps(start, step, pick)
 
@@ -192,7 +193,10 @@ class _Network:
         return (), states
 
     def read(self, tokens, states, source):
-        """Returns features for the logits, the states and the weights of the source."""
+        """Returns features for the logits, the states and the weights of the source.
+
+        The source may have fewer rows: then as many rows of tokens for each follow one another.
+        """
         x, weights = self._embedded(tokens), None
         if self.attends and not self._luong:
             states, mean, weights = self._decoder.step(x, states, *source)
@@ -202,8 +206,10 @@ class _Network:
             features = [states[0]]
         if self._luong:
             memory, keys, real = source
-            mean, weights = _luong(self._luong, states[0][:, None], memory, keys, real)
-            features, weights = [mean[:, 0], states[0]], weights[:, 0]
+            shape = (tf.shape(memory)[0], -1, states[0].shape[-1])
+            found = _luong(self._luong, tf.reshape(states[0], shape), memory, keys, real)
+            mean, weights = (tf.reshape(one, (-1, tf.shape(one)[-1])) for one in found)
+            features = [mean, states[0]]
         x = tf.concat(features, axis=-1)
         return self._attentional(x) if self.attends else x, list(states), weights
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from models.decoder_layers import decoder_layers, normalized
+from models.decoder_layers import decoder_layers, hidden, normalized, positions_of
 from models.generation import Steps
 
 
@@ -121,22 +121,22 @@ def transformer_steps(model: keras.Model, begin_id: int, context: int) -> Steps:
     """
     network = _Network(model, context)
 
-    def start(source_ids):
+    def start(source_ids, room):
         rows = tf.shape(source_ids)[0]
         begin = tf.fill((rows, 1), begin_id)
-        caches, source = network.empty(rows), network.source(source_ids)
-        x, caches, source, _ = network.read(begin, 0, caches, source)
-        return network.logits(x[:, 0]), (caches, source, 1)
+        caches, source = network.empty(rows, room), network.source(source_ids)
+        x, caches, _ = network.read(begin, 0, caches, source)
+        return network.logits(x), (caches, source, 1)
 
     def step(state, tokens):
         caches, source, position = state
-        x, caches, source, _ = network.read(tokens[:, None], position, caches, source)
-        return network.logits(x[:, 0]), (caches, source, position + 1)
+        x, caches, _ = network.read(tokens[:, None], position, caches, source)
+        return network.logits(x), (caches, source, position + 1)
 
     def pick(state, rows):
         caches, source, position = state
-        caches = tf.nest.map_structure(lambda part: tf.gather(part, rows, axis=1), caches)
-        return caches, tf.nest.map_structure(lambda part: tf.gather(part, rows), source), position
+        caches = tf.nest.map_structure(lambda part: tf.gather(part, rows), caches)
+        return caches, source, position
 
     return Steps(start, step, pick)
 
@@ -156,7 +156,8 @@ def transformer_attention(model: keras.Model, source_ids: Any, target_ids: Any) 
     rows, context = tf.shape(target_ids)[0], target_ids.shape[1]
     network = _Network(model, context)
     source = network.source(source_ids)
-    *_, weights = network.read(tf.maximum(target_ids, 0), 0, network.empty(rows), source)
+    caches = network.empty(rows, context)
+    *_, weights = network.read(tf.maximum(target_ids, 0), 0, caches, source)
     return tf.cast(tf.stack(weights), tf.float32)
 
 
@@ -184,39 +185,37 @@ class _Network:
         """Returns what later steps need of the source: keys and values by layer, and its mask."""
         encoded = self._encoder(source_ids, training=False)
         encoded = tf.cast(encoded, self._table.dtype)
-        return [layer.memory(encoded) for layer in self._layers], source_ids >= 0
+        padding = hidden(source_ids[:, None, None] < 0)
+        return [layer.memory(encoded) for layer in self._layers], padding
 
-    def empty(self, rows):
+    def empty(self, rows, room):
         """Returns the caches of all layers before the first token."""
-        return [layer.empty(self._context, rows) for layer in self._layers]
+        room = tf.minimum(room, self._context)
+        return [layer.empty(rows, room) for layer in self._layers]
 
     def read(self, tokens, first, caches, source):
         """Reads tokens `(n, t)`, the first of them at a position that is the same in all rows.
 
-        Returns the features of each token, the new caches, the source as it was, and the weights of
+        Returns the features of the tokens `(n * t, hidden_dim)`, the new caches, and the weights of
         the source by layer.
         """
-        rows, count = tf.shape(tokens)[0], tf.shape(tokens)[1]
-        memories, real = source
+        room = tf.shape(caches[0].keys)[2]
+        memories, padding = source
         # After the last position, further tokens replace that one.
-        positions = tf.minimum(first + tf.range(count), self._context - 1)
+        positions = tf.minimum(first + tf.range(tf.shape(tokens)[1]), room - 1)
         x = tf.cast(tf.gather(self._table, tokens) * self._scale, tf.float32)
         x = tf.cast(x + tf.gather(self._positions, positions), self._table.dtype)
-        shape = (rows, count)
-        columns = (
-            tf.broadcast_to(positions[None], shape),
-            tf.broadcast_to(tf.range(rows)[:, None], shape),
-        )
-        indices = tf.stack(columns, axis=-1)
-        visible = (tf.range(self._context) <= positions[:, None])[None, None]
+        x = tf.reshape(x, (-1, x.shape[-1]))
+        positions = tf.broadcast_to(positions, tf.shape(tokens))
+        where = positions_of(positions, self._layers[0].heads, room)
         new, weights = [], []
         for layer, cache, memory in zip(self._layers, caches, memories, strict=True):
-            x, cache, one = layer.read(x, cache, indices, visible, memory, real[:, None, None])
+            x, cache, one = layer.read(x, cache, where, memory, padding)
             new.append(cache)
             weights.append(one)
         for norm in self._norms:
             x = normalized(x, norm.gamma, norm.beta, norm.epsilon)
-        return x, new, source, weights
+        return x, new, weights
 
     def logits(self, x):
         # In 16 bits, many of a vocabulary would be equal.

@@ -14,7 +14,9 @@ Core = Callable[[Any, Features], Features]
 
 The features say how to write. With `length_penalty`, float32 `(n,)`, and `max_tokens` it is beam
 search, and the fields of `Beams` are returned. Otherwise they have the fields of `Choice` and, if
-rows may end at strings, `stop`, the strings of `Stop`, and the fields of `Written` are returned."""
+rows may end at strings, `stop`, the strings of `Stop`, and the fields of `Written` are returned.
+They may have `room`, a vector of as many values, which do not matter, as `max_tokens` is at most:
+XLA knows the sizes of tensors, but not their values. Without it there is room for the limit."""
 
 
 def _write(
@@ -30,16 +32,16 @@ def _write(
     hides_space: bool = False,
 ) -> Features:
     """Writes as the features say."""
+    room = tf.shape(features["room"])[0] if "room" in features else limit
+    ends: dict[str, Any] = {"limit": limit, "end_id": end_id, "room": room}
     if "length_penalty" in features:
         chosen = (features["max_tokens"], features["length_penalty"])
-        found = beam_search(steps, source, *chosen, beams=beams, limit=limit, end_id=end_id)
-        return found._asdict()
+        return beam_search(steps, source, *chosen, beams=beams, **ends)._asdict()
     choice = Choice(**{name: features[name] for name in Choice._fields})
     stop = None
     if "stop" in features:
         stop = Stop(features["stop"], piece_bytes(pieces), hides_space)
-    written = generate(steps, source, prompt, choice, limit=limit, end_id=end_id, stop=stop)
-    return written._asdict()
+    return generate(steps, source, prompt, choice, stop=stop, **ends)._asdict()
 
 
 def continuing(steps_of: Callable[[Any], Steps], context: int, tokens: Any, beams: int = 1) -> Core:

@@ -42,6 +42,8 @@ STOP = tf.TensorSpec((None, None), tf.string)
 TEXT = tf.TensorSpec((None,), tf.string)
 """An input with a text for each row."""
 
+ROOM = 32
+"""States have room for a multiple of as many tokens, so that there are few sizes."""
 MOST_STOPS = 8
 """Maximum number of stop strings of a row."""
 MOST_STOP_BYTES = 256
@@ -180,11 +182,17 @@ class Writer:
 
     def _from_tokens(self, **inputs: tf.Tensor) -> Features:
         choice = {name: inputs.pop(name) for name in INPUTS}
-        return {**inputs, **checked(choice, self.context)}
+        return self._with_room({**inputs, **checked(choice, self.context)})
 
     def _read(self, inputs: Features, choice: Features) -> Prepared:
         features, counts = self.read(choice["max_tokens"], **inputs)
-        return Prepared({**features, **choice}, counts)
+        return Prepared(self._with_room({**features, **choice}), counts)
+
+    def _with_room(self, features: Features) -> Features:
+        """Adds a vector whose size says for how many tokens states need room."""
+        most = tf.reduce_max(tf.concat([features["max_tokens"], [1]], axis=0))
+        size = tf.minimum(-(-most // ROOM) * ROOM, self.context - 1)
+        return {**features, "room": tf.zeros((size,), tf.bool)}
 
     def _answered(self, written: Features, _: Features) -> Features:
         if "score" in written:  # Of beam search; the best one is the first.

@@ -146,7 +146,7 @@ def test_a_stop_string_that_begins_with_a_space_ends_no_translation_before_its_f
     assert word.startswith(" ")
     # A network that writes these words.
     steps = Steps(
-        lambda source: (tf.one_hot(words[:1], tokens.vocabulary_size, 9.0), 1),
+        lambda source, room: (tf.one_hot(words[:1], tokens.vocabulary_size, 9.0), 1),
         lambda state, _: (tf.one_hot(words[state][None], tokens.vocabulary_size, 9.0), state + 1),
     )
     core = translating(lambda model: steps, 12, tokens.end_id, tokens.pieces)

@@ -20,7 +20,7 @@ def steps_of(tables) -> Steps:
         rows, before, last = state
         return tf.gather_nd(tables, tf.stack([rows, before, last], axis=1))
 
-    def start(rows):
+    def start(rows, room):
         state = (rows, tf.zeros_like(rows), tf.zeros_like(rows))
         return logits(state), state
 

@@ -50,7 +50,7 @@ def table_steps(table) -> Steps:
     """A network whose logits depend on the last token alone, a row of the table for each."""
     table = tf.constant(table, tf.float32)
 
-    def start(prompt):
+    def start(prompt, room):
         lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
         return tf.gather(table, tf.gather(prompt, lengths - 1, batch_dims=1)), ()
 
@@ -227,7 +227,7 @@ def test_the_loop_ends_with_the_last_row():
         calls.append(tokens)
         return tf.gather(tf.constant([[0.0, 1.0], [1.0, 0.0]]), tokens), state
 
-    steps = Steps(lambda features: (tf.constant([[0.0, 1.0]]), ()), step)
+    steps = Steps(lambda features, room: (tf.constant([[0.0, 1.0]]), ()), step)
     generate(steps, None, tf.constant([[1]]), choices({}), limit=100, end_id=0)
     assert len(calls) == 2
 
@@ -323,7 +323,7 @@ def stopped(tokens, stops, max_tokens=8, jit_compile=False, hides_space=False):
     rows = tf.constant([[*row, *[0] * (9 - len(row))] for row in tokens])
     logits = tf.one_hot(rows, len(PIECES), 9.0, 0.0)  # (rows, positions, vocabulary)
 
-    def start(features):
+    def start(features, room):
         return logits[:, 0], tf.ones((len(tokens),), tf.int32)
 
     def step(positions, _):

@@ -44,8 +44,8 @@ def test_logits_are_those_of_kerashub_with_and_without_a_cache(smollm2, model):
     real = ids.numpy() >= 0
     np.testing.assert_allclose(whole[real], theirs[real], atol=1e-4)
     steps = decoder_steps(model, 64)
-    at_once, _ = steps.start(ids)
-    logits, state = steps.start(ids[:, :1])
+    at_once, _ = steps.start(ids, 1)
+    logits, state = steps.start(ids[:, :1], 64)
     singly = [logits]
     for column in range(1, ids.shape[1]):
         logits, state = steps.step(state, tf.maximum(ids[:, column], 0))

@@ -9,7 +9,7 @@ def test_each_name_gives_a_network_and_how_it_reads(name):
     model = text_writer(name, 20, length=8, units=16, layers=2, dropout=0.0)
     ids = np.array([[3, 1, 4, 1]], "int32")
     logits = model({"token_ids": ids, "padding_mask": np.ones_like(ids)})["logits"]
-    first, _ = steps_of(name)(model).start(ids)
+    first, _ = steps_of(name)(model).start(ids, 1)
     assert logits.shape == (1, 4, 20)
     np.testing.assert_allclose(first, logits[:, -1], atol=1e-5)
 

@@ -84,7 +84,7 @@ def whole(model, sources, targets):
 def test_logits_step_by_step_are_those_of_the_whole_translation(translator):
     model, steps, _ = translator
     found = steps(model)
-    logits, state = found.start(tf.constant(SOURCES))
+    logits, state = found.start(tf.constant(SOURCES), LIMIT)
     each = [logits]
     for tokens in TARGETS.T[1:]:
         logits, state = found.step(state, tf.constant(tokens))
@@ -97,7 +97,7 @@ def test_each_name_gives_a_network_how_it_writes_and_to_what_it_attends(name, mo
     monkeypatch.setitem(TRANSFORMER_SIZES, "tiny", TransformerSize(2, 16, 24, 2))
     kind = {"cell": "lstm", "attention": "luong", "luong_score": "dot", "norm_first": True}
     model = translator_of(name, VOCABULARY, **kind, units=8, dropout=0.0)
-    logits, _ = steps_of(name, BEGIN, LIMIT)(model).start(tf.constant(SOURCES))
+    logits, _ = steps_of(name, BEGIN, LIMIT)(model).start(tf.constant(SOURCES), LIMIT)
     np.testing.assert_allclose(logits, whole(model, SOURCES, TARGETS)[:, 0], atol=1e-5)
     weights = attention_of(name, "luong")(model, SOURCES, TARGETS)
     assert weights.shape == (3, 4, 4)
@@ -117,7 +117,7 @@ def test_logits_of_a_bfloat16_network_have_all_digits_as_its_own_have(translator
         model = make()
     finally:
         keras.config.set_dtype_policy("float32")
-    logits, _ = steps(model).start(tf.constant(SOURCES))
+    logits, _ = steps(model).start(tf.constant(SOURCES), LIMIT)
     expected = whole(model, SOURCES, TARGETS)[:, 0]
     np.testing.assert_allclose(logits, expected, atol=0.05)
     for found in (logits, expected):
@@ -127,14 +127,16 @@ def test_logits_of_a_bfloat16_network_have_all_digits_as_its_own_have(translator
 
 def test_picked_rows_go_on_as_they_would_have(translator):
     model, steps, _ = translator
-    found, rows = steps(model), np.array([2, 0, 2, 1])
-    _, state = found.start(tf.constant(SOURCES))
-    targets = np.stack([np.full(4, BEGIN), [7, 0, 2, 8], [1, 2, 3, 4]], 1).astype("int32")
-    state = found.pick(state, tf.constant(rows))
-    for count in (2, 3):
-        logits, state = found.step(state, tf.constant(targets[:, count - 1]))
-        expected = whole(model, SOURCES[rows], targets[:, :count])[:, -1]
-        np.testing.assert_allclose(logits, expected, atol=1e-5)
+    found, sources = steps(model), np.repeat(SOURCES, 2, axis=0)
+    _, state = found.start(tf.constant(SOURCES), LIMIT)
+    state = found.pick(state, tf.constant([0, 0, 1, 1, 2, 2]))
+    targets = np.stack([np.full(6, BEGIN), [7, 0, 2, 8, 4, 3]], 1).astype("int32")
+    for order in ([1, 0, 3, 3, 4, 4], [0, 0, 3, 2, 5, 4]):
+        logits, state = found.step(state, tf.constant(targets[:, -1]))
+        np.testing.assert_allclose(logits, whole(model, sources, targets)[:, -1], atol=1e-5)
+        state = found.pick(state, tf.constant(order))
+        following = np.arange(6)[:, None] + targets.shape[1]
+        targets = np.concatenate([targets[order], following.astype("int32")], axis=1)
 
 
 def test_padding_has_no_influence(translator):

@@ -84,7 +84,7 @@ def test_a_token_does_not_see_those_after_it_or_padding(writer):
 def test_steps_give_the_logits_of_the_whole_text_whatever_the_other_rows(writer):
     model, steps = writer
     texts = [[token for token in row if token >= 0] for row in PROMPTS]
-    logits, state = steps.start(tf.constant(PROMPTS))
+    logits, state = steps.start(tf.constant(PROMPTS), 8)
     for token in (7, 0, 2, 2, 8):
         for row, text in enumerate(texts):
             np.testing.assert_allclose(logits[row], whole(model, text)[-1], atol=1e-5)
@@ -127,13 +127,34 @@ def test_the_loop_writes_the_likeliest_tokens_with_and_without_xla(writer):
 
 def test_picked_rows_go_on_as_they_would_have(writer):
     model, steps = writer
-    _, state = steps.start(tf.constant(PROMPTS))
-    logits, state = steps.step(steps.pick(state, [2, 0, 2, 1]), tf.constant([7, 0, 2, 8]))
-    more, _ = steps.step(state, tf.constant([1, 2, 3, 4]))
-    for row, (source, one, two) in enumerate(((2, 7, 1), (0, 0, 2), (2, 2, 3), (1, 8, 4))):
-        text = [*(token for token in PROMPTS[source] if token >= 0), one]
-        np.testing.assert_allclose(logits[row], whole(model, text)[-1], atol=1e-5)
-        np.testing.assert_allclose(more[row], whole(model, [*text, two])[-1], atol=1e-5)
+    _, state = steps.start(tf.constant(PROMPTS), 8)
+    texts = [[token for token in row if token >= 0] for row in PROMPTS for _ in range(2)]
+    state = steps.pick(state, [0, 0, 1, 1, 2, 2])
+    for order in ([1, 0, 3, 3, 4, 4], [0, 0, 3, 2, 5, 4]):
+        texts = [[*text, row] for row, text in enumerate(texts)]
+        logits, state = steps.step(state, tf.range(6))
+        for text, found in zip(texts, logits, strict=True):
+            np.testing.assert_allclose(found, whole(model, text)[-1], atol=1e-5)
+        state, texts = steps.pick(state, order), [texts[row] for row in order]
+
+
+def test_a_cache_has_room_for_prompt_and_answer_and_not_for_the_whole_context():
+    keras.utils.set_random_seed(0)
+    model = gpt()
+    _, (caches, _) = decoder_steps(model).start(tf.constant(PROMPTS), 3)
+    assert {tuple(part.shape) for part in tf.nest.flatten(caches)} == {(3, 2, 4 + 3, 8)}
+    _, (caches, _) = decoder_steps(model).start(tf.constant(PROMPTS), 100)
+    assert {tuple(part.shape) for part in tf.nest.flatten(caches)} == {(3, 2, CONTEXT, 8)}
+    choice = Choice(
+        *(tf.fill((3,), value) for value in (3, 0.9, 0, 1.0, 1.0)), tf.constant([1, 2, 3], "int64")
+    )
+    texts = [
+        generate(decoder_steps(model), prompts, prompts, choice, limit=8, end_id=VOCABULARY, room=room)
+        for prompts in [tf.constant(PROMPTS)]
+        for room in (3, 8)
+    ]
+    np.testing.assert_array_equal(texts[0].token_ids, texts[1].token_ids)
+    np.testing.assert_allclose(texts[0].log_probability, texts[1].log_probability, rtol=1e-5)
 
 
 def test_a_saved_network_writes_the_same(writer, tmp_path):
@@ -142,7 +163,7 @@ def test_a_saved_network_writes_the_same(writer, tmp_path):
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     is_decoder = model.name in ("gpt_language_model", "llama")
     new = decoder_steps(again, CONTEXT) if is_decoder else recurrent_steps(again)
-    expected, got = (one.start(tf.constant(PROMPTS))[0] for one in (steps, new))
+    expected, got = (one.start(tf.constant(PROMPTS), 8)[0] for one in (steps, new))
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
@@ -155,14 +176,14 @@ def test_a_bfloat16_gpt_gives_float32_logits_near_those_of_float32():
     finally:
         keras.config.set_dtype_policy("float32")
     mixed.set_weights(model.get_weights())
-    logits, state = decoder_steps(mixed).start(tf.constant(PROMPTS))
+    logits, state = decoder_steps(mixed).start(tf.constant(PROMPTS), 8)
     logits, _ = decoder_steps(mixed).step(state, tf.constant([1, 2, 3]))
     assert logits.dtype == "float32"
-    _, state = decoder_steps(model).start(tf.constant(PROMPTS))
+    _, state = decoder_steps(model).start(tf.constant(PROMPTS), 8)
     expected, _ = decoder_steps(model).step(state, tf.constant([1, 2, 3]))
     np.testing.assert_allclose(logits, expected, atol=0.02)
     # The products with the vocabulary have all digits, as the network's own have.
-    logits, _ = decoder_steps(mixed).start(tf.constant(PROMPTS[:1]))
+    logits, _ = decoder_steps(mixed).start(tf.constant(PROMPTS[:1]), 8)
     np.testing.assert_allclose(logits[0], whole(mixed, PROMPTS[0])[-1], atol=0.01)
     for found in (logits, whole(mixed, PROMPTS[0])):
         rounded = tf.cast(tf.cast(found, tf.bfloat16), tf.float32)
