@@ -82,12 +82,27 @@ class Written(NamedTuple):
             network gives them, before all that `Choice` changes: nats, float32 `(n,)`.
         ended: Whether the end token or a stop string ended the row, bool `(n,)`.
         num_bytes: Bytes of the text before the stop string that ended it, int32 `(n,)`; -1: all.
+        gap: The smallest `Chosen.gap` of the tokens, float32 `(n,)`.
     """
 
     token_ids: tf.Tensor
     log_probability: tf.Tensor
     ended: tf.Tensor
     num_bytes: tf.Tensor
+    gap: tf.Tensor
+
+
+class Chosen(NamedTuple):
+    """What `choose` chose.
+
+    Args:
+        tokens: int32 `(n,)`.
+        gap: Difference of the two largest logits where the likeliest token was taken, in nats: the
+            smaller, the more likely rounding takes the other; elsewhere infinite. float32 `(n,)`.
+    """
+
+    tokens: tf.Tensor
+    gap: tf.Tensor
 
 
 def generate(
@@ -120,12 +135,13 @@ def generate(
     drawn = uniforms(choice.seed, limit)
     rows, vocabulary_size = tf.shape(prompt)[0], logits.shape[-1]
 
-    def goes_on(index, tokens, total, ended, done, *_):
+    def goes_on(index, tokens, total, gap, ended, done, *_):
         return (index < limit) & ~tf.reduce_all(done)
 
-    def write(index, tokens, total, ended, done, seen, found, logits, state):
+    def write(index, tokens, total, gap, ended, done, seen, found, logits, state):
         logits = tf.cast(logits, tf.float32)  # Sums over a vocabulary in bfloat16 lose digits.
-        chosen = choose(logits, seen, choice, drawn[:, index], done)
+        chosen, apart = choose(logits, seen, choice, drawn[:, index], done)
+        gap = tf.where(done, gap, tf.minimum(gap, apart))
         logs = tf.gather(tf.nn.log_softmax(logits), chosen, batch_dims=1)
         total += tf.where(done, 0.0, logs)
         ended |= ~done & (chosen == end_id)
@@ -138,15 +154,16 @@ def generate(
             done |= stopped
         done |= index + 1 >= choice.max_tokens
         seen |= tf.one_hot(chosen, vocabulary_size, on_value=True, off_value=False)
-        return index + 1, tokens, total, ended, done, seen, found, *steps.step(state, chosen)
+        after = (index + 1, tokens, total, gap, ended, done, seen, found)
+        return *after, *steps.step(state, chosen)
 
-    nothing = tf.zeros((rows,), tf.bool)
+    nothing, zeros = tf.zeros((rows,), tf.bool), tf.zeros((rows,))
     first = (
-        *(0, tf.fill((rows, limit), PADDING), tf.zeros((rows,)), nothing, nothing),
+        *(0, tf.fill((rows, limit), PADDING), zeros, zeros + float("inf"), nothing, nothing),
         *(occurring(prompt, vocabulary_size), _nothing_found(stop, rows), logits, state),
     )
-    _, tokens, total, ended, _, _, found, *_ = tf.while_loop(goes_on, write, first)
-    return Written(tokens, total, ended, found.num_bytes)
+    _, tokens, total, gap, ended, _, _, found, *_ = tf.while_loop(goes_on, write, first)
+    return Written(tokens, total, ended, found.num_bytes, gap)
 
 
 class _Found(NamedTuple):
@@ -216,7 +233,7 @@ def choose(
     choice: Choice,
     drawn: tf.Tensor,
     done: tf.Tensor | None = None,
-) -> tf.Tensor:
+) -> Chosen:
     """Chooses a token for each row: penalty, temperature, `top_k`, `top_p`, and then by chance.
 
     The number that was drawn is looked up among the cumulative sums of the probabilities. They are
@@ -236,9 +253,6 @@ def choose(
         choice: How each row chooses.
         drawn: One number in [0, 1) for each row, float32 `(n,)`.
         done: Rows whose token does not matter, so that it may be any, bool `(n,)`. None: none.
-
-    Returns:
-        int32 `(n,)`.
     """
     penalty = choice.repetition_penalty[:, None]
     penalized = tf.where(logits > 0, logits / penalty, logits * penalty)
@@ -250,7 +264,8 @@ def choose(
     if done is not None:
         by_chance &= ~done
     is_cut = (choice.top_k > 0) | (choice.top_p < 1)
-    likeliest = tf.math.top_k(logits, 1)[1][:, 0]  # Of equal ones, the one with the lowest id.
+    best, ids = tf.math.top_k(logits, 2)  # Of equal ones, the one with the lowest id comes first.
+    likeliest = ids[:, 0]
     # Each way is taken only if a row needs it.
     uncut = tf.cond(
         tf.reduce_any(by_chance & ~is_cut),
@@ -262,7 +277,8 @@ def choose(
         lambda: _among_likeliest(logits, choice, drawn, by_chance & is_cut),
         lambda: likeliest,
     )
-    return tf.where(by_chance, tf.where(is_cut, cut, uncut), likeliest)
+    tokens = tf.where(by_chance, tf.where(is_cut, cut, uncut), likeliest)
+    return Chosen(tokens, tf.where(by_chance, float("inf"), best[:, 0] - best[:, 1]))
 
 
 def _among_all(logits: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:

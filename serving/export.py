@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from serving import graph, parity, versions
@@ -20,6 +21,8 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-5, "float16": 1e-2, "bfloat16": 5e-
 
 # Examples of each signature but serving_default: they may be large, such as decoded pixels.
 NUM_FEATURES = 4
+LEAST_GAP = 1e-3
+"""Examples with smaller `Signature.gaps` are left out, in nats."""
 
 
 def export(
@@ -97,13 +100,35 @@ def _ask_live(
         batch = signature.examples or _fitting(signature, features)
         if name != "serving_default" and batch:
             requests.append((name, batch))
-    records = []
+    records, clear = [], []
     for name, batch in requests:
+        signature = signatures[name]
         tensors = {key: tf.constant(values) for key, values in batch.items()}
-        answer = signatures[name].answer(signatures[name].compute(model), tensors)
-        served = {signatures[name].served[key]: values for key, values in batch.items()}
+        prepared = signature.prepared(tensors)
+        outputs = signature.compute(model)(prepared.features)
+        answer = signature.finished(outputs, prepared.context)
+        gaps = signature.gaps(outputs) if signature.gaps else None
+        served = {signature.served[key]: values for key, values in batch.items()}
         records.append(Record(name, served, {key: answer[key].numpy() for key in answer}))
-    return records
+        count = len(next(iter(batch.values())))
+        clear.append(np.ones(count, bool) if gaps is None else gaps.numpy() >= LEAST_GAP)
+    return _without_near_ties(records, clear)
+
+
+def _without_near_ties(records: list[Record], clear: list[np.ndarray]) -> list[Record]:
+    """Keeps the examples that are clear, or of a signature all if fewer than half are."""
+    kept = []
+    for record, rows in zip(records, clear, strict=True):
+        pairs = zip(records, clear, strict=True)
+        every = np.concatenate([some for one, some in pairs if one.signature == record.signature])
+        rows = rows if 2 * every.sum() >= every.size else np.ones_like(rows)
+        parts = [
+            {name: values[rows] for name, values in part.items()}
+            for part in (record.inputs, record.outputs)
+        ]
+        if rows.any():
+            kept.append(Record(record.signature, *parts))
+    return kept
 
 
 def _fitting(signature: Signature, features: Any) -> Tensors | None:

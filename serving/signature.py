@@ -97,6 +97,10 @@ class Signature:
         ties: By name of an output, the output with the scores that rank its rows, or with the
             log-probability of a generated text. `serving.parity` says what it allows where scores
             are equal. None allows nothing.
+        gaps: From what the core returns to how clearly each row was decided, in nats, `(n,)`: with
+            a small gap to the next option, rounding may decide. The export leaves out examples
+            below `serving.export.LEAST_GAP`, unless these are most. None, instead of the function
+            or of its result: leaves out none.
         no_xla: Why the core does not compile with XLA, such as the operation without a kernel. The
             model card repeats it. None: it compiles, which `serving.verify` checks.
     """
@@ -109,6 +113,7 @@ class Signature:
     examples: Tensors | None = None
     core: Callable[[Network, Any], Any] | None = None
     ties: Mapping[str, str] | None = None
+    gaps: Callable[[Any], tf.Tensor | None] | None = None
     no_xla: str | None = None
 
     def __post_init__(self):

@@ -164,6 +164,7 @@ class Writer:
             resources=self.resources,
             examples={name: examples[name] for name in inputs},
             ties=ties,
+            gaps=lambda written: written.get("gap"),  # Beam search has none.
         )
 
     def by_default(self, **inputs: tf.Tensor) -> Prepared:

@@ -106,7 +106,7 @@ def test_tokens_are_drawn_from_the_distribution_of_the_papers(way, size):
         tf.repeat(tf.constant(seen[None]), count, axis=0),
         Choice(*(tf.repeat(part, count) for part in choices(WAYS[way]))),
         tf.constant(drawn),
-    ).numpy()
+    ).tokens.numpy()
     counts = np.bincount(got, minlength=size)
     assert not counts[expected == 0].any()
     # Chi-squared over cells of at least 5 expected draws; the rest is one cell.
@@ -133,7 +133,7 @@ def test_choosing_among_the_likeliest_alone_changes_no_choice(way, monkeypatch):
     for candidates in ((4,), (4, 16), (16, 64), ()):
         monkeypatch.setattr("models.generation.CANDIDATES", candidates)
         choice = choices(*[settings] * 64)
-        answers.append(choose(tf.constant(logits, tf.float32), seen, choice, drawn).numpy())
+        answers.append(choose(tf.constant(logits, tf.float32), seen, choice, drawn).tokens.numpy())
     assert len(set(answers[0])) > 20
     for answer in answers[:-1]:
         np.testing.assert_array_equal(answer, answers[-1])
@@ -146,7 +146,7 @@ def test_a_row_without_a_cut_looks_its_number_up_in_the_order_of_the_ids():
     logits = tf.math.log(tf.constant([shares] * len(cases)))
     choice = choices(*[{"temperature": 1.0}] * len(cases))
     got = choose(logits, tf.zeros(logits.shape, tf.bool), choice, tf.constant(drawn))
-    assert got.numpy().tolist() == list(expected)
+    assert got.tokens.numpy().tolist() == list(expected)
 
 
 def test_a_vocabulary_is_sorted_only_for_rows_that_need_it(monkeypatch):
@@ -175,7 +175,7 @@ def test_equal_logits_give_the_lowest_id_and_a_tiny_temperature_the_likeliest():
     logits = tf.constant([[1.0, 5.0, 5.0, 2.0]] * 2 + [[1.0, 5.0, 9.0, 2.0]])
     choice = choices({}, {"top_p": 1e-9, "temperature": 1.0}, {"temperature": 1e-30})
     got = choose(logits, tf.zeros((3, 4), tf.bool), choice, tf.constant([0.9, 0.9, 0.99]))
-    assert got.numpy().tolist() == [1, 1, 2]
+    assert got.tokens.numpy().tolist() == [1, 1, 2]
 
 
 def test_extreme_settings_give_a_token():
@@ -184,7 +184,7 @@ def test_extreme_settings_give_a_token():
     ways = [{"repetition_penalty": 0.01}, {"repetition_penalty": 100.0}, {"top_p": 1e-6}]
     rows = [{"temperature": 1.0, **way} for way in (*ways, {"top_p": 1e-45})]
     got = choose(logits, seen, choices(*rows), tf.fill((4,), 0.4))
-    assert got.numpy().tolist() == [0, 1, 1, 1]
+    assert got.tokens.numpy().tolist() == [0, 1, 1, 1]
 
 
 def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones():
@@ -192,7 +192,9 @@ def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones():
     seen = tf.constant([[True, False, False], [False, True, False]])
     choice = choices(*[{"repetition_penalty": 1.4}] * 2)
     # 2 / 1.4 < 1.5, and -1.5 * 1.4 < -2.
-    assert choose(logits, seen, choice, tf.zeros((2,))).numpy().tolist() == [1, 0]
+    got = choose(logits, seen, choice, tf.zeros((2,)))
+    assert got.tokens.numpy().tolist() == [1, 0]
+    np.testing.assert_allclose(got.gap, [1.5 - 2 / 1.4, 1.5 * 1.4 - 2], rtol=1e-5)
 
 
 # The loop.
@@ -207,6 +209,16 @@ def test_a_greedy_text_follows_the_table_to_its_end():
     each = log_softmax(table[4])[2]
     np.testing.assert_allclose(got.log_probability, [4 * each, 2 * each, each], rtol=1e-5)
     assert got.ended.numpy().all()
+
+
+def test_the_smallest_gap_to_the_next_token_is_that_of_the_steps_that_were_taken():
+    table = np.zeros((4, 4))
+    table[1] = [0, 0, 5, 4]  # The next is 2, with a gap of 1.
+    table[2] = [0, 2.75, 0, 3]
+    table[3] = [3, 0, 0, 0]
+    rows = [{}, {"max_tokens": 1}, {"temperature": 1.0}]
+    got = written(table, [[1], [1], [1]], choices(*rows))
+    np.testing.assert_allclose(got.gap, [0.25, 1, np.inf])
 
 
 def test_each_row_stops_at_its_own_number_of_tokens():

@@ -397,3 +397,26 @@ def test_warmup_of_a_signature_with_strings_is_given(tmp_path):
     assert records[-1].signature == "from_words"
     assert records[-1].inputs["numbers"].tolist() == [b"1", b"2.5"]
     assert records[-1].outputs["value"].shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "kept"), [((1, 1, 9e-4, 1, 0), [0, 1, 3]), ((1, 1, 0, 0, 0), [0, 1, 2, 3, 4])]
+)
+def test_warmup_has_no_near_ties_unless_most_are(tmp_path, gaps, kept):
+    rows = np.arange(20, dtype="float32").reshape(5, 4)
+
+    def gap(outputs):
+        # By row; a row is known by its first number.
+        return tf.gather(tf.constant(gaps, tf.float32), tf.cast(outputs["first"] / 4, tf.int32))
+
+    signature = vector_signature(
+        core=lambda network, row: {"value": network(row), "first": row[:, 0]},
+        postprocess=lambda outputs: {"value": outputs["value"]},
+        gaps=gap,
+    )
+    version = export(tmp_path, dense(), {"serving_default": signature}, {"row": rows}, {})
+    records = read_records(version)
+    assert all(len(record.inputs["row"]) == len(record.outputs["value"]) for record in records)
+    np.testing.assert_array_equal(
+        np.concatenate([record.inputs["row"] for record in records]), rows[kept]
+    )
