@@ -186,13 +186,13 @@ def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str
     encoded, _ = read(config.max_tokens, tf.constant(some), tf.fill((len(some),), config.system))
     examples = {name: row.numpy() for name, row in encoded.items()}
     writer = Writer(
-        core=continuing(steps, config.length, tokens),
+        core=continuing(steps, config.length, tokens, **config.loop),
         inputs={"turns": tf.TensorSpec((None, None), tf.string)},
         read=read,
         tokens=ids,
         decode=tokens.decode,
         choice=config.choice,
-        context=config.length,
+        **config.loop,
         examples={"turns": some, **examples},
         meanings={**MEANINGS, "token_ids": tokens.meaning},
         text="reply",

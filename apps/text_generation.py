@@ -132,13 +132,13 @@ def signatures(config: Config, tokens: Tokens, prompts: list[str]) -> dict[str, 
     ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
     texts = np.array(prompts[:4], object)
     writer = Writer(
-        core=continuing(steps, config.length, tokens, config.beams),
+        core=continuing(steps, config.length, tokens, config.beams, **config.loop),
         inputs={"prompt": writing.TEXT},
         read=lambda max_tokens, prompt: ({"token_ids": tokens.encode(prompt)}, {}),
         tokens=ids,
         decode=tokens.decode,
         choice=config.choice,
-        context=config.length,
+        **config.loop,
         examples={"prompt": texts, "token_ids": tokens.encode(tf.constant(texts)).numpy()},
         meanings=meanings,
         resources=tokens.resources,

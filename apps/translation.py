@@ -192,7 +192,7 @@ def signatures(config: Config, tokens: SentencePieces, pairs) -> dict[str, Signa
         tokens={"source_ids": translations.IDS},
         decode=tokens.decode,
         choice=config.choice,
-        context=length + 1,
+        limit=length,
         examples=sentence_pieces.examples(tokens, length, pairs),
         meanings=translations.MEANINGS,
         text="translation",

@@ -1,6 +1,7 @@
 """Cores of signatures that write texts: with a prompt, with a source, and what these attend to."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +18,12 @@ search, and the fields of `Beams` are returned. Otherwise they have the fields o
 rows may end at strings, `stop`, the strings of `Stop`, and the fields of `Written` are returned.
 They may have `room`, a vector of as many values, which do not matter, as `max_tokens` is at most:
 XLA knows the sizes of tensors, but not their values. Without it there is room for the limit."""
+
+Sizes = Mapping[str, Sequence[int]]
+"""Sizes for which a loop is compiled, and to which others are padded: `rows`, the numbers of rows,
+ascending, of which more are written in blocks of the last; `prompt`, the numbers of tokens of a
+prompt, ascending, the last at least the context - 1; and `stop`, the maximum number of stop strings
+of a row, and of bytes of each."""
 
 
 def _write(
@@ -44,31 +51,54 @@ def _write(
     return generate(steps, source, prompt, choice, stop=stop, **ends)._asdict()
 
 
-def continuing(steps_of: Callable[[Any], Steps], context: int, tokens: Any, beams: int = 1) -> Core:
+def continuing(
+    steps_of: Callable[[Any], Steps],
+    context: int,
+    tokens: Any,
+    beams: int = 1,
+    limit: int | None = None,
+    sizes: Sizes | None = None,
+) -> Core:
     """Returns the core of a signature that writes what follows prompts.
 
     The token that begins a text is put before each prompt, and the oldest tokens are dropped where
     prompt and `max_tokens` together are longer than the context. The core takes `token_ids`, int32
-    `(n, tokens)`, -1 in padding, and how to write, as `Core` says. It writes at most `context - 1`
-    tokens, and returns how many tokens of each prompt were read and dropped, too:
-    `prompt_tokens` and `dropped_tokens`.
+    `(n, tokens)`, -1 in padding, and how to write, as `Core` says. It returns how many tokens of
+    each prompt were read and dropped, too: `prompt_tokens` and `dropped_tokens`.
 
     Args:
         steps_of: From the model to how it reads.
         context: Maximum number of tokens that the model reads; at least 2.
         tokens: The tokenizer; it has `begin_id`, `end_id` and `pieces`.
         beams: Number of hypotheses of beam search; at least 1.
+        limit: Maximum of `max_tokens`, below the context. None: the context - 1.
+        sizes: Sizes for which XLA compiles the loop, but not beam search. None: it is not compiled.
     """
     end_id = tokens.end_id
+    limit = limit or context - 1
+    ends: dict[str, Any] = {"limit": limit, "end_id": end_id}
+    parts = {**ends, "pieces": tokens.pieces, "beams": beams}
+
+    def write(model, prompt, features):
+        # A text has not ended yet, so that its end does not count as repeated.
+        repeated = tf.where(prompt == end_id, PADDING, prompt)
+        return _write(steps_of(model), prompt, repeated, features, **parts)
+
+    @functools.cache  # So that all signatures share what is compiled.
+    def compiled(model):
+        def written(features):
+            return write(model, features["prompt"], features)
+
+        return tf.function(written, jit_compile=True, autograph=False)
 
     def core(network, features):
         begun = _begun(features["token_ids"], tokens.begin_id, end_id)
         prompt, dropped = latest(begun, context - features["max_tokens"], context - 1)
-        # A text has not ended yet, so that its end does not count as repeated.
-        repeated = tf.where(prompt == end_id, PADDING, prompt)
-        steps, ends = steps_of(network.model), {"limit": context - 1, "end_id": end_id}
-        parts = {**ends, "pieces": tokens.pieces, "beams": beams}
-        written = _write(steps, prompt, repeated, features, **parts)
+        if sizes and "length_penalty" not in features:
+            fixed = compiled(network.model)
+            written = _at_fixed_sizes(fixed, prompt, features, sizes, limit)
+        else:
+            written = write(network.model, prompt, features)
         read = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
         return {**written, "prompt_tokens": read, "dropped_tokens": dropped}
 
@@ -82,6 +112,66 @@ def _begun(token_ids: tf.Tensor, begin_id: int | None, end_id: int) -> tf.Tensor
     padded = tf.pad(token_ids, [[0, 0], [0, 1]], constant_values=PADDING)
     first = padded[:, :1]  # A network needs a token to begin with.
     return tf.concat([tf.where(first < 0, end_id, first), padded[:, 1:]], axis=1)
+
+
+def _at_fixed_sizes(
+    write: Callable[[Features], Features],
+    prompt: tf.Tensor,
+    features: Features,
+    sizes: Sizes,
+    limit: int,
+) -> Features:
+    """Writes with a function that gets no tensors but those of the sizes, whatever the prompts.
+
+    Args:
+        write: From `prompt` and the features of `Core` to the fields of `Written`.
+        prompt: int32 `(n, tokens)`, -1 in padding.
+        features: As in `Core`.
+        sizes: The sizes.
+        limit: Number of columns of the tokens that it writes.
+    """
+    rows, width = tf.shape(prompt)[0], tf.shape(prompt)[1]
+    size = _next(rows, sizes["rows"])
+    blocks = tf.maximum(-(-rows // size), 1)
+    columns = _next(width, sizes["prompt"]) - width
+    given = {name: features[name] for name in Choice._fields}
+    given["prompt"] = tf.pad(prompt, [[0, 0], [0, columns]], constant_values=PADDING)
+    given["stop"] = _fixed_stop(features.get("stop", tf.fill((rows, 1, 1), PADDING)), sizes)
+
+    def in_blocks(name, value):
+        # Rows of padding end with their first token.
+        value = tf.pad(
+            value,
+            [[0, blocks * size - rows], *[[0, 0]] * (value.shape.rank - 1)],
+            constant_values=0 if name == "temperature" else 1,
+        )
+        return tf.reshape(value, tf.concat([[blocks, size], tf.shape(value)[1:]], axis=0))
+
+    row = {"log_probability": tf.float32, "ended": tf.bool, "num_bytes": tf.int32}
+    specs = {name: tf.TensorSpec((None,), dtype) for name, dtype in row.items()}
+    specs |= {"gap": specs["log_probability"], "token_ids": tf.TensorSpec((None, limit), tf.int32)}
+    blocked = {name: in_blocks(name, value) for name, value in given.items()}
+    found = tf.map_fn(write, blocked, fn_output_signature=specs, parallel_iterations=1)
+    return {
+        name: tf.reshape(value, tf.concat([[-1], tf.shape(value)[2:]], axis=0))[:rows]
+        for name, value in found.items()
+    }
+
+
+def _next(size: tf.Tensor, sizes: Sequence[int]) -> tf.Tensor:
+    """Returns the first of the ascending sizes that is not less, or the last."""
+    return tf.reduce_min(tf.where(tf.constant(sizes) >= size, sizes, sizes[-1]))
+
+
+def _fixed_stop(stop: tf.Tensor, sizes: Sizes) -> tf.Tensor:
+    """Returns stop strings `(n, strings, bytes)` with as many of both as the sizes say."""
+    most, width = sizes["stop"]
+    # Only as many are no padding.
+    is_padding = tf.cast(tf.reduce_all(stop < 0, axis=2), tf.int32)
+    kept = tf.gather(stop, tf.argsort(is_padding, axis=1, stable=True)[:, :most], batch_dims=1)
+    missing = [[0, 0], [0, most - tf.shape(kept)[1]], [width - tf.shape(kept)[2], 0]]
+    # The shape of all signatures, so that they share what is compiled.
+    return tf.ensure_shape(tf.pad(kept, missing, constant_values=PADDING), (None, most, width))
 
 
 def translating(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import keras
 
 from runs.settings import AUTO, Auto, Data, Rates, Running, Settings, Training
+from serving.writing import compiled_sizes
 from training.optimizers import layerwise_scale
 
 PRETRAINED = ("elmo", "bert", "gpt")
@@ -190,6 +191,10 @@ class WritingSettings(Settings):
     repetition_penalty: float = 1.0
     """Divides positive logits of tokens that are there already, and multiplies negative ones, in
     0.01 to 100; 1: off."""
+    compile_export: bool = False
+    """Compile the loop of the export with XLA, for prompts and batches of a few sizes, to which
+    others are padded. Clients may ask for at most `max_tokens` tokens. A server compiles before it
+    answers, and must allow it: TensorFlow Serving needs `--xla_cpu_compilation_enabled`."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -257,6 +262,13 @@ class WritingSettings(Settings):
         """What `models.text_writers.text_writer` builds the network with."""
         names = ("length", "units", "layers", "dropout", "preset", "lora_rank")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def loop(self) -> dict[str, Any]:
+        """Limit and sizes of `models.writing.continuing` and of `serving.writing.Writer`."""
+        if not self.compile_export:
+            return {"limit": self.length - 1}
+        return {"limit": self.max_tokens, "sizes": compiled_sizes(self.length)}
 
     @property
     def choice(self) -> dict[str, float]:

@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from serving import graph
 
+XLA_FLAG = "--xla_cpu_compilation_enabled=true"
+"""Flag of a server for a graph that XLA compiles."""
+
 
 @dataclass(frozen=True)
 class Description:
@@ -57,6 +60,8 @@ def write_card(
         },
         "operations": graph.operations(meta_graph),
     }
+    if graph.is_compiled(meta_graph):
+        content["server_flags"] = [XLA_FLAG]
     folder = version / "assets.extra"
     folder.mkdir(exist_ok=True)
     text = json.dumps(content, indent=2, default=str)

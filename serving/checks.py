@@ -88,6 +88,8 @@ class Subject:
         batches = [record.inputs for record in self.records if record.signature == signature]
         if not batches:
             return _made_up(self.signatures[signature], count)
+        # Requests that only compile may have another number of tokens.
+        batches = [batch for batch in batches if _form(batch) == _form(batches[0])]
         whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         return {
             name: np.resize(values, (count, *values.shape[1:])) for name, values in whole.items()
@@ -291,6 +293,11 @@ def _ranked(outputs: Tensors) -> dict[str, str]:
         for scores in falling
         if values.dtype.kind != "f" and values.shape == falling[scores].shape
     }
+
+
+def _form(batch: Tensors) -> dict[str, tuple[int, ...]]:
+    """The shape of an example."""
+    return {name: values.shape[1:] for name, values in batch.items()}
 
 
 def _joined(name: str, singles: list[Tensors], batch: np.ndarray) -> np.ndarray:

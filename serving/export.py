@@ -100,6 +100,8 @@ def _ask_live(
         batch = signature.examples or _fitting(signature, features)
         if name != "serving_default" and batch:
             requests.append((name, batch))
+    count = len(requests)
+    requests += [(name, batch) for name in signatures for batch in signatures[name].warmup]
     records, clear = [], []
     for name, batch in requests:
         signature = signatures[name]
@@ -110,16 +112,16 @@ def _ask_live(
         gaps = signature.gaps(outputs) if signature.gaps else None
         served = {signature.served[key]: values for key, values in batch.items()}
         records.append(Record(name, served, {key: answer[key].numpy() for key in answer}))
-        count = len(next(iter(batch.values())))
-        clear.append(np.ones(count, bool) if gaps is None else gaps.numpy() >= LEAST_GAP)
-    return _without_near_ties(records, clear)
+        rows = len(next(iter(batch.values())))
+        clear.append(np.ones(rows, bool) if gaps is None else gaps.numpy() >= LEAST_GAP)
+    return _without_near_ties(records[:count], clear) + records[count:]
 
 
 def _without_near_ties(records: list[Record], clear: list[np.ndarray]) -> list[Record]:
     """Keeps the examples that are clear, or of a signature all if fewer than half are."""
     kept = []
-    for record, rows in zip(records, clear, strict=True):
-        pairs = zip(records, clear, strict=True)
+    for record, rows in zip(records, clear, strict=False):
+        pairs = zip(records, clear, strict=False)
         every = np.concatenate([some for one, some in pairs if one.signature == record.signature])
         rows = rows if 2 * every.sum() >= every.size else np.ones_like(rows)
         parts = [

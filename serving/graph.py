@@ -48,6 +48,12 @@ def operations(meta_graph: tf.compat.v1.MetaGraphDef) -> list[str]:
     return sorted({node.op for node in _nodes(meta_graph)} - functions)
 
 
+def is_compiled(meta_graph: tf.compat.v1.MetaGraphDef) -> bool:
+    """Whether XLA compiles a part of the graph, which a server must allow."""
+    name = "_XlaMustCompile"
+    return any(name in node.attr and node.attr[name].b for node in _nodes(meta_graph))
+
+
 def unservable(names: list[str]) -> list[str]:
     """Returns operations that servers do not have: Python's, and those of other libraries.
 

@@ -91,6 +91,7 @@ class Signature:
             functions use.
         examples: Real inputs, arrays by name, for a signature other than `serving_default`. None:
             the preprocessed examples of `serving_default`, if they fit.
+        warmup: Further requests, arrays by name each, for the warm-up alone.
         core: From the `Network`, a function of features at inference, and the features to what
             `postprocess` reads. None calls the model once. Generation loops, searches and several
             networks belong here.
@@ -111,6 +112,7 @@ class Signature:
     meanings: Mapping[str, str]
     resources: tuple[Any, ...] = ()
     examples: Tensors | None = None
+    warmup: Sequence[Tensors] = ()
     core: Callable[[Network, Any], Any] | None = None
     ties: Mapping[str, str] | None = None
     gaps: Callable[[Any], tf.Tensor | None] | None = None

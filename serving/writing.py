@@ -1,6 +1,7 @@
 """Signatures of networks that write text: how a client chooses, and what it learns."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.signature import Prepared, Signature
+from serving.verify import XLA_BATCH_SIZES
 
 PADDING = -1
 """Follows the last token of a row."""
@@ -48,6 +50,8 @@ MOST_STOPS = 8
 """Maximum number of stop strings of a row."""
 MOST_STOP_BYTES = 256
 """Maximum length of a stop string, in bytes."""
+COMPILED_PROMPT = 32
+"""Tokens of the shortest prompts for which a loop is compiled; the next have twice as many each."""
 
 Features = dict[str, tf.Tensor]
 MEANINGS = {
@@ -88,7 +92,7 @@ class Writer:
             text are kept, int32 `(n,)`, -1 for all, or None, to strings `(n,)`.
         choice: How `serving_default` writes: a value for each of `INPUTS`, or for beam search
             `max_tokens` and `length_penalty`.
-        context: Maximum of `max_tokens`, plus 1.
+        limit: Maximum of `max_tokens`.
         examples: Real inputs by name, of `serving_default` and `tokens`.
         meanings: Meaning of all inputs and outputs.
         text: Name of the output with the text.
@@ -96,6 +100,8 @@ class Writer:
             of a text that beam search found.
         optional: Text inputs that `serving_default` lacks: by name, the text of all its rows.
         resources: As of a `Signature`.
+        sizes: Sizes for which the loop is compiled, as in `models.writing.continuing`. A request of
+            each is among those of the warm-up. None: it is not compiled.
     """
 
     core: Callable[[Any, Features], Features]
@@ -104,13 +110,14 @@ class Writer:
     tokens: Mapping[str, tf.TensorSpec]
     decode: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
     choice: Mapping[str, float]
-    context: int
+    limit: int
     examples: Mapping[str, np.ndarray]
     meanings: Mapping[str, str]
     text: str = "text"
     score: str = "log_probability"
     optional: Mapping[str, str] = field(default_factory=dict)
     resources: tuple[Any, ...] = ()
+    sizes: Mapping[str, Sequence[int]] | None = None
 
     def signatures(self, length_penalty: float | None = None) -> dict[str, Signature]:
         """Returns `serving_default`, `generate` and `generate_from_tokens`.
@@ -136,6 +143,7 @@ class Writer:
                 self._from_tokens,
                 lambda written: {n: written[n] for n in ("token_ids", "log_probability")},
                 {"token_ids": "log_probability"},
+                warmup=self._of_every_size(),
             ),
         }
         if length_penalty is not None:
@@ -148,7 +156,9 @@ class Writer:
             )
         return made
 
-    def _signature(self, inputs, preprocess, postprocess, ties, choice=None) -> Signature:
+    def _signature(
+        self, inputs, preprocess, postprocess, ties, choice=None, warmup=()
+    ) -> Signature:
         count = len(next(iter(self.examples.values())))
         chosen = {**GREEDY, **self.choice, **(choice or {})}
         filled_in = {name: part.numpy() for name, part in filled(chosen, count).items()}
@@ -165,7 +175,21 @@ class Writer:
             examples={name: examples[name] for name in inputs},
             ties=ties,
             gaps=lambda written: written.get("gap"),  # Beam search has none.
+            warmup=warmup,
         )
+
+    def _of_every_size(self) -> list[dict[str, np.ndarray]]:
+        """Returns a request of one token for each pair of sizes of rows and prompts."""
+        pairs = itertools.product(self.sizes["rows"], self.sizes["prompt"]) if self.sizes else ()
+        made = []
+        for rows, width in pairs:
+            choice = filled({**GREEDY, "max_tokens": 1}, rows)
+            # An end token comes first.
+            ids = {
+                name: np.resize(self.examples[name][0], (rows, width - 1)) for name in self.tokens
+            }
+            made.append({**ids, **{name: part.numpy() for name, part in choice.items()}})
+        return made
 
     def by_default(self, **inputs: tf.Tensor) -> Prepared:
         """Reads inputs as `serving_default` does."""
@@ -175,15 +199,15 @@ class Writer:
 
     def _as_chosen(self, stop: tf.Tensor, **inputs: tf.Tensor) -> Prepared:
         choice = {name: inputs.pop(name) for name in INPUTS}
-        return self._read(inputs, {**checked(choice, self.context), "stop": checked_stop(stop)})
+        return self._read(inputs, {**checked(choice, self.limit), "stop": checked_stop(stop)})
 
     def _by_beams(self, **inputs: tf.Tensor) -> Prepared:
         choice = {name: inputs.pop(name) for name in BEAM_INPUTS}
-        return self._read(inputs, checked(choice, self.context))
+        return self._read(inputs, checked(choice, self.limit))
 
     def _from_tokens(self, **inputs: tf.Tensor) -> Features:
         choice = {name: inputs.pop(name) for name in INPUTS}
-        return self._with_room({**inputs, **checked(choice, self.context)})
+        return self._with_room({**inputs, **checked(choice, self.limit)})
 
     def _read(self, inputs: Features, choice: Features) -> Prepared:
         features, counts = self.read(choice["max_tokens"], **inputs)
@@ -192,7 +216,7 @@ class Writer:
     def _with_room(self, features: Features) -> Features:
         """Adds a vector whose size says for how many tokens states need room."""
         most = tf.reduce_max(tf.concat([features["max_tokens"], [1]], axis=0))
-        size = tf.minimum(-(-most // ROOM) * ROOM, self.context - 1)
+        size = tf.minimum(-(-most // ROOM) * ROOM, self.limit)
         return {**features, "room": tf.zeros((size,), tf.bool)}
 
     def _answered(self, written: Features, _: Features) -> Features:
@@ -221,6 +245,22 @@ class Writer:
         return {"texts": tf.reshape(texts, (rows, beams)), "scores": written["score"]}
 
 
+def compiled_sizes(context: int) -> dict[str, tuple[int, ...]]:
+    """Returns the sizes for which the loop of an export is compiled, as `Writer` takes them.
+
+    Example:
+        >>> compiled_sizes(100)
+        {'rows': (1, 8, 32), 'prompt': (32, 64, 99), 'stop': (8, 256)}
+    """
+    doubled = (COMPILED_PROMPT * 2**number for number in itertools.count())
+    prompts = itertools.takewhile(lambda size: size < context - 1, doubled)
+    return {
+        "rows": XLA_BATCH_SIZES,
+        "prompt": (*prompts, context - 1),
+        "stop": (MOST_STOPS, MOST_STOP_BYTES),
+    }
+
+
 def filled(settings: Mapping[str, float], count: int | tf.Tensor) -> Features:
     """Returns the same settings, by name of the input, for `count` rows."""
     specs = {**INPUTS, **BEAM_INPUTS}
@@ -230,15 +270,15 @@ def filled(settings: Mapping[str, float], count: int | tf.Tensor) -> Features:
     }
 
 
-def checked(choice: Mapping[str, tf.Tensor], context: int) -> Features:
+def checked(choice: Mapping[str, tf.Tensor], limit: int) -> Features:
     """Returns the choice of a client; fails if a value is out of range, and names it and the rows.
 
     Args:
         choice: By name of the input, of `INPUTS` or `BEAM_INPUTS`, values `(n,)`.
-        context: Maximum number of tokens that the network reads and writes together.
+        limit: Maximum of `max_tokens`.
     """
     allowed = {
-        "max_tokens": (f"in 1 to {context - 1}", lambda x: (x >= 1) & (x < context)),
+        "max_tokens": (f"in 1 to {limit}", lambda x: (x >= 1) & (x <= limit)),
         "temperature": ("at least 0", lambda x: (x >= 0) & tf.math.is_finite(x)),
         "top_k": ("at least 0", lambda x: x >= 0),
         # Far outside, float32 has no digits for the sums and the penalized logits.

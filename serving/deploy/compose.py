@@ -35,7 +35,7 @@ def compose(models: Sequence[Model], options: Options) -> dict[str, Any]:
             f"--port={GRPC}",
             f"--rest_api_port={REST}",
             f"--model_config_file_poll_wait_seconds={configs.POLL_SECONDS}",
-            *configs.flags(CONFIG_FOLDER, options.cpus),
+            *configs.flags(CONFIG_FOLDER, models, options),
         ],
         # Only on this machine: the server has no passwords.
         "ports": [f"127.0.0.1:{port}:{port}" for port in (GRPC, REST)],

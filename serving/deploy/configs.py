@@ -80,16 +80,17 @@ def config_files(
     return texts
 
 
-def flags(folder: str, cpus: int) -> list[str]:
-    """Returns the flags that name the three files in `folder`, and the threads."""
+def flags(folder: str, models: Sequence[Model], options: Options) -> list[str]:
+    """Returns the flags that name the three files in `folder`, threads, and what models require."""
     return [
         f"--model_config_file={folder}/models.config",
         "--allow_version_labels_for_unavailable_models=true",
         "--enable_batching=true",
         f"--batching_parameters_file={folder}/batching.config",
         f"--monitoring_config_file={folder}/monitoring.config",
-        f"--tensorflow_intra_op_parallelism={cpus}",
-        f"--tensorflow_inter_op_parallelism={cpus}",
+        f"--tensorflow_intra_op_parallelism={options.cpus}",
+        f"--tensorflow_inter_op_parallelism={options.cpus}",
+        *sorted({flag for model in models for flag in model.flags(options)}),
     ]
 
 

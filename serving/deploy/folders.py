@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from serving.deploy.options import Options
 from serving.versions import numbered
@@ -53,13 +54,25 @@ class Model:
 
     def tensorflow(self, version: int) -> str | None:
         """The TensorFlow that exported a version, if its model card says."""
+        card = self._card(version)
+        return None if card is None else str(card["versions"]["tensorflow"])
+
+    def flags(self, options: Options) -> list[str]:
+        """Flags that the model cards of the served versions require of a server."""
+        cards = (self._card(version) or {} for version in self.served(options)[0])
+        return [flag for card in cards for flag in card.get("server_flags", ())]
+
+    def _card(self, version: int) -> Any:
+        """The model card of a version, which names its TensorFlow; None where there is none."""
         path = self.path(version) / "assets.extra" / "model_card.json"
         try:
-            return str(json.loads(path.read_text(encoding="utf-8"))["versions"]["tensorflow"])
+            card = json.loads(path.read_text(encoding="utf-8"))
+            str(card["versions"]["tensorflow"])
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} names no version of TensorFlow: {error!r}") from error
+        return card
 
 
 def find(options: Options) -> list[Model]:

@@ -68,7 +68,7 @@ def inference_service(name: str, config: Manifest, model: Model, options: Option
             "storageUri": f"{str(options.storage).rstrip('/')}/{model.name}",
             # KServe's own come first: ports, model_name, model_base_path. The two last are ignored
             # when there is a model_config_file.
-            "args": configs.flags(CONFIG_FOLDER, options.cpus),
+            "args": configs.flags(CONFIG_FOLDER, [model], options),
             # A new version is served by pods of its own.
             "resources": resources([model], options, copies=2),
             "volumeMounts": [{"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],

@@ -209,7 +209,7 @@ def _server(
             f"--port={GRPC}",
             f"--rest_api_port={REST}",
             f"--model_config_file_poll_wait_seconds={configs.POLL_SECONDS}",
-            *configs.flags(CONFIG_FOLDER, options.cpus),
+            *configs.flags(CONFIG_FOLDER, models, options),
             *_polling(options),
         ],
         "ports": [{"name": port, "containerPort": number} for port, number in _ports()],

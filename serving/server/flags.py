@@ -60,6 +60,8 @@ class Flags:
     """Number of threads of one operation; 0 for as many as cores."""
     tensorflow_inter_op_parallelism: int = 0
     """Number of operations at the same time; 0 for as many as cores."""
+    xla_cpu_compilation_enabled: bool = False
+    """Let XLA compile functions of models that require it. Without it such models are refused."""
     max_request_bytes: int = 2**30
     """Maximum size of a request, in bytes (Hornbook only)."""
     max_requests: int = 1024

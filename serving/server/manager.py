@@ -330,6 +330,8 @@ class Manager:
             except Exception as error:
                 failure = _as_failure(error)
                 log.error("Loading version %d of %s failed: %s", number, name, failure)
+                if failure.code == StatusCode.FAILED_PRECONDITION:
+                    break  # Trying again would change nothing.
                 continue
             with self._changed:
                 version.servable, version.state = servable, Status.AVAILABLE

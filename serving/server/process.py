@@ -17,6 +17,7 @@ from typing import TypeAlias
 import grpc
 import tensorflow as tf
 from aiohttp import web
+from grpc import StatusCode
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -327,6 +328,12 @@ def _load(
 ) -> Servable:
     servable = Servable(name, version, path, session)
     try:
+        if servable.is_compiled and not flags.xla_cpu_compilation_enabled:
+            raise Failure(
+                StatusCode.FAILED_PRECONDITION,
+                f"{path} has functions that XLA compiles, as --compile-export makes them. "
+                "Fix: serve it with --xla_cpu_compilation_enabled",
+            )
         if flags.enable_model_warmup:
             _warm_up(servable)
     except BaseException:

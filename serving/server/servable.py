@@ -41,7 +41,8 @@ class Servable:
     ):
         self.name, self.version, self.path = name, version, path
         # An unknown operation may be from TensorFlow Text, which servers link.
-        operations = graph.operations(graph.read(path))
+        meta_graph = graph.read(path)
+        operations = graph.operations(meta_graph)
         if any(not hasattr(tf.raw_ops, op) for op in operations):
             importlib.import_module("tensorflow_text")
         with tf.Graph().as_default():
@@ -52,6 +53,7 @@ class Servable:
                 self._session.close()
                 raise
         self.signatures = dict(loaded.signature_def)
+        self.is_compiled = graph.is_compiled(meta_graph)
         # The required shape of each input, if the graph must not get others; -1 means any size.
         self.shapes = _shapes(self.signatures) if graph.have_layouts(operations) else {}
         # The queue of each signature and its outputs, made where requests are batched.

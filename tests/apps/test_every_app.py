@@ -208,6 +208,7 @@ def assert_checked(finished, monkeypatch):
     results = list(checks.run(finished.version))
     assert {result.check: result.detail for result in results if not result.passed} == {}
     assert [result.check for result in results] == list(checks.CHECKS)
+    assert not graph.is_compiled(graph.read(finished.version))
 
 
 @each_app()

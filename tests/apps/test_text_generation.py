@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,12 @@ from metrics import byte_models
 from models import transformers
 from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes
+from serving import graph, writing
+from serving.card import XLA_FLAG
+from serving.export import export
 from serving.signature import ask
+from serving.verify import verify
+from serving.warmup import read_records
 from tests.apps.every_app import Small
 from tests.apps.test_bert_pretraining import ODD, colors
 from tests.models.tiny_llama import write_llama
@@ -285,3 +292,36 @@ def test_a_preset_needs_its_model_and_a_rank_of_lora_a_preset(preset, data):
     model = app.build(config, tokenizer(config.tokenizer))
     assert all("lora" in v.path for v in model.trainable_variables)
     assert config.rates(transformers.width).peak(model) == pytest.approx(0.3 * 1e-3 * 384 / 16)
+
+
+@pytest.mark.slow  # Each size is compiled several times.
+def test_a_compiled_export_writes_the_same_and_is_compiled_once_per_size(
+    parts, tmp_path, monkeypatch
+):
+    config, model, signatures = parts
+    monkeypatch.setattr(writing, "XLA_BATCH_SIZES", (2,))
+    compiled = replace(config, compile_export=True)
+    made = app.signatures(compiled, Bytes(), ["The red", "A", "The blue", ""])
+    prompts = ["The dog", "", "A much longer prompt than the context"]
+    query = {"prompt": prompts, **choices(config, 3), "stop": [["o", "xyz"], ["", ""], ["", "a"]]}
+    query |= {"temperature": [0.0, 1.0, 1.0], "top_p": [1.0, 0.9, 1.0], "seed": [1, 2, 3]}
+    for name, columns in (("serving_default", {"prompt": prompts}), ("generate", query)):
+        expected, found = (ask(some[name], model, columns) for some in (signatures, made))
+        for key, value in expected.items():
+            is_equal = value.dtype.kind != "f"
+            np.testing.assert_allclose(found[key], value, rtol=1e-4) if not is_equal else (
+                np.testing.assert_array_equal(found[key], value)
+            )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`max_tokens` must be in 1 to 6"):
+        ask(made["generate"], model, {**query, "max_tokens": [7] * 3})
+    warmup = {"prompt": np.array(prompts, object)}
+    version = export(tmp_path / "m", model, made, warmup, {"task": "text generation"})
+    meta_graph = graph.read(version)
+    assert graph.is_compiled(meta_graph)
+    nodes = [n for f in meta_graph.graph_def.library.function for n in f.node_def]
+    called = {n.attr["f"].func.name for n in nodes if "_XlaMustCompile" in n.attr}
+    assert len(called) == 1, "signatures do not share what is compiled"
+    asked = [one.inputs for one in read_records(version) if one.signature == "generate_from_tokens"]
+    assert (2, 22) in {one["token_ids"].shape for one in asked}
+    assert XLA_FLAG in (version / "assets.extra" / "model_card.md").read_text()
+    assert [check.detail for check in verify(version) if not check.passed] == []

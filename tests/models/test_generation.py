@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models import writing
 from models.generation import (
     CANDIDATES,
     Choice,
@@ -298,6 +299,47 @@ def test_the_end_token_before_a_prompt_does_not_count_as_repeated(prompt):
     tokens = SimpleNamespace(begin_id=1, end_id=1, pieces=())
     found = continuing(lambda model: steps, 8, tokens)(Network(None), features)
     assert bool(found["ended"][0]) and found["token_ids"].numpy().max() == -1
+
+
+# At fixed sizes.
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(0, 1), (1, 9), (3, 2), (9, 5)])
+def test_texts_at_fixed_sizes_are_those_without(rows, tokens, monkeypatch):
+    table = 2 * np.random.default_rng(0).normal(size=(9, 9))
+    shapes = []
+
+    def function(write, jit_compile, autograph):
+        def seen(features):
+            shapes.append({name: tuple(value.shape) for name, value in features.items()})
+            return write(features)
+
+        return seen
+
+    def core(sizes):
+        tokens = SimpleNamespace(begin_id=0, end_id=0, pieces=PIECES)
+        return continuing(lambda model: table_steps(table), 17, tokens, limit=6, sizes=sizes)
+
+    random = np.random.default_rng(1)
+    ids = random.integers(1, 9, (rows, tokens)).astype("int32")
+    ids[::2, 1:] = -1
+    way = {**GREEDY, "max_tokens": 6, "temperature": 1.0, "repetition_penalty": 1.5}
+    features = {"token_ids": tf.constant(ids), **filled(way, rows)}
+    features |= {"seed": tf.range(rows, dtype=tf.int64), "room": tf.zeros((6,))}
+    stops = stop_bytes(tf.constant([["", "", "c", "", "abc"]] * rows or np.zeros((0, 5), object)))
+    monkeypatch.setattr(writing.tf, "function", function)
+    sizes = {"rows": (1, 4), "prompt": (4, 16), "stop": (3, 7)}
+    for every in (features, {**features, "stop": stops}):
+        expected = core(None)(Network(None), every)
+        found = core(sizes)(Network(None), every)
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+    size, width = 1 if rows < 2 else 4, 4 if tokens < 4 else 16
+    assert len(shapes) == 2 * max(1, -(-rows // size))
+    assert {(one["prompt"], one["stop"], one["top_p"]) for one in shapes} == {
+        ((size, width), (size, 3, 7), (size,))
+    }
 
 
 # What it is made of.

@@ -149,7 +149,9 @@ def test_a_cache_has_room_for_prompt_and_answer_and_not_for_the_whole_context():
         *(tf.fill((3,), value) for value in (3, 0.9, 0, 1.0, 1.0)), tf.constant([1, 2, 3], "int64")
     )
     texts = [
-        generate(decoder_steps(model), prompts, prompts, choice, limit=8, end_id=VOCABULARY, room=room)
+        generate(
+            decoder_steps(model), prompts, prompts, choice, limit=8, end_id=VOCABULARY, room=room
+        )
         for prompts in [tf.constant(PROMPTS)]
         for room in (3, 8)
     ]

@@ -17,6 +17,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.card import XLA_FLAG
 from serving.deploy import compose, kserve, kubernetes, texts
 from serving.deploy.command import main, warnings
 from serving.deploy.folders import Model, find
@@ -37,6 +38,7 @@ SERVER_FLAGS = {
     "monitoring_config_file",
     "tensorflow_intra_op_parallelism",
     "tensorflow_inter_op_parallelism",
+    "xla_cpu_compilation_enabled",
 }
 ROLLOUTS: tuple[Rollout, ...] = ("newest", "canary", "promoted", "previous")
 STORAGES = ("gs://bucket/models/", "s3://bucket/models", "pvc://claim/some/models", "pvc://claim")
@@ -44,14 +46,14 @@ STORAGES = ("gs://bucket/models/", "s3://bucket/models", "pvc://claim/some/model
 KUBERNETES = ("1.37", "1.30")
 
 
-def make_model(base: Path, *versions: int, tensorflow: str | None = "2.19.0") -> Path:
+def make_model(base: Path, *versions: int, tensorflow: str | None = "2.19.0", **facts) -> Path:
     """Folders that look like exports to whoever does not load them."""
     for version in versions:
         extra = base / str(version) / "assets.extra"
         extra.mkdir(parents=True)
         (extra.parent / "saved_model.pb").write_bytes(b"graph")
         if tensorflow:
-            card = {"versions": {"tensorflow": tensorflow}}
+            card = {"versions": {"tensorflow": tensorflow}, **facts}
             (extra / "model_card.json").write_text(json.dumps(card))
     return base
 
@@ -261,6 +263,17 @@ def test_health_is_that_of_every_model(names, healthy, tmp_path):
         status = subprocess.run(["bash", "-c", command], timeout=20).returncode
         server.shutdown()
     assert (status == 0) == healthy
+
+
+@pytest.mark.parametrize("target", ["compose", "kubernetes", "kserve"])
+def test_a_server_gets_the_flags_that_a_model_card_names(options, tmp_path, target):
+    compiled = make_model(tmp_path / "text", 1, server_flags=[XLA_FLAG])
+    other = on_cluster(options) if target != "compose" else options
+    other = replace(other, target=target)
+    assert main(other) == 0
+    assert "xla" not in "".join(written(other).values())
+    assert main(replace(other, folders=(*other.folders, compiled), overwrite=True)) == 0
+    assert sum(text.count(XLA_FLAG) for text in written(other).values()) == 1
 
 
 @pytest.mark.parametrize("accelerator", IMAGES)

@@ -309,6 +309,16 @@ def test_loading_is_tried_again(make):
     assert world.served() == 1
 
 
+def test_a_version_that_is_refused_is_not_tried_again(make):
+    world = make(retries=5, retry_interval=3600.0)
+    world.add(1)
+    world.errors[1] = [Failure(StatusCode.FAILED_PRECONDITION, "it needs a flag")]
+    world.configure()
+    with pytest.raises(Failure, match="it needs a flag"):
+        world.manager.wait()
+    assert world.loads == [("m", 1)]
+
+
 def test_a_model_of_which_nothing_loads_is_reported_to_whoever_waits(make):
     world = make(retries=1)
     world.add(1)

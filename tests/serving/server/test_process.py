@@ -275,6 +275,21 @@ def test_more_warmup_requests_than_allowed_fail_the_load(version, monkeypatch):
         load(version)
 
 
+def test_what_xla_compiles_is_served_only_with_the_flag(tmp_path):
+    module = tf.Module()
+    spec = tf.TensorSpec((None,), name="x")
+    module.core = tf.function(lambda x: 2 * x, [spec], jit_compile=True)
+    module.whole = tf.function(lambda x: {"y": module.core(x)}, [spec])
+    version = tmp_path / "base" / "1"
+    tf.saved_model.save(module, str(version), {"serving_default": module.whole})
+    with pytest.raises(Failure, match=f"{version} has .* --xla_cpu_compilation_enabled$"):
+        load(version)
+    servable = load(version, xla_cpu_compilation_enabled=True)
+    (found,) = servable.run("serving_default", {"x": np.array([1.5], "float32")}, ["y"])
+    servable.close()
+    assert found.tolist() == [3.0]
+
+
 # What the flags say.
 
 
