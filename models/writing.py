@@ -121,7 +121,7 @@ def _at_fixed_sizes(
     sizes: Sizes,
     limit: int,
 ) -> Features:
-    """Writes with a function that gets no tensors but those of the sizes, whatever the prompts.
+    """Writes with a function that gets tensors of a few sizes alone, for any prompts.
 
     Args:
         write: From `prompt` and the features of `Core` to the fields of `Written`.

@@ -308,10 +308,10 @@ def test_a_compiled_export_writes_the_same_and_is_compiled_once_per_size(
     for name, columns in (("serving_default", {"prompt": prompts}), ("generate", query)):
         expected, found = (ask(some[name], model, columns) for some in (signatures, made))
         for key, value in expected.items():
-            is_equal = value.dtype.kind != "f"
-            np.testing.assert_allclose(found[key], value, rtol=1e-4) if not is_equal else (
+            if value.dtype.kind == "f":
+                np.testing.assert_allclose(found[key], value, rtol=1e-4)
+            else:
                 np.testing.assert_array_equal(found[key], value)
-            )
     with pytest.raises(tf.errors.InvalidArgumentError, match="`max_tokens` must be in 1 to 6"):
         ask(made["generate"], model, {**query, "max_tokens": [7] * 3})
     warmup = {"prompt": np.array(prompts, object)}
@@ -321,7 +321,7 @@ def test_a_compiled_export_writes_the_same_and_is_compiled_once_per_size(
     nodes = [n for f in meta_graph.graph_def.library.function for n in f.node_def]
     called = {n.attr["f"].func.name for n in nodes if "_XlaMustCompile" in n.attr}
     assert len(called) == 1, "signatures do not share what is compiled"
-    asked = [one.inputs for one in read_records(version) if one.signature == "generate_from_tokens"]
-    assert (2, 22) in {one["token_ids"].shape for one in asked}
+    records = [one for one in read_records(version) if one.signature == "generate_from_tokens"]
+    assert (2, 22) in {record.inputs["token_ids"].shape for record in records}
     assert XLA_FLAG in (version / "assets.extra" / "model_card.md").read_text()
     assert [check.detail for check in verify(version) if not check.passed] == []
