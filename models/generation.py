@@ -264,8 +264,10 @@ def choose(
     if done is not None:
         by_chance &= ~done
     is_cut = (choice.top_k > 0) | (choice.top_p < 1)
-    best, ids = tf.math.top_k(logits, 2)  # Of equal ones, the one with the lowest id comes first.
-    likeliest = ids[:, 0]
+    # Of equal ones, the one with the lowest id. XLA sorts a vocabulary if there are two to find.
+    best, likeliest = (found[:, 0] for found in tf.math.top_k(logits, 1))
+    is_other = tf.range(logits.shape[-1]) != likeliest[:, None]
+    gap = best - tf.reduce_max(tf.where(is_other, logits, -float("inf")), axis=1)
     # Each way is taken only if a row needs it.
     uncut = tf.cond(
         tf.reduce_any(by_chance & ~is_cut),
@@ -278,7 +280,7 @@ def choose(
         lambda: likeliest,
     )
     tokens = tf.where(by_chance, tf.where(is_cut, cut, uncut), likeliest)
-    return Chosen(tokens, tf.where(by_chance, float("inf"), best[:, 0] - best[:, 1]))
+    return Chosen(tokens, tf.where(by_chance, float("inf"), gap))
 
 
 def _among_all(logits: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
