@@ -153,8 +153,8 @@ def theirs(model: keras.Model, size: str, prompts: list[str]) -> Write:
                     weight = weights[f"{path}/{kind}"]
                     weight = weight.reshape(-1, weight.shape[-1]) if kind == "kernel" else weight
                     state[f"{prefix}.{name}.{kinds[kind]}"] = weight
-    tensors = {name: torch.tensor(np.array(value)) for name, value in state.items()}
-    made.load_state_dict(tensors)
+    arrays = {name: keras.ops.convert_to_numpy(value) for name, value in state.items()}
+    made.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
     ids = torch.tensor(np.pad(encode(prompts).numpy(), [(0, 0), (1, 0)])).long()
     settings = {"min_new_tokens": WRITTEN, "max_new_tokens": WRITTEN, "do_sample": False}
 

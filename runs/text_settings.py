@@ -191,7 +191,7 @@ class WritingSettings(Settings):
     repetition_penalty: float = 1.0
     """Divides positive logits of tokens that are there already, and multiplies negative ones, in
     0.01 to 100; 1: off."""
-    compile_export: bool = False
+    compile_export: Running[bool] = False
     """Compile the loop of the export with XLA, for prompts and batches of a few sizes, to which
     others are padded. Clients may ask for at most `max_tokens` tokens. A server compiles before it
     answers, and must allow it: TensorFlow Serving needs `--xla_cpu_compilation_enabled`."""
