@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,7 +31,8 @@ import torch
 import transformers
 import tyro
 
-from models.gpt import GPT_SIZES, GPTSize, gpt_backbone, gpt_language_model, gpt_steps
+from models.decoders import decoder_steps
+from models.gpt import GPT_SIZES, GPTSize, gpt_backbone, gpt_language_model
 from models.writing import continuing
 from serving import writing
 from serving.saving import write_graph
@@ -41,6 +43,7 @@ VOCABULARY, PROMPT, WRITTEN, BEAMS = 8192, 32, 128, 4
 CONTEXT = PROMPT + WRITTEN
 SIZES = {"4 x 128": GPTSize(4, 128, 4), "6 x 384": GPTSize(6, 384, 6)}
 """Layers and features."""
+TOKENS = SimpleNamespace(begin_id=0, end_id=0, pieces=[b"a"] * VOCABULARY)
 OURS, COMPILED, SEARCH, THEIRS = "Hornbook", "--compile-export", "4 beams", "transformers"
 
 Write = Callable[[], np.ndarray]
@@ -88,7 +91,7 @@ def ours(model: keras.Model, prompts: list[str], way: str, folder: Path) -> Writ
         loop["sizes"] = {**writing.compiled_sizes(PROMPT + 1), "rows": (len(prompts),)}
     choice = {"length_penalty": 0.0} if way == SEARCH else writing.GREEDY
     writer = Writer(
-        core=continuing(gpt_steps, CONTEXT, 0, [b"a"] * VOCABULARY, BEAMS, **loop),
+        core=continuing(decoder_steps, CONTEXT, TOKENS, BEAMS, **loop),
         inputs={"prompt": writing.TEXT},
         read=lambda max_tokens, prompt: ({"token_ids": encode(prompt)}, {}),
         tokens={"token_ids": tf.TensorSpec((None, None), tf.int32)},

@@ -149,7 +149,12 @@ def generate(
         is_next = ~done[:, None] & (tf.range(limit) == index)
         tokens = tf.where(is_next, chosen[:, None], tokens)
         if stop:
-            found, stopped = _look_for(stop, found, tf.where(done, end_id, chosen), done)
+            read = tf.where(done, end_id, chosen)
+            found, stopped = tf.cond(
+                tf.reduce_any(stop.strings >= 0),
+                lambda: _look_for(stop, found, read, done),
+                lambda: (found, tf.zeros_like(done)),
+            )
             ended |= stopped
             done |= stopped
         done |= index + 1 >= choice.max_tokens
