@@ -29,6 +29,7 @@ bench: .venv-bench/installed
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.serving
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.serving_batching
 	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.text_speed --data $(DATA)
+	OMP_WAIT_POLICY=passive .venv-bench/bin/python -m benchmarks.writing_speed
 
 .venv/installed: requirements.txt pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv

@@ -104,7 +104,7 @@ class _Layer:
         return self._dense(f"{attention}/attention_output", y)
 
     def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        kernel, bias = (self._weights.get(f"{name}/{kind}") for kind in ("kernel", "bias"))
+        kernel, bias = self._weights[f"{name}/kernel"], self._weights.get(f"{name}/bias")
         kernel = tf.cast(tf.reshape(kernel, (-1, kernel.shape[-1])), self.dtype)
         return _dense(x, kernel, None if bias is None else tf.cast(bias, self.dtype))
 
