@@ -20,6 +20,7 @@ from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -121,6 +122,88 @@ def rate(examples):
     return {"scores": rows["stars"], "classes": repeated(examples, ["good", "bad"])}
 
 
+def number(values: tf.Tensor) -> tf.Tensor:
+    return tf.strings.as_string(values, 2 if values.dtype.is_floating else -1)
+
+
+def write_on(prompt, max_tokens, seed, temperature, top_k, top_p):
+    parts = ["\n  and ", MARKUP, "  seed ", number(seed), " at ", number(temperature), ", "]
+    text = tf.strings.join([*parts, number(top_p), " "])
+    return {
+        "text": text,
+        "log_probability": repeated(prompt, -12.5),
+        "finish_reason": tf.where(max_tokens < 20, "length", "stop"),
+        "tokens": top_k,
+    }
+
+
+def search(prompt):
+    return {
+        "texts": repeated(prompt, [" first", " second"]),
+        "scores": repeated(prompt, [-0.5, -1.25]),
+    }
+
+
+def translate(text):
+    return {"translation": tf.strings.upper(text), "score": repeated(text, -0.25)}
+
+
+def attend(text):
+    """Each piece attends to the one at its position, and a little to the next."""
+    pieces = tf.strings.split(text).to_tensor("")
+    weights = tf.linalg.diag(tf.cast(pieces != "", tf.float32))
+    same, following = (tf.pad(weights, [[0, 0], [0, 0], pad]) for pad in ([0, 1], [1, 0]))
+    return {
+        "translation": tf.strings.upper(text),
+        "source_pieces": tf.pad(pieces, [[0, 0], [0, 1]], constant_values="</s>"),
+        "translation_pieces": tf.strings.upper(pieces),
+        "attention": 0.75 * same + 0.25 * following,
+    }
+
+
+def reply(turns, system, seed):
+    """Says what arrived; on the word "nothing" nothing."""
+    said = tf.strings.reduce_join(turns, 1, separator="|")
+    text = tf.strings.join([system, ": ", said, " #", number(seed)])
+    return {
+        "reply": tf.where(turns[:, -1] == "nothing", "", text),
+        "finish_reason": repeated(system, "stop"),
+    }
+
+
+def numbers(**dtypes: tf.DType) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec((None,), dtype, name=name) for name, dtype in dtypes.items()]
+
+
+def save_writers(base: Path) -> None:
+    """Models that continue texts, translate and reply."""
+    choice = numbers(
+        max_tokens=tf.int32,
+        seed=tf.int64,
+        temperature=tf.float32,
+        top_k=tf.int32,
+        top_p=tf.float32,
+    )
+    save(
+        base / "writer" / "1",
+        {
+            "serving_default": (search, texts("prompt")),
+            "generate": (write_on, [*texts("prompt"), *choice]),
+        },
+        {"config": {"temperature": 0.8, "max_tokens": 40, "length": 100, "seed": 7}},
+    )
+    save(
+        base / "translator" / "1",
+        {"serving_default": (translate, texts("text")), "attention": (attend, texts("text"))},
+    )
+    turns = tf.TensorSpec((None, None), tf.string, name="turns")
+    save(
+        base / "speaker" / "1",
+        {"generate": (reply, [turns, *texts("system"), *numbers(seed=tf.int64)])},
+        {"config": {"system": "Be kind"}},
+    )
+
+
 def save(
     folder: Path,
     signatures: dict[str, tuple[Callable, list[tf.TensorSpec]]],
@@ -187,14 +270,15 @@ def save_models(base: Path) -> None:
     save(base / "rater" / "1", {"serving_default": (rate, texts("inputs"))})
     say_classifies(base / "rater" / "1")
     save(base / "painter" / "1", {"serving_default": (draw, texts("text"))})
-    numbers = [
+    save_writers(base)
+    table = [
         tf.TensorSpec((None, 3), tf.float32, name="rows"),
         tf.TensorSpec((), tf.float32, name="factor"),
         tf.TensorSpec((), tf.int64, name="exact"),
     ]
     save(
         base / "scaler" / "1",
-        {"scale": (scale, numbers), "tag": (tag, texts("text"))},
+        {"scale": (scale, table), "tag": (tag, texts("text"))},
         {"signatures": {"scale": {"inputs": [{"name": "factor", "title": "Größe (cm)"}]}}},
     )
     rows = np.array([[1, 2.5, np.nan], [3, 4, 5]], np.float32)
@@ -351,7 +435,8 @@ def words(element: WebElement, selector: str) -> list[str]:
 
 def test_models_are_listed_with_versions_and_card(page):
     page.open("classifier")
-    names = ["classifier", "detector", "painter", "rater", "reader", "scaler", "tagger"]
+    names = ["classifier", "detector", "painter", "rater", "reader", "scaler"]
+    names += ["speaker", "tagger", "translator", "writer"]
     assert [text.split("\n") for text in words(page.one("nav"), "a")] == [
         [name, "version 1"] for name in names
     ]
@@ -555,6 +640,171 @@ def test_second_signature_has_a_form_of_its_own(page):
     answer = page.ask(text="Ada Lovelace")
     assert words(answer, "mark")
     assert '"signature_name": "tag"' in words(tagging, ".curl")[0]
+
+
+# Texts that a network writes.
+
+
+def value(page: Page, name: str) -> str:
+    return str(page.field(name).get_property("value"))
+
+
+def shown(element: WebElement, selector: str) -> list[str]:
+    """The texts of elements with all their white space."""
+    found = element.find_elements("css selector", selector)
+    return [str(one.get_property("textContent")) for one in found]
+
+
+@pytest.mark.parametrize(
+    "inputs, outputs, form",
+    [
+        ({"prompt": []}, ["text"], "prompt"),
+        ({"text": []}, ["translation"], "translation"),
+        ({"text": []}, ["texts"], "translation"),
+        ({"turns": [None]}, ["reply"], "chat"),
+        ({"turns": []}, ["reply"], ""),
+        ({"text": []}, ["tags"], ""),
+        ({"text": [], "translation": []}, ["log_probability"], ""),
+        ({"temperature": []}, ["text"], ""),
+    ],
+)
+def test_form_follows_from_names_and_shapes(page, inputs, outputs, form):
+    page.open("tagger")
+    items = [{"name": name, "type": "string", "shape": shape} for name, shape in inputs.items()]
+    signature = {
+        "inputs": items,
+        "outputs": [{"name": name, "type": "string"} for name in outputs],
+    }
+    assert page.run("return writingForm(arguments[0])", signature) == form
+
+
+def test_continuation_is_set_off_from_its_prompt_as_it_was_written(page):
+    page.open("writer")
+    assert words(page.one(".signature[open] h3"), "code") == ["generate"]
+    # The card has the first values of all but `top_p` and `top_k`.
+    names = ("temperature", "top_p", "top_k", "max_tokens", "seed")
+    assert [value(page, name) for name in names] == ["0.8", "1", "0", "40", "7"]
+    assert page.field("max_tokens").get_property("max") == "99"
+    page.field("temperature").send_keys(Keys.ARROW_RIGHT)
+    page.field("top_k").send_keys(Keys.ARROW_RIGHT * 3)
+    page.field("max_tokens").send_keys(Keys.HOME)
+    assert shown(page.one(".signature[open] .choices"), "output") == ["1", "0.81", "3", "1"]
+    prompt = "Once <b>upon</b>  a\n time"
+    answer = page.ask(prompt=prompt)
+    written = f"\n  and {MARKUP}  seed 7 at 0.81, 1.00 "
+    assert shown(answer, ".written") == [prompt + written]
+    assert shown(answer, ".written mark") == [written]
+    paper = "return getComputedStyle(arguments[0]).backgroundColor"
+    text, mark = (answer.find_element("css selector", one) for one in (".written", "mark"))
+    assert page.run(paper, text) != page.run(paper, mark)
+    facts = "finish_reason: length · log_probability: -12.5 · tokens: 3"
+    assert words(answer, ".print") == [facts]
+    assert page.run("return window.fooled ?? null") is None
+
+
+def test_another_answer_has_another_seed(page):
+    page.open("writer")
+    page.ask(prompt="Once")
+    button = page.one(".signature[open] .another")
+    for seed in ("8", "9"):
+        button.send_keys(Keys.ENTER)
+        assert f"seed {seed} at" in page.answer().text
+        assert (
+            value(page, "seed") == seed
+            and f'"seed": {seed},' in page.one(".signature[open] .curl").text
+        )
+
+
+def test_texts_of_a_search_are_set_off_with_their_scores(page):
+    page.open("writer")
+    for signature in page.all(".signature"):
+        signature.find_element("css selector", "summary").click()
+    answer = page.ask(prompt="The")
+    assert shown(answer, ".written") == ["The first", "The second"]
+    assert words(answer, ".written + small") == ["score: -0.5", "score: -1.25"]
+
+
+def test_translation_is_beside_its_text_with_lines_of_attention(page):
+    page.open("translator")
+    answer = page.ask(text="der <b>kleine</b> Hund")
+    assert words(answer, ".pair p") == ["der <b>kleine</b> Hund", "DER <B>KLEINE</B> HUND"]
+    left, right = (one.rect for one in answer.find_elements("css selector", ".pair p"))
+    assert left["x"] + left["width"] <= right["x"] and left["y"] == right["y"]
+    assert words(answer, ".print") == ["score: -0.25"]
+    assert words(answer, ".pieces.source span") == ["der", "<b>kleine</b>", "Hund", "</s>"]
+    options = answer.find_elements("css selector", "[role=option]")
+    assert [one.text for one in options] == ["DER", "<B>KLEINE</B>", "HUND"]
+    assert words(answer, "line") == []
+    ActionChains(page.browser).move_to_element(options[1]).perform()
+    page.wait(lambda: words(answer, "line"), "lines")
+    height = 0.375  # The middle of the second of four rows.
+    begins_and_weights = [(0.125, 0), (0.375, 0.75), (0.625, 0.25), (0.875, 0)]
+    assert drawn(page) == [(begin, height, weight) for begin, weight in begins_and_weights]
+    assert "<b>kleine</b> 75.0\xa0%, Hund 25.0\xa0%" in shown(answer, "[role=status]")[0]
+    page.run("arguments[0].focus()", options[0])
+    assert drawn(page)[:2] == [(0.125, 0.125, 0.75), (0.375, 0.125, 0.25)]
+    options[0].send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    page.browser.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
+    assert [one.get_attribute("aria-selected") for one in options] == ["false", "false", "true"]
+    assert drawn(page)[2:] == [(0.625, 0.625, 0.75), (0.875, 0.625, 0.25)]
+
+
+def drawn(page: Page) -> list[tuple[float, float, float]]:
+    """Where the lines begin and end, as parts of the height, and their opacity, if any."""
+    script = """
+        return [...document.querySelectorAll(".attention line")].map((line) => [
+            parseFloat(line.getAttribute("y1")) / 100, parseFloat(line.getAttribute("y2")) / 100,
+            Number(getComputedStyle(line).strokeOpacity)]);
+    """
+    return [tuple(line) for line in page.run(script)]
+
+
+def test_dialogue_keeps_its_turns_until_it_begins_again(page):
+    page.open("speaker")
+    assert value(page, "system") == "Be kind"
+    page.field("turns").send_keys("Hi <b>", Keys.CONTROL, Keys.ENTER)
+    page.wait(lambda: len(page.all(".turn")) == 2, "reply")
+    assert words(page.answer(), ".print") == ["finish_reason: stop"]
+    assert value(page, "turns") == ""
+    page.fill(system="Be brief")
+    page.ask(turns="And?")
+    first = ["Hi <b>", "Be kind: Hi <b> #0"]
+    assert dialogue(page) == [*first, "And?", f"Be brief: {'|'.join([*first, 'And?'])} #0"]
+    assert words(page.one(".chat"), "small") == ["you", "model", "you", "model"]
+    page.field("turns").send_keys("A draft")
+    page.one(".another").send_keys(Keys.ENTER)
+    page.wait(lambda: dialogue(page)[-1].endswith("#1"), "another reply")
+    assert dialogue(page) == [*first, "And?", f"Be brief: {'|'.join([*first, 'And?'])} #1"]
+    assert value(page, "turns") == "A draft"
+    page.one(".restart").send_keys(Keys.ENTER)
+    assert dialogue(page) == [] and value(page, "turns") == "" and page.one(".answer").text == ""
+    assert value(page, "system") == "Be brief"
+    assert page.ask().text == "Write a message first."
+
+
+def dialogue(page: Page) -> list[str]:
+    return shown(page.one(".chat"), ".turn p")
+
+
+def test_message_is_not_sent_again_if_its_reply_was_empty(page, tmp_path):
+    page.open("speaker")
+    page.ask(turns="nothing")
+    assert dialogue(page) == ["nothing", "(empty)"]
+    page.ask(turns="Hi")
+    assert dialogue(page)[2:] == ["Hi", "Be kind: Hi #0"]
+    assert python_answer(page, tmp_path)["predictions"][0]["reply"] == "Be kind: Hi #0"
+
+
+def test_message_stays_if_the_server_does_not_reply(page):
+    page.open("speaker")
+    page.browser.set_network_conditions(offline=True, latency=0, throughput=0)
+    try:
+        assert "does not answer" in page.ask(turns="Hi").text
+    finally:
+        page.browser.delete_network_conditions()
+    assert value(page, "turns") == "Hi" and dialogue(page) == []
+    page.ask()
+    assert dialogue(page) == ["Hi", "Be kind: Hi #0"]
 
 
 # The same call from a shell.
@@ -775,13 +1025,19 @@ def test_keyboard_alone_is_enough(page):
     assert {("a", "detector"), ("textarea", ""), ("button", "Ask"), ("button", "Copy")} <= seen
 
 
-@pytest.mark.parametrize("model", ["classifier", "detector", "reader", "scaler"])
+@pytest.mark.parametrize(
+    "model",
+    ["classifier", "detector", "reader", "scaler", "speaker", "translator", "writer"],
+)
 def test_narrow_screen_needs_no_sideways_scrolling(page, image, model):
     metrics = {"width": 340, "height": 700, "deviceScaleFactor": 1, "mobile": True}
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
         page.open(model)
-        page.ask(**({"image_bytes": image} if model in ("classifier", "detector") else {}))
+        values = {"translator": {"text": "eins zwei"}, "speaker": {"turns": "Hello"}}
+        if model in ("classifier", "detector"):
+            values[model] = {"image_bytes": image}
+        page.ask(**values.get(model, {}))
         assert page.run("return document.documentElement.scrollWidth") <= 340
     finally:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
