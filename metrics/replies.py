@@ -27,7 +27,7 @@ class Replies:
 
     @property
     def signature(self) -> str:
-        """How BLEU is computed, as sacrebleu writes it."""
+        """What sacrebleu says of how BLEU was computed."""
         return self._bleu[1]
 
     @cached_property
@@ -46,12 +46,21 @@ class Replies:
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Returns heading and rows of a table that compares the variety of the replies."""
-        own, true = variety(self.written), variety(self.true)
-        rows = [
-            (what, *(f"{value:.3g}" for value in kind.values()))
-            for what, kind in {"the network's": own, "the true replies": true}.items()
-        ]
-        return ("replies", *(kind.replace("_", " ") for kind in own)), rows
+        return varieties("replies", {"the network's": self.written, "the true replies": self.true})
+
+
+def varieties(
+    what: str, groups: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns heading and rows of a table that compares the variety of groups of texts.
+
+    Args:
+        what: Heading of the names of the groups.
+        groups: Texts of each group, by its name; at least one group.
+    """
+    found = {name: variety(texts) for name, texts in groups.items()}
+    rows = [(name, *(f"{value:.3g}" for value in kind.values())) for name, kind in found.items()]
+    return (what, *(kind.replace("_", " ") for kind in next(iter(found.values())))), rows
 
 
 def variety(texts: Sequence[str]) -> Mapping[str, float]:
@@ -61,15 +70,22 @@ def variety(texts: Sequence[str]) -> Mapping[str, float]:
     separates, over all texts; 0 if there is no n-gram. The measures fall with the number of texts:
     compare only equally many.
 
-    Reference: Li et al., A Diversity-Promoting Objective Function for Neural Conversation Models,
-        2016, section 5.3, which divides by the number of words. https://arxiv.org/abs/1510.03055
+    `repeated_4grams = 1 - number of different 4-grams / number of 4-grams`, both counted in each
+    text alone: it rises if texts repeat themselves.
+
+    Reference:
+        Li et al., A Diversity-Promoting Objective Function for Neural Conversation Models, 2016,
+        section 5.3, which divides by the number of words. https://arxiv.org/abs/1510.03055
+        Welleck et al., Neural Text Generation with Unlikelihood Training, 2020: the mean of
+        seq-rep-4 of the texts. https://arxiv.org/abs/1908.04319
 
     Args:
         texts: At least one.
 
     Returns:
-        `distinct_1` and `distinct_2`, in [0, 1]; `mean_words`, the mean number of words; and
-        `commonest_share`, the fraction of the texts that equal the commonest one, in (0, 1].
+        `distinct_1`, `distinct_2` and `repeated_4grams`, in [0, 1]; `mean_words`, the mean number
+        of words; and `commonest_share`, the fraction of the texts that equal the commonest one, in
+        (0, 1].
 
     Example:
         >>> variety(["I do not know .", "I do not know .", "Yes ."])["commonest_share"]
@@ -80,11 +96,22 @@ def variety(texts: Sequence[str]) -> Mapping[str, float]:
     return {
         "distinct_1": _distinct(words, 1),
         "distinct_2": _distinct(words, 2),
+        "repeated_4grams": _repeated(words, 4),
         "mean_words": sum(map(len, words)) / len(texts),
         "commonest_share": most / len(texts),
     }
 
 
 def _distinct(texts: Sequence[Sequence[str]], size: int) -> float:
-    ngrams = [tuple(text[i : i + size]) for text in texts for i in range(len(text) - size + 1)]
+    ngrams = [ngram for text in texts for ngram in _ngrams(text, size)]
     return len(set(ngrams)) / max(1, len(ngrams))
+
+
+def _repeated(texts: Sequence[Sequence[str]], size: int) -> float:
+    ngrams = [_ngrams(text, size) for text in texts]
+    repeated = sum(len(some) - len(set(some)) for some in ngrams)
+    return repeated / max(1, sum(map(len, ngrams)))
+
+
+def _ngrams(text: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(text[i : i + size]) for i in range(len(text) - size + 1)]

@@ -50,7 +50,7 @@ def part(run: Run, what: str, done: int, total: int, scores: str) -> None:
         said(run, f"part with {what}", f"{text}{scores} are of these.")
 
 
-def padding(run: Run, batches: tf.data.Dataset) -> None:
+def padding(run: Run, batches: tf.data.Dataset) -> float:
     """Says which share of the tokens of training batches is padding, in a run that trains.
 
     Args:
@@ -58,16 +58,23 @@ def padding(run: Run, batches: tf.data.Dataset) -> None:
         batches: Batches for training, of which the first `MOST_BATCHES` are counted. Their features
             have a `padding_mask`, 0 in padding, or names that end with `_ids`: tokens, -1 in
             padding.
+
+    Returns:
+        The mean number of other tokens per row; 0 in a run that does not train.
     """
     if run.config.EVALUATES:
-        return
-    real = total = 0
+        return 0.0
+    real = total = rows = 0
     for features, *_ in batches.take(MOST_BATCHES):
         masks = [ids >= 0 for name, ids in features.items() if name.endswith("_ids")]
-        for mask in [features["padding_mask"]] if "padding_mask" in features else masks:
+        if "padding_mask" in features:
+            masks = [features["padding_mask"]]
+        rows += len(masks[0])
+        for mask in masks:
             real += int(np.count_nonzero(mask))
             total += int(tf.size(mask))
     said(run, "padding", f"Padding is {1 - real / total:.1%} of the tokens of training batches.")
+    return real / rows
 
 
 def lengths(

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from metrics.replies import Replies, variety
+from metrics.replies import Replies, varieties, variety
 
 
 def test_variety_by_counting():
@@ -11,15 +11,23 @@ def test_variety_by_counting():
     assert found == {
         "distinct_1": pytest.approx(3 / 7),
         "distinct_2": pytest.approx(2 / 3),
+        "repeated_4grams": 0,
         "mean_words": 7 / 4,
         "commonest_share": 1 / 2,
     }
     assert variety(["", ""]) == {
         "distinct_1": 0,
         "distinct_2": 0,
+        "repeated_4grams": 0,
         "mean_words": 0,
         "commonest_share": 1,
     }
+
+
+def test_only_a_text_that_repeats_itself_has_repeated_4grams():
+    # 4-grams: (a b a b) (b a b a) (a b a b) (b a b a) (a b a b), and (a b a b) again.
+    assert variety(["a b a b a b a b", "a b a b"])["repeated_4grams"] == 3 / 6
+    assert variety(["a b c"])["repeated_4grams"] == 0
 
 
 def test_bleu_is_that_of_papineni():
@@ -42,8 +50,14 @@ def test_tokenized_text_is_scored_without_advice(caplog):
 
 def test_the_table_compares_the_variety_of_both():
     heading, rows = Replies(["no", "no"], ["yes", "no"]).table()
-    assert heading == ("replies", "distinct 1", "distinct 2", "mean words", "commonest share")
+    assert heading == (
+        *("replies", "distinct 1", "distinct 2", "repeated 4grams", "mean words"),
+        "commonest share",
+    )
     assert rows == [
-        ("the network's", "0.5", "0", "1", "1"),
-        ("the true replies", "1", "0", "1", "0.5"),
+        ("the network's", "0.5", "0", "0", "1", "1"),
+        ("the true replies", "1", "0", "0", "1", "0.5"),
     ]
+    heading, rows = varieties("temperature", {"0": ["a a a a a"], "1": ["a b"]})
+    assert (heading[0], heading[3]) == ("temperature", "repeated 4grams")
+    assert [(row[0], row[3]) for row in rows] == [("0", "0.5"), ("1", "0")]

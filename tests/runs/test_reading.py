@@ -56,7 +56,7 @@ def test_an_evaluation_counts_the_texts_that_it_reads_and_no_padding(capsys):
     run: Any = Run(SimpleNamespace(EVALUATES=True), is_foreign=True)
     lengths(run, TEXTS, reader(), "texts")
     assert capsys.readouterr().out.startswith("2 of the 4 evaluated texts (50.0%) are longer")
-    padding(run, TEXTS)
+    assert padding(run, TEXTS) == 0
     assert not capsys.readouterr().out
 
 
@@ -64,17 +64,17 @@ IDS = [[1, 2, 3], [4, -1, -1]]
 
 
 @pytest.mark.parametrize(
-    ("features", "share"),
+    ("features", "share", "per_row"),
     [
-        ({"token_ids": IDS}, "33.3%"),
-        ({"source_ids": IDS, "target_ids": [[1, 2], [3, 4]]}, "20.0%"),
+        ({"token_ids": IDS}, "33.3%", 2),
+        ({"source_ids": IDS, "target_ids": [[1, 2], [3, 4]]}, "20.0%", 4),
         # Where there is a mask, the tokens of padding look like others.
-        ({"token_ids": [[1, 0, 0]], "padding_mask": [[1, 0, 0]]}, "66.7%"),
+        ({"token_ids": [[1, 0, 0]], "padding_mask": [[1, 0, 0]]}, "66.7%", 1),
     ],
 )
-def test_the_share_of_padding_is_said_and_noted(features, share, capsys):
+def test_the_share_of_padding_is_said_and_noted(features, share, per_row, capsys):
     run: Any = Run()
-    padding(run, tf.data.Dataset.from_tensors((features, 0)).repeat(3))
+    assert padding(run, tf.data.Dataset.from_tensors((features, 0)).repeat(3)) == per_row
     printed = capsys.readouterr().out
     assert printed == f"Padding is {share} of the tokens of training batches.\n"
     assert run.facts == {"padding": printed.strip()}
