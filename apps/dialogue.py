@@ -22,7 +22,6 @@ from data.dialogue_rows import DialogueRows
 from data.dialogues import Dialogues
 from data.feed import Feed
 from metrics import byte_models, language_models
-from metrics.byte_models import PREDICTORS
 from metrics.replies import Replies
 from models import recurrent, text_writers, transformers
 from models.writing import continuing
@@ -30,14 +29,14 @@ from preprocessing import turns
 from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes, as_features
 from preprocessing.turns import TurnTokens, turn_tokens
-from runs import presets, reading
+from runs import presets, reading, writing_speed
 from runs.command import command
 from runs.report import Section, Table
-from runs.run import Example, counted, finish, start, train
+from runs.run import Example, Run, counted, finish, start, train
 from runs.settings import Training
 from runs.text_settings import WritingSettings
 from serving import writing
-from serving.signature import Signature, ask, tensors
+from serving.signature import Signature, tensors
 from serving.writing import Writer
 
 WRITTEN = 200
@@ -103,7 +102,8 @@ def main(config: Config) -> dict[str, float]:
     data = counted(run, load(config), "dialogues")
     rows = arrange(config, data, tokens)
     fed = feed(config, rows)
-    reading.padding(run, fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1))
+    epoch = fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1)
+    tokens_per_row = reading.padding(run, epoch)
     trained = train(
         run,
         partial(build, config, tokens),
@@ -117,13 +117,12 @@ def main(config: Config) -> dict[str, float]:
     warmup = dialogues.padded([past for past, *_ in data.answered("validation", 8)])
     served = signatures(config, tokens, warmup)
     test = data.answered("test", WRITTEN)
-    written = write(config, test, served["generate"], trained.model)
-    batches = fed.evaluation("test", config.batch_size)
-    size = TurnTokens(Bytes()).vocabulary_size  # The n-grams count bytes.
-    scores = byte_models.evaluate(trained.model, batches, rows, size, rows.replies["test"])
-    scores = run.compared(scores, PREDICTORS) | written.scores
+    written = write(run, test, served["generate"], trained.model)
+    validation, batches = (fed.evaluation(s, config.batch_size) for s in ("validation", "test"))
+    bits = byte_models.in_bits(trained.history, validation, rows.num_bytes["validation"])
+    trained.history.update(bits)
     num_test = sum(len(one.replies) for one in data.test)
-    rated = "BLEU, distinct n-grams, mean words and commonest share"
+    rated = "BLEU, distinct and repeated n-grams, mean words and commonest share"
     reading.part(run, "replies", len(test), num_test, rated)
     return finish(
         run,
@@ -132,16 +131,19 @@ def main(config: Config) -> dict[str, float]:
         signatures=served,
         warmup={"turns": warmup},
         example=Example("a test dialogue", {"turns": test[0][0]}),
-        scores=scores,
+        scores=byte_models.evaluate(trained.model, batches, rows) | written.scores,
         num_test=num_test,
         examples="replies",
         facts={
             "vocabulary": tokens.vocabulary_size,
             "test bytes": rows.num_bytes["test"],
-            "BLEU": written.signature,
+            "signature of bleu": written.signature,
+            **writing_speed.trained_tokens(trained, tokens_per_row),
         },
-        warnings=language_models.beaten(scores, PREDICTORS, "bits_per_byte"),
-        report=report(scores, test, written),
+        baselines=partial(
+            byte_models.baselines, rows, TurnTokens(Bytes()).vocabulary_size, rows.replies["test"]
+        ),
+        report=report(test, written),
         tokens=tokens.tokens,
     )
 
@@ -205,23 +207,22 @@ def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str
     }
 
 
-def write(config: Config, some, signature: Signature, model: keras.Model) -> Replies:
+def write(run: Run, some, signature: Signature, model: keras.Model) -> Replies:
     """Lets the network write replies of `Dialogues.answered`, each with a seed of its own."""
+    config: Any = run.config
     columns: dict[str, Any] = {name: [v] * len(some) for name, v in config.choice.items()}
     columns["seed"] = range(config.seed, config.seed + len(some))
     columns["stop"] = [[""]] * len(some)
     columns["turns"] = [past for past, *_ in some]
     columns["system"] = [system or config.system for _, system, _ in some]
-    written = ask(signature, model, columns)["reply"]
+    written = writing_speed.written(run, signature, model, columns)["reply"]
     return Replies([reply.decode() for reply in written], [true for *_, true in some])
 
 
-def report(scores: dict[str, float], some, written: Replies) -> list[Section]:
-    compared = language_models.comparison(scores, PREDICTORS, ("bits_per_byte",))
+def report(some, written: Replies) -> list[Section]:
     picked = sorted({number * len(some) // SHOWN for number in range(SHOWN)})
     rows = [(dialogues.as_lines(some[i][0]), written.written[i], written.true[i]) for i in picked]
     return [
-        Table("Bytes of the true replies, predicted from those before", *compared),
         Table("Variety of the replies", *written.table()),
         Table("Dialogues", ("turns", "the network's reply", "the true reply"), rows),
     ]

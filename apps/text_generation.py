@@ -21,19 +21,18 @@ import tensorflow as tf
 from data import plain_text, token_rows
 from data.feed import Feed
 from data.token_rows import TokenRows
-from metrics import byte_models, language_models
-from metrics.byte_models import PREDICTORS
+from metrics import byte_models, language_models, replies
 from models import recurrent, text_writers, transformers
 from models.writing import continuing, scoring
 from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes, Tokens, as_features, labeled, to_score
-from runs import presets, reading
+from runs import presets, reading, writing_speed
 from runs.command import command
 from runs.report import Section, Table
-from runs.run import Example, counted, finish, start, train
+from runs.run import Example, Run, counted, finish, start, train
 from runs.text_settings import WritingSettings
 from serving import writing
-from serving.signature import Prepared, Signature, ask, tensors
+from serving.signature import Prepared, Signature, tensors
 from serving.writing import Writer
 
 PROMPT = 40
@@ -75,7 +74,8 @@ def main(config: Config) -> dict[str, float]:
     texts, tokens = counted(run, load(config), "documents"), tokenizer(config.tokenizer)
     rows = counted(run, token_rows.arrange(texts, tokens, config.length), "rows")
     fed = feed(rows)
-    reading.padding(run, fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1))
+    epoch = fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1)
+    tokens_per_row = reading.padding(run, epoch)
     trained = train(
         run,
         partial(build, config, tokens),
@@ -86,9 +86,9 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     recurrent.without_cudnn(trained.model)
-    batches = fed.evaluation("test", config.batch_size)
-    scores = byte_models.evaluate(trained.model, batches, rows, Bytes.vocabulary_size)
-    scores = run.compared(scores, PREDICTORS)
+    validation, test = (fed.evaluation(s, config.batch_size) for s in ("validation", "test"))
+    bits = byte_models.in_bits(trained.history, validation, rows.num_bytes["validation"])
+    trained.history.update(bits)
     warmup, prompts = beginnings(texts.validation), beginnings(texts.test)
     served = signatures(config, tokens, warmup)
     return finish(
@@ -98,12 +98,16 @@ def main(config: Config) -> dict[str, float]:
         signatures=served,
         warmup={"prompt": warmup},
         example=Example(f"the beginning of a test text: {prompts[0]}", {"prompt": prompts[0]}),
-        scores=scores,
+        scores=byte_models.evaluate(trained.model, test, rows),
         num_test=len(rows.test),
         examples="rows",
-        facts={"vocabulary": tokens.vocabulary_size, "test bytes": rows.num_bytes["test"]},
-        warnings=language_models.beaten(scores, PREDICTORS, "bits_per_byte"),
-        report=report(config, prompts[:3], served["generate"], trained.model, scores),
+        facts={
+            "vocabulary": tokens.vocabulary_size,
+            "test bytes": rows.num_bytes["test"],
+            **writing_speed.trained_tokens(trained, tokens_per_row),
+        },
+        baselines=partial(byte_models.baselines, rows, Bytes.vocabulary_size),
+        report=report(run, prompts[:3], served["generate"], trained.model),
         tokens=tokens,
     )
 
@@ -163,16 +167,17 @@ def signatures(config: Config, tokens: Tokens, prompts: list[str]) -> dict[str, 
     }
 
 
-def report(config, prompts, signature: Signature, model, scores: dict[str, float]) -> list[Section]:
+def report(run: Run, prompts: list[str], signature: Signature, model) -> list[Section]:
     pairs = [(prompt, temperature) for prompt in prompts for temperature in TEMPERATURES]
+    config: Any = run.config
     columns: dict[str, Any] = {name: [v] * len(pairs) for name, v in config.choice.items()}
     columns["stop"] = [[""]] * len(pairs)
     columns |= {"prompt": [one for one, _ in pairs], "temperature": [one for _, one in pairs]}
-    texts = ask(signature, model, columns)["text"]
+    texts = writing_speed.written(run, signature, model, columns, len(TEMPERATURES))["text"]
     rows = [(one, f"{t:g}", text.decode()) for (one, t), text in zip(pairs, texts, strict=True)]
-    compared = language_models.comparison(scores, PREDICTORS, ("bits_per_byte",))
+    groups = {f"{t:g}": [text for _, one, text in rows if one == f"{t:g}"] for t in TEMPERATURES}
     return [
-        Table("Bytes of the test texts, predicted from those before", *compared),
+        Table("Variety of the continuations", *replies.varieties("temperature", groups)),
         Table("Continuations", ("beginning of a test text", "temperature", "continued"), rows),
     ]
 

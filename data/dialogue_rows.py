@@ -45,11 +45,13 @@ class DialogueRows(Splits):
             `(tokens,)`, for predictors that count them, regardless of the tokens of the network.
         replies: Whether each token of `streams` belongs to a reply or ends it, bool `(tokens,)`.
         num_bytes: Number of bytes of the replies of each split, in UTF-8.
+        num_words: Number of their words, which white space separates.
     """
 
     streams: Mapping[str, np.ndarray]
     replies: Mapping[str, np.ndarray]
     num_bytes: Mapping[str, int]
+    num_words: Mapping[str, int]
 
 
 def arrange(
@@ -77,7 +79,7 @@ def arrange(
     Returns:
         Rows, int32 `(length + 1,)`, -1 in padding, and their targets, bool `(length + 1,)`.
     """
-    rows, streams, replies, num_bytes = {}, {}, {}, {}
+    rows, streams, replies, num_bytes, num_words = {}, {}, {}, {}, {}
     heads = [len(one) + size for one, size in zip(tokens.openings, tokens.lead_sizes, strict=True)]
     frame = Frame((heads[0], heads[1]), len(tokens.tail))
     for split in SPLITS:
@@ -94,8 +96,12 @@ def arrange(
             for beginning, turns in _encoded(found, TurnTokens(Bytes()), system, most_system)
         ]
         streams[split], replies[split] = map(np.concatenate, zip(*whole, strict=True))
-        num_bytes[split] = sum(len(reply.encode()) for one in found for reply in one.replies)
-    return DialogueRows(**rows, streams=streams, replies=replies, num_bytes=num_bytes)
+        texts = [reply for one in found for reply in one.replies]
+        num_bytes[split] = sum(len(text.encode()) for text in texts)
+        num_words[split] = sum(len(text.split()) for text in texts)
+    return DialogueRows(
+        **rows, streams=streams, replies=replies, num_bytes=num_bytes, num_words=num_words
+    )
 
 
 def dialogue_rows(

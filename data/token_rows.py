@@ -27,10 +27,12 @@ class TokenRows(Splits):
         streams: The bytes of each split without a cut, 256 between the texts, int32 `(bytes,)`,
             for predictors that count them, regardless of the tokens of the network.
         num_bytes: Number of bytes of the texts of each split, in UTF-8.
+        num_words: Number of their words, which white space separates.
     """
 
     streams: Mapping[str, np.ndarray]
     num_bytes: Mapping[str, int]
+    num_words: Mapping[str, int]
 
 
 def arrange(texts: PlainTexts, tokens: Tokens, length: int) -> TokenRows:
@@ -52,6 +54,9 @@ def arrange(texts: PlainTexts, tokens: Tokens, length: int) -> TokenRows:
         streams={split: token_stream(some, Bytes()) for split, some in documents.items()},
         num_bytes={
             split: sum(len(one.encode()) for one in some) for split, some in documents.items()
+        },
+        num_words={
+            split: sum(len(one.split()) for one in some) for split, some in documents.items()
         },
     )
 

@@ -74,12 +74,18 @@ def write_comparison(runs: Mapping[str, Path], path: Path) -> Path:
         {name: json.loads((folder / file).read_text("utf-8")) for name, folder in runs.items()}
         for file in ("config.json", "scores.json")
     )
+    files = {name: folder / "measures.json" for name, folder in runs.items()}
+    measures = {
+        name: json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        for name, file in files.items()
+    }
     histories = {name: _history(folder / "history.csv") for name, folder in runs.items()}
     curves = compared_curves({name: history for name, history in histories.items() if history})
     several = len({config["data"] for config in configs.values()}) > 1
     title = "Scores, measured on different data" if several else "Scores"
     sections: list[Section] = [
         _table(title, {name: in_words(some) for name, some in scores.items()}),
+        _table("How scores were computed", measures),
         Picture("Learning curves: validation solid, training dotted", curves),
         _table("Settings that differ", _different(configs)),
     ]

@@ -6,14 +6,17 @@ from runs.report import History, Report
 
 FEW = 100
 """Number of test examples below which a score is doubted."""
+LOWER_IS_BETTER = ("bits_per_byte",)
+"""Scores of which lower values are better."""
 
 
 def doubts(report: Report, num_test: int, examples: str) -> Iterator[str]:
     """Yields reasons to doubt the score of a run, the most serious first.
 
     Args:
-        report: Has the scores (if there are baselines, larger is better), the baselines (`majority`
-            always gives the most frequent answer) and the histories.
+        report: Has the scores (if there are baselines, larger is better unless `LOWER_IS_BETTER`
+            has the first), the baselines (`majority` always gives the most frequent answer) and the
+            histories.
         num_test: Number of test examples.
         examples: Name of an example in the plural.
     """
@@ -21,10 +24,11 @@ def doubts(report: Report, num_test: int, examples: str) -> Iterator[str]:
     majority = report.baselines.get("majority")
     for baseline in report.baselines.values():
         description, other = baseline
-        if baseline != majority and other > score:
+        is_better = other < score if name in LOWER_IS_BETTER else other > score
+        if baseline != majority and is_better:
             yield (
-                f"A simpler predictor beats this network, with {name} {other:.4g} against "
-                f"{score:.4g}: {description}."
+                f"A simpler predictor beats this network, with {name.replace('_', ' ')} "
+                f"{other:.4g} against {score:.4g}: {description}."
             )
     if majority and score <= majority[1]:
         yield (

@@ -14,13 +14,17 @@ CAPTION_WIDTH = 24
 
 
 def learning_curves(
-    history: Mapping[str, Sequence[float]], rates: Mapping[int, float] | None = None
+    history: Mapping[str, Sequence[float]],
+    rates: Mapping[int, float] | None = None,
+    baselines: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
     """Draws each metric over the epochs, training and validation in one panel.
 
     Args:
         history: Values of each metric after each epoch, by its name.
         rates: Learning rates by the number of the step, for one more panel.
+        baselines: Horizontal lines in the panel of a metric: by its name, the values of simpler
+            predictors on the test examples by their description.
     """
     names = [name for name in history if f"val_{name}" in history] or list(history)
     number = len(names) + bool(rates)
@@ -35,6 +39,9 @@ def learning_curves(
         axes.plot(epochs, history[name], marker=".", label="training")
         if f"val_{name}" in history:
             axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
+        for number, (what, value) in enumerate((baselines or {}).get(name, {}).items(), start=2):
+            label = f"{_plain(shortened(what))} (test)"
+            axes.axhline(value, color=f"C{number}", linestyle="--", label=label)
         # With a single epoch the axis would show fractions of it.
         axes.set(xlabel="epoch", title=name, xlim=(0.8, max(2, len(epochs)) + 0.2))
         axes.legend()

@@ -36,8 +36,10 @@ mark { border-radius: .25rem; padding: .05rem .2rem; } mark small { color: #555;
 """
 
 
-FILES = ("config.json", "scores.json", "history.csv", "report.html")
+FILES = ("config.json", "scores.json", "measures.json", "history.csv", "report.html")
 """What `write_report` writes."""
+SIGNATURE = "signature of "
+"""Precedes the name of a score in that of the fact which says how the score was computed."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,20 @@ class Report:
 def write_report(folder: Path, report: Report) -> Path:
     """Writes `config.json`, `scores.json`, `history.csv` and `report.html`; returns the last.
 
-    Without a history there is no `history.csv`. Each file is complete as soon as it is visible.
+    Facts whose names begin with `SIGNATURE` are also written to `measures.json`, by the name of the
+    score. Without them there is no such file, and without a history no `history.csv`. Each file is
+    complete as soon as it is visible.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.json", json.dumps(report.config, indent=2) + "\n")
     write_text(folder / "scores.json", json.dumps(report.all_scores, indent=2) + "\n")
+    signatures = {
+        name.removeprefix(SIGNATURE): fact
+        for name, fact in report.facts.items()
+        if name.startswith(SIGNATURE)
+    }
+    if signatures:
+        write_text(folder / "measures.json", json.dumps(signatures, indent=2) + "\n")
     if any(report.histories.values()):
         write_text(folder / "history.csv", _history_csv(report.histories))
     write_text(folder / "report.html", _report_html(report))
@@ -247,7 +258,10 @@ def _report_html(report: Report) -> str:
     for stage, history in report.histories.items():
         if any(history.values()):
             title = f"Learning curves: {stage}" if stage else "Learning curves"
-            curves = learning_curves(history, report.rates.get(stage, {}))
+            # Always giving the most frequent answer would be far below the curves.
+            lines = dict(one for name, one in report.baselines.items() if name != "majority")
+            rates = report.rates.get(stage, {})
+            curves = learning_curves(history, rates, {report.headline: lines})
             parts += [f"<h2>{html.escape(title)}</h2>", _figure(title, curves)]
     parts += _sections(report.sections)
     parts += ["<h2>The run</h2>", _table(facts.items(), heading=None)]

@@ -536,7 +536,7 @@ def finish(
         print(f"Test {_in_words(on_test)} on {num_test:,} {examples}")
         if simpler:
             known = {name: score for name, (_, score) in simpler.items()}
-            print(f"Baselines: {written.headline} of {_in_words(known)}")
+            print(f"Baselines: {written.headline.replace('_', ' ')} of {_in_words(known)}")
         print(*lines, sep="\n", flush=True)
 
     if config.EVALUATES:

@@ -49,11 +49,7 @@ SMALL = Small(
         "learning_rate": 0.02,
     },
     beats=("-bits_per_byte", 3),
-    sections=[
-        "Bytes of the true replies, predicted from those before",
-        "Variety of the replies",
-        "Dialogues",
-    ],
+    sections=["Variety of the replies", "Dialogues"],
     few=("new.jsonl", '{"turns": ["I have a red car.", "A what?"]}'),
     odd=[
         *({"turns": ["", text, ""]} for text in ODD),
@@ -76,7 +72,7 @@ SMALL = Small(
         {"preset": "no_run"},
         {"lora_rank": 4},
     ],
-    files=["tokenizer"],
+    files=["tokenizer", "measures.json"],
 )
 
 TOKENS = TurnTokens(Bytes())
@@ -196,15 +192,18 @@ def test_a_network_is_measured_in_bits_per_byte_of_the_replies(tmp_path):
     model = app.build(config, TOKENS)
     head = model.get_layer("logits")
     head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
-    batches, size = app.feed(config, rows).evaluation("test", 8), TOKENS.vocabulary_size
-    scores = byte_models.evaluate(model, batches, rows, size, rows.replies["test"])
+    scores = byte_models.evaluate(model, app.feed(config, rows).evaluation("test", 8), rows)
     # A uniform network needs log2(260) bits for each byte and for the end of each reply.
     replies = [reply for dialogue in data.test for reply in dialogue.replies]
     num_bytes = sum(map(len, replies))
     expected = np.log2(260) * (num_bytes + len(replies)) / num_bytes
     assert scores["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
     assert scores["perplexity"] == pytest.approx(260, rel=1e-5)
-    assert scores["ngram_bits_per_byte"] < 2
+    words = sum(len(reply.split()) for reply in replies)
+    expected = 260 ** ((num_bytes + len(replies)) / words)
+    assert scores["word_perplexity"] == pytest.approx(expected, rel=1e-4)
+    _, bits = byte_models.baselines(rows, TOKENS.vocabulary_size, rows.replies["test"])["ngram"]
+    assert bits < 2
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_tokens", 32), ("top_p", 0.0)])
@@ -244,7 +243,6 @@ def test_a_preset_replies_in_its_own_format_to_the_likeliest_end(tmp_path):
     data = Dialogues(train=TALK, validation=TALK, test=TALK)
     rows = app.arrange(config, data, tokens)
     fed = app.feed(config, rows)
-    size = TOKENS.vocabulary_size
-    batches = fed.evaluation("test", 2)
-    scores = byte_models.evaluate(model, batches, rows, size, rows.replies["test"])
-    assert 0 < scores["ngram_bits_per_byte"] < 9 and scores["bits_per_byte"] > 0
+    assert byte_models.evaluate(model, fed.evaluation("test", 2), rows)["bits_per_byte"] > 0
+    _, bits = byte_models.baselines(rows, TOKENS.vocabulary_size, rows.replies["test"])["ngram"]
+    assert 0 < bits < 9

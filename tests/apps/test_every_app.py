@@ -30,6 +30,8 @@ from training.loop import Interrupted
 
 APPS = sorted(descriptions())
 OF_MISTAKES = ("Most frequent errors", "Worst mistakes", "Most confident mistakes")
+OF_BASELINES = ("majority_", "linear_", "dictionary_", "copied_", "retrieved_", "ngram_")
+"""What the names of the scores of baselines begin with."""
 
 
 def small(name: str) -> Small:
@@ -142,7 +144,8 @@ def test_the_folder_of_the_run_is_complete(finished, request):
     names = {path.name for path in finished.folder.glob("[!.]*")}
     example = {name for name in names if name.startswith("example.")}
     assert len(example) == 1
-    usual = {"config.json", "history.csv", "report.html", "scores.json"}
+    further = set(wanted.files) & set(report_module.FILES)
+    usual = {"config.json", "history.csv", "report.html", "scores.json"} | further
     others = {"1", "model.keras", "model_card.md", "model_card.json", "reports"}
     assert names - example == usual | others | set(wanted.files)
     # A server that is given the folder of the run must find no model below it.
@@ -174,7 +177,7 @@ def test_the_report_has_its_sections(finished, request):
     titles = re.findall(r"<h2>([^<]*)</h2>", page)
     # Most test sets are so small that the report warns of it.
     titles = titles[titles[0] == "Warnings" :]
-    compared = ["Baselines"] if any("majority" in name for name in finished.scores) else []
+    compared = ["Baselines"] if any(n.startswith(OF_BASELINES) for n in finished.scores) else []
     assert titles[0].startswith("Scores on ")
     expected = [*compared, "Learning curves", *wanted.sections]
     # A network without mistakes has none to show.
@@ -258,7 +261,8 @@ def test_an_evaluation_on_the_same_data_repeats_the_scores(
     config = app.Config.evaluating(finished.folder, out=tmp_path / "evaluation")
     assert app.main(config) == finished.scores
     names = {path.name for path in config.out.iterdir()}
-    assert names == {"config.json", "report.html", "scores.json"}
+    further = set(small(request.node.callspec.params["finished"]).files) & set(report_module.FILES)
+    assert names == {"config.json", "report.html", "scores.json"} | further
     assert json.loads((config.out / "scores.json").read_text()) == finished.scores
 
 
@@ -278,8 +282,7 @@ def test_one_or_two_examples_are_enough_to_evaluate(
     scores = app.main(config)
     # Predictors that would be made from these examples are left out, and so is validation.
     _, *simpler = getattr(app, "PREDICTORS", {"": ""}).values()
-    made = ("majority_", "linear_", "dictionary_", "copied_", "retrieved_")
-    left_out = (*simpler, *made, "validation_")
+    left_out = (*simpler, *OF_BASELINES, "validation_")
     known = [one for one in finished.scores if not one.startswith(left_out)]
     assert known[0] in scores and scores.keys() <= {*known}
     assert all(map(np.isfinite, scores.values()))

@@ -34,7 +34,7 @@ SMALL = Small(
         "learning_rate": 0.02,
     },
     beats=("-bits_per_byte", 3),
-    sections=["Bytes of the test texts, predicted from those before", "Continuations"],
+    sections=["Variety of the continuations", "Continuations"],
     few=("new.txt", "The house that he had seen was a red house again."),
     odd=[{"prompt": text} for text in ODD],
     bad={
@@ -232,13 +232,16 @@ def test_a_network_is_measured_in_bits_per_byte(data):
     head = model.get_layer("logits")
     head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
     batches = app.feed(rows).evaluation("test", 8)
-    scores = byte_models.evaluate(model, batches, rows, Bytes().vocabulary_size)
+    scores = byte_models.evaluate(model, batches, rows)
     # A uniform network needs log2(257) bits for each byte and for the end of each document.
     tokens = rows.num_bytes["test"] + len(texts.test)
     expected = np.log2(257) * tokens / rows.num_bytes["test"]
     assert scores["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
     assert scores["perplexity"] == pytest.approx(257, rel=1e-5)
-    assert scores["ngram_bits_per_byte"] < 1
+    words = [word for document in texts.test for line in document for word in line.split()]
+    assert scores["word_perplexity"] == pytest.approx(257 ** (tokens / len(words)), rel=1e-4)
+    _, bits = byte_models.baselines(rows, Bytes().vocabulary_size)["ngram"]
+    assert bits < 1
 
 
 @pytest.fixture(scope="module")

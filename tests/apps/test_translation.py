@@ -81,7 +81,7 @@ SMALL = Small(
         {"attention_head": 1},
         {"preset": "no_run"},
     ],
-    files=["tokenizer"],
+    files=["tokenizer", "measures.json"],
 )
 
 

@@ -129,6 +129,7 @@ def test_streams_hold_whole_dialogues_and_mark_their_replies():
     stream, replies = arranged.streams["test"], arranged.replies["test"]
     assert len(stream) == len(replies) == 2 * (1 + 42 + 72 + 92 + 3 + 5)
     assert replies.sum() == 2 * (91 + 4) and arranged.num_bytes["test"] == 2 * (90 + 3)
+    assert arranged.num_words["test"] == 2 * (1 + 1)
     marks = np.concatenate([marks.numpy() for _, marks in arranged.test])
     assert marks.sum() == replies.sum()
     assert stream[replies].tolist()[:91] == [*b"r" * 90, END]

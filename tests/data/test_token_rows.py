@@ -13,6 +13,7 @@ def test_documents_stand_one_after_the_other_between_end_tokens():
     expected = [256, 97, 98, 10, 99, 256, 0xC3, 0xA9, 256]
     assert rows.streams["train"].tolist() == expected
     assert rows.num_bytes == {"train": 6, "validation": 1, "test": 2}
+    assert rows.num_words == {"train": 3, "validation": 1, "test": 1}
     read = [row.tolist() for row, _ in rows.train.as_numpy_iterator()]
     assert read == [[256, 97, 98, 10, 99], [99, 256, 0xC3, 0xA9, 256]]
 

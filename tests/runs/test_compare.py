@@ -46,6 +46,17 @@ def test_scores_stand_side_by_side_and_only_settings_that_differ_are_shown(tmp_p
     assert "<img" not in page
 
 
+def test_how_scores_were_computed_is_compared(tmp_path):
+    one, two, three = (run(tmp_path / name) for name in ("one", "two", "three"))
+    for folder, tokens in ((one, "13a"), (two, "zh")):
+        (folder / "measures.json").write_text(json.dumps({"bleu": f"tok:{tokens}"}))
+    # A run without such scores has no column.
+    path = tmp_path / "compare.html"
+    assert main([*map(str, (one, two, three)), "--output", str(path)]) == 0
+    rows = table(path.read_text(), "How scores were computed")
+    assert rows == [["", str(one), str(two)], ["bleu", "tok:13a", "tok:zh"]]
+
+
 def test_curves_are_drawn_over_each_other(tmp_path, monkeypatch):
     histories = []
 

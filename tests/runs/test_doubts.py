@@ -39,6 +39,13 @@ def test_a_simpler_predictor_that_is_better_comes_first():
     assert second.startswith("This network is no better than always giving the most frequent class")
 
 
+def test_fewer_bits_are_better():
+    baselines = {"ngram": ("bytes, counted", 1.5)}
+    (warning,) = doubted({"bits_per_byte": 1.75}, baselines)
+    assert "with bits per byte 1.5 against 1.75: bytes, counted." in warning
+    assert doubted({"bits_per_byte": 1.25}, baselines) == []
+
+
 @pytest.mark.parametrize("score", [0.5, 0.25])
 def test_a_run_no_better_than_the_most_frequent_class_is_told_what_to_try(score):
     (warning,) = doubted({"accuracy": score})

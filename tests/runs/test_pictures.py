@@ -75,6 +75,15 @@ def test_learning_curves_pair_training_with_validation():
     assert [list(line.get_ydata()) for line in axes[0].lines] == [[1.0, 0.5], [1.1, 0.7]]
 
 
+def test_baselines_are_horizontal_lines_in_the_panel_of_their_metric():
+    history = {name: [1.0, 0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
+    loss, accuracy = learning_curves(history, baselines={"accuracy": {"cost in $": 0.25}}).axes
+    assert len(loss.lines) == 2
+    *_, line = accuracy.lines
+    assert list(line.get_ydata()) == [0.25, 0.25]
+    assert accuracy.get_legend().get_texts()[2].get_text() == r"cost in \$ (test)"
+
+
 def test_many_learning_curves_stand_in_rows_of_three():
     figure = learning_curves({f"loss_{number}": [1.0, 0.5] for number in range(5)})
     assert [panel.get_title() for panel in figure.axes] == [f"loss_{n}" for n in range(5)]

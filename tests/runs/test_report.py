@@ -13,6 +13,7 @@ from runs.report import (
     Report,
     Shaded,
     Table,
+    keep_report,
     machine,
     write_report,
     write_text,
@@ -97,6 +98,28 @@ def test_baselines_stand_below_the_network_and_in_the_scores(tmp_path):
         "linear_accuracy": 0.98765,
     }
     assert "Baselines" not in write_report(tmp_path, report()).read_text()
+
+
+def test_baselines_but_the_majority_are_drawn_beside_the_curves(tmp_path, monkeypatch):
+    drawn = []
+
+    def curves(history, rates, baselines):
+        drawn.append(baselines)
+        return Figure()
+
+    monkeypatch.setattr("runs.report.learning_curves", curves)
+    baselines = {"majority": ("the most frequent class", 0.25), "linear": ("pixels", 0.5)}
+    write_report(tmp_path, report(baselines=baselines))
+    assert drawn == [{"accuracy": {"pixels": 0.5}}]
+
+
+def test_how_scores_were_computed_has_a_file_of_its_own(tmp_path):
+    write_report(tmp_path, report(facts={"signature of bleu": "case:mixed", "wall time": "9 s"}))
+    assert json.loads((tmp_path / "measures.json").read_text()) == {"bleu": "case:mixed"}
+    keep_report(tmp_path, tmp_path / "kept")
+    assert (tmp_path / "kept" / "measures.json").read_bytes() == (
+        (tmp_path / "measures.json").read_bytes()
+    )
 
 
 def test_settings_that_differ_are_shown_and_all_are_folded(tmp_path):
