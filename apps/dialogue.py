@@ -1,7 +1,7 @@
 """Train a network that replies in a dialogue.
 
-It reads and writes bytes, or the byte pairs of a preset. The built-in sample, questions about the
-Python reference, is too small and only shows how a run goes.
+It reads and writes bytes, characters, pieces or the byte pairs of a preset. The built-in sample,
+questions about the Python reference, is too small and only shows how a run goes.
 
 Example:
 
@@ -26,8 +26,8 @@ from metrics.replies import Replies
 from models import recurrent, text_writers, transformers
 from models.writing import continuing
 from preprocessing import turns
-from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes, as_features
+from preprocessing.tokenizers import tokenizer
 from preprocessing.turns import TurnTokens, turn_tokens
 from runs import presets, reading, writing_speed
 from runs.command import command
@@ -64,8 +64,8 @@ class Config(WritingSettings):
     model: str = "gru"
     out: Path = Path("saved_models/dialogue")
     length: int = 256
-    """Maximum number of tokens of system text, past turns and reply together, bytes but in a
-    preset. The oldest turns are dropped."""
+    """Maximum number of tokens of system text, past turns and reply together. The oldest
+    turns are dropped."""
     system: str = ""
     """System text of `serving_default`, and of dialogues that have none of their own. At most half
     of the length beside `max_tokens`; longer ones in the data lose their end."""
@@ -98,8 +98,9 @@ class Config(WritingSettings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test replies."""
     run = start(config)
-    tokens = turn_tokens(tokenizer(config.tokenizer), config.tokenizer)
     data = counted(run, load(config), "dialogues")
+    texts = (one.content for one in data.split("train"))
+    tokens = turn_tokens(tokenizer(**config.tokenizer, texts=texts), config.preset)
     rows = arrange(config, data, tokens)
     fed = feed(config, rows)
     epoch = fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1)

@@ -1,8 +1,8 @@
 """Train a network that continues texts.
 
-It reads and writes bytes, or the byte pairs of a preset, and so every text. The built-in sample,
-the Python reference, is too small and only shows how a run goes: in 4 minutes on 2 CPU cores 1.78
-bits per byte, 5-grams 1.86.
+It reads and writes bytes, characters, pieces or the byte pairs of a preset, and so every text. The
+built-in sample, the Python reference, is too small and only shows how a run goes: in 4 minutes on 2
+CPU cores 1.78 bits per byte, 5-grams 1.86.
 
 Example:
 
@@ -24,8 +24,8 @@ from data.token_rows import TokenRows
 from metrics import byte_models, language_models, replies
 from models import recurrent, text_writers, transformers
 from models.writing import continuing, scoring
-from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes, Tokens, as_features, labeled, to_score
+from preprocessing.tokenizers import tokenizer
 from runs import presets, reading, writing_speed
 from runs.command import command
 from runs.report import Section, Table
@@ -71,7 +71,8 @@ class Config(WritingSettings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
-    texts, tokens = counted(run, load(config), "documents"), tokenizer(config.tokenizer)
+    texts = counted(run, load(config), "documents")
+    tokens = tokenizer(**config.tokenizer, texts=map("\n".join, texts.split("train")))
     rows = counted(run, token_rows.arrange(texts, tokens, config.length), "rows")
     fed = feed(rows)
     epoch = fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1)

@@ -7,18 +7,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text
 
-from preprocessing.byte_pair_files import BYTES, RULES, BytePairFile, read
-from preprocessing.byte_tokens import PADDING, Bytes, Tokens, joined, valid_utf8
+from preprocessing.byte_pair_files import BYTES, RULES, BytePairFile
+from preprocessing.byte_tokens import PADDING, joined, latest, valid_utf8
 
 MOST_BYTES = 8192
 """Maximum number of bytes of a word; a longer one is cut into several, so that no text can stop a
 server."""
 _NEVER = np.iinfo("int32").max
-
-
-def tokenizer(preset: str | Path | None) -> Tokens:
-    """Returns the tokenizer of a preset, or of a folder that `save` wrote; bytes for None."""
-    return Bytes() if preset is None else PretrainedBytePairs(read(preset))
 
 
 class PretrainedBytePairs:
@@ -95,13 +90,7 @@ class PretrainedBytePairs:
 
     def encode(self, texts: tf.Tensor, most: tf.Tensor | None = None) -> tf.Tensor:
         """Encodes texts `(n,)` as int32 `(n, tokens)`, -1 in padding, as `Bytes.encode`."""
-        rows = self._rows(texts)
-        if most is not None:
-            sizes = rows.row_lengths()
-            numbers = tf.ragged.range(sizes, row_splits_dtype=sizes.dtype)
-            dropped = sizes - tf.cast(most, sizes.dtype)
-            rows = tf.ragged.boolean_mask(rows, numbers >= dropped[:, None])
-        return rows.to_tensor(PADDING)
+        return latest(self._rows(texts), most)
 
     def decode(self, token_ids: tf.Tensor, num_bytes: tf.Tensor | None = None) -> tf.Tensor:
         """Decodes int32 `(n, tokens)`, -1 in padding, as valid UTF-8 `(n,)`, as `Bytes.decode`."""

@@ -125,6 +125,21 @@ def joined(
     return valid_utf8(texts)
 
 
+def latest(rows: tf.RaggedTensor, most: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns rows of tokens `(n, (tokens))` as `(n, tokens)`, -1 in padding.
+
+    Args:
+        rows: The tokens of each text.
+        most: How many of each row are kept, the last ones, int32 `(n,)`. None: all.
+    """
+    if most is not None:
+        sizes = rows.row_lengths()
+        numbers = tf.ragged.range(sizes, row_splits_dtype=sizes.dtype)
+        dropped = sizes - tf.cast(most, sizes.dtype)
+        rows = tf.ragged.boolean_mask(rows, numbers >= dropped[:, None])
+    return rows.to_tensor(PADDING)
+
+
 def as_features(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
     """Returns what a network reads of rows `(n, tokens)`, -1 in padding: `token_ids`, and where
     they are no padding the `padding_mask` 1, both int32 `(n, tokens)`."""

@@ -1,37 +1,21 @@
-"""Texts as pieces of a vocabulary that is learned from texts, with operations of TensorFlow."""
+"""Texts to translate as pieces of a learned vocabulary, with operations of TensorFlow."""
 
-import io
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
 
 from preprocessing.byte_tokens import PADDING, joined
-
-FILE = "sentencepiece.model"
-MOST_TEXTS = 1_000_000
-"""Number of texts, the first, that a vocabulary is learned from."""
+from preprocessing.piece_models import PieceModel, trained
 
 
 @dataclass(frozen=True)
-class SentencePieces:
-    """Splits texts into pieces; characters that are in no piece are spelled in bytes.
+class SentencePieces(PieceModel):
+    """Splits texts into pieces and ends each with the end token.
 
-    Texts survive encoding and decoding up to white space and Unicode's normal form NFKC. Special
-    tokens that are spelled out in a text, such as `</s>`, remain text.
-
-    Reference:
-        Sennrich, Haddow & Birch, Neural Machine Translation of Rare Words with Subword Units, 2016,
-        section 3.2. https://arxiv.org/abs/1508.07909
-        Kudo & Richardson, SentencePiece, 2018. https://arxiv.org/abs/1808.06226
-
-    Args:
-        model: Content of a file that SentencePiece wrote, with the end token 1.
+    Texts survive encoding and decoding up to white space and Unicode's normal form NFKC.
 
     Example:
         >>> pieces = SentencePieces.learned(["a rose is a rose"] * 9, 300)
@@ -40,87 +24,13 @@ class SentencePieces:
         ['a rose', 'né']
     """
 
-    end_id: ClassVar[int] = 1
     longer: ClassVar[str] = ""
     """Says what happens to longer texts; empty: they are truncated."""
-    model: bytes
 
     @classmethod
     def learned(cls, texts: Iterable[str], size: int) -> "SentencePieces":
-        """Learns a vocabulary by joining the most frequent pairs of pieces again and again.
-
-        Args:
-            texts: At least one that is not empty.
-            size: Maximum number of pieces: two special tokens, 256 bytes, letters, longer pieces.
-        """
-        import sentencepiece
-
-        written = io.BytesIO()
-        try:
-            sentencepiece.SentencePieceTrainer.train(
-                # A line feed would end a text.
-                sentence_iterator=(text.replace("\n", " ") for text in texts),
-                model_writer=written,
-                model_type="bpe",
-                vocab_size=size,
-                hard_vocab_limit=False,
-                byte_fallback=True,
-                input_sentence_size=MOST_TEXTS,
-                shuffle_input_sentence=False,
-                max_sentence_length=2**20,
-                unk_id=0,
-                eos_id=cls.end_id,
-                bos_id=-1,
-                pad_id=-1,
-                minloglevel=2,
-            )
-        except RuntimeError as error:
-            least = re.search(r"required_chars.*?(\d+) vs (\d+)|>= (\d+)", str(error))
-            known = f"at least {max(int(n) for n in least.groups() if n)}" if least else "larger"
-            raise ValueError(
-                f"`vocabulary_size` must be {known} for the letters of these texts. "
-                f"Received: vocabulary_size={size}"
-            ) from error
-        return cls(written.getvalue())
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "SentencePieces":
-        """Reads what `save` wrote."""
-        return cls((Path(folder) / FILE).read_bytes())
-
-    def save(self, folder: str | Path) -> None:
-        """Writes the vocabulary into a new folder, as a file of SentencePiece."""
-        Path(folder).mkdir(exist_ok=True)
-        (Path(folder) / FILE).write_bytes(self.model)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The operations of TensorFlow Text; the same object as long as it works."""
-        import tensorflow_text
-
-        kept = self.__dict__
-        with tf.init_scope():  # The first to need it may be a graph.
-            try:
-                kept["_tokenizer"].vocab_size()
-            # Keras' clear_session destroys what the operations use.
-            except (KeyError, tf.errors.NotFoundError):
-                made = tensorflow_text.SentencepieceTokenizer(self.model, out_type=tf.int32)
-                kept["_tokenizer"] = made
-        return kept["_tokenizer"]
-
-    @property
-    def resources(self) -> tuple[Any, ...]:
-        """What an exported signature must hold."""
-        return (self.tokenizer,)
-
-    @cached_property
-    def vocabulary_size(self) -> int:
-        """Number of pieces, the special tokens included."""
-        return int(self.tokenizer.vocab_size())
-
-    def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Returns the pieces of texts `(n,)`, int32 `(n, (pieces))`, without an end token."""
-        return self.tokenizer.tokenize(texts)
+        """Learns a vocabulary, as `piece_models.trained` does it."""
+        return cls(trained(texts, size))
 
     def encode(self, texts: tf.Tensor, length: int | None = None, padded: bool = True) -> tf.Tensor:
         """Encodes texts `(n,)`, an end token after each, as int32 `(n, tokens)`, -1 in padding.
@@ -155,13 +65,6 @@ class SentencePieces:
         before = tf.pad(token_ids[:, :-1], [[0, 0], [1, 0]], constant_values=self.end_id)
         return tf.where(token_ids < 0, PADDING, before)
 
-    @cached_property
-    def pieces(self) -> tuple[bytes, ...]:
-        """The bytes of each piece in a text; the special tokens have none."""
-        with tf.init_scope():  # The first to need them may be a graph.
-            names = self.tokenizer.id_to_string(tf.range(self.vocabulary_size)).numpy()
-        return tuple(_bytes_of(name.decode()) for name in names)
-
     def decode(self, token_ids: tf.Tensor, num_bytes: tf.Tensor | None = None) -> tf.Tensor:
         """Decodes pieces as UTF-8 `(n,)`; bytes that are not a whole character become U+FFFD.
 
@@ -177,18 +80,6 @@ class SentencePieces:
         """Returns the pieces of int32 `(n, tokens)` as strings; "" for -1."""
         names = self.tokenizer.id_to_string(tf.maximum(token_ids, 0))
         return tf.where(token_ids < 0, "", names)
-
-
-def _bytes_of(piece: str) -> bytes:
-    """Returns what a piece of SentencePiece stands for.
-
-    Example:
-        >>> [_bytes_of(piece) for piece in ("\u2581the", "<0xC3>", "</s>")]
-        [b' the', b'\xc3', b'']
-    """
-    if re.fullmatch(r"<0x[0-9A-F]{2}>", piece):
-        return bytes([int(piece[3:5], 16)])
-    return b"" if piece in ("<unk>", "</s>") else piece.replace("\u2581", " ").encode()
 
 
 def encoded_pairs(

@@ -196,15 +196,15 @@ class TurnTokens:
         return tf.concat([_ragged(openings), _ragged(ids), tails], axis=1)
 
 
-def turn_tokens(tokens: Tokens, preset: str | None) -> TurnTokens:
+def turn_tokens(tokens: Tokens, preset: str) -> TurnTokens:
     """Returns how dialogues are encoded: in the format of a preset, or with tokens for the roles.
 
     Args:
         tokens: The tokenizer.
-        preset: Folder of the preset that it is of. None: of none.
+        preset: Folder of the preset that it is of, for messages.
     """
     if isinstance(tokens, PretrainedBytePairs):
-        return TurnTokens(tokens, chat_format(tokens.file, preset or ""))
+        return TurnTokens(tokens, chat_format(tokens.file, preset))
     return TurnTokens(tokens)
 
 

@@ -162,11 +162,20 @@ class PretrainingSettings:
 class WritingSettings(Settings):
     """For apps whose networks write texts token by token."""
 
-    NETWORK = (*Settings.NETWORK, "length", "layers", "units", "dropout")
+    NETWORK = (
+        *(*Settings.NETWORK, "vocabulary", "vocabulary_size"),
+        *("length", "layers", "units", "dropout"),
+    )
     preset: str = "none"
     """Folder of a finished run of this app, to train further; or with model gpt of a pretrained
     GPT-2, Llama or a network of their kinds, in KerasHub's or Hugging Face's layout. `none` begins
     with random weights."""
+    vocabulary: Literal["bytes", "characters", "pieces"] = "bytes"
+    """Tokens of a network without a preset: bytes, the characters of the training texts, or pieces
+    that are frequent in them. All other characters are spelled in bytes, so that every text can be
+    read and written."""
+    vocabulary_size: int = 4000
+    """Maximum number of pieces in a vocabulary that is learned, 256 bytes included."""
     length: int = 128
     """Maximum number of tokens that the network reads, those that it writes included."""
     layers: int = 1
@@ -209,13 +218,17 @@ class WritingSettings(Settings):
         if not 0.01 <= self.repetition_penalty <= 100:
             self._refuse("repetition_penalty", "in 0.01 to 100")
         self.require_least(0, "lora_rank")
+        self.require_least(1, "vocabulary_size")
 
     def require_network(self, models: Collection[str]) -> None:
         """Requires one of the networks of the app, and the settings that go with it."""
         self.require_one_of(models, "model")
         self.require_only(RECURRENT, "layers", "units")
         self.require_only(["gpt"], "lora_rank")
-        self.require_only([name for name in models if name != "gpt"], "dropout")
+        untrained = [name for name in models if name != "gpt"]
+        self.require_only(untrained, "dropout", "vocabulary", "vocabulary_size")
+        if self.vocabulary != "pieces" and self.vocabulary_size != WritingSettings.vocabulary_size:
+            self._refuse("vocabulary_size", "left out without vocabulary='pieces'")
         self.require_preset_of(["gpt"])
         if self.continued and self.lora_rank and not self.EVALUATES:
             self._refuse("lora_rank", "0 for the network of a finished run")
@@ -253,9 +266,14 @@ class WritingSettings(Settings):
         return Rates(rate)
 
     @property
-    def tokenizer(self) -> str | None:
-        """Folder with the tokenizer of a pretrained network; None for bytes."""
-        return self.part("tokenizer") if self.model == "gpt" else None
+    def tokenizer(self) -> dict[str, Any]:
+        """What `preprocessing.tokenizers.tokenizer` needs in addition to texts."""
+        is_saved = self.model == "gpt" or (self.continued and self.vocabulary != "bytes")
+        return {
+            "folder": self.part("tokenizer") if is_saved else None,
+            "kind": self.vocabulary,
+            "size": self.vocabulary_size,
+        }
 
     @property
     def text_writer(self) -> dict[str, Any]:

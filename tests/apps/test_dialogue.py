@@ -10,8 +10,8 @@ from apps import dialogue as app
 from data import dialogue_rows
 from data.dialogues import Dialogue, Dialogues, padded
 from metrics import byte_models, language_models
-from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes, as_features
+from preprocessing.tokenizers import tokenizer
 from preprocessing.turns import TurnTokens, turn_tokens
 from serving.signature import ask
 from tests.apps.every_app import Small
@@ -58,6 +58,7 @@ SMALL = Small(
     ],
     bad={
         "train_on": "no_such_turns",
+        "vocabulary": "no_such_tokens",
         "max_tokens": 0,
         "temperature": -1.0,
         "top_k": -1,
@@ -70,6 +71,7 @@ SMALL = Small(
         {"model": "gpt_nano", "layers": 2},
         {"model": "gpt_nano", "units": 100},
         {"preset": "no_run"},
+        {"vocabulary_size": 500},
         {"lora_rank": 4},
     ],
     files=["tokenizer", "measures.json"],
@@ -227,7 +229,7 @@ def test_a_preset_replies_in_its_own_format_to_the_likeliest_end(tmp_path):
     config = app.Config(
         model="gpt", preset=str(tmp_path), length=160, max_tokens=5, temperature=0.0
     )
-    tokens = turn_tokens(tokenizer(config.tokenizer), config.tokenizer)
+    tokens = turn_tokens(tokenizer(**config.tokenizer), config.preset)
     model = app.build(config, tokens)
     signatures = app.signatures(config, tokens, padded([("Hi", "Ho", "Ha")] * 4))
     answer = ask(signatures["serving_default"], model, {"turns": [("the fox",)]})

@@ -9,8 +9,8 @@ from apps import text_generation as app
 from data import token_rows
 from metrics import byte_models
 from models import transformers
-from preprocessing.byte_pairs import tokenizer
 from preprocessing.byte_tokens import Bytes
+from preprocessing.tokenizers import tokenizer
 from serving import graph, writing
 from serving.card import XLA_FLAG
 from serving.export import export
@@ -29,6 +29,8 @@ SMALL = Small(
         "batch_size": 8,
         "length": 48,
         "model": "gru",
+        "vocabulary": "pieces",
+        "vocabulary_size": 320,
         "units": 64,
         "max_tokens": 8,
         "learning_rate": 0.02,
@@ -38,6 +40,7 @@ SMALL = Small(
     few=("new.txt", "The house that he had seen was a red house again."),
     odd=[{"prompt": text} for text in ODD],
     bad={
+        "vocabulary": "no_such_tokens",
         "max_tokens": 0,
         "beams": 0,
         "temperature": -1.0,
@@ -50,6 +53,7 @@ SMALL = Small(
         {"model": "gpt_nano", "layers": 2},
         {"model": "gpt_nano", "units": 100},
         {"preset": "no_run"},
+        {"vocabulary": "characters", "vocabulary_size": 500},
         {"lora_rank": 4},
     ],
     files=["tokenizer"],
@@ -255,7 +259,7 @@ def preset(tmp_path_factory) -> str:
 
 def test_a_preset_continues_as_its_network_finds_likeliest(preset):
     config = app.Config(model="gpt", preset=preset, length=24, max_tokens=6, temperature=0.0)
-    tokens = tokenizer(config.tokenizer)
+    tokens = tokenizer(**config.tokenizer)
     model = app.build(config, tokens)
     signatures = app.signatures(config, tokens, ["The red"] * 4)
     prompts = ["The quick brown fox", "", "é<|im_end|>"]
@@ -291,8 +295,10 @@ def test_a_preset_needs_its_model_and_a_rank_of_lora_a_preset(preset, data):
         app.Config(model="gpt")
     with pytest.raises(ValueError, match="`dropout` is for the models rnn"):
         app.Config(model="gpt", preset=preset, dropout=0.3)
+    with pytest.raises(ValueError, match="`vocabulary` is for the models rnn"):
+        app.Config(model="gpt", preset=preset, vocabulary="pieces")
     config = app.Config(model="gpt", preset=preset, lora_rank=2, length=24, epochs=0)
-    model = app.build(config, tokenizer(config.tokenizer))
+    model = app.build(config, tokenizer(**config.tokenizer))
     assert all("lora" in v.path for v in model.trainable_variables)
     assert config.rates(transformers.width).peak(model) == pytest.approx(0.3 * 1e-3 * 384 / 16)
 

@@ -10,7 +10,7 @@ import tokenizers
 
 from apps import text_generation as app
 from models.decoders import decoder_steps, pretrained_decoder
-from preprocessing.byte_pairs import tokenizer
+from preprocessing.tokenizers import tokenizer
 from preprocessing.turns import turn_tokens
 from serving.signature import ask
 
@@ -57,7 +57,7 @@ def test_logits_are_those_of_kerashub_with_and_without_a_cache(smollm2, model):
 
 def test_greedy_text_is_what_kerashubs_logits_say(smollm2, model):
     config = app.Config(model="gpt", preset=str(smollm2), length=32, max_tokens=6, temperature=0.0)
-    tokens = tokenizer(config.tokenizer)
+    tokens = tokenizer(**config.tokenizer)
     signature = app.signatures(config, tokens, PROMPTS)["serving_default"]
     answers = ask(signature, model, {"prompt": PROMPTS})["text"]
     for prompt, answer in zip(PROMPTS, answers, strict=True):

@@ -5,7 +5,7 @@ import tensorflow as tf
 from data.dialogue_rows import arrange
 from data.dialogues import Dialogue, Dialogues
 from preprocessing.byte_pair_files import read
-from preprocessing.byte_pairs import tokenizer
+from preprocessing.tokenizers import tokenizer
 from preprocessing.turns import TurnTokens, turn_tokens
 from tests.preprocessing.pretrained_pairs import (
     LLAMA3_SPECIALS,
