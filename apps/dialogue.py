@@ -161,13 +161,14 @@ def arrange(config: Config, data: Dialogues, tokens: TurnTokens) -> DialogueRows
         system=config.system,
         most_system=config.most_system,
         every_turn=config.train_on == "all",
+        packed=config.model not in recurrent.NAMES,
     )
 
 
 def feed(config: Config, rows: DialogueRows) -> Feed:
     return Feed(
         rows,
-        batch=lambda ids, targets: turns.labeled(ids, targets, trim=not config.fixed_lengths),
+        batch=partial(turns.labeled, trim=not config.fixed_lengths),
         length=turns.lengths,
     )
 

@@ -74,7 +74,7 @@ def main(config: Config) -> dict[str, float]:
     texts = counted(run, load(config), "documents")
     tokens = tokenizer(**config.tokenizer, texts=map("\n".join, texts.split("train")))
     rows = counted(run, token_rows.arrange(texts, tokens, config.length), "rows")
-    fed = feed(rows)
+    fed = feed(tokens, rows)
     epoch = fed.training(batch_size=config.batch_size, seed=config.seed, epochs=1)
     tokens_per_row = reading.padding(run, epoch)
     trained = train(
@@ -117,8 +117,8 @@ def load(config: Config) -> plain_text.PlainTexts:
     return plain_text.load(**config.loading, whole=True)
 
 
-def feed(rows: TokenRows) -> Feed:
-    return Feed(rows, batch=labeled)
+def feed(tokens: Tokens, rows: TokenRows) -> Feed:
+    return Feed(rows, batch=partial(labeled, tokens))
 
 
 def build(config: Config, tokens: Tokens) -> keras.Model:

@@ -38,7 +38,7 @@ Marked = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class DialogueRows(Splits):
-    """Rows of tokens: each split is a dataset of pairs of a row and its targets, from `arrange`.
+    """Rows of tokens: each split is a dataset of what `arrange` returns.
 
     Args:
         streams: Each split as `TurnTokens` of bytes, one dialogue after the other, int32
@@ -62,6 +62,7 @@ def arrange(
     system: str = "",
     most_system: int | None = None,
     every_turn: bool = False,
+    packed: bool = False,
 ) -> DialogueRows:
     """Cuts all splits into rows, as `dialogue_rows` does it.
 
@@ -75,9 +76,11 @@ def arrange(
             one loses its end. None: only half of the row is the limit.
         every_turn: Whether all turns of the training dialogues are predicted. Otherwise, and in
             the other splits, only replies are.
+        packed: Whether a row holds as many of these rows as fit, for networks that keep them apart.
 
     Returns:
-        Rows, int32 `(length + 1,)`, -1 in padding, and their targets, bool `(length + 1,)`.
+        Rows, int32 `(length + 1,)`, -1 in padding; their targets, bool `(length + 1,)`; and which
+        text of the row each token is of, from 1, 0 in padding, int32 `(length + 1,)`.
     """
     rows, streams, replies, num_bytes, num_words = {}, {}, {}, {}, {}
     heads = [len(one) + size for one, size in zip(tokens.openings, tokens.lead_sizes, strict=True)]
@@ -90,7 +93,11 @@ def arrange(
             for one in _encoded(found, tokens, system, most_system)
             for row in dialogue_rows(*one, length, every, frame)
         ]
-        rows[split] = tf.data.Dataset.from_tensor_slices(_padded(marked, length + 1))
+        groups = [[row] for row in marked]
+        if packed:
+            sizes = [len(row) for row, _ in marked]
+            groups = [[marked[i] for i in group] for group in fitting(sizes, length + 1)]
+        rows[split] = tf.data.Dataset.from_tensor_slices(_padded(groups, length + 1))
         whole = [
             _joined([beginning, *turns], range(2, len(turns) + 1, 2), OF_ROLES)
             for beginning, turns in _encoded(found, TurnTokens(Bytes()), system, most_system)
@@ -224,9 +231,42 @@ def _windows(row: np.ndarray, marks: np.ndarray, length: int) -> Iterator[Marked
         yield row[begin : begin + length + 1], window
 
 
-def _padded(rows: Sequence[Marked], width: int) -> tuple[np.ndarray, np.ndarray]:
-    ids = np.full((len(rows), width), PADDING, "int32")
-    marks = np.zeros((len(rows), width), bool)
-    for number, (row, predicted) in enumerate(rows):
-        ids[number, : len(row)], marks[number, : len(row)] = row, predicted
-    return ids, marks
+def fitting(sizes: Sequence[int], width: int) -> list[list[int]]:
+    """Puts rows into as few groups as the rule of the best fit finds, the longest rows first.
+
+    Args:
+        sizes: Number of tokens of each row, at most `width`.
+        width: Maximum number of tokens of a group.
+
+    Returns:
+        The indices of the rows of each group.
+
+    Example:
+        >>> fitting([2, 5, 4, 1, 3], 6)
+        [[1, 3], [2, 0], [4]]
+    """
+    groups, with_room = list[list[int]](), [list[list[int]]() for _ in range(width + 1)]
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        size = sizes[index]
+        room = next((room for room in range(size, width + 1) if with_room[room]), None)
+        if room is None:
+            room, group = width, list[int]()
+            groups.append(group)
+        else:
+            group = with_room[room].pop()
+        group.append(index)
+        with_room[room - size].append(group)
+    return groups
+
+
+def _padded(groups: Sequence[Sequence[Marked]], width: int) -> tuple[np.ndarray, ...]:
+    ids = np.full((len(groups), width), PADDING, "int32")
+    marks = np.zeros((len(groups), width), bool)
+    texts = np.zeros((len(groups), width), "int32")
+    for number, group in enumerate(groups):
+        begin = 0
+        for text, (row, predicted) in enumerate(group, 1):
+            part = np.s_[number, begin : begin + len(row)]
+            ids[part], marks[part], texts[part] = row, predicted, text
+            begin += len(row)
+    return ids, marks, texts

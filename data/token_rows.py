@@ -62,9 +62,7 @@ def arrange(texts: PlainTexts, tokens: Tokens, length: int) -> TokenRows:
 
 
 def token_stream(documents: Sequence[str], tokens: Tokens) -> np.ndarray:
-    """Returns all documents in a row, with an end token between and after them.
-
-    Before the first is the token that begins a text, or the end token if there is none.
+    """Returns all documents in a row, with an end token between them, before and after them.
 
     Example:
         >>> token_stream(["ab", "c"], Bytes()).tolist()
@@ -72,8 +70,7 @@ def token_stream(documents: Sequence[str], tokens: Tokens) -> np.ndarray:
     """
     end = np.array([tokens.end_id], "int32")
     parts = [part for ids in encoded(documents, tokens) for part in (ids, end)]
-    begin = end if tokens.begin_id is None else np.array([tokens.begin_id], "int32")
-    return np.concatenate([begin, *parts])
+    return np.concatenate([end, *parts])
 
 
 def encoded(texts: Sequence[str], tokens: Tokens) -> Iterator[np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras import ops
 
 from models.decoder_layers import decoder_layers, normalized, positions_of, rms_normalized
 from models.generation import Steps
@@ -56,16 +57,15 @@ class PretrainedDecoder(keras.Model):
             attribute `config` says how to build it.
 
     Input shape:
-        `token_ids` and `padding_mask`, int32 `(batch, tokens)`.
+        `token_ids` and `padding_mask`, int32 `(batch, tokens)`. A row may hold several texts, as in
+        `next_token_logits`.
 
     Output shape:
         `logits`, float32 `(batch, tokens, vocabulary_size)`, in a dict.
     """
 
     def __init__(self, backbone: Any, **kwargs):
-        x = backbone.token_embedding(backbone.output, reverse=True)
-        logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
-        super().__init__(backbone.input, {"logits": logits}, **kwargs)
+        super().__init__(backbone.input, {"logits": next_token_logits(backbone)}, **kwargs)
         # KerasHub leaves out whether the embeddings are tied.
         tied = {} if _is_gpt2(backbone) else {"tie_word_embeddings": backbone.tie_word_embeddings}
         self._sizes = {**backbone.get_config(), **tied}
@@ -157,6 +157,33 @@ def pretrained_decoder(
     if lora_rank:
         model.enable_lora(lora_rank)
     return model
+
+
+def next_token_logits(backbone: Any) -> Any:
+    """Returns what a decoder predicts for its inputs, where a row may hold several texts.
+
+    `padding_mask` is 0 in padding and elsewhere the number of the text in the row. A token attends
+    only to tokens of its text, and its position counts from the beginning of the text.
+
+    Args:
+        backbone: A backbone of KerasHub of the kind of GPT-2 or Llama. Rotary positions need not
+            be counted anew: only their differences matter.
+
+    Returns:
+        A tensor of logits, float32 `(batch, tokens, vocabulary_size)`.
+    """
+    texts = backbone.input["padding_mask"]
+    together = ops.equal(texts[:, :, None], texts[:, None, :])  # (batch, tokens, tokens)
+    x = backbone.token_embedding(backbone.input["token_ids"])
+    if _is_gpt2(backbone):
+        # The first token of the same text is where it begins.
+        positions = ops.cumsum(ops.ones_like(texts), axis=1) - 1 - ops.argmax(together, axis=-1)
+        x = backbone.embeddings_add([x, backbone.position_embedding(x, positions=positions)])
+        x = backbone.embeddings_dropout(x)
+    for layer in backbone.transformer_layers:
+        x = layer(x, decoder_attention_mask=together)
+    x = backbone.token_embedding(backbone.layer_norm(x), reverse=True)
+    return keras.layers.Activation("linear", dtype="float32", name="logits")(x)
 
 
 def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:

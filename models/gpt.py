@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from models.decoders import next_token_logits
 from models.transformers import able_to_read
 
 
@@ -191,8 +192,8 @@ def gpt_language_model(backbone: Any) -> keras.Model:
 
     Returns:
         A model from `token_ids` and `padding_mask`, int32 `(batch, tokens)`, to `logits`, float32
-        `(batch, tokens, vocabulary_size)`, in a dict.
+        `(batch, tokens, vocabulary_size)`, in a dict. A row may hold several texts, as in
+        `next_token_logits`.
     """
-    x = backbone.token_embedding(backbone.output, reverse=True)
-    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
-    return keras.Model(backbone.input, {"logits": logits}, name="gpt_language_model")
+    logits = {"logits": next_token_logits(backbone)}
+    return keras.Model(backbone.input, logits, name="gpt_language_model")

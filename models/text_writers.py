@@ -38,7 +38,9 @@ def text_writer(
 
     Returns:
         A model from `token_ids` and `padding_mask`, int32 `(batch, tokens)`, to `logits`, float32
-        `(batch, tokens, vocabulary_size)`, in a dict.
+        `(batch, tokens, vocabulary_size)`, in a dict. The `padding_mask` is 0 in padding, elsewhere
+        the number of the text in the row: a GPT reads each text as if it were alone, a recurrent
+        network reads on from text to text.
     """
     if name not in NAMES:
         raise ValueError(f"`name` must be one of {', '.join(NAMES)}. Received: {name=}")

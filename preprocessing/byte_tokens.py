@@ -147,22 +147,28 @@ def as_features(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"token_ids": tf.where(real, token_ids, 0), "padding_mask": tf.cast(real, tf.int32)}
 
 
-def labeled(rows: tf.Tensor, first: tf.Tensor) -> tuple[dict[str, tf.Tensor], ...]:
+def labeled(tokens: Tokens, rows: tf.Tensor, first: tf.Tensor) -> tuple[dict[str, tf.Tensor], ...]:
     """Returns features, labels and weights for predicting each token of a row from those before.
 
     Args:
-        rows: int32 `(n, tokens + 1)`, -1 in padding.
+        tokens: The tokenizer.
+        rows: int32 `(n, tokens + 1)`, -1 in padding. The end token is also before each text.
         first: Index of the first label of each row that counts, int32 `(n,)`.
 
     Returns:
-        The features, from `as_features`; the labels `logits`, int32 `(n, tokens)`; and their
-        weights, 1 or, where they do not count and in padding, 0.
+        The features, from `as_features`, but each text begins with `begin_id`, if there is one, and
+        `padding_mask` is the number of the text in the row, 0 in padding; the labels `logits`,
+        int32 `(n, tokens)`; and their weights, 1 or, where they do not count and in padding, 0.
     """
     following = rows[:, 1:]
     labels = {"logits": tf.maximum(following, 0)}
     counts = (following >= 0) & (tf.range(tf.shape(following)[1]) >= first[:, None])
     weights = {"logits": tf.cast(counts, tf.float32)}
-    return as_features(rows[:, :-1]), labels, weights
+    features, begins = as_features(rows[:, :-1]), rows[:, :-1] == tokens.end_id
+    features["padding_mask"] *= 1 + tf.cumsum(tf.cast(begins, tf.int32), axis=1)
+    if tokens.begin_id is not None:
+        features["token_ids"] = tf.where(begins, tokens.begin_id, features["token_ids"])
+    return features, labels, weights
 
 
 def to_score(

@@ -220,24 +220,27 @@ def _ids(tokens: PretrainedBytePairs, parts: tuple[str, ...], role: str = "") ->
 
 
 def labeled(
-    rows: tf.Tensor, targets: tf.Tensor, trim: bool = True
+    rows: tf.Tensor, targets: tf.Tensor, texts: tf.Tensor, trim: bool = True
 ) -> tuple[dict[str, tf.Tensor], ...]:
     """Returns features, labels and weights for predicting some tokens of rows.
 
     Args:
         rows: int32 `(n, tokens + 1)`, -1 in padding.
         targets: 1 at the tokens to predict, 0 at others, `(n, tokens + 1)`.
+        texts: Number in its row, from 1, of the text of each token, 0 in padding, int32
+            `(n, tokens + 1)`.
         trim: Whether to remove the columns that are only padding.
 
     Returns:
-        The features, from `byte_tokens.as_features`; the labels `logits`, int32 `(n, tokens)`; and
-        their weights.
+        The features, from `byte_tokens.as_features`, but with these numbers as `padding_mask`; the
+        labels `logits`, int32 `(n, tokens)`; and their weights.
     """
     if trim:
         longest = tf.reduce_max(lengths(rows))
-        rows, targets = rows[:, :longest], targets[:, :longest]
+        rows, targets, texts = (one[:, :longest] for one in (rows, targets, texts))
     labels = {"logits": tf.maximum(rows[:, 1:], 0)}
-    return as_features(rows[:, :-1]), labels, {"logits": tf.cast(targets[:, 1:], tf.float32)}
+    features = as_features(rows[:, :-1]) | {"padding_mask": texts[:, :-1]}
+    return features, labels, {"logits": tf.cast(targets[:, 1:], tf.float32)}
 
 
 def lengths(rows: tf.Tensor) -> tf.Tensor:

@@ -144,7 +144,7 @@ def test_a_long_system_text_is_cut_alike_in_training_and_in_the_export():
     system = "".join(map(chr, range(33, 123)))
     talk = (Dialogue(("Hi", "Ho"), system),)
     data = Dialogues(train=talk, validation=talk, test=talk)
-    ((row, _),) = app.arrange(config, data, TOKENS).test
+    ((row, *_),) = app.arrange(config, data, TOKENS).test
     read = app.signatures(config, TOKENS, padded([("Hi",)]))["generate"].preprocess
     choice = {name: tf.constant([value]) for name, value in config.choice.items()}
     ids = read(
@@ -166,8 +166,10 @@ def test_a_system_text_that_does_not_fit_is_refused():
 
 def test_the_loss_of_a_batch_is_that_of_each_reply_alone(parts):
     config, model, _ = parts
-    data = Dialogues(train=TALK, validation=TALK, test=TALK)
-    rows = dialogue_rows.arrange(data, TOKENS, config.length)
+    talk = (*TALK, Dialogue(("Hm?", "Yes.")), Dialogue(("No?", "No")))
+    data = Dialogues(train=talk, validation=TALK, test=TALK)
+    packed = config.model == "gpt_tiny"
+    rows = dialogue_rows.arrange(data, TOKENS, config.length, packed=packed)
     fed = app.feed(config, rows)
     (batch,) = fed.evaluation("train", 100)
     features, labels, weights = batch
@@ -183,8 +185,9 @@ def test_the_loss_of_a_batch_is_that_of_each_reply_alone(parts):
         every = logits(model, [*read, *true[:-1]])[len(read) - 1 :]
         logs = every - np.log(np.exp(every).sum(axis=1, keepdims=True))
         losses += (-logs[np.arange(len(true)), true]).tolist()
-    assert len(batch[2]["logits"]) > len(TALK) and len(losses) == np.sum(weights["logits"])
-    assert float(found) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert len(losses) == np.sum(weights["logits"])
+    assert np.max(features["padding_mask"]) == (2 if packed else 1)
+    assert float(found) == pytest.approx(np.mean(losses), rel=1e-6)
 
 
 def test_a_network_is_measured_in_bits_per_byte_of_the_replies(tmp_path):

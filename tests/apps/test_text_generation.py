@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import keras
@@ -7,7 +8,8 @@ import tensorflow as tf
 
 from apps import text_generation as app
 from data import token_rows
-from metrics import byte_models
+from data.plain_text import PlainTexts
+from metrics import byte_models, language_models
 from models import transformers
 from preprocessing.byte_tokens import Bytes
 from preprocessing.tokenizers import tokenizer
@@ -135,7 +137,7 @@ def test_a_text_ends_before_its_own_stop_string_with_its_own_limit(parts):
     assert found["text"][[0, 2, 3]].tolist() == whole["text"][[0, 2, 3]].tolist()
 
 
-def log_probability(model, text: bytes, first: int) -> float:
+def log_probability(model, text: Sequence[int], first: int) -> float:
     """Sum over the bytes of a text from the first on, given those before, read at once."""
     ids = np.array([[Bytes.end_id, *text, 0]])  # As in `following`.
     logits = model({"token_ids": ids, "padding_mask": np.ones_like(ids)})["logits"][0]
@@ -216,6 +218,19 @@ def test_a_request_out_of_range_is_refused_by_name_and_row(parts, name, values):
         signatures["generate"].prepared(inputs)
 
 
+def test_the_loss_of_a_row_is_that_of_each_of_its_texts_alone():
+    keras.utils.set_random_seed(0)
+    config = app.Config(model="gpt_tiny", length=64)
+    model, documents = app.build(config, Bytes()), (("red",), ("", "dog é"), ("",), ("The house",))
+    rows = token_rows.arrange(PlainTexts(train=documents, validation=(), test=()), Bytes(), 64)
+    ((features, labels, weights),) = app.feed(Bytes(), rows).evaluation("train", 8)
+    loss = language_models.cross_entropy()
+    found = loss(labels["logits"], model(features)["logits"], weights["logits"])
+    texts = ["\n".join(one).encode() for one in documents]
+    alone = [-log_probability(model, [*text, Bytes.end_id], 0) for text in texts]
+    assert float(found) == pytest.approx(sum(alone) / np.sum(weights["logits"]), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "usual"), [("gpt_nano", 3e-3), ("gpt_tiny", 2.4e-2), ("gru", 3e-3)]
 )
@@ -235,7 +250,7 @@ def test_a_network_is_measured_in_bits_per_byte(data):
     model = app.build(config, Bytes())
     head = model.get_layer("logits")
     head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
-    batches = app.feed(rows).evaluation("test", 8)
+    batches = app.feed(Bytes(), rows).evaluation("test", 8)
     scores = byte_models.evaluate(model, batches, rows)
     # A uniform network needs log2(257) bits for each byte and for the end of each document.
     tokens = rows.num_bytes["test"] + len(texts.test)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from data import token_rows
-from data.dialogue_rows import arrange
+from data.dialogue_rows import arrange, fitting
 from data.dialogues import Dialogue, Dialogues, padded
 from data.sources import SPLITS
 from preprocessing.byte_tokens import Bytes
@@ -23,7 +23,7 @@ def rows_of(*dialogues: Dialogue, length=LENGTH, split="train", **options):
     splits: dict[str, Any] = dict.fromkeys(SPLITS, short) | {split: dialogues}
     data = Dialogues(**splits)
     arranged = arrange(data, TOKENS, length, **options)
-    pairs = [(a.numpy(), b.numpy()) for a, b in arranged.split(split)]
+    pairs = [(a.numpy(), b.numpy()) for a, b, _ in arranged.split(split)]
     assert all(row.shape == marks.shape == (length + 1,) for row, marks in pairs)
     assert not any(marks[row < 0].any() for row, marks in pairs)
     return [(row[row >= 0].tolist(), marks[row >= 0].tolist()) for row, marks in pairs]
@@ -130,7 +130,7 @@ def test_streams_hold_whole_dialogues_and_mark_their_replies():
     assert len(stream) == len(replies) == 2 * (1 + 42 + 72 + 92 + 3 + 5)
     assert replies.sum() == 2 * (91 + 4) and arranged.num_bytes["test"] == 2 * (90 + 3)
     assert arranged.num_words["test"] == 2 * (1 + 1)
-    marks = np.concatenate([marks.numpy() for _, marks in arranged.test])
+    marks = np.concatenate([marks.numpy() for _, marks, _ in arranged.test])
     assert marks.sum() == replies.sum()
     assert stream[replies].tolist()[:91] == [*b"r" * 90, END]
 
@@ -140,3 +140,30 @@ def test_many_texts_are_encoded_in_chunks(monkeypatch):
     expected = rows_of(*dialogues)
     monkeypatch.setattr(token_rows, "CHUNK", 5)
     assert rows_of(*dialogues) == expected
+
+
+def test_packed_rows_hold_the_same_texts_with_a_number_each():
+    dialogues = tuple(random_dialogues())
+    data = Dialogues(train=dialogues, validation=dialogues, test=dialogues)
+    found = []
+    rows = list(arrange(data, TOKENS, 100, packed=True).test.as_numpy_iterator())
+    for row, marks, texts in rows:
+        np.testing.assert_array_equal(texts > 0, row >= 0)
+        assert set(np.diff(texts[texts > 0])) <= {0, 1}
+        found += [
+            (row[texts == number].tolist(), marks[texts == number].tolist())
+            for number in range(1, texts.max() + 1)
+        ]
+    assert sorted(found) == sorted(rows_of(*dialogues, length=100))
+    # Without packing a row is a dialogue, of which few are long.
+    assert len(rows) < 0.6 * len(found)
+    assert np.mean([row[:-1] < 0 for row, *_ in rows]) < 0.05
+
+
+def test_rows_that_fit_together_are_put_together():
+    sizes = np.random.default_rng(0).integers(1, 33, 500).tolist()
+    groups = fitting(sizes, 64)
+    assert sorted(index for group in groups for index in group) == list(range(500))
+    totals = [sum(sizes[index] for index in group) for group in groups]
+    assert max(totals) <= 64 and len(groups) <= 1.02 * -(-sum(sizes) // 64) + 1
+    assert fitting([], 64) == []

@@ -45,13 +45,24 @@ def test_datasets_and_graphs_encode_as_eagerly():
 
 def test_each_token_is_a_label_of_those_before_it():
     features, labels, weights = labeled(
-        tf.constant([[256, 5, 6, 7], [7, 8, -1, -1]]), tf.constant([1, 0])
+        Bytes(), tf.constant([[256, 5, 6, 7], [7, 8, -1, -1]]), tf.constant([1, 0])
     )
     assert features["token_ids"].numpy().tolist() == [[256, 5, 6], [7, 8, 0]]
-    assert features["padding_mask"].numpy().tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert features["padding_mask"].numpy().tolist() == [[2, 2, 2], [1, 1, 0]]
     assert labels["logits"].numpy().tolist() == [[5, 6, 7], [8, 0, 0]]
     assert weights["logits"].numpy().tolist() == [[0, 1, 1], [1, 0, 0]]
     assert as_features(tf.constant([[0, -1]]))["padding_mask"].numpy().tolist() == [[1, 0]]
+
+
+def test_each_text_of_a_row_has_a_number_and_begins_as_texts_do():
+    class Begun(Bytes):
+        begin_id = 5
+
+    rows, first = tf.constant([[1, 256, 2, 256, 256, 3, -1]]), tf.constant([0])
+    features, labels, _ = labeled(Begun(), rows, first)
+    assert features["padding_mask"].numpy().tolist() == [[1, 2, 2, 3, 4, 4]]
+    assert features["token_ids"].numpy().tolist() == [[1, 5, 2, 5, 5, 3]]
+    assert labels["logits"].numpy().tolist() == [[256, 2, 256, 256, 3, 0]]
 
 
 def test_a_saved_tokenizer_is_an_empty_folder(tmp_path):

@@ -80,7 +80,7 @@ def test_rows_of_training_are_what_the_template_renders_and_replies_are_predicte
     tokens, theirs, render, _ = chat
     talk = Dialogue(("the fox", " a 12", "\nwords", "b"), "kind")
     rows = arrange(Dialogues(train=(talk,), validation=(talk,), test=(talk,)), tokens, 150)
-    ((row, marks),) = rows.train.as_numpy_iterator()
+    ((row, marks, _),) = rows.train.as_numpy_iterator()
     assert row[row >= 0].tolist() == theirs.encode(render("kind", talk.turns)).ids
     (text,) = tokens.decode(tf.constant([row[marks]])).numpy()
     assert text.decode() == (" a 12b" if render is not llama3 else "a 12b")

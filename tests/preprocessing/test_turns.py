@@ -137,12 +137,13 @@ def test_replies_survive_letter_for_letter_without_roles():
 def test_only_targets_have_a_weight_and_padding_is_removed():
     rows = tf.constant([[9, 1, 2, -1, -1], [9, 3, 4, 5, -1]])
     targets = tf.constant([[0, 0, 1, 0, 0], [0, 1, 0, 1, 0]]) > 0
-    features, labels, weights = labeled(rows, targets)
+    texts = tf.constant([[1, 1, 1, 0, 0], [1, 1, 2, 2, 0]])
+    features, labels, weights = labeled(rows, targets, texts)
     assert features["token_ids"].numpy().tolist() == [[9, 1, 2], [9, 3, 4]]
-    assert features["padding_mask"].numpy().tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert features["padding_mask"].numpy().tolist() == [[1, 1, 1], [1, 1, 2]]
     assert labels["logits"].numpy().tolist() == [[1, 2, 0], [3, 4, 5]]
     assert weights["logits"].numpy().tolist() == [[0, 1, 0], [1, 0, 1]]
-    assert labeled(rows, targets, trim=False)[1]["logits"].shape == (2, 4)
+    assert labeled(rows, targets, texts, trim=False)[1]["logits"].shape == (2, 4)
 
 
 def test_the_meaning_names_the_tokens_of_the_roles():
