@@ -139,11 +139,11 @@ def _at_fixed_sizes(
     given["stop"] = _fixed_stop(features.get("stop", tf.fill((rows, 1, 1), PADDING)), sizes)
 
     def in_blocks(name, value):
-        # Rows of padding end with their first token.
+        # Rows of padding end with their first token, and at no stop string.
         value = tf.pad(
             value,
             [[0, blocks * size - rows], *[[0, 0]] * (value.shape.rank - 1)],
-            constant_values=0 if name == "temperature" else 1,
+            constant_values={"temperature": 0, "stop": PADDING}.get(name, 1),
         )
         return tf.reshape(value, tf.concat([[blocks, size], tf.shape(value)[1:]], axis=0))
 

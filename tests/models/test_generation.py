@@ -307,11 +307,12 @@ def test_the_end_token_before_a_prompt_does_not_count_as_repeated(prompt):
 @pytest.mark.parametrize(("rows", "tokens"), [(0, 1), (1, 9), (3, 2), (9, 5)])
 def test_texts_at_fixed_sizes_are_those_without(rows, tokens, monkeypatch):
     table = 2 * np.random.default_rng(0).normal(size=(9, 9))
-    shapes = []
+    shapes, looked_for = [], []
 
     def function(write, jit_compile, autograph):
         def seen(features):
             shapes.append({name: tuple(value.shape) for name, value in features.items()})
+            looked_for.append(bool(tf.reduce_any(features["stop"] >= 0)))
             return write(features)
 
         return seen
@@ -336,7 +337,8 @@ def test_texts_at_fixed_sizes_are_those_without(rows, tokens, monkeypatch):
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
     size, width = 1 if rows < 2 else 4, 4 if tokens < 4 else 16
-    assert len(shapes) == 2 * max(1, -(-rows // size))
+    blocks = max(1, -(-rows // size))
+    assert looked_for == [False] * blocks + [rows > 0] * blocks
     assert {(one["prompt"], one["stop"], one["top_p"]) for one in shapes} == {
         ((size, width), (size, 3, 7), (size,))
     }
