@@ -88,7 +88,7 @@ def ours(model: keras.Model, prompts: list[str], way: str, folder: Path) -> Writ
     """Exports and loads the signature that writes."""
     loop: dict[str, Any] = {"limit": WRITTEN}
     if way == COMPILED:
-        loop["sizes"] = {**writing.compiled_sizes(PROMPT + 1), "rows": (len(prompts),)}
+        loop["sizes"] = writing.compiled_sizes(CONTEXT)
     choice = {"length_penalty": 0.0} if way == SEARCH else writing.GREEDY
     writer = Writer(
         core=continuing(decoder_steps, CONTEXT, TOKENS, BEAMS, **loop),
