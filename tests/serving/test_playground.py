@@ -702,6 +702,37 @@ def test_continuation_is_set_off_from_its_prompt_as_it_was_written(page):
     assert page.run("return window.fooled ?? null") is None
 
 
+@pytest.mark.parametrize(
+    ("reads", "writes", "config", "most"),
+    [
+        ("prompt", "text", {"length": 100, "max_tokens": 40}, "99"),
+        ("prompt", "text", {"length": 100, "max_tokens": 40, "compile_export": True}, "40"),
+        ("text", "translation", {"length": 100, "max_tokens": 40}, "100"),
+        ("prompt", "text", {}, "256"),
+    ],
+)
+def test_sliders_end_at_what_the_model_accepts(page, reads, writes, config, most):
+    page.open("tagger")
+    script = """
+        const fields = makeFields(arguments[0], { config: arguments[1] });
+        return fields.slice(1).map(({ element }) => {
+            const { value, max } = element.querySelector("input");
+            return [value, max];
+        });
+    """
+    signature = {
+        "method": "predict",
+        "inputs": [
+            {"name": reads, "type": "string", "shape": []},
+            {"name": "temperature", "type": "float", "shape": []},
+            {"name": "max_tokens", "type": "int32", "shape": []},
+        ],
+        "outputs": [{"name": writes, "type": "string"}],
+    }
+    value = str(config.get("max_tokens", 64))
+    assert page.run(script, signature, config) == [["0", "2"], [value, most]]
+
+
 def test_another_answer_has_another_seed(page):
     page.open("writer")
     page.ask(prompt="Once")
@@ -797,14 +828,18 @@ def test_message_is_not_sent_again_if_its_reply_was_empty(page, tmp_path):
 
 def test_message_stays_if_the_server_does_not_reply(page):
     page.open("speaker")
-    page.browser.set_network_conditions(offline=True, latency=0, throughput=0)
-    try:
-        assert "does not answer" in page.ask(turns="Hi").text
-    finally:
-        page.browser.delete_network_conditions()
-    assert value(page, "turns") == "Hi" and dialogue(page) == []
-    page.ask()
-    assert dialogue(page) == ["Hi", "Be kind: Hi #0"]
+    said: list[str] = []
+    for message, button in (("Hi", "main"), ("And?", "another")):
+        page.browser.set_network_conditions(offline=True, latency=0, throughput=0)
+        try:
+            assert "does not answer" in page.ask(turns=message).text
+        finally:
+            page.browser.delete_network_conditions()
+        assert value(page, "turns") == message and dialogue(page) == said
+        page.one(f".signature[open] form .{button}").click()
+        said += [message, f"Be kind: {'|'.join([*said, message])} #{len(said) // 2}"]
+        page.answer()
+        assert dialogue(page) == said
 
 
 # The same call from a shell.
@@ -1081,3 +1116,13 @@ def test_new_version_appears_and_what_is_typed_stays(page, models, image):
     page.wait(lambda: "Requests go to version 1" in page.one("#about").text, "version 1")
     address = "/v1/models/classifier/versions/1:predict"
     page.wait(lambda: address in page.one(".curl").text, address)
+
+
+def test_form_has_the_settings_of_a_new_version(page, models):
+    page.open("writer")
+    new = shutil.copytree(models / "writer" / "1", models / "new")
+    path = new / "assets.extra" / "model_card.json"
+    settings = {**json.loads(path.read_text())["config"], "temperature": 0.3}
+    path.write_text(json.dumps({"config": settings}))
+    new.rename(models / "writer" / "2")
+    page.wait(lambda: value(page, "temperature") == "0.3", "temperature of version 2")
