@@ -10,9 +10,9 @@ import tensorflow_text
 from preprocessing.byte_pair_files import BYTES, RULES, BytePairFile
 from preprocessing.byte_tokens import PADDING, joined, latest, valid_utf8
 
-MOST_BYTES = 8192
-"""Maximum number of bytes of a word; a longer one is cut into several, so that no text can stop a
-server."""
+MOST_BYTES = 512
+"""Maximum number of bytes of a word; a longer one is cut into several. All words are merged
+together, in as many steps as the longest one needs, so this bounds the time of a text."""
 _NEVER = np.iinfo("int32").max
 
 

@@ -129,8 +129,8 @@ class TurnTokens:
         least = self._around[0] + self.lead_sizes[0]
         room = tf.maximum(room - len(reply) - lengths(first), least)[:, None]
 
-        # Only the turns that are kept are encoded, and only the end of each: a dialogue may have
-        # thousands of turns, and one of them may be a book.
+        # All turns are counted, but only those that are kept are padded to one length, and only the
+        # end of each: a dialogue may have thousands of turns, and one of them may be a book.
         texts = self._led(turns, roles)
         sizes = tf.where(is_turn, self.tokens.sizes(texts) + tf.gather(self._around, roles), 0)
         fits = tf.cumsum(sizes, axis=1, reverse=True) <= room
