@@ -85,11 +85,13 @@ class PretrainedDecoder(keras.Model):
         """Freezes all weights but new adapters of the queries and values, which begin as zero.
 
         Args:
-            rank: Rank of each update; at least 1.
+            rank: Rank of the update of each head; at least 1.
         """
         import keras_hub
 
         keras_hub.models.Backbone.enable_lora(self, rank, ["query", "value"])
+        for variable in self.trainable_variables:
+            variable.trainable = "lora" in variable.name  # Keras leaves biases trainable.
 
     def finished(self) -> keras.Model:
         """Returns the network with the updates of the adapters in its weights; itself if none."""

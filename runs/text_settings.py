@@ -185,8 +185,9 @@ class WritingSettings(Settings):
     dropout: float = 0.1
     """Share of features that training drops, in [0, 1). A pretrained network keeps its own."""
     lora_rank: Training[int] = 0
-    """Rank of the updates of queries and values that a pretrained network learns, by LoRA, while
-    all its weights stay as they are. They are merged before the export. 0: all weights learn."""
+    """Rank of the updates of the queries and values of each head that a pretrained network learns,
+    by LoRA, while all its weights stay as they are. They are merged before the export. 0: all
+    weights learn."""
     max_tokens: Auto[int] = AUTO
     """Maximum number of tokens that `serving_default` writes. Default: 128, or half of the
     length if that is less."""
