@@ -105,7 +105,7 @@ class BytePairFile:
         end: The special token that ends a text.
         begin: The special token that begins each text. None: a text begins with its first token.
         num_embeddings: Number of tokens of the network; there may be more than the file has.
-        chat_template: How dialogues are written, in Jinja. None: unknown.
+        chat_template: How dialogues are written, in Jinja. None: unknown; "": in no way.
     """
 
     vocabulary: Mapping[str, int]
@@ -249,7 +249,14 @@ def _chat_template(folder: Path, about: Mapping[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    return about.get("chat_template")
+    found = about.get("chat_template")
+    if isinstance(found, list):
+        templates = {one["name"]: one["template"] for one in found}
+        if "default" not in templates:
+            path = folder / "tokenizer_config.json"
+            _refuse(path, "chat_template", "a template, or a list with a default", [*templates])
+        return templates["default"]
+    return found
 
 
 def _of_keras_hub(folder: Path, found: Mapping[str, Any]) -> BytePairFile:
@@ -284,7 +291,8 @@ def _of_old_gpt2(folder: Path) -> BytePairFile:
 
 def _of_vocabulary(folder, vocabulary, merges, specials, rule, end, begin, embeddings):
     vocabulary = {token: i for token, i in vocabulary.items() if token not in specials}
-    file = BytePairFile(vocabulary, merges, specials, rule, end, begin, embeddings)
+    template = _chat_template(folder, _read(folder / "tokenizer_config.json"))
+    file = BytePairFile(vocabulary, merges, specials, rule, end, begin, embeddings, template)
     return _checked(folder, file)
 
 

@@ -67,17 +67,25 @@ TEMPLATES = {
 def chat_format(file: BytePairFile, preset: str | Path) -> ChatFormat:
     """Returns how a preset writes dialogues.
 
-    Without a template, each turn is `role:`, a line feed, the text and the end token.
+    Without a template, or with an empty one, each turn is `role:`, a line feed, the text and the
+    end token.
 
     Args:
         file: The files of its tokenizer.
         preset: Its folder, for the message.
 
     Raises:
-        ValueError: If the template is unknown.
+        ValueError: If the template is unknown, or missing for a Llama 3.
     """
-    if file.chat_template is None:
-        return ChatFormat((), "{role}:\n", (file.end,), begin=file.end)
+    turn_end = LLAMA3.after[0]
+    if file.chat_template is None and turn_end in file.specials:
+        raise ValueError(
+            f"{preset}: expected a chat template, as {turn_end} is among the special tokens. "
+            "Received: none. Fix: add chat_template.jinja with that of Llama 3 or, to train the "
+            "network in the format of Hornbook, an empty one."
+        )
+    if not file.chat_template:
+        return ChatFormat((), "{role}:\n", (file.end,), begin=file.begin or file.end)
     given = _squeezed(file.chat_template)
     for template, known in TEMPLATES.items():
         before, hole, after = _squeezed(template).partition(_squeezed(_SYSTEM))
@@ -91,8 +99,8 @@ def chat_format(file: BytePairFile, preset: str | Path) -> ChatFormat:
                 return _with_tokens(replace(known, system=text[1]), file, preset)
     raise ValueError(
         f"{preset}: `chat_template` must be ChatML, as SmolLM2 has it, or that of Llama 3. "
-        f"Received: {file.chat_template[:200]!r}. Fix: replace it in tokenizer_config.json, or "
-        "remove it, and train the network in the format of Hornbook."
+        f"Received: {file.chat_template[:200]!r}. Fix: add a chat_template.jinja with one of these "
+        "or, to train the network in the format of Hornbook, an empty one."
     )
 
 

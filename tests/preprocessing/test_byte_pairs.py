@@ -123,8 +123,12 @@ def test_kerashubs_layout_and_gpt2s_old_one_are_read(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "vocab.json").write_text(json.dumps(vocabulary))
     (tmp_path / "old" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    (tmp_path / "keras_hub" / "chat_template.jinja").write_text("{{ x }}")
+    config = {"chat_template": [{"name": "default", "template": "{{ x }}"}]}
+    (tmp_path / "old" / "tokenizer_config.json").write_text(json.dumps(config))
     for folder in ("keras_hub", "old"):
         found = read(tmp_path / folder)
+        assert found.chat_template == "{{ x }}"
         assert (found.end, found.begin, found.rule) == ("<|endoftext|>", None, "gpt2")
         assert found.vocabulary == file.vocabulary and list(found.merges) == file.merges
 
@@ -162,6 +166,12 @@ def test_what_would_give_other_tokens_is_refused_by_name(place, value, message, 
     part[place[-1]] = value
     path.write_text(json.dumps(file))
     with pytest.raises(ValueError, match=message):
+        read(tmp_path)
+
+
+def test_several_chat_templates_without_a_default_are_refused(tmp_path):
+    write_tokenizer(tmp_path, chat_template=[{"name": "rag", "template": "{{ x }}"}])
+    with pytest.raises(ValueError, match=r"`chat_template` must be .* a default.*Received: .'rag'"):
         read(tmp_path)
 
 
