@@ -1,7 +1,9 @@
 """The examples of networks that write text: documents as tokens, cut into rows."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +16,9 @@ from preprocessing.byte_tokens import Bytes, Tokens
 CHUNK = 256
 """Maximum number of texts that are encoded together."""
 PADDED = 1_000_000
-"""Maximum number of characters that they have together, padding included; a longer text is encoded
-alone."""
+"""Maximum number of characters that they have together, padding included; a longer text is cut."""
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])")
+"""A space between two letters, before which a word ends by all splitting rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,22 @@ def token_stream(documents: Sequence[str], tokens: Tokens) -> np.ndarray:
 
 def encoded(texts: Sequence[str], tokens: Tokens) -> Iterator[np.ndarray]:
     """Yields the tokens of each text, int32 `(tokens,)`, and encodes many texts together."""
+    parts = [_parts(text) for text in texts]
+    rows = _rows([part for some in parts for part in some], tokens)
+    for some in parts:
+        yield np.concatenate([next(rows) for _ in some])
+
+
+def _parts(text: str) -> list[str]:
+    """Cuts a text at the first end of a word after each `PADDED` characters."""
+    ends = [0]
+    while found := _BETWEEN_WORDS.search(text, ends[-1] + PADDED):
+        ends.append(found.start())
+    return [text[begin:end] for begin, end in pairwise([*ends, len(text)])]
+
+
+def _rows(texts: Sequence[str], tokens: Tokens) -> Iterator[np.ndarray]:
+    """Yields the tokens of each text, int32 `(tokens,)`."""
     begin = longest = 0
     for end, text in enumerate((*texts, "")):
         longest = max(longest, len(text))

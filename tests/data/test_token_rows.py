@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 
+from data import token_rows as rows_of_tokens
 from data.plain_text import PlainTexts
-from data.token_rows import arrange, token_rows, token_stream
+from data.token_rows import arrange, encoded, token_rows, token_stream
+from preprocessing.byte_pair_files import RULES, read
+from preprocessing.byte_pairs import PretrainedBytePairs
 from preprocessing.byte_tokens import Bytes
+from tests.preprocessing.pretrained_pairs import LEARNED_FROM, write_tokenizer
 
 TEXTS = PlainTexts(train=(("ab", "c"), ("é",)), validation=(("x",),), test=(("yz",),))
 
@@ -27,14 +31,29 @@ def test_documents_are_encoded_together_but_not_padded_to_a_book():
             sizes.append(ids.numpy().size)
             return ids
 
-    documents = ["a", "", *["short"] * 600, "b" * 300_000, *["é"] * 300, "c" * 1_200_000, "d"]
+    books = ["c" * 1_200_000, "d " * 1_000_000]
+    documents = ["a", "", *["short"] * 600, "b" * 300_000, *["é"] * 300, *books]
     stream = token_stream(documents, Watched())
     joined = b"|".join([b"", *(text.encode() for text in documents), b""])
     expected = np.frombuffer(joined, "uint8").astype("int32")
     np.testing.assert_array_equal(stream, np.where(expected == ord("|"), 256, expected))
     assert stream.dtype == "int32"
-    assert len(sizes) < 12 and max(sizes) <= 1_200_000
+    assert len(sizes) < 14 and max(sizes) <= 1_200_000
     assert token_stream([], Bytes()).tolist() == [256]
+
+
+@pytest.mark.parametrize("rule", ["bytes", *RULES])
+def test_a_book_is_encoded_in_parts_as_a_whole(rule, tmp_path, monkeypatch):
+    tokens = Bytes()
+    if rule != "bytes":
+        write_tokenizer(tmp_path, rule)
+        tokens = PretrainedBytePairs(read(tmp_path))
+    random = np.random.default_rng(0)
+    words = [*"  \n!½é7", "a", "don't", "the", *LEARNED_FROM]
+    texts = [" ".join(random.choice(words, 60)) for _ in range(3)]
+    whole = [row.tolist() for row in encoded(texts, tokens)]
+    monkeypatch.setattr(rows_of_tokens, "PADDED", 5)
+    assert [row.tolist() for row in encoded(texts, tokens)] == whole
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 6, 7])
