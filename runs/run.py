@@ -232,7 +232,9 @@ def train(
     if stage in run.stages:
         raise ValueError(f"Each stage must have a name of its own. Received twice: {stage!r}")
     if config.EVALUATES or not config.epochs:
-        model = _exported(run, make_model(), make_model)
+        made = make_model()
+        # It needs no copy, for which a pretrained network would be read again.
+        model = _exported(run, made, lambda: made)
         checkpoint = Checkpoint(config.out / "checkpoint", stage)
         choice = f"those of {config.continued}" if config.EVALUATES else "not trained"
         run.stages[stage] = Trained(model, {}, checkpoint, choice, {})

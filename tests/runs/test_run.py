@@ -134,6 +134,17 @@ def test_without_epochs_the_network_is_exported_as_it_is(tmp_path, answered, cap
     assert (tmp_path / "1").is_dir() and not (tmp_path / "checkpoint").exists()
 
 
+def test_a_network_that_is_not_trained_is_built_once(tmp_path):
+    built = []
+
+    def sequential():
+        built.append(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+        return built[-1]
+
+    made = train(start(Config(out=tmp_path, epochs=0, warmup_epochs=1.0)), sequential, Feed(DATA))
+    assert made is not None and built == [made.model] and not made.model.jit_compile
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
