@@ -231,25 +231,25 @@ def train(
     config = run.config
     if stage in run.stages:
         raise ValueError(f"Each stage must have a name of its own. Received twice: {stage!r}")
+    checkpoint = Checkpoint(config.out / "checkpoint", stage)
+    if not config.EVALUATES:
+        identity = config.saved | _identity(feed)
+        step = check_resume(
+            checkpoint,
+            identity,
+            required=config.resume and not run.stages,
+            may_differ=NOT_TRAINED,
+        )
     if config.EVALUATES or not config.epochs:
         made = make_model()
         # It needs no copy, for which a pretrained network would be read again.
         model = _exported(run, made, lambda: made)
-        checkpoint = Checkpoint(config.out / "checkpoint", stage)
         choice = f"those of {config.continued}" if config.EVALUATES else "not trained"
         run.stages[stage] = Trained(model, {}, checkpoint, choice, {})
         return run.stages[stage] if setup.is_chief(run.strategy) else None
     if stage:
         # A resumed run skips the stages that are finished, and what they draw.
         keras.utils.set_random_seed((config.seed + zlib.crc32(stage.encode())) % 2**31)
-    checkpoint = Checkpoint(config.out / "checkpoint", stage)
-    identity = config.saved | _identity(feed)
-    step = check_resume(
-        checkpoint,
-        identity,
-        required=config.resume and not run.stages,
-        may_differ=NOT_TRAINED,
-    )
     steps_per_epoch = feed.steps_per_epoch(config.batch_size)
     if step and setup.is_chief(run.strategy):
         total = steps_per_epoch * config.epochs

@@ -145,6 +145,14 @@ def test_a_network_that_is_not_trained_is_built_once(tmp_path):
     assert made is not None and built == [made.model] and not made.model.jit_compile
 
 
+def test_without_epochs_an_interrupted_run_is_neither_resumed_nor_deleted(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No checkpoint to resume from"):
+        trained(Config(out=tmp_path, epochs=0, resume=True))
+    trained(Config(out=tmp_path))
+    with pytest.raises(ValueError, match="epochs: 4 in the checkpoint, 0 now\n"):
+        trained(Config(out=tmp_path, epochs=0))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
