@@ -297,7 +297,7 @@ class Settings:
         They are those of the data, and some that no score depends on.
         """
         names = [field.name for field in fields(cls)]
-        free = ("out", "preset", "batch_size")
+        free = ("out", "preset", "batch_size", "accumulate")
         return [name for name in names if name in free or cls.group_of(name) == "data"]
 
     @property

@@ -184,7 +184,7 @@ def test_settings_of_the_data_go_to_the_loader_and_may_differ_in_an_evaluation()
     config = Networked(data="mine", share=0.25)
     of_data = {"data": "mine", "share": 0.25, "skip_bad": False}
     assert config.loading == {**of_data, "evaluated": None}
-    free = ["data", "out", "preset", "skip_bad", "batch_size", "share"]
+    free = ["data", "out", "preset", "skip_bad", "batch_size", "accumulate", "share"]
     assert sorted(Networked.evaluation()) == sorted(free)
 
 

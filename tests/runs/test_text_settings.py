@@ -158,3 +158,4 @@ def test_a_run_with_long_texts_is_repeated_with_its_batches(tmp_path, given, bat
     (tmp_path / "model.keras").touch()
     evaluating = Config.evaluating(tmp_path, data="b")
     assert (evaluating.batch_size, evaluating.accumulate) == batches
+    assert Config.evaluating(tmp_path, data="b", batch_size=64).batch_size == 64
