@@ -106,8 +106,8 @@ def main(config: Config) -> dict[str, float]:
     test = evaluate("test")
     scores = test.scores
     if other := config.out_of_scope:
-        threshold = presets.scores(Path(config.preset)).get("threshold") if run.is_foreign else None
-        scores |= classification.refusals(evaluate("validation"), test, evaluate(other), threshold)
+        kept = presets.scores(Path(config.preset)) if run.is_foreign else None
+        scores |= classification.refusals(evaluate("validation"), test, evaluate(other), kept)
     return finish(
         run,
         trained,

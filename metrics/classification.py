@@ -1,6 +1,6 @@
 """Classifiers of any kind: evaluation, scores, and the outputs of their exports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -301,7 +301,7 @@ def refusals(
     validation: Evaluation,
     test: Evaluation,
     outside: Evaluation,
-    threshold: float | None = None,
+    kept: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Scores a threshold of confidence on texts that belong to none of the classes.
 
@@ -312,10 +312,17 @@ def refusals(
         validation: Examples that decide on the threshold.
         test: Further examples of the classes.
         outside: Examples of none of the classes.
-        threshold: The threshold, if it is already chosen.
+        kept: What this returned when the threshold was chosen. None: it is chosen now.
     """
-    if threshold is None:
+    if kept is None:
         threshold = float(np.quantile(validation.probabilities.max(axis=-1), 0.05))
+    elif "threshold" in kept:
+        threshold = kept["threshold"]
+    else:
+        raise ValueError(
+            "`out_of_scope` must be left out, because the network was trained without it and so "
+            "has no threshold. Fix: train it with --out-of-scope, or leave that out."
+        )
     return {
         "out_of_scope_recall": float((outside.probabilities.max(axis=-1) < threshold).mean()),
         "in_scope_acceptance": float((test.probabilities.max(axis=-1) >= threshold).mean()),

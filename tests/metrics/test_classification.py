@@ -143,6 +143,12 @@ def test_texts_of_no_class_are_refused_below_the_confidence_of_most_validation_t
     assert found["threshold"] == pytest.approx(0.62)
     assert found["out_of_scope_recall"] == pytest.approx(2 / 3)
     assert found["in_scope_acceptance"] == 0.75
+    # On other data the threshold is that of the run.
+    other = evaluation(0.61, 0.63)
+    kept = refusals(other, other, other, found)
+    assert kept["threshold"] == found["threshold"] and kept["in_scope_acceptance"] == 0.5
+    with pytest.raises(ValueError, match="Fix: train it with --out-of-scope, or leave that out"):
+        refusals(other, other, other, {"accuracy": 0.5})
 
 
 def test_weighted_cross_entropy_weighs_each_example_by_its_class():
