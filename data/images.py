@@ -17,14 +17,17 @@ from data.sources import (
     Evaluated,
     Fault,
     Finding,
+    empty_splits,
     evaluated_split,
     existing,
     labeled_rows,
+    number_of,
     reported,
     stable_order,
     tfds_builder,
     tfds_remarks,
     tfds_splits,
+    unlabeled_rows,
     watched,
     withheld,
 )
@@ -118,9 +121,9 @@ def _from_tfds(
     names = features[label].names
     known = evaluated or Evaluated(tuple(names))
     numbers, findings = known.numbers(names), tfds_remarks(builder, unlabeled, (), evaluated)
-    if evaluated:
-        splits, found = labeled_rows(splits, lambda row: tf.gather(numbers, row[label]))
-        findings += known.unknown_rows(names, found)
+    splits, found = labeled_rows(splits, lambda row: number_of(row[label], numbers))
+    findings += unlabeled_rows(names, found) + known.unknown_rows(names, found)
+    findings += empty_splits({split: len(rows) for split, rows in splits.items()}, evaluated)
     height, width, stored_channels = features[image].shape
     if image_size is None:
         same = height and width and max(height, width) <= max(LARGEST_OWN_SIZE)
@@ -128,7 +131,7 @@ def _from_tfds(
     return Images(
         **{
             split: rows.map(
-                lambda row: (row[image], tf.gather(numbers, row[label])),
+                lambda row: (row[image], number_of(row[label], numbers)),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
             for split, rows in splits.items()
@@ -336,7 +339,10 @@ def _digits(
             lambda image, label: (tf.io.encode_png(image), label)
         )
 
-    findings += known.unknown_rows(names, {split: numbers[some] for split, some in rows.items()})
+    found = {split: numbers[some] for split, some in rows.items()}
+    findings += known.unknown_rows(names, found)
+    usable = {split: int(np.sum(some >= 0)) for split, some in found.items()}
+    findings += empty_splits(usable, evaluated)
     return Images(
         **{split: chosen(split) for split in rows},
         classes=known.labels,

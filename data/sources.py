@@ -472,6 +472,34 @@ def labeled_rows(
     return labeled, numbers
 
 
+def number_of(label: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+    """Looks up the network's number of a label; -1 if there is no label (-1).
+
+    Args:
+        label: Its number in the dataset.
+        numbers: From `Evaluated.numbers`.
+    """
+    return tf.where(label < 0, -1, tf.gather(numbers, tf.maximum(label, 0)))
+
+
+def unlabeled_rows(
+    names: Sequence[str], numbers: Mapping[str, np.ndarray], received: str = "no label (-1)"
+) -> list[Finding]:
+    """Reports the rows whose number is -1.
+
+    Args:
+        names: The labels of the dataset.
+        numbers: From `labeled_rows`.
+        received: What such a row has in place of one of them.
+    """
+    expected = f"one of {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+    return [
+        Fault(f"{split} row {row}", received, expected)
+        for split, some in numbers.items()
+        for row in np.flatnonzero(some == -1)
+    ]
+
+
 def _cut_from_train(names: Mapping[str, str]) -> dict[str, str]:
     """Returns the parts of the dataset's train split that train and the missing splits become."""
     slices, left = {}, 100

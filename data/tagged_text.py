@@ -344,6 +344,7 @@ def _from_tfds(
             lambda row: tf.minimum(0, tf.reduce_min(tf.gather(numbers, row[tags]))),
         )
         remarks += known.unknown_rows(names, found)
+    remarks += empty_splits({split: len(rows) for split, rows in splits.items()}, evaluated)
     return TaggedTexts(
         **{
             split: rows.map(

@@ -13,21 +13,24 @@ import tensorflow as tf
 from data import python_docs
 from data.labeled_files import Labeled, divided, labeled_files, refuse_groups
 from data.sources import (
+    SPLIT_NAMES,
     SPLITS,
     BadData,
     Evaluated,
     Fault,
     Finding,
+    empty_splits,
     existing,
     labeled_rows,
     listed,
-    named_splits,
+    number_of,
     reported,
     split_named,
     stable_order,
     tfds_builder,
     tfds_remarks,
     tfds_splits,
+    unlabeled_rows,
     withheld,
 )
 from data.splits import ClassSplits, by_class
@@ -464,7 +467,6 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool, evaluated: Evaluated
     named = isinstance(label_feature, tfds.features.ClassLabel)
     unusable = withheld(builder, label_name) if named else set()
     splits = tfds_splits(builder, unusable=unusable, evaluated=evaluated)
-    used = set(named_splits(builder, unusable, evaluated).values())
     names = label_feature.names if named else _classes_of(splits, label_name)
     known = evaluated or Evaluated(tuple(names))
     numbers = known.numbers(names)
@@ -474,18 +476,11 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool, evaluated: Evaluated
         if not named:
             same = tf.equal(tf.constant(names), _in_words(label))
             label = tf.where(tf.reduce_any(same), tf.argmax(same), -1)
-        label = tf.cast(label, tf.int32)
-        return tf.where(label < 0, -1, tf.gather(numbers, tf.maximum(label, 0)))
+        return number_of(tf.cast(label, tf.int32), numbers)
 
     splits, found = labeled_rows(splits, number)
     # SNLI uses -1 for pairs on which its annotators disagreed.
     received = "no label (-1)" if named else "a class without training examples"
-    expected = f"one of {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
-    faults = [
-        Fault(f"{split} row {row}", received, expected)
-        for split, some in found.items()
-        for row in np.flatnonzero(some == -1)
-    ]
     counts = {
         split: {label: int((found[split] == i).sum()) for i, label in enumerate(known.labels)}
         for split in SPLITS
@@ -493,13 +488,14 @@ def _from_tfds(name: str, columns: Columns, skip_bad: bool, evaluated: Evaluated
     }
     read = dict(zip(MEANINGS, text_names, strict=False)) | {"label": label_name}
     others = [name for name in sorted(features) if name not in read.values()]
-    further = sorted(set(builder.info.splits) - unusable - used)
+    further = sorted(set(builder.info.splits) - unusable - SPLIT_NAMES.keys())
     findings = [
         *tfds_remarks(builder, unusable, further, evaluated),
         *columns_read(read, others),
         *by_class(counts),
-        *faults,
+        *unlabeled_rows(names, found, received),
         *known.unknown_rows(names, found),
+        *empty_splits({split: len(rows) for split, rows in splits.items()}, evaluated),
     ]
 
     def example(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

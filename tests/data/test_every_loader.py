@@ -228,6 +228,8 @@ def test_of_tensorflow_datasets_only_one_split_is_read(splits, store):
         text.load("tfds:tiny", evaluated=Evaluated(("cat",)))
     rest = text.load("tfds:tiny", evaluated=Evaluated(("cat",)), skip_bad=True)
     assert (len(rest.test), rest.skipped) == (2, 2)
+    with pytest.raises(BadData, match=r"the data: .* Received: no usable example"):
+        text.load("tfds:tiny", evaluated=Evaluated(("dog",)), skip_bad=True)
 
 
 def test_the_digits_are_evaluated_by_networks_that_know_some_of_them():
@@ -237,6 +239,8 @@ def test_the_digits_are_evaluated_by_networks_that_know_some_of_them():
     assert sorted(int(label) for _, label in found.test) == [0] * 27 + [1] * 27
     assert (found.train, found.skipped, found.classes) == (None, 216, ("9", "1"))
     assert "Evaluated: the test split, 270 of 1,797 examples." in found.remarks
+    with pytest.raises(BadData, match=r"the data: .* Received: no usable example"):
+        images.load("digits", evaluated=Evaluated(("ten",)), skip_bad=True)
 
 
 def test_languages_of_a_table_without_a_header_are_those_of_the_network(tmp_path):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data import images
-from data.sources import SPLITS, BadData
+from data.sources import SPLITS, BadData, Evaluated
 from preprocessing.images import decode
 
 
@@ -74,6 +74,29 @@ def test_tfds_test_images_without_labels_are_put_aside_and_large_ones_shrink(sto
         "Cut from the end of train: test, 10 %.",
         "Splits that are not read: test.",
     )
+
+
+def test_tfds_images_without_a_label_are_named_or_left_out(store):
+    import tensorflow_datasets as tfds
+
+    features = {
+        "image": tfds.features.Image(shape=(4, 4, 1)),
+        "label": tfds.features.ClassLabel(names=["even", "odd"]),
+    }
+    rows = [
+        {"image": np.full((4, 4, 1), i, np.uint8), "label": -1 if i == 3 else i % 2}
+        for i in range(6)
+    ]
+    store(features, train=rows, validation=rows, test=rows)
+    for evaluated in (None, Evaluated(("odd", "even"))):
+        with pytest.raises(BadData, match=r"test row 3: .*even, odd\. Received: no label \(-1\)"):
+            images.load("tfds:tiny", evaluated=evaluated)
+        found = images.load("tfds:tiny", evaluated=evaluated, skip_bad=True)
+        labels = [found.classes[label] for _, label in found.test]
+        assert labels == ["even", "odd", "even", "even", "odd"]
+        assert found.skipped == (1 if evaluated else 3)
+    with pytest.raises(BadData, match=r"the data: .* Received: no usable example"):
+        images.load("tfds:tiny", evaluated=Evaluated(("prime",)), skip_bad=True)
 
 
 def test_tfds_without_images_is_refused(shared_tfds, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from data import text
-from data.sources import SPLITS, BadData
+from data.sources import SPLITS, BadData, Evaluated
 
 ROWS = [(f"the {i}th film was {'good' if i % 2 else 'bad'}", "01"[i % 2]) for i in range(60)]
 
@@ -86,6 +86,9 @@ def test_trec_has_two_kinds_of_labels(shared_tfds, monkeypatch):
         BadData, match=r"a column 'label'\. Received: the columns label-coarse, label"
     ):
         text.load("tfds:trec", label_column="label")
+    some = text.load("tfds:trec", skip_bad=True, evaluated=Evaluated(("ENTY", "HUM")))
+    assert some.other == {} and len(some.test) == 159
+    assert {int(label) for _, label in some.split("test")} == {0, 1}
 
 
 def test_clinc_names_its_intents_and_keeps_what_is_out_of_scope_apart(shared_tfds, monkeypatch):
