@@ -22,6 +22,7 @@ from data.sources import (
     is_hidden,
     not_read,
     split_named,
+    splits_to_read,
 )
 from data.splits import by_class, chosen_by_hash, shared, stratified
 from data.tables import columns_read, rows_of_cells
@@ -117,7 +118,7 @@ def labeled_files(
     if root.is_dir():
         return _from_folder(root, suffixes, others, _level(data, group), evaluated)
     if root.is_file() and root.suffix.lower() == ".csv":
-        return _from_csv(root, group)
+        return _from_csv(root, group, evaluated)
     received = "another kind of file" if root.exists() else "no such file or folder"
     expected = "a folder with one sub-folder per class, or a .csv file with columns path and label"
     raise BadData(data, [Fault(data, received, expected, skippable=False)])
@@ -168,6 +169,8 @@ def _from_folder(
     given, beside = {"": root}, []
     if _has_splits(root, suffixes, evaluated):
         given = by_split(str(root), [path for path in _visible(root) if path.is_dir()])
+        read = splits_to_read(given, evaluated)
+        given = {split: folder for split, folder in given.items() if split in read}
         beside = [path for path in _visible(root) if path not in given.values()]
         faults.append(given_by(given))
     for split, folder in given.items():
@@ -223,7 +226,9 @@ def _has_splits(root: Path, suffixes: Collection[str], evaluated: Evaluated | No
     return any(path.is_dir() for path in inside) and (alone or like_others or not loose)
 
 
-def _from_csv(path: Path, group: str | None) -> tuple[list[LabeledFile], list[Finding]]:
+def _from_csv(
+    path: Path, group: str | None, evaluated: Evaluated | None
+) -> tuple[list[LabeledFile], list[Finding]]:
     cells_of_rows, faults = rows_of_cells(str(path), path)
     rows = [(where, [cell.strip() for cell in cells]) for where, cells in cells_of_rows]
     names = ["path", "label", "split"]
@@ -254,9 +259,14 @@ def _from_csv(path: Path, group: str | None) -> tuple[list[LabeledFile], list[Fi
         [*(name for kind, name in zip(columns, names, strict=True) if not kind)]
         + [f"column {number + 1}" for number in range(len(names), width)],
     )
-    for where, cells in rows:
-        row = dict(zip(columns, cells, strict=False))
-        split = split_named(row.get("split", ""))
+    named = [dict(zip(columns, cells, strict=False)) for _, cells in rows]
+    splits = [split_named(row.get("split", "")) for row in named]
+    read = splits_to_read(splits, evaluated)
+    if left := sum(split not in read for split in splits):
+        faults.append(f"Not read: {left:,} {'row' if left == 1 else 'rows'} of other splits.")
+    for (where, cells), row, split in zip(rows, named, splits, strict=True):
+        if split not in read:
+            continue
         if fault := not_utf8("".join(cells), where):
             faults.append(fault)
         elif not row.get("path") or not row.get("label"):

@@ -20,6 +20,7 @@ from data.sources import (
     not_read,
     reported,
     split_named,
+    splits_to_read,
     tfds_builder,
     tfds_remarks,
     tfds_splits,
@@ -150,11 +151,12 @@ def _divided(
         source, target = NO_NAMES  # The languages of the network, in its order.
     languages = _chosen(data, known, source, target)
     examples, faults = [], []
+    read = splits_to_read((row.split for row in rows), evaluated)
     for row in rows:
         texts = [row.texts.get(language) for language in languages]
         texts = [text.strip() if isinstance(text, str) else text for text in texts]
         if fault := _wrong(row.where, texts, languages):
-            faults.append(fault)
+            faults += [fault] if row.split in read else []
         else:
             pair = Pair(*map(str, texts))
             examples.append((row.split, pair.source, (row.where, pair)))
@@ -316,6 +318,8 @@ def _groups(
     every = [file for file in sorted(path.iterdir()) if not is_hidden(file.name)]
     of_names = _by_name(path)
     stems = by_split(str(path), map(Path, of_names), word=True)
+    read = splits_to_read(stems, evaluated)
+    stems = {split: stem for split, stem in stems.items() if split in read}
     if "train" not in stems and len(of_names) == 1 and not (evaluated and stems):
         stems = {"": Path(next(iter(of_names)))}
     used = {file for stem in stems.values() for file in of_names[stem.name].values()}

@@ -17,6 +17,7 @@ from data.sources import (
     not_read,
     reported,
     split_named,
+    splits_to_read,
     tfds_builder,
     tfds_remarks,
     tfds_splits,
@@ -212,7 +213,8 @@ def _from_files(
     readable = [file for file in every if file.suffix.lower() in SUFFIXES]
     if not files:
         tops = {file: split_named(file.relative_to(path).parts[0]) for file in readable}
-        files = {file: split for file, split in tops.items() if split}
+        chosen = splits_to_read(tops.values(), evaluated)
+        files = {file: split for file, split in tops.items() if split and split in chosen}
         if "train" not in files.values() and not (evaluated and files):
             files = dict.fromkeys(readable, "")
         findings = not_read([file for file in every if file not in files], SUFFIXES)

@@ -298,6 +298,22 @@ def evaluated_split(counts: Mapping[str, int]) -> tuple[str, str]:
     return "", "Evaluated: all examples, because none is in a test or validation split."
 
 
+def splits_to_read(given: Iterable[str], evaluated: Evaluated | None) -> set[str]:
+    """Returns the splits to read: all, or the one that a finished network is evaluated on.
+
+    Args:
+        given: The splits that the data has; "" where it does not say it.
+        evaluated: As in `data.splits.dealt`.
+
+    Example:
+        >>> sorted(splits_to_read(["train", "validation"], Evaluated()))
+        ['', 'validation']
+    """
+    known = {"", *given}
+    chosen, _ = evaluated_split(dict.fromkeys(known, 1))
+    return {"", chosen} if evaluated and chosen else known
+
+
 def empty_splits(counts: Mapping[str, int], evaluated: Evaluated | None = None) -> list[Fault]:
     """Reports the splits without examples.
 

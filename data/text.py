@@ -26,6 +26,7 @@ from data.sources import (
     number_of,
     reported,
     split_named,
+    splits_to_read,
     stable_order,
     tfds_builder,
     tfds_remarks,
@@ -324,11 +325,13 @@ def _from_table(
         read["group"] = columns.group
     others = [name for name in names if name not in read.values()]
     findings: list[Finding] = [*columns_read(read, others), *faults]
-    for where, row in rows:
+    splits = [
+        split_named(str(row.get(split_column))) if split_column and not split else split
+        for _, row in rows
+    ]
+    to_read = splits_to_read(splits, evaluated)
+    for (where, row), given in zip(rows, splits, strict=True):
         example: _Example | Fault
-        given = split
-        if not split and split_column:
-            given = split_named(str(row.get(split_column)))
         if not given and split_column:
             received = f"the split {row.get(split_column)!r}"
             example = Fault(where, received, "train, validation or test")
@@ -336,7 +339,7 @@ def _from_table(
             texts = [row.get(name) for name in text_names]
             example = _example(where, given, row.get(label_name), texts)
         if isinstance(example, Fault):
-            findings.append(example)
+            findings += [example] if given in to_read else []
         else:
             in_group = row.get(columns.group) if columns.group else None
             group = "" if in_group is None else str(in_group)

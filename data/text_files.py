@@ -16,6 +16,7 @@ from data.sources import (
     by_split,
     is_hidden,
     not_read,
+    splits_to_read,
 )
 
 NO_TEXT = {
@@ -63,6 +64,8 @@ def split_files(
         received = f"only {', '.join(file.name for file in files.values())}"
         fault = Fault(path.name, received, "a file with train in its name", skippable=False)
         raise BadData(str(path), [fault])
+    read = splits_to_read(files, evaluated)
+    files = {split: file for split, file in files.items() if split in read}
     beside = [entry for entry in entries if entry not in files.values()]
     return files, [given_by(files), *not_read(beside, suffixes)]
 

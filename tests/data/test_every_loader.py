@@ -160,6 +160,36 @@ def test_the_test_split_or_else_validation_or_else_all_is_evaluated(
     assert evaluated(loader, tmp_path)[1] == chosen
 
 
+@each_loader
+def test_splits_that_are_not_evaluated_are_not_read(loader, tmp_path):
+    for split in ("train", "test"):
+        loader.write(tmp_path / loader.name.format(split), [1])
+    train = tmp_path / loader.name.format("train")
+    bad = train / "cat" / "1.png" if train.is_dir() else train
+    bad.write_bytes(b"\x80" * 9)
+    data, numbers = evaluated(loader, tmp_path)
+    assert numbers == [1] and data.skipped == 0
+    assert f"Not read: {train.name}{'/' if train.is_dir() else ''}." in data.remarks
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("images", ["path,label,split", "cat/0.png,cat,train", "cat/1.png,cat,test"]),
+        ("text", ["text,label,split", ",cat,train", "text 1,cat,test"]),
+        ("parallel_texts", ["en,de,split", "cat 1,,train", "cat 1,Katze 1,test"]),
+    ],
+)
+def test_faults_in_rows_of_other_splits_are_not_reported(name, rows, tmp_path):
+    write_images(tmp_path, [1])
+    path = tmp_path / "all.csv"
+    path.write_text("\n".join(rows))
+    data, numbers = evaluated(LOADERS[name], path)
+    assert numbers == [1] and data.skipped == 0
+    if name == "images":
+        assert "Not read: 1 row of other splits." in data.remarks
+
+
 @pytest.mark.parametrize("name", LABELED)
 def test_labels_that_the_network_does_not_know_are_named_with_their_location(name, tmp_path):
     loader, path = LOADERS[name], tmp_path / LOADERS[name].name.format("new")
