@@ -48,7 +48,9 @@ def read(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if run:
-            names = [name for name in config_class.evaluation() if name != "preset"]
+            names = [
+                name for name in config_class.evaluation() if name not in ("preset", "accumulate")
+            ]
             changed = ", ".join(f"--{name.replace('_', '-')}" for name in names)
             description = f"{EVALUATE.format(run=run)} {changed}."
             config_class = config_class.evaluated()

@@ -165,6 +165,11 @@ def counted(run: Run, data: Data, what: str) -> Data:
             run.facts["evaluated"] = f"{config.continued} on {config.data}"
             if run.is_foreign:
                 data = replace(data, train=data.test, validation=data.test)
+                if config.source_of(config.data) in config.sources[:-1]:
+                    remarks.append(
+                        "A run before this one was trained on this data: the network has seen "
+                        "examples that are evaluated now."
+                    )
             else:
                 remarks.append("The network was trained on this data: its test split is evaluated.")
         seen = Splits(test=data.test, skipped=data.skipped)
@@ -549,6 +554,7 @@ def finish(
         "task": task,
         "model": config.model,
         "data": config.data,
+        "sources": config.sources,
         **facts,
         "scores": written.all_scores,
         "num_test": num_test,

@@ -221,9 +221,9 @@ class Settings:
             return False
         if self.continued is None:
             return True
-        then = self.stored(self.continued)
-        if not _is_same(self.data, then["data"]):
+        if self.source_of(self.data) != self.sources_of(self.continued)[-1]:
             return True
+        then = self.stored(self.continued)
         for name in self.of_data():
             if name != "skip_bad" and getattr(self, name) != then.get(name):
                 raise ValueError(
@@ -259,6 +259,27 @@ class Settings:
         """Returns the names of the settings about the data, apart from the data itself."""
         names = [field.name for field in fields(cls) if field.name != "data"]
         return [name for name in names if cls.group_of(name) == "data"]
+
+    @property
+    def sources(self) -> list[str]:
+        """What the network is trained on: that of the runs before, if it is continued, then `data`.
+
+        Each is a name, or the absolute path of files.
+        """
+        before = self.sources_of(self.continued) if self.continued else []
+        return [*before, self.source_of(self.data)]
+
+    @classmethod
+    def sources_of(cls, run: str | Path) -> list[str]:
+        """Returns the `sources` of a finished run."""
+        # Older versions of Hornbook did not write them.
+        return card(Path(run)).get("sources") or [cls.source_of(cls.stored(run)["data"])]
+
+    @classmethod
+    def source_of(cls, data: str) -> str:
+        """Returns data as `sources` names it; the default is built in, so it is no path."""
+        is_path = data != getattr(cls, "data", None) and Path(data).exists()
+        return str(Path(data).resolve()) if is_path else data
 
     @property
     def continued(self) -> Path | None:
@@ -439,7 +460,7 @@ class Settings:
         folders = (Path(run) / "evaluations" / f"evaluation_{number}" for number in count(1))
         out = next(folder for folder in folders if not folder.exists())
         values = cls.stored(run)
-        if data is not None and not _is_same(data, values["data"]):
+        if data is not None and cls.source_of(data) != cls.sources_of(run)[-1]:
             values = {name: values[name] for name in values if name not in cls.of_data()}
             values["data"] = data
         return cls.draft({**values, "preset": str(run), "out": out})
@@ -504,12 +525,6 @@ class Settings:
                     f"{path}: `{name}` must be of type {shown}. Received: {name}={value!r}"
                 ) from None
         return values
-
-
-def _is_same(data: str, other: str) -> bool:
-    """Whether two values of `data` are equal, or paths of the same files."""
-    paths = Path(data).resolve(), Path(other).resolve()
-    return data == other or (paths[0].exists() and paths[0] == paths[1])
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -331,6 +331,7 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
         assert (tmp_path / name).exists() and str(tmp_path / name) in said
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
     assert (card["task"], card["classes"], card["num_test"]) == ("points", ["low", "high"], 16)
+    assert card["sources"] == ["points"]
     text = (tmp_path / "model_card.md").read_text()
     assert text == (tmp_path / "1" / "assets.extra" / "model_card.md").read_text()
     assert "# Points: dense on points\n" in text and "- **classes**: low, high\n" in text
@@ -581,6 +582,7 @@ def test_the_data_of_the_training_is_known_by_its_path_and_split_as_then(tmp_pat
     before = Grouped(data=str(tmp_path / "photos"), group="1", out=folder)
     (folder / "config.json").write_text(json.dumps(before.saved))
     (folder / "model.keras").touch()
+    (folder / "model_card.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
 
     def is_own(**changes):
@@ -590,3 +592,37 @@ def test_the_data_of_the_training_is_known_by_its_path_and_split_as_then(tmp_pat
     assert not is_own(data="others")
     with pytest.raises(ValueError, match="`group` must be '1' for the data that the network was"):
         is_own(data="photos", group=None)
+
+
+def test_data_is_that_of_the_training_wherever_it_is_named_and_that_of_earlier_runs_is_remarked(
+    tmp_path, monkeypatch, capsys
+):
+    for name in ("photos", "more", "elsewhere/photos", "elsewhere/points"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    def ended(name: str, **settings) -> Path:
+        config = Config(out=tmp_path / name, **settings)
+        config.out.mkdir()
+        (config.out / "config.json").write_text(json.dumps(config.saved))
+        (config.out / "model_card.json").write_text(json.dumps({"sources": config.sources}))
+        (config.out / "model.keras").touch()
+        return config.out
+
+    built_in = ended("built_in", data="points")
+    first = ended("first", data="photos")
+    second = ended("second", data="more", preset="first")
+    monkeypatch.chdir("elsewhere")
+    remark = "A run before this one was trained on this data: the network has seen"
+    for folder, data, is_foreign, is_remarked in (
+        (built_in, "points", False, False),
+        (built_in, "./points", True, False),
+        (first, "../photos", False, False),
+        (first, "photos", True, False),
+        (second, "../more", False, False),
+        (second, "../photos", True, True),
+    ):
+        run = start(Config.evaluating(folder, data=data))
+        counted(run, DATA, "points")
+        assert run.is_foreign == is_foreign
+        assert (remark in capsys.readouterr().out) == is_remarked
