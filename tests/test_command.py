@@ -81,7 +81,7 @@ def test_help_and_mistakes_come_at_once_and_in_a_folder_with_modules_of_the_same
     for arguments, status, shown in (
         (["--help"], 0, "--learning-rate"),
         (["--lerning-rate", "1"], 2, "--learning-rate"),
-        (["--epochs", "0"], 2, "`epochs` must be at least 1"),
+        (["--epochs", "-1"], 2, "`epochs` must be at least 0"),
         (["--config", "run"], 2, "run/config.json: `seed` must be of type int"),
         (["--preset", "run"], 2, "run/config.json: `seed` must be of type int"),
         (["evaluate", "run"], 2, "run/config.json: `seed` must be of type int"),
