@@ -4,9 +4,9 @@ import pytest
 from data import token_rows as rows_of_tokens
 from data.plain_text import PlainTexts
 from data.token_rows import arrange, encoded, token_rows, token_stream
-from preprocessing.byte_pair_files import RULES, read
-from preprocessing.byte_pairs import PretrainedBytePairs
+from preprocessing.byte_pair_files import RULES
 from preprocessing.byte_tokens import Bytes
+from preprocessing.tokenizers import tokenizer
 from tests.preprocessing.pretrained_pairs import LEARNED_FROM, write_tokenizer
 
 TEXTS = PlainTexts(train=(("ab", "c"), ("é",)), validation=(("x",),), test=(("yz",),))
@@ -42,12 +42,13 @@ def test_documents_are_encoded_together_but_not_padded_to_a_book():
     assert token_stream([], Bytes()).tolist() == [256]
 
 
-@pytest.mark.parametrize("rule", ["bytes", *RULES])
-def test_a_book_is_encoded_in_parts_as_a_whole(rule, tmp_path, monkeypatch):
-    tokens = Bytes()
-    if rule != "bytes":
-        write_tokenizer(tmp_path, rule)
-        tokens = PretrainedBytePairs(read(tmp_path))
+@pytest.mark.parametrize("kind", ["bytes", "characters", "pieces", *RULES])
+def test_a_book_is_encoded_in_parts_as_a_whole(kind, tmp_path, monkeypatch):
+    if kind in RULES:
+        write_tokenizer(tmp_path, kind)
+        tokens = tokenizer(tmp_path)
+    else:
+        tokens = tokenizer(kind=kind, size=400, texts=LEARNED_FROM)
     random = np.random.default_rng(0)
     words = [*"  \n!½é7", "a", "don't", "the", *LEARNED_FROM]
     texts = [" ".join(random.choice(words, 60)) for _ in range(3)]
