@@ -517,7 +517,7 @@ def finish(
     simpler = baselines() if baselines and not run.is_foreign else {}
     written = Report(
         title=f"{task[:1].upper()}{task[1:]}: {config.model} on {config.data}",
-        config=config.saved,
+        config=config.saved | {"sources": config.sources},
         changed={name: config.saved[name] for name in config.changed},
         scores=scores,
         measured=f"{num_test:,} test {examples}",
@@ -554,7 +554,6 @@ def finish(
         "task": task,
         "model": config.model,
         "data": config.data,
-        "sources": config.sources,
         **facts,
         "scores": written.all_scores,
         "num_test": num_test,

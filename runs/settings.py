@@ -271,9 +271,11 @@ class Settings:
 
     @classmethod
     def sources_of(cls, run: str | Path) -> list[str]:
-        """Returns the `sources` of a finished run."""
+        """Reads the `sources` of a finished run from its config.json."""
+        # Not from the model card, which goes where the export goes and has no absolute paths.
+        values = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
         # Older versions of Hornbook did not write them.
-        return card(Path(run)).get("sources") or [cls.source_of(cls.stored(run)["data"])]
+        return values.get("sources") or [cls.source_of(values["data"])]
 
     @classmethod
     def source_of(cls, data: str) -> str:
@@ -506,6 +508,7 @@ class Settings:
             raise ValueError(f"{path}: expected JSON. Received: {error}") from None
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected an object. Received: {type(values).__name__}")
+        values.pop("sources", None)  # No setting; `sources_of` reads them.
         known = {field.name: field for field in fields(cls)}
         if unknown := [name for name in values if name not in known]:
             preset = path.with_name("preset")

@@ -155,7 +155,7 @@ def test_the_folder_of_the_run_is_complete(finished, request):
     assert all((kept / n).read_bytes() == (finished.folder / n).read_bytes() for n in usual)
     assert json.loads((finished.folder / "scores.json").read_text()) == finished.scores
     saved = json.loads((finished.folder / "config.json").read_text())
-    assert saved.keys() == {field.name for field in fields(finished.config)}
+    assert saved.keys() == {"sources", *(field.name for field in fields(finished.config))}
     rows = list(csv.DictReader((finished.folder / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == [str(i + 1) for i in range(finished.config.epochs)]
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())

@@ -180,7 +180,6 @@ def test_the_network_of_a_run_gives_the_settings(joined, tmp_path, capsys):
 def test_an_evaluation_is_read_with_the_settings_of_its_run(tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(Trained(model="large", share=0.25).saved))
     (tmp_path / "model.keras").touch()
-    (tmp_path / "model_card.json").write_text("{}")
     config = read(Trained, "Trains.", ["--data", "new"], run=tmp_path)
     assert (config.data, config.share, config.EVALUATES) == ("new", 0.25, True)
     with pytest.raises(SystemExit):

@@ -331,7 +331,9 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
         assert (tmp_path / name).exists() and str(tmp_path / name) in said
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
     assert (card["task"], card["classes"], card["num_test"]) == ("points", ["low", "high"], 16)
-    assert card["sources"] == ["points"]
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored == run.config.saved | {"sources": ["points"]}
+    assert Config.load(tmp_path) == run.config
     text = (tmp_path / "model_card.md").read_text()
     assert text == (tmp_path / "1" / "assets.extra" / "model_card.md").read_text()
     assert "# Points: dense on points\n" in text and "- **classes**: low, high\n" in text
@@ -582,7 +584,6 @@ def test_the_data_of_the_training_is_known_by_its_path_and_split_as_then(tmp_pat
     before = Grouped(data=str(tmp_path / "photos"), group="1", out=folder)
     (folder / "config.json").write_text(json.dumps(before.saved))
     (folder / "model.keras").touch()
-    (folder / "model_card.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
 
     def is_own(**changes):
@@ -604,8 +605,8 @@ def test_data_is_that_of_the_training_wherever_it_is_named_and_that_of_earlier_r
     def ended(name: str, **settings) -> Path:
         config = Config(out=tmp_path / name, **settings)
         config.out.mkdir()
-        (config.out / "config.json").write_text(json.dumps(config.saved))
-        (config.out / "model_card.json").write_text(json.dumps({"sources": config.sources}))
+        stored = config.saved | {"sources": config.sources}
+        (config.out / "config.json").write_text(json.dumps(stored))
         (config.out / "model.keras").touch()
         return config.out
 

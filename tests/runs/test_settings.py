@@ -149,7 +149,6 @@ def run(tmp_path) -> Path:
     config = Networked(model="large", size=(2, 3), depth=6, share=0.25, out=folder, epochs=5)
     (folder / "config.json").write_text(json.dumps(config.saved))
     (folder / "model.keras").touch()
-    (folder / "model_card.json").write_text("{}")
     return folder
 
 

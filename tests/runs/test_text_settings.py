@@ -156,7 +156,6 @@ def test_a_run_with_long_texts_is_repeated_with_its_batches(tmp_path, given, bat
     named = {"data", "model", "length"} | (set() if chosen else {"batch_size"})
     assert set(config.changed) - {"accumulate"} == named
     (tmp_path / "model.keras").touch()
-    (tmp_path / "model_card.json").write_text("{}")
     evaluating = Config.evaluating(tmp_path, data="b")
     assert (evaluating.batch_size, evaluating.accumulate) == batches
     assert Config.evaluating(tmp_path, data="b", batch_size=64).batch_size == 64
