@@ -45,7 +45,7 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.fixture(autouse=True)
 def untrained(monkeypatch):
-    monkeypatch.setattr(run_module, "fit", lambda *arguments, **options: {"loss": [1.0]})
+    monkeypatch.setattr(run_module, "fit", lambda *_, **__: {"loss": [1.0], "val_loss": [1.0]})
 
 
 def passes(name: str, folder, **changes: Any) -> None:
@@ -85,5 +85,5 @@ def test_the_export_of_a_pretrained_decoder_passes_every_check(name, tmp_path):
     preset.mkdir()
     write_llama(preset, vocab_size=330, max_position_embeddings=64)
     write_tokenizer(preset, "llama3", chat_template=SMOLLM2_TEMPLATE)
-    settings = {"preset": str(preset), "units": 256, "lora_rank": 2}
-    passes(name, tmp_path, model="gpt", **settings)
+    of_others = {"units": 256, "vocabulary": "bytes", "vocabulary_size": 4000}
+    passes(name, tmp_path, model="gpt", preset=str(preset), lora_rank=2, **of_others)
