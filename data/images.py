@@ -226,6 +226,7 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
         has_color = tf.reduce_any(pixels[..., :3] != pixels[..., :1]) & (tf.shape(pixels)[2] > 2)
         return tf.concat([size, [tf.cast(has_color, tf.int32)]], axis=0)
 
+    @tf.autograph.experimental.do_not_convert
     def inspect(index, path):
         encoded = tf.io.read_file(path)
         content = tf.raw_ops.Fingerprint(data=[encoded], method="farmhash64")[0]

@@ -53,6 +53,7 @@ _PLACES = np.array(
 )
 
 
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)] * 2, autograph=False)
 def orientation(image_bytes: tf.Tensor, kind: tf.Tensor) -> tf.Tensor:
     """Reads the EXIF orientation of an image; broken data counts as upright.
 

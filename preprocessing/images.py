@@ -103,6 +103,7 @@ def _fitted(pixels: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
     return tf.ensure_shape(fitting, input_shape)
 
 
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 def decoded(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes to upright uint8 `(height, width, 1 to 4)`: gray, gray + alpha, RGB or RGB + alpha.
 
@@ -230,10 +231,14 @@ def _one(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tuple[tf.
     nothing = (tf.constant(False), tf.zeros((1, 1, 1), tf.uint8))
 
     def attempt(decoder):
+        @tf.autograph.experimental.do_not_convert
+        def attempted(content):
+            return True, decoder(content)
+
         # Operations are slower inside a dataset, so it holds only the one that may fail.
         dataset = (
             tf.data.Dataset.from_tensors(encoded)
-            .map(lambda content: (True, decoder(content)))
+            .map(attempted)
             .ignore_errors()
             .concatenate(tf.data.Dataset.from_tensors(nothing))
         )
@@ -253,15 +258,17 @@ def _several(
         Those that can be decoded, uint8 `(images, height, width, channels)`, and the indices of the
         others, int64.
     """
+
+    @tf.autograph.experimental.do_not_convert
+    def numbered(index, encoded):
+        return index, decode(encoded, input_shape)
+
     # One additional blank image, so that the batch is not empty if all images are bad.
     blank = (tf.constant(-1, tf.int64), tf.zeros(input_shape, tf.uint8))
     decoded = (
         tf.data.Dataset.from_tensor_slices(image_bytes)
         .enumerate()
-        .map(
-            lambda index, encoded: (index, decode(encoded, input_shape)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        .map(numbered, num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors()
         .concatenate(tf.data.Dataset.from_tensors(blank))
     )
