@@ -94,7 +94,11 @@ def config(out: Path, **changes) -> app.Config:
 
 
 @pytest.mark.parametrize(
-    "name", ["cifar_resnet20", "vit_tiny", pytest.param("googlenet", marks=pytest.mark.slow)]
+    "name",
+    [
+        "cifar_resnet20",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("vit_tiny", "googlenet")),
+    ],
 )
 def test_a_network_learns_from_one_batch_and_answers(name, tmp_path):
     sizes = {"googlenet": (72, 72), "vit_tiny": (32, 32)}
@@ -147,6 +151,7 @@ def test_precision_and_options_reach_the_model(tmp_path, monkeypatch):
     assert model.loss.label_smoothing == 0.1
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_with_the_differences(tmp_path, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt

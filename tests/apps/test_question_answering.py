@@ -171,6 +171,7 @@ def test_the_loss_is_the_mean_of_the_cross_entropies_of_start_and_end(data, read
     assert {name.removeprefix("val_") for name in given["monitor"]} <= logs.keys()
 
 
+@pytest.mark.slow
 def test_the_threshold_of_validation_is_scored_and_exported(data, reader, monkeypatch):
     chosen, given = app.Config(**TINY), {}
     model = app.build(chosen, reader)

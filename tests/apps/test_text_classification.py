@@ -111,7 +111,10 @@ def parts(data: str, **changes):
     [
         {"model": "lstm", "layers": 2, "bidirectional": False, "layer_normalization": True}
         | {"pooling": "last", "units": 8},
-        {"model": "bert_tiny", "pooling": "mean", "symmetric": True, "attention_head": 1},
+        pytest.param(
+            {"model": "bert_tiny", "pooling": "mean", "symmetric": True, "attention_head": 1},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"model": "gpt_tiny", "symmetric": True}, marks=pytest.mark.slow),
         pytest.param({"model": "elmo_tiny", "units": 8}, marks=pytest.mark.slow),
     ],
@@ -134,6 +137,7 @@ def test_every_family_takes_pairs(changes, data):
     assert [type(section) for section in sections] == shown
 
 
+@pytest.mark.slow
 def test_texts_of_no_class_are_refused_by_the_threshold_of_validation(data, monkeypatch):
     chosen, loaded, reader, model = parts(data, units=8)
     outside = loaded.test.map(lambda texts, label: (tf.strings.upper(texts), -tf.ones_like(label)))
@@ -221,7 +225,9 @@ def test_a_long_text_is_the_mean_of_its_windows(data):
     np.testing.assert_allclose(answer["scores"][1], scores["scores"][2], rtol=1e-5)
 
 
-@pytest.mark.parametrize("model", ["gru", "gpt_tiny", "elmo_tiny"])
+@pytest.mark.parametrize(
+    "model", ["gru", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gpt_tiny", "elmo_tiny"))]
+)
 def test_windows_are_examples_in_training_and_texts_in_the_evaluation(model, data):
     units = {} if model == "gpt_tiny" else {"units": 8}
     options = {"pair_column": None, "length": 8, "windows": True, "model": model, **units}

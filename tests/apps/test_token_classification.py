@@ -113,8 +113,11 @@ def parts(data, **changes):
     [
         {"model": "gru", "layers": 2, "bidirectional": False, "layer_normalization": True}
         | {"units": 8, "vocabulary_size": 100},
-        {"model": "bert_tiny", "layer_decay": 0.8, "lowercase": True, "vocabulary_size": 100},
-        {"model": "elmo_tiny", "units": 8},
+        pytest.param(
+            {"model": "bert_tiny", "layer_decay": 0.8, "lowercase": True, "vocabulary_size": 100},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"model": "elmo_tiny", "units": 8}, marks=pytest.mark.slow),
     ],
     ids=lambda changes: changes["model"],
 )

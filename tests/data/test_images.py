@@ -45,6 +45,7 @@ def test_digits_keep_the_levels_of_scikit_learn():
         assert decode(data, (8, 8, 1)).numpy().tobytes() in known
 
 
+@pytest.mark.slow
 def test_fashion_mnist_comes_from_tfds_encoded(shared_tfds, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
     fashion = images.load("tfds:fashion_mnist")

@@ -117,6 +117,7 @@ def check_kinds(model: keras.Model, norm: str, pool: str) -> None:
     assert model.output_shape == (None, 5)
 
 
+@pytest.mark.slow
 def test_loss_falls_on_one_batch_and_the_model_survives_saving(tmp_path):
     model = inception_v2(input_shape=(32, 32, 3), num_classes=2)
     images = np.random.default_rng(0).uniform(0, 1, (8, 32, 32, 3)).astype("float32")

@@ -380,6 +380,7 @@ def logged(folder: Path) -> list[tuple[int, str]]:
     return [(event.step, value.tag) for event in found for value in event.summary.value]
 
 
+@pytest.mark.slow
 def test_logs_for_tensorboard_have_each_epoch_once_also_after_an_interruption(
     tmp_path, answered, capsys, monkeypatch
 ):
