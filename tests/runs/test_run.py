@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -442,12 +443,20 @@ class Points(Splits):
     classes: tuple[str, ...] = ("low", "high")
 
 
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "source"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "query_export", lambda *arguments: True)
+        run, made = trained(Config(out=folder))
+        finished(run, made, scores={"accuracy": 0.5, "validation_accuracy": 0.75})
+    return folder
+
+
 @pytest.fixture
-def source(tmp_path, answered) -> Path:
+def source(tmp_path, finished_once) -> Path:
     """The folder of a finished run with the classes low and high."""
-    run, made = trained(Config(out=tmp_path / "source"))
-    finished(run, made, scores={"accuracy": 0.5, "validation_accuracy": 0.75})
-    return tmp_path / "source"
+    return shutil.copytree(finished_once, tmp_path / "source")
 
 
 def test_classes_get_the_numbers_that_a_continued_network_knows(source, tmp_path, capsys):
