@@ -27,7 +27,7 @@ from runs.classified import ClassSettings, classified, tabled
 from runs.command import command
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import Data
+from runs.settings import AUTO, Auto, Data
 from runs.text_settings import ClassifierSettings
 from serving.signature import Prepared, Signature, in_blocks, tensors
 
@@ -37,7 +37,7 @@ FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
 
 @dataclass(frozen=True)
 class Config(ClassSettings, ClassifierSettings):
-    NETWORK = (*ClassifierSettings.NETWORK, "pooling", "symmetric", "windows")
+    NETWORK = (*ClassifierSettings.NETWORK, "pooling", "orders", "windows")
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv, .jsonl or .json file, a folder of such
     files named train, dev and test, or a folder with one sub-folder of .txt files per class."""
@@ -55,8 +55,9 @@ class Config(ClassSettings, ClassifierSettings):
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
     """Pooling of the token features: attention, last or max in recurrent networks, attention on
     ELMo, first or mean in BERT. Default: attention; in BERT first, or mean with a preset."""
-    symmetric: bool = False
-    """Read the two texts of a pair in both orders, if their order has no meaning (GPT and BERT)."""
+    orders: Auto[Literal["given", "both", "symmetric"]] = AUTO
+    """Orders in which BERT and GPT read the texts of a pair: given; both, in twice the time; or
+    symmetric: both, for texts whose order has no meaning. Default: both in a pretrained BERT."""
     windows: bool = False
     """Read texts that are longer than `length` in overlapping windows. Each window is a training
     example, and the probabilities of the windows of a text are averaged."""
@@ -69,12 +70,17 @@ class Config(ClassSettings, ClassifierSettings):
         super().__post_init__()
         self.require_network(MODELS)
         self.require_one_of(FAMILIES.get(self.family, recurrent).POOLS, "pooling")
-        self.require_only((*gpt.NAMES, *bert.NAMES), "symmetric")
+        self.require_only((*gpt.NAMES, *bert.NAMES), "orders")
         self.require_only(bert.NAMES, "attention_layer", "attention_head")
 
     @property
+    def usual(self) -> dict[str, Any]:
+        is_new_bert = self.fine_tuned and self.family == "bert" and not self.continued
+        return super().usual | {"orders": "both" if is_new_bert else "given"}
+
+    @property
     def reading(self) -> dict[str, Any]:
-        return {**super().reading, "symmetric": self.symmetric, "windows": self.windows}
+        return super().reading | {"both_orders": self.orders != "given", "windows": self.windows}
 
 
 def main(config: Config) -> dict[str, float]:
@@ -114,7 +120,7 @@ def main(config: Config) -> dict[str, float]:
         task="text classification",
         signatures=signatures(data, reader),
         warmup=data.table("validation", 8),
-        example=example(data),
+        example=Example(*data.example()),
         scores=scores,
         num_test=len(data.test),
         examples="texts",
@@ -127,7 +133,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> text.Texts:
-    return text.load(**config.loading, symmetric=config.symmetric, windows=config.windows)
+    return text.load(**config.loading, orders=config.orders, windows=config.windows)
 
 
 def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
@@ -145,7 +151,7 @@ def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:
 
 def build(config: Config, data: text.Texts, reader: Reader, vectors=None) -> keras.Model:
     vocabulary_size, num_classes = reader.tokens.vocabulary_size, len(data.classes)
-    orders = 2 if config.symmetric else 1
+    orders = config.orders if len(data.columns) == 2 else "given"
     if config.continued:
         return presets.network(config.continued, num_classes)
     match config.family:
@@ -153,10 +159,10 @@ def build(config: Config, data: text.Texts, reader: Reader, vectors=None) -> ker
             encoder = bert.encoder(vocabulary_size, **config.transformer)
             transformers.require_attention(encoder, config.attention_layer, config.attention_head)
             pooling = config.pooling or ("mean" if config.fine_tuned else "first")
-            return bert.bert_classifier(encoder, num_classes, pooling=pooling, num_orders=orders)
+            return bert.bert_classifier(encoder, num_classes, pooling=pooling, orders=orders)
         case "gpt":
             decoder = gpt.decoder(vocabulary_size, **config.transformer)
-            return gpt.gpt_classifier(decoder, num_classes, num_orders=orders)
+            return gpt.gpt_classifier(decoder, num_classes, orders=orders)
         case "elmo":
             network = elmo.encoder(**config.elmo)
             return elmo.elmo_classifier(network, num_classes, **config.elmo_head)
@@ -203,12 +209,6 @@ def attended(config: Config, data: text.Texts, reader: Reader, model) -> list[Se
     if config.family == "gpt" or config.pooling not in (None, "attention"):
         return []
     return attention.of_words(texts, reader, partial(recurrent.attention_weights, model))
-
-
-def example(data: text.Texts) -> Example:
-    ((_, label),) = data.first("test", 1)
-    texts = {name: column[0].decode() for name, column in data.table("test", 1).items()}
-    return Example(f"a test text, true class {data.classes[label]}", texts)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ EXPERIMENTS: dict[str, Settings] = {
     "clinc_minilm": replace(
         MINILM, data="tfds:clinc_oos", learning_rate=2e-4, length=32, out_of_scope="test_oos"
     ),
-    "msrp_minilm": replace(MINILM, data="DATA/msrp", batch_size=16, length=96, symmetric=True),
+    "msrp_minilm": replace(MINILM, data="DATA/msrp", batch_size=16, length=96, orders="symmetric"),
     "python_docs_tags": tags.Config(),
     "wnut17_lstm": tags.Config(
         data="DATA/wnut17", model="lstm", epochs=8, batch_size=16, length=64, learning_rate=3e-3

@@ -93,6 +93,12 @@ class Texts(ClassSplits):
         texts = np.array([texts for texts, _ in self.first(split, count)], object)
         return dict(zip(self.columns, texts.T, strict=True))
 
+    def example(self) -> tuple[str, dict[str, str]]:
+        """Returns a description of the first test example, and its texts by name of the column."""
+        ((texts, label),) = self.first("test", 1)
+        columns = dict(zip(self.columns, (one.decode() for one in texts), strict=True))
+        return f"a test text, true class {self.classes[label]}", columns
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -135,7 +141,7 @@ def load(
     out_of_scope: str | None = None,
     group: str | None = None,
     skip_bad: bool = False,
-    symmetric: bool = False,
+    orders: str = "given",
     windows: bool = False,
     evaluated: Evaluated | None = None,
 ) -> Texts:
@@ -162,7 +168,7 @@ def load(
         out_of_scope: Name of a split in `Texts.other` that the data must have. None: of no split.
         group: Column or folder level of groups that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad examples instead of raising.
-        symmetric: Whether texts must come in pairs.
+        orders: `symmetric` if texts must come in pairs.
         windows: Whether texts must not come in pairs.
         evaluated: As in `data.splits.dealt`.
 
@@ -177,9 +183,9 @@ def load(
             "`out_of_scope` must be one of the further splits of the data: "
             f"{', '.join(texts.other) or 'none'}. Received: out_of_scope={out_of_scope!r}"
         )
-    if symmetric and texts.columns == ("text",):
+    if orders == "symmetric" and texts.columns == ("text",):
         raise ValueError(
-            "`symmetric` is for pairs of texts. Received: single texts. Fix: leave it out, or "
+            "`orders` is for pairs of texts. Received: single texts. Fix: leave it out, or "
             "name the second text with --pair-column."
         )
     if windows and texts.columns != ("text",):

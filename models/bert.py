@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from models.transformers import able_to_read
+from models.transformers import able_to_read, num_orders
 
 
 class BertSize(NamedTuple):
@@ -133,9 +133,12 @@ def bert_classifier(
     num_classes: int,
     dropout: float = 0.1,
     pooling: str = "first",
-    num_orders: int = 1,
+    orders: str = "given",
 ) -> keras.Model:
     """Builds a classifier of texts on BERT.
+
+    In one order, `logits = pooled @ kernel + bias`. In both, `pooled` is the mean of those of the
+    two orders (symmetric), or their mean beside half of their difference.
 
     Reference:
         Devlin et al., 2019, section 4.1. https://arxiv.org/abs/1810.04805
@@ -149,8 +152,7 @@ def bert_classifier(
         dropout: Dropout rate of the pooled features, in [0, 1).
         pooling: `first`, BERT's own layer on the token `[CLS]`; or `mean`, the mean of the tokens,
             as in the pretraining of Sentence-BERT and similar networks.
-        num_orders: Number of orders in which each example is encoded: 2 for pairs without an order,
-            whose pooled features are averaged, else 1.
+        orders: How pairs are read, one of `models.transformers.ORDERS`.
 
     Returns:
         A model from features, `(batch, tokens)` each, or `(batch, 2, tokens)` for both orders, to
@@ -169,13 +171,15 @@ def bert_classifier(
         # A row of only padding has a mean, too: its first token, which is never padding in others.
         return mean(encoded, mask=ops.concatenate([ops.ones_like(mask[:, :1]), mask[:, 1:]], 1))
 
-    if num_orders == 1:
+    if num_orders(orders) == 1:
         inputs = _inputs()
         pooled = pool(inputs)
     else:
-        inputs = _inputs((num_orders, None))
-        orders = [{name: inputs[name][:, i] for name in inputs} for i in range(num_orders)]
-        pooled = keras.layers.Average(name="orders")([pool(features) for features in orders])
+        inputs = _inputs((2, None))
+        first, second = (pool({name: inputs[name][:, i] for name in inputs}) for i in range(2))
+        pooled = keras.layers.Average(name="orders")([first, second])
+        if orders == "both":
+            pooled = ops.concatenate([pooled, (first - second) / 2], axis=-1)
     pooled = keras.layers.Dropout(dropout, name="dropout")(pooled)
     return keras.Model(inputs, _linear(num_classes, "logits")(pooled), name="bert_classifier")
 

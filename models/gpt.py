@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from models.decoders import next_token_logits
-from models.transformers import able_to_read
+from models.transformers import able_to_read, num_orders
 
 
 class GPTSize(NamedTuple):
@@ -139,11 +139,12 @@ def decoder(vocabulary_size: int, *, size: str, preset: str, length: int, dropou
 
 
 def gpt_classifier(
-    backbone: Any, num_classes: int, num_orders: int = 1, dropout: float = 0.1
+    backbone: Any, num_classes: int, orders: str = "given", dropout: float = 0.1
 ) -> keras.Model:
     """Builds a classifier of the features of GPT at the extract token.
 
-    Computes `logits = sum over orders of hidden[extract] @ kernel + bias`. It does not include the
+    Computes `logits = hidden[extract] @ kernel + bias`. Of pairs in both orders, the features are
+    summed if `symmetric`, as in the paper, and concatenated if `both`. It does not include the
     auxiliary loss of the paper, that of the next tokens (`L3 = L2 + lambda * L1`).
 
     Reference:
@@ -153,26 +154,27 @@ def gpt_classifier(
     Args:
         backbone: From `gpt_backbone` or `pretrained_gpt`.
         num_classes: Number of classes; at least 1.
-        num_orders: Number of orders in which each example is encoded: 2 for pairs without an order,
-            else 1.
+        orders: How pairs are read, one of `models.transformers.ORDERS`.
         dropout: Dropout rate of the features, in [0, 1); 0.1 in the paper.
 
     Returns:
-        A model from `token_ids` and `padding_mask`, int32 `(batch, num_orders, tokens)`, and
-        `extract`, int32 `(batch, num_orders)`, to logits `(batch, num_classes)`.
+        A model from `token_ids` and `padding_mask`, int32 `(batch, orders, tokens)`, and
+        `extract`, int32 `(batch, orders)`, to logits `(batch, num_classes)`; 1 or 2 orders.
     """
+    count = num_orders(orders)
     inputs = {
-        "token_ids": keras.Input((num_orders, None), dtype="int32", name="token_ids"),
-        "padding_mask": keras.Input((num_orders, None), dtype="int32", name="padding_mask"),
-        "extract": keras.Input((num_orders,), dtype="int32", name="extract"),
+        "token_ids": keras.Input((count, None), dtype="int32", name="token_ids"),
+        "padding_mask": keras.Input((count, None), dtype="int32", name="padding_mask"),
+        "extract": keras.Input((count,), dtype="int32", name="extract"),
     }
     extracted = []
-    for order in range(num_orders):
+    for order in range(count):
         names = ("token_ids", "padding_mask")
         hidden = backbone({name: inputs[name][:, order] for name in names})
         position = inputs["extract"][:, order, None, None]
         extracted.append(ops.take_along_axis(hidden, position, axis=1)[:, 0])  # (batch, hidden_dim)
-    x = extracted[0] if num_orders == 1 else keras.layers.Add(name="orders")(extracted)
+    joined = keras.layers.Concatenate if orders == "both" else keras.layers.Add
+    x = extracted[0] if count == 1 else joined(name="orders")(extracted)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     logits = keras.layers.Dense(
         num_classes, kernel_initializer=_initializer(), dtype="float32", name="logits"

@@ -6,6 +6,21 @@ import keras
 from keras import ops
 
 BERT_FEATURES = ("token_ids", "segment_ids", "padding_mask")
+ORDERS = ("given", "both", "symmetric")
+"""Orders in which classifiers of BERT and GPT read a pair: that of the data, or both. `symmetric`
+stands for both if their order has no meaning. Single texts have one, `given`."""
+
+
+def num_orders(orders: str) -> int:
+    """Returns in how many orders of `ORDERS` each example is read.
+
+    Example:
+        >>> num_orders("symmetric")
+        2
+    """
+    if orders not in ORDERS:
+        raise ValueError(f"`orders` must be one of {', '.join(ORDERS)}. Received: {orders=}")
+    return 1 if orders == "given" else 2
 
 
 def able_to_read(length: int, backbone: Any, most: int | None = None) -> Any:

@@ -97,14 +97,14 @@ def encode_gpt(
     tokens: WordPieces | BytePairs,
     texts: tf.Tensor,
     length: int,
-    symmetric: bool = False,
+    both_orders: bool = False,
     fixed: bool = True,
 ) -> dict[str, tf.Tensor]:
     """Encodes texts, or pairs of texts, in GPT-1's layout for tasks.
 
-    A text becomes `start text extract`, a pair `start first delimiter second extract`. A pair
-    without an order, such as paraphrases, is encoded in both orders. With `WordPieces` the start,
-    delimiter and extract tokens are `[CLS]`, `[SEP]` and `[MASK]`.
+    A text becomes `start text extract`, a pair `start first delimiter second extract`. Pairs such
+    as paraphrases, whose order has no meaning, are encoded in both orders. With `WordPieces` the
+    start, delimiter and extract tokens are `[CLS]`, `[SEP]` and `[MASK]`.
 
     Reference:
         Radford et al., Improving Language Understanding by Generative Pre-Training, 2018,
@@ -115,27 +115,27 @@ def encode_gpt(
         texts: Strings `(n, 1)` or, for pairs, `(n, 2)`.
         length: Tokens per row, special tokens included. Longer texts are truncated; in a pair, the
             longer text first.
-        symmetric: Whether to encode pairs in both orders.
+        both_orders: Whether to encode pairs in both orders.
         fixed: As in `WordPieces.encode`.
 
     Returns:
         int32 `token_ids` and `padding_mask` `(n, orders, length)`, and `extract` `(n, orders)`, the
-        index of the extract token; orders is 2 if `symmetric`, else 1.
+        index of the extract token; orders is 2 if `both_orders`, else 1.
     """
     pieces = segments(texts, tokens.ids, length, tokens.specials)
-    if symmetric and len(pieces) == 1:
+    if both_orders and len(pieces) == 1:
         raise ValueError(
-            "`texts` must be pairs `(n, 2)` if `symmetric`. "
+            "`texts` must be pairs `(n, 2)` to be read in both orders. "
             f"Received: texts of shape {tuple(texts.shape)}"
         )
-    return packed_gpt(tokens, pieces, length if fixed else None, symmetric)
+    return packed_gpt(tokens, pieces, length if fixed else None, both_orders)
 
 
 def packed_gpt(
-    tokens: WordPieces | BytePairs, pieces: list, width: int | None, symmetric: bool = False
+    tokens: WordPieces | BytePairs, pieces: list, width: int | None, both_orders: bool = False
 ) -> dict[str, tf.Tensor]:
     """Joins segments `(n, (pieces))` in GPT-1's layout and pads the rows to a width."""
-    orders = [pieces, pieces[::-1]] if symmetric else [pieces]
+    orders = [pieces, pieces[::-1]] if both_orders else [pieces]
     rows = [_joined(tokens, order) for order in orders]
     shape = (None, width)
     padded = [row.to_tensor(tokens.pad_id, shape=shape) for row in rows]

@@ -161,7 +161,7 @@ def text_reader(
     length: int,
     vocabulary_size: int,
     kind: str = "pieces",
-    symmetric: bool = False,
+    both_orders: bool = False,
     windows: bool = False,
 ) -> Reader:
     """Makes the reader of a network that classifies texts or pairs of texts.
@@ -173,7 +173,7 @@ def text_reader(
         length: Maximum number of tokens of a row.
         vocabulary_size: Maximum number of tokens of a vocabulary that is learned.
         kind: What it holds, as in `preprocessing.vocabulary.learned_vocabulary`.
-        symmetric: Whether pairs are read in both orders.
+        both_orders: Whether pairs are read in both orders.
         windows: Whether single texts that are longer than a row are read in overlapping rows.
     """
     tokens: Any
@@ -184,15 +184,15 @@ def text_reader(
     else:
         tokens = _word_pieces(texts, preset, vocabulary_size, True, kind)
     if family == "gpt":
-        encode = partial(encode_gpt, tokens, symmetric=symmetric)
+        encode = partial(encode_gpt, tokens)
         packed = partial(packed_gpt, tokens)
     else:
-        encode = tokens.encode_both_orders if symmetric else tokens.encode
+        encode = tokens.encode
         packed = tokens.packed
 
     def in_one_row(texts, fixed):
-        features = encode(texts, length, fixed=fixed)
-        return features, tf.range(tf.shape(texts, tf.int64)[0])
+        orders = {"both_orders": True} if both_orders and texts.shape[1] == 2 else {}
+        return encode(texts, length, fixed=fixed, **orders), tf.range(tf.shape(texts, tf.int64)[0])
 
     def in_windows(texts, fixed):
         cut, example = overlapping(texts, _split(tokens), length, tokens.specials)

@@ -179,7 +179,9 @@ class WordPieces:
         """
         return words.with_values(self.ids(words.values))
 
-    def encode(self, texts: tf.Tensor, length: int, fixed: bool = True) -> dict[str, tf.Tensor]:
+    def encode(
+        self, texts: tf.Tensor, length: int, fixed: bool = True, both_orders: bool = False
+    ) -> dict[str, tf.Tensor]:
         """Encodes texts as `[CLS] text [SEP]`, pairs as `[CLS] first [SEP] second [SEP]`.
 
         Long texts are truncated; in a pair, the longer text first, as in BERT.
@@ -189,28 +191,21 @@ class WordPieces:
             length: Tokens per row, special tokens included.
             fixed: Whether all rows have `length` tokens, as XLA requires. If False, rows are as
                 long as the longest one of the batch.
+            both_orders: Whether to encode pairs in both orders.
 
         Returns:
-            Features `(n, length)`.
+            Features `(n, length)`, or `(n, 2, length)` in both orders.
         """
-        cut = segments(texts, self.ids, length, self.specials)
-        return self.packed(cut, length if fixed else None)
-
-    def encode_both_orders(
-        self, texts: tf.Tensor, length: int, fixed: bool = True
-    ) -> dict[str, tf.Tensor]:
-        """Encodes pairs `(n, 2)` without an order, such as paraphrases, in both orders.
-
-        Returns:
-            Features `(n, 2, length)`.
-        """
-        if texts.shape[1] != 2:
+        if both_orders and texts.shape[1] != 2:
             raise ValueError(
-                "`texts` must be pairs `(n, 2)` if `symmetric`. "
+                "`texts` must be pairs `(n, 2)` to be read in both orders. "
                 f"Received: texts of shape {tuple(texts.shape)}"
             )
-        orders = [self.encode(texts[:, ::step], length, fixed) for step in (1, -1)]
-        return {name: tf.stack([order[name] for order in orders], 1) for name in orders[0]}
+        if both_orders:
+            orders = [self.encode(texts[:, ::step], length, fixed) for step in (1, -1)]
+            return {name: tf.stack([order[name] for order in orders], 1) for name in orders[0]}
+        cut = segments(texts, self.ids, length, self.specials)
+        return self.packed(cut, length if fixed else None)
 
     def encode_words(
         self, words: tf.RaggedTensor, length: int, stride: int | None = None, fixed: bool = True

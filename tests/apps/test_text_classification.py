@@ -60,7 +60,7 @@ SMALL = Small(
     odd=[{"text": text} for text in ODD],
     bad={"pooling": "no_such_pooling"},
     free=[
-        *("text_column", "pair_column", "label_column", "out_of_scope", "symmetric"),
+        *("text_column", "pair_column", "label_column", "out_of_scope"),
         "windows",
         *("attention_layer", "attention_head"),
     ],
@@ -72,7 +72,7 @@ SMALL = Small(
         {"model": "elmo_tiny", "word_dropout": 0.1},
         {"model": "elmo_tiny", "tokens": "words"},
         {"model": "bert", "preset": "folder", "tokens": "words"},
-        {"symmetric": True},
+        {"orders": "symmetric"},
         {"attention_head": 0},
         {"attention_layer": 0},
         {"pooling": "mean"},
@@ -112,10 +112,10 @@ def parts(data: str, **changes):
         {"model": "lstm", "layers": 2, "bidirectional": False, "layer_normalization": True}
         | {"pooling": "last", "units": 8},
         pytest.param(
-            {"model": "bert_tiny", "pooling": "mean", "symmetric": True, "attention_head": 1},
+            {"model": "bert_tiny", "pooling": "mean", "orders": "symmetric", "attention_head": 1},
             marks=pytest.mark.slow,
         ),
-        pytest.param({"model": "gpt_tiny", "symmetric": True}, marks=pytest.mark.slow),
+        pytest.param({"model": "gpt_tiny", "orders": "symmetric"}, marks=pytest.mark.slow),
         pytest.param({"model": "elmo_tiny", "units": 8}, marks=pytest.mark.slow),
     ],
     ids=lambda changes: changes["model"],
@@ -130,7 +130,7 @@ def test_every_family_takes_pairs(changes, data):
     answer = signature.answer(signature.compute(model), {"text": texts, "pair": texts[::-1]})
     assert answer["scores"].shape == (8, 3)
     np.testing.assert_allclose(tf.reduce_sum(answer["scores"], 1), 1.0, atol=1e-5)
-    if chosen.symmetric:
+    if chosen.orders == "symmetric":
         np.testing.assert_allclose(answer["scores"], answer["scores"][::-1], atol=1e-5)
     sections = list(app.attended(chosen, loaded, reader, model))
     shown = {"bert": [Picture] * 3, "elmo": [Shaded]}.get(chosen.family, [])
@@ -158,6 +158,19 @@ def test_texts_of_no_class_are_refused_by_the_threshold_of_validation(data, monk
     assert given["scores"]["accuracy"] == test.scores["accuracy"]
 
 
+def test_a_pretrained_bert_reads_pairs_in_both_orders_and_single_texts_in_one(data):
+    chosen = app.Config(model="bert", preset="folder")
+    assert chosen.orders == "both" and app.Config(model="gpt", preset="folder").orders == "given"
+    assert app.Config().orders == app.Config(model="bert_tiny").orders == "given"
+    pairs = parts(data, model="bert_tiny", orders="both")
+    single = parts(data, model="bert_tiny", orders="both", pair_column=None)
+    for made, shape in ((pairs, (2, 2, 24)), (single, (2, 24))):
+        _, loaded, reader, model = made
+        batch, _ = reader.read_columns(loaded.table("test", 2).values(), True)
+        assert batch["token_ids"].shape == shape
+        assert model(batch).shape == (2, 3)
+
+
 def test_a_pretrained_elmo_is_loaded_as_it_was_saved(data, tmp_path):
     backbone = elmo.elmo_backbone("tiny")
     elmo.save_elmo(backbone, tmp_path)
@@ -173,7 +186,7 @@ def test_a_pretrained_elmo_is_loaded_as_it_was_saved(data, tmp_path):
         ({"attention_layer": 1}, "`attention_layer` must be in -1 to 0"),
         ({"attention_head": 2}, "`attention_head` must be in 0 to 1"),
         ({"out_of_scope": "test"}, "`out_of_scope` must be one of the further splits .*: none"),
-        ({"symmetric": True, "pair_column": None}, "`symmetric` is for pairs of texts. Received"),
+        ({"orders": "symmetric", "pair_column": None}, "`orders` is for pairs of texts. Received"),
         ({"windows": True}, "`windows` is for single texts. Received: pairs of texts"),
     ],
 )

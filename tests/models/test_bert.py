@@ -22,7 +22,7 @@ MODELS = {
     "classifier": lambda backbone: bert_classifier(backbone, 3),
     "classifier of the mean": lambda backbone: bert_classifier(backbone, 3, pooling="mean"),
     "classifier of both orders": lambda backbone: bert_classifier(
-        backbone, 3, pooling="mean", num_orders=2
+        backbone, 3, pooling="mean", orders="both"
     ),
     "tagger": lambda backbone: bert_tagger(backbone, 4),
     "span": bert_span,
@@ -257,17 +257,28 @@ def test_mean_pooling_is_the_mean_of_the_tokens_that_are_no_padding():
 
 
 @pytest.mark.parametrize("pooling", ["first", "mean"])
-def test_logits_of_both_orders_are_the_mean_of_those_of_each(pooling):
+def test_logits_of_pairs_are_the_mean_of_those_of_each_order_and_their_difference(pooling):
     backbone = quick_backbone()
     single = bert_classifier(backbone, 3, pooling=pooling)
-    both = bert_classifier(backbone, 3, pooling=pooling, num_orders=2)
-    both.get_layer("logits").set_weights(single.get_layer("logits").get_weights())
-    assert len(both.weights) == len(single.weights)
+    symmetric, both = (
+        bert_classifier(backbone, 3, pooling=pooling, orders=orders)
+        for orders in ("symmetric", "both")
+    )
+    kernel, bias = map(np.asarray, single.get_layer("logits").get_weights())
+    symmetric.get_layer("logits").set_weights([kernel, bias])
+    assert len(symmetric.weights) == len(both.weights) == len(single.weights)
     some, other = features(), features()
     other["token_ids"] = other["token_ids"][:, ::-1]
     together = {name: np.stack([some[name], other[name]], 1) for name in some}
-    wanted = (single(some) + single(other)) / 2
+    mean = (single(some) + single(other)) / 2
+    np.testing.assert_allclose(symmetric(together), mean, atol=1e-5)
+    # A kernel of 2 instead of 1 for the difference.
+    both.get_layer("logits").set_weights([np.concatenate([kernel, 2 * kernel]), bias])
+    wanted = mean + single(some) - single(other)
     np.testing.assert_allclose(both(together), wanted, atol=1e-5)
+    assert np.abs(single(some) - single(other)).max() > 1e-3
+    with pytest.raises(ValueError, match="`orders` must be one of given, both, symmetric"):
+        bert_classifier(backbone, 3, orders="reversed")
 
 
 def test_depths_count_from_the_embeddings_to_the_head():

@@ -100,7 +100,7 @@ NETWORKS = {
     "mobilenet": Network(partial(mobilenet, width=0.25), 32, norms=True),
     "vit": Network(partial(vit, size="quick"), 16),
 }
-LARGE = ("vgg", "resnet", "mobilenet")
+SECONDS = ("vgg", "resnet", "mobilenet")
 """Those that take seconds to learn a batch."""
 
 
@@ -148,10 +148,7 @@ def test_every_file_holds_a_network_of_the_app_with_the_usual_arguments(module):
         assert part in network.__doc__, f"the docstring of {network.__name__} has no {part}"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in NETWORKS],
-)
+@pytest.mark.parametrize("name", with_slow(NETWORKS, SECONDS))
 def test_the_smallest_input_learns_one_batch_and_survives_saving(name, tmp_path):
     build, side = NETWORKS[name][:2]
     model = build(input_shape=(side, side, 2), num_classes=3)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from models.gpt import GPT_SIZES, GPTSize, gpt_backbone, gpt_classifier, pretrained_gpt
+from models.transformers import ORDERS, num_orders
 from tests.models.blueprint import blueprint, count
 
 
@@ -46,22 +47,23 @@ def test_parameters_of_gpt1_are_those_published_with_one_more_normalization():
     assert count(blueprint(gpt_backbone, "gpt1").trainable_weights) == 116_534_784 + 2 * 768
 
 
-@pytest.mark.parametrize("orders", [1, 2])
-def test_logits_are_linear_in_the_sum_at_the_extract_tokens(orders):
+@pytest.mark.parametrize("orders", ORDERS)
+def test_logits_are_linear_in_the_features_at_the_extract_tokens(orders):
     backbone = quick_backbone()
     model = gpt_classifier(backbone, 3, orders)
-    inputs = features(orders)
-    total = 0
-    for order in range(orders):
+    inputs = features(num_orders(orders))
+    found = []
+    for order in range(num_orders(orders)):
         names = ("token_ids", "padding_mask")
         hidden = np.asarray(backbone({name: inputs[name][:, order] for name in names}))
-        total = total + hidden[np.arange(3), inputs["extract"][:, order]]
+        found.append(hidden[np.arange(3), inputs["extract"][:, order]])
+    together = np.concatenate(found, axis=1) if orders == "both" else sum(found)
     kernel, bias = model.get_layer("logits").get_weights()
-    np.testing.assert_allclose(model(inputs), total @ kernel + bias, atol=1e-5)
+    np.testing.assert_allclose(model(inputs), together @ kernel + bias, atol=1e-5)
 
 
 def test_the_order_of_a_pair_does_not_matter_when_both_are_given():
-    model = gpt_classifier(quick_backbone(), 3, 2)
+    model = gpt_classifier(quick_backbone(), 3, "symmetric")
     inputs = features(2)
     turned = {name: values[:, ::-1] for name, values in inputs.items()}
     np.testing.assert_allclose(model(inputs), model(turned), atol=1e-5)
@@ -77,10 +79,10 @@ def test_what_follows_the_extract_token_changes_no_answer():
     np.testing.assert_allclose(model(inputs), model({**inputs, **longer}), atol=1e-5)
 
 
-@pytest.mark.parametrize("orders", [1, 2])
+@pytest.mark.parametrize("orders", ["given", "symmetric"])
 def test_the_model_survives_saving_and_compiles(orders, tmp_path):
     model = gpt_classifier(quick_backbone(0.1), 3, orders)
-    inputs = features(orders)
+    inputs = features(num_orders(orders))
     answer = model(inputs)
     model.save(tmp_path / "model.keras")
     restored = keras.models.load_model(tmp_path / "model.keras")
@@ -90,7 +92,7 @@ def test_the_model_survives_saving_and_compiles(orders, tmp_path):
 
 
 def test_the_loss_falls_on_one_batch():
-    model = gpt_classifier(quick_backbone(), 3, 2, dropout=0.0)
+    model = gpt_classifier(quick_backbone(), 3, "symmetric", dropout=0.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-2), loss, run_eagerly=True)
     losses = []
@@ -102,7 +104,7 @@ def test_the_loss_falls_on_one_batch():
 
 def test_logits_are_float32_under_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
-    logits = gpt_classifier(quick_backbone(), 3, 2)(features(2))
+    logits = gpt_classifier(quick_backbone(), 3, "symmetric")(features(2))
     assert logits.dtype == tf.float32 and np.isfinite(logits).all()
 
 

@@ -11,11 +11,11 @@ def test_gpt_takes_texts_and_pairs_in_one_or_both_orders(tiny):
     assert features["token_ids"].numpy().tolist() == [[[2, 5, 6, 4, 0, 0]], [[2, 7, 4, 0, 0, 0]]]
     assert features["padding_mask"].numpy().tolist() == [[[1, 1, 1, 1, 0, 0]], [[1, 1, 1, 0, 0, 0]]]
     assert features["extract"].numpy().tolist() == [[3], [2]]
-    pair = encode_gpt(tiny, tf.constant([["a b", "c"]]), 10, symmetric=True, fixed=False)
+    pair = encode_gpt(tiny, tf.constant([["a b", "c"]]), 10, both_orders=True, fixed=False)
     assert pair["token_ids"].numpy().tolist() == [[[2, 5, 6, 3, 7, 4], [2, 7, 3, 5, 6, 4]]]
     assert pair["extract"].numpy().tolist() == [[5, 5]]
     with pytest.raises(ValueError, match="must be pairs"):
-        encode_gpt(tiny, tf.constant([["a"]]), 10, symmetric=True)
+        encode_gpt(tiny, tf.constant([["a"]]), 10, both_orders=True)
 
 
 def gpt2_tokenizer():

@@ -100,7 +100,7 @@ def test_rows_of_words_documents_and_orders_are_saved_in_graphs(uncased, tmp_pat
         words, _, _ = words_with_offsets(text)
         features, positions = uncased.encode_words(words, 16)
         rows, spans = uncased.windows(text, text, 16, 2, question_length=4)
-        gpt = encode_gpt(uncased, tf.stack([text, text], 1), 16, symmetric=True)
+        gpt = encode_gpt(uncased, tf.stack([text, text], 1), 16, both_orders=True)
         letters = Characters().encode_words(words[:, :20])
         characters = character_offsets(text, tf.strings.length(text))
         answers = [features, positions, rows, spans, gpt, letters, characters]
@@ -132,9 +132,9 @@ def test_words_of_characters_are_counted_cut_off_and_made_small():
 
 def test_both_orders_are_the_encodings_of_each(uncased):
     texts = tf.constant([["Some words", "others, and many more of them"], ["a", ""]])
-    both = uncased.encode_both_orders(texts, 10, fixed=False)
+    both = uncased.encode(texts, 10, fixed=False, both_orders=True)
     for i, order in enumerate([texts, texts[:, ::-1]]):
         for name, value in uncased.encode(order, 10, fixed=False).items():
             np.testing.assert_array_equal(both[name][:, i], value)
     with pytest.raises(ValueError, match="must be pairs"):
-        uncased.encode_both_orders(texts[:, :1], 10)
+        uncased.encode(texts[:, :1], 10, both_orders=True)

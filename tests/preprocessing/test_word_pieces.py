@@ -161,7 +161,7 @@ def test_rows_of_a_long_document_overlap_and_know_their_bytes(tiny):
 
 def test_a_share_of_the_tokens_becomes_unknown_and_never_a_special_one(tiny):
     texts = tf.constant([["a b c d e f g h " * 40, "a"]] * 20)
-    features = tiny.encode_both_orders(texts, 300)
+    features = tiny.encode(texts, 300, both_orders=True)
     hidden = tiny.with_unknown(features, 0.3, [5, 1])
     before, after = features["token_ids"].numpy(), hidden["token_ids"].numpy()
     changed = before != after

@@ -111,7 +111,7 @@ def bert_network():
 
 
 def gpt_network():
-    return gpt.gpt_classifier(gpt.gpt_backbone("tiny", 30, 8, 0.0), 3, num_orders=2)
+    return gpt.gpt_classifier(gpt.gpt_backbone("tiny", 30, 8, 0.0), 3, orders="symmetric")
 
 
 def elmo_network():
