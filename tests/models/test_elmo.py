@@ -233,7 +233,8 @@ def test_the_loss_of_the_language_model_falls_on_one_batch():
     assert losses[-1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("name", ["classifier", pytest.param("tagger", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["classifier", "tagger"])
 def test_the_loss_of_a_head_falls_on_one_batch(name):
     model = MODELS[name](quick_backbone())
     for layer in model.layers:

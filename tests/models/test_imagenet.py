@@ -113,7 +113,10 @@ def fake_download(monkeypatch, side: int) -> list[keras.Model]:
 
 @pytest.mark.parametrize(
     ("name", "last"),
-    [("vgg16", "pool5"), pytest.param("resnet50", "conv5_block3", marks=pytest.mark.slow)],
+    [
+        pytest.param("vgg16", "pool5", marks=pytest.mark.slow),
+        pytest.param("resnet50", "conv5_block3", marks=pytest.mark.slow),
+    ],
 )
 def test_new_classes_get_a_new_head_on_the_same_trunk(name, last, monkeypatch):
     sources = fake_download(monkeypatch, 32)

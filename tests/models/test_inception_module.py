@@ -94,7 +94,9 @@ def test_norm_normalizes_every_convolution(build, norm):
 
 
 @pytest.mark.parametrize("pool", ["average", "lp", "mixed", "stochastic", "spectral"])
-@pytest.mark.parametrize("build", [googlenet_without_heads, inception_v2], ids=name_of)
+@pytest.mark.parametrize(
+    "build", with_slow([googlenet_without_heads, inception_v2], [inception_v2]), ids=name_of
+)
 def test_pool_shrinks_as_the_published_one(build, pool):
     check_kinds(blueprint(build, (63, 63, 3), 5, norm="batch", pool=pool), "batch", pool)
 

@@ -113,6 +113,7 @@ def test_tensorflow_is_not_imported():
     assert done.stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_a_real_export_is_deployed_and_its_tensorflow_compared(exported, options, capsys):
     options = replace(options, folders=(exported,))
     assert main(options) == 0

@@ -173,8 +173,8 @@ def test_no_file_names_the_exporting_machine(exported, tmp_path_factory):
 @pytest.mark.parametrize(
     "policy",
     [
-        "mixed_bfloat16",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mixed_float16", "bfloat16")),
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("mixed_bfloat16", "mixed_float16", "bfloat16")
     ],
 )
 def test_outputs_are_float32_whatever_the_precision(tmp_path, policy, signatures, warmup):

@@ -69,7 +69,10 @@ def whole():
     return train(**OPTIONS)
 
 
-@pytest.mark.parametrize(("by_signal", "error"), [(True, Interrupted), (False, OSError)])
+@pytest.mark.parametrize(
+    ("by_signal", "error"),
+    [(True, Interrupted), pytest.param(False, OSError, marks=pytest.mark.slow)],
+)
 def test_interrupted_gan_continues_to_the_same_bits(whole, tmp_path, by_signal, error):
     with pytest.raises(error):
         train(tmp_path, callbacks=[Failing(5, by_signal)], **OPTIONS)

@@ -121,7 +121,9 @@ def unbroken():
     return train()
 
 
-@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize(
+    "after", [*(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 2)), 5]
+)
 def test_interrupted_run_continues_to_the_same_bits(unbroken, tmp_path, after):
     whole, history = unbroken
     options = {"checkpoint_every": 4}

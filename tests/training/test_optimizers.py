@@ -96,7 +96,9 @@ def test_a_row_of_an_embedding_that_is_looked_up_twice_gets_one_gradient(name):
     np.testing.assert_allclose(trained(slices), trained(whole), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize(
+    "name", ["adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adamw", "rmsprop"))]
+)
 def test_a_strategy_trains_an_embedding_as_it_is_without(name):
     def trained(strategy) -> np.ndarray:
         with strategy.scope():
@@ -225,7 +227,11 @@ def trained_in_batches(made, batch_size: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(
     ("name", "schedule", "clip_norm"),
-    [("sgd", "constant", 0.05), ("momentum", "cosine", None), ("adamw", "cosine", 0.05)],
+    [
+        ("sgd", "constant", 0.05),
+        pytest.param("momentum", "cosine", None, marks=pytest.mark.slow),
+        ("adamw", "cosine", 0.05),
+    ],
 )
 def test_accumulated_batches_train_as_one_large_batch(name, schedule, clip_norm):
     def made(accumulate):
