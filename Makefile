@@ -11,7 +11,7 @@ test: lint
 	.venv/bin/python -m pytest -q -m "not slow" -n 2 --dist loadscope
 
 test-slow: .venv/presets
-	.venv/bin/python -m pytest -q -m slow
+	.venv/bin/python -m pytest -q -m slow -n 2 --dist loadscope
 
 lint: .venv/installed
 	.venv/bin/ruff check .

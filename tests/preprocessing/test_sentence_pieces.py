@@ -1,6 +1,7 @@
 import unicodedata
 
 import keras
+import numpy as np
 import pytest
 import sentencepiece
 import tensorflow as tf
@@ -94,9 +95,13 @@ def test_pairs_become_features_labels_and_weights(pieces):
     assert fixed["source_ids"].shape == fixed["target_ids"].shape == (2, 8)
 
 
-def test_pairs_are_sorted_by_target_and_then_by_source():
-    ids = {
-        "source_ids": tf.constant([[1, 1, 1], [1, -1, -1], [1, 1, -1]]),
-        "target_ids": tf.constant([[1, 1], [1, 1], [1, -1]]),
+def test_neighbors_in_the_order_of_pairs_are_alike_on_both_sides():
+    sizes = [(s, t) for s in range(1, 6) for t in range(1, 6)]
+    rows = {
+        f"{side}_ids": tf.constant([[0] * size[i] + [-1] * (6 - size[i]) for size in sizes])
+        for i, side in enumerate(("source", "target"))
     }
-    assert sentence_pieces.pair_length(ids).numpy().argsort().tolist() == [2, 1, 0]
+    order = sentence_pieces.pair_length(rows).numpy().argsort()
+    assert len(set(sentence_pieces.pair_length(rows).numpy())) == len(sizes)
+    steps = np.diff([sizes[i] for i in order], axis=0)
+    assert (np.abs(steps).sum(1) == 1).all()
