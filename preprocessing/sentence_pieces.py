@@ -114,7 +114,7 @@ def labeled_pairs(
 
 
 def pair_length(features: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Returns numbers that sort pairs so that neighbors are alike in the lengths of both sides.
+    """Returns numbers that sort pairs so that neighbors have similar lengths on both sides.
 
     Pairs are sorted by the length of the longer side, and those of an equal one by how much longer
     the source is: upwards if that length is even, else downwards. This pads half as much as sorting

@@ -95,7 +95,7 @@ def test_pairs_become_features_labels_and_weights(pieces):
     assert fixed["source_ids"].shape == fixed["target_ids"].shape == (2, 8)
 
 
-def test_neighbors_in_the_order_of_pairs_are_alike_on_both_sides():
+def test_neighbors_in_the_order_of_pairs_differ_by_one_token_on_one_side():
     sizes = [(s, t) for s in range(1, 6) for t in range(1, 6)]
     rows = {
         f"{side}_ids": tf.constant([[0] * size[i] + [-1] * (6 - size[i]) for size in sizes])
