@@ -186,17 +186,18 @@ def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str
         return {"token_ids": token_ids}, {"dropped_tokens": dropped}
 
     steps, some = text_writers.steps_of(config.model, config.length), past[:4]
+    loop = config.loop(config.length)
     ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
     encoded, _ = read(config.max_tokens, tf.constant(some), tf.fill((len(some),), config.system))
     examples = {name: row.numpy() for name, row in encoded.items()}
     writer = Writer(
-        core=continuing(steps, config.length, tokens, **config.loop),
+        core=continuing(steps, config.length, tokens, **loop),
         inputs={"turns": tf.TensorSpec((None, None), tf.string)},
         read=read,
         tokens=ids,
         decode=tokens.decode,
         choice=config.choice,
-        **config.loop,
+        **loop,
         examples={"turns": some, **examples},
         meanings={**MEANINGS, "token_ids": tokens.meaning},
         text="reply",

@@ -1,4 +1,4 @@
-"""Train a network that continues texts.
+"""Train a network that continues texts, or show worked examples to a pretrained one.
 
 It reads and writes bytes, characters, pieces or the byte pairs of a preset, and so every text. The
 built-in sample, the Python reference, is too small and only shows how a run goes: in 4 minutes on 2
@@ -7,8 +7,10 @@ CPU cores 1.78 bits per byte, 5-grams 1.86.
 Example:
 
     hornbook text_generation --data documents/ --model gpt --preset smollm2/ --lora-rank 8
+    hornbook text_generation --data reviews.csv --model gpt --preset smollm2/ --shots examples.csv
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,45 +20,41 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data import plain_text, token_rows
+from data import plain_text, text, token_rows, worked_examples
 from data.feed import Feed
 from data.token_rows import TokenRows
-from metrics import byte_models, language_models, replies
+from data.worked_examples import WorkedExamples
+from metrics import answers, baselines, byte_models, classification, language_models, replies
 from models import recurrent, text_writers, transformers
-from models.writing import continuing, scoring
+from models.writing import answering, continuing, scoring
 from preprocessing.byte_tokens import Bytes, Tokens, as_features, labeled, to_score
+from preprocessing.prompts import Prompts
 from preprocessing.tokenizers import tokenizer
 from runs import presets, reading, writing_speed
+from runs.classified import classified, tabled
 from runs.command import command
-from runs.report import Section, Table
+from runs.report import Code, Section, Table
 from runs.run import Example, Run, counted, finish, start, train
-from runs.text_settings import WritingSettings
-from serving import writing
-from serving.signature import Prepared, Signature, tensors
+from runs.text_settings import FewShotSettings
+from serving import continuations, writing
+from serving.signature import Signature, ask
 from serving.writing import Writer
 
 PROMPT = 40
 """Characters of the prompts in the report and in the warm-up."""
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)
 """Temperatures of the report."""
-MEANINGS = {
-    **writing.MEANINGS,
-    "prompt": "the beginning of a text, in UTF-8; of a long one the end is read",
-    "text": "what follows it, without the prompt",
-    "bytes": "number of bytes of the text in UTF-8",
-    "logits": language_models.LOGITS["logits"],
-}
-"""Meanings of all inputs and outputs but the tokens."""
 
 
 @dataclass(frozen=True)
-class Config(WritingSettings):
+class Config(FewShotSettings):
     EPOCHS = 10
     BATCH_SIZE = 8
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a .txt file, which is one text with all its
     characters, a .jsonl file with a text per line in the field `text`, or a folder of such files,
-    optionally with train, dev and test in their names or below folders of these names."""
+    optionally with train, dev and test in their names or below folders of these names. With
+    `shots`, texts with their answers, as text_classification reads texts with their classes."""
     model: str = "gru"
     out: Path = Path("saved_models/text_generation")
     beams: int = 4
@@ -71,6 +69,8 @@ class Config(WritingSettings):
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test texts."""
     run = start(config)
+    if config.shots:
+        return show_examples(config, run)
     texts = counted(run, load(config), "documents")
     tokens = tokenizer(**config.tokenizer, texts=map("\n".join, texts.split("train")))
     rows = counted(run, token_rows.arrange(texts, tokens, config.length), "rows")
@@ -113,6 +113,60 @@ def main(config: Config) -> dict[str, float]:
     )
 
 
+def show_examples(config: Config, run: Run) -> dict[str, float]:
+    """Evaluates and exports a network that reads worked examples; returns its scores."""
+    data = worked_examples.load(**config.loading, shots=str(config.shots))
+    data = counted(run, data, "examples")
+    tokens = tokenizer(**config.tokenizer)
+    count, prompts = worked_examples.prompts(data, tokens, **config.prompting)
+    size = f"{len(prompts[count].prefix):,} tokens before each text"
+    reading.said(
+        run, "worked examples", f"Worked examples: {count} of {len(data.worked):,}, {size}."
+    )
+    trained = train(run, partial(build, config, tokens), Feed(data))
+    if trained is None:  # Another process evaluates and writes.
+        return {}
+    found = answer(config, data, tokens, prompts, trained.model)
+    texts, classes = [one.text for one in data.tested], data.scored
+    some, test, chosen = texts[:: -(-len(texts) // 8)], found[count], prompts[count]
+    return finish(
+        run,
+        trained,
+        task="text generation",
+        signatures=signatures(config, tokens, some, chosen, classes),
+        warmup={"prompt": some},
+        example=Example(f"a test text: {some[-1][:PROMPT]}", {"prompt": some[-1]}),
+        scores=answers.by_shots(found, count),
+        num_test=len(texts),
+        examples="texts",
+        facts={"vocabulary": tokens.vocabulary_size, **({"classes": classes} if classes else {})},
+        baselines=partial(baselines.of_texts, data) if classes else None,
+        report=[
+            Table("Scores by number of worked examples", *answers.compared(found)),
+            Code("What the network reads", [("", chosen.written(some[-1]))]),
+            *(
+                classified(test, data, tabled("text", text.shown))
+                if isinstance(test, classification.Evaluation)
+                else [Table("Answers", *test.table(texts))]
+            ),
+        ],
+        tokens=tokens,
+    )
+
+
+def answer(
+    config: Config, data: WorkedExamples, tokens: Tokens, prompts: dict[int, Prompts], model
+) -> dict[int, answers.Answers | classification.Evaluation]:
+    """Evaluates the answers after each number of worked examples."""
+    texts, true, _ = zip(*data.tested, strict=True)
+    name, found = "classes" if data.scored else "serving_default", {}
+    for count, those in prompts.items():
+        signature = signatures(config, tokens, texts, those, data.scored)[name]
+        outputs = ask(signature, model, {"prompt": texts}, config.batch_size)
+        found[count] = answers.evaluate(outputs, true, data.scored)
+    return found
+
+
 def load(config: Config) -> plain_text.PlainTexts:
     return plain_text.load(**config.loading, whole=True)
 
@@ -131,41 +185,50 @@ def beginnings(documents: tuple[plain_text.Document, ...]) -> list[str]:
     return [line[:PROMPT] for line in plain_text.sample_lines(documents)[:8]]
 
 
-def signatures(config: Config, tokens: Tokens, prompts: list[str]) -> dict[str, Signature]:
-    steps = text_writers.steps_of(config.model, config.length)
-    meanings = {**MEANINGS, "token_ids": tokens.meaning}
-    ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
-    texts = np.array(prompts[:4], object)
+def signatures(
+    config: Config,
+    tokens: Tokens,
+    some: Sequence[str],
+    prompts: Prompts | None = None,
+    classes: Sequence[str] = (),
+) -> dict[str, Signature]:
+    prompts = prompts or Prompts(tokens)
+    context, begun = config.length - len(prompts.prefix), bool(prompts.prefix)
+    steps = text_writers.steps_of(config.model, config.length, prompts.prefix)
+    meanings = {
+        **continuations.MEANINGS,
+        **(continuations.ANSWERS if config.shots else {}),
+        **classification.MEANINGS,
+        "token_ids": tokens.meaning,
+        "logits": language_models.LOGITS["logits"],
+    }
+    texts, loop = np.array(some[:4], object), config.loop(context)
     writer = Writer(
-        core=continuing(steps, config.length, tokens, config.beams, **config.loop),
+        core=continuing(steps, context, tokens, config.beams, **loop, begun=begun),
         inputs={"prompt": writing.TEXT},
-        read=lambda max_tokens, prompt: ({"token_ids": tokens.encode(prompt)}, {}),
-        tokens=ids,
-        decode=tokens.decode,
+        read=lambda max_tokens, prompt: ({"token_ids": prompts.encode(prompt)}, {}),
+        tokens=continuations.IDS,
+        decode=prompts.decode,
         choice=config.choice,
-        **config.loop,
-        examples={"prompt": texts, "token_ids": tokens.encode(tf.constant(texts)).numpy()},
+        **loop,
+        examples={"prompt": texts, "token_ids": prompts.encode(tf.constant(texts)).numpy()},
         meanings=meanings,
+        stop=prompts.stop,
         resources=tokens.resources,
     )
-    return {
-        **writer.signatures(length_penalty=1.0),
-        "score": Signature(
-            inputs={"prompt": writing.TEXT, "text": writing.TEXT},
-            preprocess=lambda **texts: Prepared(*to_score(tokens, **texts)),
-            core=scoring(config.length),
-            postprocess=lambda found, counts: {"log_probability": found, **counts},
-            meanings=meanings,
-            examples={"prompt": texts, "text": texts[::-1]},
-            resources=tokens.resources,
-        ),
-        "from_tokens": tensors(
-            ids,
-            meanings,
-            examples={"token_ids": writer.examples["token_ids"]},
-            preprocess=as_features,
-        ),
-    }
+    read_pair, score = partial(to_score, tokens), scoring(config.length)
+    if config.shots:
+        read_pair = partial(prompts.to_score, context - 1)
+        score = answering(steps, context, tokens, begun)
+    return continuations.signatures(
+        writer,
+        read_pair=read_pair,
+        scoring=score,
+        as_features=as_features,
+        choosing=(partial(prompts.with_answers, classes), classification.best_classes(classes))
+        if classes
+        else None,
+    )
 
 
 def report(run: Run, prompts: list[str], signature: Signature, model) -> list[Section]:

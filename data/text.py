@@ -53,11 +53,11 @@ PAIR_NAMES = (
 """Usual names of the two columns of a pair of texts, as in GLUE, SNLI and MSRP."""
 TEXT_NAMES = (
     *("text", "sentence", "review", "content", "comment", "message", "tweet", "utterance"),
-    *("document", "question"),
+    *("document", "question", "prompt"),
 )
 LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "gold_label", "quality", "sentiment"),
-    *("intent", "topic", "is_duplicate"),
+    *("intent", "topic", "is_duplicate", "answer"),
 )
 
 MOST_NUMBERS = 20
@@ -109,12 +109,14 @@ class Columns:
         pair: The second text of a pair.
         label: The class.
         group: Name shared by examples that must be in the same split.
+        fixed: Whether there are no options that name columns.
     """
 
     text: str | None = None
     pair: str | None = None
     label: str | None = None
     group: str | None = None
+    fixed: bool = False
 
     def given(self) -> dict[str, str]:
         """Returns the names that are not None, by their command line option."""
@@ -128,7 +130,9 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class _Example(Labeled):
+class Example(Labeled):
+    """A text, or a pair of texts, with a label."""
+
     texts: tuple[str, ...]
 
 
@@ -198,12 +202,24 @@ def load(
 
 def _read(data: str, columns: Columns, skip_bad: bool, evaluated: Evaluated | None) -> Texts:
     refuse_groups(data, BUILT_IN, columns.group)
-    if data == "python_docs":
-        labeled = python_docs.labeled_sentences()
-        examples = [_Example(text, label, "", "", (text,)) for text, label in labeled]
-        return _divided(data, examples, [], skip_bad, evaluated)
     if data.startswith("tfds:"):
         return _from_tfds(data.removeprefix("tfds:"), columns, skip_bad, evaluated)
+    return _divided(data, *examples_of(data, columns, evaluated), skip_bad, evaluated)
+
+
+def examples_of(
+    data: str, columns: Columns, evaluated: Evaluated | None = None
+) -> tuple[list[Example], list[Finding]]:
+    """Reads the examples of the built-in sample or of user files, with what there is to say.
+
+    Args:
+        data: As in `load`, but not of TensorFlow Datasets.
+        columns: The columns to read.
+        evaluated: As in `load`. Examples of other splits may be among those that are returned.
+    """
+    if data == "python_docs":
+        labeled = python_docs.labeled_sentences()
+        return [Example(text, label, "", "", (text,)) for text, label in labeled], []
     path = existing(data, "a .csv, .tsv, .jsonl or .json file, a folder", BUILT_IN)
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
         expected = "a .csv, .tsv, .jsonl or .json file, or a folder"
@@ -211,13 +227,13 @@ def _read(data: str, columns: Columns, skip_bad: bool, evaluated: Evaluated | No
         raise BadData(data, [fault])
     files, findings = split_files(path, SUFFIXES, evaluated)
     if not files:
-        return _divided(data, *_from_folders(data, columns.group, evaluated), skip_bad, evaluated)
+        return _from_folders(data, columns.group, evaluated)
     examples = []
     for split, file in files.items():
         good, wrong = _from_table(data, file, split, columns, evaluated)
         examples += good
         findings += wrong
-    return _divided(data, examples, findings, skip_bad, evaluated)
+    return examples, findings
 
 
 def shown(texts: Iterable[bytes]) -> str:
@@ -227,7 +243,7 @@ def shown(texts: Iterable[bytes]) -> str:
 
 def _divided(
     data: str,
-    examples: list[_Example],
+    examples: list[Example],
     findings: list[Finding],
     skip_bad: bool,
     evaluated: Evaluated | None,
@@ -254,7 +270,7 @@ def _divided(
     )
 
 
-def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Example | Fault:
+def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> Example | Fault:
     """Returns an example, or the fault if its label or a text cannot be used."""
     if isinstance(label, float) and math.isnan(label):
         label = None
@@ -270,12 +286,12 @@ def _example(where: str, split: str, label: Any, texts: Sequence[Any]) -> _Examp
     if not all(stripped):
         return Fault(where, "an empty text", "some text")
     fault = not_utf8("".join([*stripped, label]), where)
-    return fault or _Example("\n".join(stripped), label.strip(), split, where, tuple(stripped))
+    return fault or Example("\n".join(stripped), label.strip(), split, where, tuple(stripped))
 
 
 def _from_folders(
     data: str, group: str | None, evaluated: Evaluated | None
-) -> tuple[list[_Example], list[Finding]]:
+) -> tuple[list[Example], list[Finding]]:
     """Reads a folder with one sub-folder of .txt files per class."""
     files, faults = labeled_files(data, {".txt"}, group=group, evaluated=evaluated)
     tables = [path.name for path in sorted(Path(data).iterdir()) if path.suffix.lower() in SUFFIXES]
@@ -301,7 +317,7 @@ def _from_folders(
 
 def _from_table(
     data: str, path: Path, split: str, columns: Columns, evaluated: Evaluated | None
-) -> tuple[list[_Example], list[Finding]]:
+) -> tuple[list[Example], list[Finding]]:
     """Reads a .csv, .tsv, .jsonl or .json file.
 
     Args:
@@ -337,7 +353,7 @@ def _from_table(
     ]
     to_read = splits_to_read(splits, evaluated)
     for (where, row), given in zip(rows, splits, strict=True):
-        example: _Example | Fault
+        example: Example | Fault
         if not given and split_column:
             received = f"the split {row.get(split_column)!r}"
             example = Fault(where, received, "train, validation or test")
@@ -374,10 +390,10 @@ def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> li
     taken = (pair, label, columns.group)
     known = {name: column for name, column in known.items() if column not in taken}
     text = text or first([*TEXT_NAMES, *(name for name, _ in PAIR_NAMES)])
-    if text is None:
-        raise bad(f"a column {TEXT_NAMES[0]!r} or a similar name", "pass --text-column")
-    if label is None:
-        raise bad(f"a column {LABEL_NAMES[0]!r} or a similar name", "pass --label-column")
+    if text is None or label is None:
+        kind = "text" if text is None else "label"
+        fix = "rename one" if columns.fixed else f"pass --{kind}-column"
+        raise bad(f"a column {kind!r} or a similar name", fix)
     return [text, pair, label] if pair else [text, label]
 
 
@@ -458,7 +474,8 @@ def _header(
         fix = "add a header line: text, label"
     elif counts[label][lines[0][1][label]] == 1 and len(lines) > 2:
         received = f"a label that occurs only once, or unknown column names: {first}"
-        fix = "name the columns text and label, or pass --text-column and --label-column"
+        options = "" if columns.fixed else ", or pass --text-column and --label-column"
+        fix = f"name the columns text and label{options}"
     else:
         return (["label", "text"] if label == 0 else ["text", "label"]), 0
     raise BadData(

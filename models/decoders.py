@@ -1,6 +1,7 @@
 """Decoders that write text token by token: GPT, and pretrained ones like GPT-2's and Llama's."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,9 @@ def next_token_logits(backbone: Any) -> Any:
     return keras.layers.Activation("linear", dtype="float32", name="logits")(x)
 
 
-def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
+def decoder_steps(
+    model: keras.Model, context: int | None = None, prefix: Sequence[int] = ()
+) -> Steps:
     """Returns how a decoder reads token by token, with the keys and values of all before.
 
     Each layer has a cache of keys and values. A token is written at its position in its own row,
@@ -199,11 +202,13 @@ def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
         model: From `models.gpt.gpt_language_model` or `pretrained_decoder`.
         context: Maximum number of tokens of a row, prompt and answer together. None: all positions
             of a GPT.
+        prefix: Tokens before each prompt, which count in the context. They are read once for all
+            rows, which then begin with copies of their keys and values.
 
     Returns:
         The features of `start` are prompts, int32 `(n, tokens)`, -1 in padding, at least one token
-        and at most the context in each row. Rows that become longer than the cache continue writing
-        into its last position.
+        and with the prefix at most the context in each row. Rows that become longer than the cache
+        continue writing into its last position.
     """
     layers = decoder_layers(model, "transformer_layer")
     dtype = layers[0].dtype
@@ -241,11 +246,15 @@ def decoder_steps(model: keras.Model, context: int | None = None) -> Steps:
     def start(prompt, room):
         rows, width = tf.shape(prompt)[0], tf.shape(prompt)[1]
         lengths = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
-        room = tf.minimum(width + room, most)
-        caches = [layer.empty(rows, room) for layer in layers]
-        x, caches = read(caches, tf.zeros_like(lengths), tf.maximum(prompt, 0))
+        begin = len(prefix)
+        room = tf.minimum(begin + width + room, most)
+        caches = [layer.empty(1 if prefix else rows, room) for layer in layers]
+        if prefix:
+            _, caches = read(caches, tf.constant([0]), tf.constant([prefix]))
+            caches = pick(caches, tf.zeros((rows,), tf.int32))
+        x, caches = read(caches, tf.fill((rows,), begin), tf.maximum(prompt, 0))
         x = tf.gather(x, tf.range(rows) * width + lengths - 1)
-        return logits(x), (caches, lengths)
+        return logits(x), (caches, begin + lengths)
 
     def step(state, tokens):
         caches, lengths = state

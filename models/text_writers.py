@@ -1,6 +1,6 @@
 """The networks that write texts token by token, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
@@ -52,13 +52,16 @@ def text_writer(
     return gpt.gpt_language_model(gpt.gpt_backbone(size, vocabulary_size, length, dropout))
 
 
-def steps_of(name: str, context: int | None = None) -> Callable[[keras.Model], Steps]:
+def steps_of(
+    name: str, context: int | None = None, prefix: Sequence[int] = ()
+) -> Callable[[keras.Model], Steps]:
     """Returns the function from a network of this name to how it reads token by token.
 
     Args:
         name: One of `NAMES`.
         context: Maximum number of tokens of a row, as in `decoder_steps`.
+        prefix: Tokens before each prompt, as there; only a GPT has any.
     """
     if name in recurrent.NAMES:
         return recurrent.recurrent_steps
-    return partial(decoder_steps, context=context)
+    return partial(decoder_steps, context=context, prefix=prefix)

@@ -1,4 +1,4 @@
-"""Cores of signatures that write texts: with a prompt, with a source, and what these attend to."""
+"""Cores of signatures that write and score texts: with a prompt or a source, and its attention."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -58,6 +58,7 @@ def continuing(
     beams: int = 1,
     limit: int | None = None,
     sizes: Sizes | None = None,
+    begun: bool = False,
 ) -> Core:
     """Returns the core of a signature that writes what follows prompts.
 
@@ -73,8 +74,9 @@ def continuing(
         beams: Number of hypotheses of beam search; at least 1.
         limit: Maximum of `max_tokens`, below the context. None: the context - 1.
         sizes: Sizes for which XLA compiles the loop, but not beam search. None: it is not compiled.
+        begun: Whether the model has read a prefix, so that prompts do not begin a text.
     """
-    end_id = tokens.end_id
+    begin_id, end_id = None if begun else tokens.begin_id, tokens.end_id
     limit = limit or context - 1
     ends: dict[str, Any] = {"limit": limit, "end_id": end_id}
     parts = {**ends, "pieces": tokens.pieces, "beams": beams}
@@ -92,8 +94,8 @@ def continuing(
         return tf.function(written, jit_compile=True, autograph=False)
 
     def core(network, features):
-        begun = _begun(features["token_ids"], tokens.begin_id, end_id)
-        prompt, dropped = latest(begun, context - features["max_tokens"], context - 1)
+        prompt = _begun(features["token_ids"], begin_id, end_id)
+        prompt, dropped = latest(prompt, context - features["max_tokens"], context - 1)
         if sizes and "length_penalty" not in features:
             fixed = compiled(network.model)
             written = _at_fixed_sizes(fixed, prompt, features, sizes, limit)
@@ -284,6 +286,51 @@ def scoring(context: int) -> Callable[[Any, dict[str, tf.Tensor]], tf.Tensor]:
 
         start = (0, tf.zeros_like(first, tf.float32))
         return tf.while_loop(lambda number, _: number < windows, read, start)[1]
+
+    return core
+
+
+def answering(
+    steps_of: Callable[[Any], Steps], context: int, tokens: Any, begun: bool = False
+) -> Callable[[Any, Features], tf.Tensor]:
+    """Returns the core of a signature that scores several answers to each prompt.
+
+    Prompts are read once, as in `continuing`. The core takes `token_ids`, int32 `(n, tokens)`, and
+    `answer_ids`, int32 `(n, answers, tokens)`, fewer tokens than the context and at least one, both
+    -1 in padding. It returns the sum of the log-probabilities of the tokens of each answer, in
+    nats, float32 `(n, answers)`.
+
+    Args:
+        steps_of: As in `continuing`.
+        context: As in `continuing`.
+        tokens: The tokenizer; it has `begin_id` and `end_id`.
+        begun: As in `continuing`.
+    """
+    begin_id = None if begun else tokens.begin_id
+
+    def core(network, features):
+        steps, answers = steps_of(network.model), features["answer_ids"]
+        most = tf.shape(answers)[2]
+        prompt = _begun(features["token_ids"], begin_id, tokens.end_id)
+        prompt, _ = latest(prompt, tf.fill((tf.shape(prompt)[0],), context - most), context - 1)
+        first, begin = steps.start(prompt, most)
+
+        def score(ids):
+            def added(total, logits, number):
+                logs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+                token = ids[:, number]
+                log = tf.gather(logs, tf.maximum(token, 0), batch_dims=1)
+                return total + tf.where(token >= 0, log, 0.0)
+
+            def read(number, total, state):
+                logits, state = steps.step(state, tf.maximum(ids[:, number - 1], 0))
+                return number + 1, added(total, logits, number), state
+
+            total = added(tf.zeros_like(ids[:, 0], tf.float32), first, 0)
+            return tf.while_loop(lambda number, *_: number < most, read, (1, total, begin))[1]
+
+        by_answer = tf.transpose(answers, (1, 0, 2))
+        return tf.transpose(tf.map_fn(score, by_answer, fn_output_signature=tf.float32))
 
     return core
 

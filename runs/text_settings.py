@@ -1,7 +1,9 @@
 """Settings of the apps that read texts, in addition to those of all apps."""
 
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -191,8 +193,9 @@ class WritingSettings(Settings):
     max_tokens: Auto[int] = AUTO
     """Maximum number of tokens that `serving_default` writes. Default: 128, or half of the
     length if that is less."""
-    temperature: float = 0.8
-    """Divides the logits in `serving_default`; 0 always takes the likeliest token."""
+    temperature: Auto[float] = AUTO
+    """Divides the logits in `serving_default`; 0 always takes the likeliest token. Default: 0.8, or
+    0 for answers after worked examples."""
     top_k: int = 0
     """Number of likeliest tokens that `serving_default` chooses from; 0: all."""
     top_p: float = 1.0
@@ -236,7 +239,7 @@ class WritingSettings(Settings):
 
     @property
     def usual(self) -> dict[str, Any]:
-        usual = super().usual | {"max_tokens": min(128, self.length // 2)}
+        usual = super().usual | {"max_tokens": min(128, self.length // 2), "temperature": 0.8}
         if self.model == "gpt":
             usual |= {"epochs": 3}
         # A Transformer with random weights stalls if its first steps are large.
@@ -282,18 +285,93 @@ class WritingSettings(Settings):
         names = ("length", "units", "layers", "dropout", "preset", "lora_rank")
         return {name: getattr(self, name) for name in names}
 
-    @property
-    def loop(self) -> dict[str, Any]:
-        """Limit and sizes of `models.writing.continuing` and of `serving.writing.Writer`."""
+    def loop(self, context: int) -> dict[str, Any]:
+        """Returns limit and sizes of `models.writing.continuing` and of `serving.writing.Writer`.
+
+        Args:
+            context: Maximum number of tokens of a prompt and what follows it.
+        """
         if not self.compile_export:
-            return {"limit": self.length - 1}
-        return {"limit": self.max_tokens, "sizes": compiled_sizes(self.length)}
+            return {"limit": context - 1}
+        return {"limit": self.max_tokens, "sizes": compiled_sizes(context)}
 
     @property
     def choice(self) -> dict[str, float]:
         """How `serving_default` chooses, by name of the input of `serving.writing`."""
         names = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
         return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class FewShotSettings(WritingSettings):
+    """For apps whose networks write, and may be shown worked examples before each prompt."""
+
+    shots: str | None = None
+    """A .csv, .tsv, .jsonl or .json file of worked examples: texts with an answer each, in columns
+    such as text and label, or prompt and answer. They precede each prompt, also in the export, and
+    nothing is trained. `data` has such texts, too, whose answers are scored. Default: none."""
+    num_shots: int | None = None
+    """Number of worked examples. If the file has more, they are drawn by the seed, about equally
+    many with each answer. Default: as many as fit into the length."""
+    template: str = r"Input: {text}\nOutput: {label}\n\n"
+    r"""Form of a worked example, and up to {label} of a prompt. `\n` is a line feed. An answer ends
+    where the text behind {label} begins."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_least(0, "num_shots")
+        for name in ("num_shots", "template"):
+            if not self.shots and getattr(self, name) != getattr(FewShotSettings, name):
+                self._refuse(name, "left out without `shots`")
+        parts = re.split(r"(\{text\}|\{label\})", self.template)
+        if parts[1::2] != ["{text}", "{label}"] or not all(parts[2::2]):
+            self._refuse("template", "{text}, further text, {label} and further text")
+
+    def require_network(self, models: Collection[str]) -> None:
+        super().require_network(models)
+        self.require_only([name for name in models if name not in RECURRENT], "shots")
+        if self.shots and self.preset == "none":
+            self._refuse("preset", "a pretrained network or the folder of a finished run")
+        if self.shots and self.epochs:
+            self._refuse("epochs", "0 with `shots`, because nothing is trained")
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        if not self.shots:
+            return super().usual
+        answers = {"max_tokens": min(32, self.length // 4), "temperature": 0.0}
+        return super().usual | {"epochs": 0, "warmup_epochs": 0.0, "batch_size": 64, **answers}
+
+    @property
+    def prompting(self) -> dict[str, Any]:
+        """What `data.worked_examples.prompts` makes prompts with."""
+        return {
+            "template": self.template.replace(r"\n", "\n"),
+            "seed": self.seed,
+            "length": self.length,
+            "max_tokens": self.max_tokens,
+            "choose": self.fitting_shots,
+        }
+
+    def fitting_shots(self, sizes: Sequence[int], room: int) -> tuple[int, int]:
+        """Returns the number of worked examples to read, and how many fit.
+
+        Args:
+            sizes: Tokens of each worked example, in the order in which they are taken.
+            room: Tokens that the longest prompt and its answer leave.
+        """
+        totals = [0, *accumulate(sizes)]
+        most = sum(total <= room for total in totals[1:])
+        chosen = max(most, 1) if self.num_shots is None else self.num_shots
+        if chosen > len(sizes):
+            self._refuse("num_shots", f"at most {len(sizes)}, the examples in {self.shots}")
+        if chosen > most:
+            raise ValueError(
+                f"`length` must be at least {self.length - room + totals[chosen]} for "
+                f"num_shots={chosen}, the longest prompt and its answer. Received: "
+                f"length={self.length}, which has room for {most} worked examples"
+            )
+        return chosen, most
 
 
 @dataclass(frozen=True)

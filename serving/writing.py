@@ -99,6 +99,8 @@ class Writer:
         score: Name of the output of `serving_default` with its log-probability, or with the score
             of a text that beam search found.
         optional: Text inputs that `serving_default` lacks: by name, the text of all its rows.
+        stop: A stop string of all rows, in addition to those of the client; "" is none. Beam search
+            has none.
         resources: As of a `Signature`.
         sizes: Sizes for which the loop is compiled, as in `models.writing.continuing`. A request of
             each is among those of the warm-up. None: it is not compiled.
@@ -116,6 +118,7 @@ class Writer:
     text: str = "text"
     score: str = "log_probability"
     optional: Mapping[str, str] = field(default_factory=dict)
+    stop: str = ""
     resources: tuple[Any, ...] = ()
     sizes: Mapping[str, Sequence[int]] | None = None
 
@@ -195,11 +198,15 @@ class Writer:
         """Reads inputs as `serving_default` does."""
         count = tf.shape(next(iter(inputs.values())))[0]
         texts = {name: tf.fill((count,), text) for name, text in self.optional.items()}
-        return self._read({**inputs, **texts}, filled(self.choice, count))
+        choice = filled(self.choice, count)
+        if self.stop:
+            choice["stop"] = stop_bytes(tf.fill((count, 1), self.stop))
+        return self._read({**inputs, **texts}, choice)
 
     def _as_chosen(self, stop: tf.Tensor, **inputs: tf.Tensor) -> Prepared:
-        choice = {name: inputs.pop(name) for name in INPUTS}
-        return self._read(inputs, {**checked(choice, self.limit), "stop": checked_stop(stop)})
+        choice = checked({name: inputs.pop(name) for name in INPUTS}, self.limit)
+        choice["stop"] = checked_stop(stop, self.stop)
+        return self._read(inputs, choice)
 
     def _by_beams(self, **inputs: tf.Tensor) -> Prepared:
         choice = {name: inputs.pop(name) for name in BEAM_INPUTS}
@@ -250,14 +257,14 @@ def compiled_sizes(context: int) -> dict[str, tuple[int, ...]]:
 
     Example:
         >>> compiled_sizes(100)
-        {'rows': (1, 8, 32), 'prompt': (32, 64, 99), 'stop': (8, 256)}
+        {'rows': (1, 8, 32), 'prompt': (32, 64, 99), 'stop': (9, 256)}
     """
     doubled = (COMPILED_PROMPT * 2**number for number in itertools.count())
     prompts = itertools.takewhile(lambda size: size < context - 1, doubled)
     return {
         "rows": XLA_BATCH_SIZES,
         "prompt": (*prompts, context - 1),
-        "stop": (MOST_STOPS, MOST_STOP_BYTES),
+        "stop": (MOST_STOPS + 1, MOST_STOP_BYTES),  # One more may be that of all rows.
     }
 
 
@@ -299,11 +306,12 @@ def checked(choice: Mapping[str, tf.Tensor], limit: int) -> Features:
         return {name: tf.identity(value) for name, value in choice.items()}
 
 
-def checked_stop(stop: tf.Tensor) -> tf.Tensor:
+def checked_stop(stop: tf.Tensor, further: str = "") -> tf.Tensor:
     """Returns the bytes of a client's stop strings; fails if they are too many or too long.
 
     Args:
         stop: As in `STOP`; "" is none.
+        further: One more for each row.
     """
     sizes = tf.strings.length(stop)
     allowed = {
@@ -318,7 +326,8 @@ def checked_stop(stop: tf.Tensor) -> tf.Tensor:
         facts = [f"`stop` must have {expected}. Rows with others:", tf.where(~good)[:, 0]]
         checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
     with tf.control_dependencies(checks):
-        return stop_bytes(stop)
+        column = [[0, 0], [0, 1 if further else 0]]
+        return stop_bytes(tf.pad(stop, column, constant_values=further))
 
 
 def stop_bytes(strings: tf.Tensor) -> tf.Tensor:

@@ -35,7 +35,6 @@ FEWER_LINES = {
     "image_classification": 180,
     "question_answering": 230,
     "text_classification": 215,
-    "text_generation": 190,
     "token_classification": 220,
     "translation": 235,
 }
