@@ -81,10 +81,12 @@ def main(config: Config) -> None:
             model = app.build(settings, tokens)
         begin = time.perf_counter()
         _, prompts = worked_examples.prompts(examples, tokens, **settings.prompting)
+        if accuracies:  # Without examples there is nothing to draw.
+            del prompts[0]
         for count, found in app.answer(settings, examples, tokens, prompts, model).items():
             accuracies.setdefault(count, []).append(found.scores["accuracy"])
         seconds.append(time.perf_counter() - begin)
-        now = ", ".join(f"{count}: {values[-1]:.4f}" for count, values in accuracies.items())
+        now = ", ".join(f"{count}: {accuracies[count][-1]:.4f}" for count in prompts)
         print(f"Draw {seed}: {now}, {seconds[-1]:.0f} s", flush=True)
     rows = [
         [

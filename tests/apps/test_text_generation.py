@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from apps import text_generation as app
-from data import token_rows
+from data import token_rows, worked_examples
 from data.plain_text import PlainTexts
 from metrics import byte_models, language_models
 from models import transformers
@@ -50,6 +50,9 @@ SMALL = Small(
         "top_p": 1.1,
         "repetition_penalty": 0.0,
         "lora_rank": -1,
+        "shots": "examples.tsv",
+        "num_shots": -1,
+        "template": "{label}: {text}",
     },
     ignored=[
         {"model": "gpt_nano", "layers": 2},
@@ -57,6 +60,8 @@ SMALL = Small(
         {"preset": "no_run"},
         {"vocabulary": "characters", "vocabulary_size": 500},
         {"lora_rank": 4},
+        {"num_shots": 4},
+        {"template": "{text}: {label};"},
     ],
     files=["tokenizer"],
 )
@@ -316,6 +321,192 @@ def test_a_preset_needs_its_model_and_a_rank_of_lora_a_preset(preset, data):
     model = app.build(config, tokenizer(**config.tokenizer))
     assert all("lora" in v.path for v in model.trainable_variables)
     assert config.rates(transformers.width).peak(model) == pytest.approx(0.3 * 1e-3 * 384 / 16)
+
+
+GOOD, BAD = ("fine", "great", "lovely", "superb"), ("awful", "dull", "poor", "weak")
+KINDS = ((GOOD, "good"), (BAD, "bad"))
+TEMPLATE = r"Review: {text}\nSentiment: {label}\n\n"
+
+
+def reviews(count: int) -> list[tuple[str, str]]:
+    """Texts and answers, which depend on the words."""
+    random = np.random.default_rng(count)
+    kinds = [(" ".join(random.choice(words, 3)), answer) for words, answer in KINDS for _ in "ab"]
+    return (kinds * count)[:count]
+
+
+@pytest.fixture(scope="module")
+def few_shots(tmp_path_factory) -> app.Config:
+    """Settings of a Llama with random weights that reads 3 of 6 worked examples."""
+    folder = tmp_path_factory.mktemp("few_shots")
+    write_llama(folder, vocab_size=330, max_position_embeddings=512)
+    write_tokenizer(folder)
+    for name, count in (("examples", 6), ("reviews", 10)):
+        lines = ["text\tlabel", *("\t".join(row) for row in reviews(count))]
+        (folder / f"{name}.tsv").write_text("\n".join(lines))
+    return app.Config(
+        data=str(folder / "reviews.tsv"),
+        model="gpt",
+        preset=str(folder),
+        shots=str(folder / "examples.tsv"),
+        num_shots=3,
+        template=TEMPLATE,
+        length=256,
+        max_tokens=6,
+        out=folder / "run",
+    )
+
+
+@pytest.fixture(scope="module")
+def shown(few_shots):
+    """The tokenizer, prompts with 3 worked examples, the network and its signatures."""
+    examples = worked_examples.load(**few_shots.loading, shots=few_shots.shots)
+    tokens = tokenizer(**few_shots.tokenizer)
+    _, prompts = worked_examples.prompts(examples, tokens, **few_shots.prompting)
+    served = app.signatures(few_shots, tokens, ["lovely"], prompts[3], examples.scored)
+    return tokens, prompts[3], app.build(few_shots, tokens), served
+
+
+def eagerly(signature, model, **columns):
+    """The answer without a graph, which would take seconds to build."""
+    given = {
+        name: tf.constant(columns[name], spec.dtype) for name, spec in signature.inputs.items()
+    }
+    answer = signature.answer(signature.compute(model), given)
+    return {name: value.numpy() for name, value in answer.items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["generate", "classes", *(pytest.param(n, marks=pytest.mark.slow) for n in ("beams", "score"))],
+)
+def test_answers_after_worked_examples_are_those_to_the_prompt_written_as_one_text(
+    few_shots, shown, name
+):
+    tokens, prompts, model, served = shown
+    whole = app.Config(model="gpt", preset=few_shots.preset, length=256, max_tokens=6)
+    plain = app.signatures(whole, tokens, ["lovely"])
+    texts = ["lovely", "a much longer review", "", "é"]
+    written = [prompts.written(text) for text in texts]
+    assert written[0].endswith("\n\nReview: lovely\nSentiment:") and written[0].count("\n\n") == 3
+    if name == "classes":
+        ours = eagerly(served[name], model, prompt=texts)
+        both = {"prompt": written * 2, "text": [" bad"] * 4 + [" good"] * 4}
+        theirs = eagerly(plain["score"], model, **both)["log_probability"]
+        np.testing.assert_allclose(ours["log_probabilities"], theirs.reshape(2, 4).T, rtol=1e-5)
+        likeliest = np.array([b"bad", b"good"])[np.argmax(theirs.reshape(2, 4), axis=0)]
+        np.testing.assert_array_equal(ours["classes"][:, 0], likeliest)
+        return
+    columns = {**choices(few_shots, 4), "stop": [["\n\n"]] * 4, "text": ["bad"] * 4}
+    columns["length_penalty"] = [0.5] * 4
+    ours = eagerly(served[name], model, **columns, prompt=texts)
+    theirs = eagerly(plain[name], model, **{**columns, "text": [" bad"] * 4}, prompt=written)
+    for output in ({*ours} & {"log_probability", "scores"}) or ours:
+        np.testing.assert_allclose(ours[output], theirs[output], rtol=1e-4)
+    if name == "generate":
+        assert [text.strip() for text in theirs["text"]] == ours["text"].tolist()
+        assert (ours["prompt_tokens"] + len(prompts.prefix) == theirs["prompt_tokens"]).all()
+        default = eagerly(served["serving_default"], model, prompt=texts)
+        np.testing.assert_array_equal(default["text"], ours["text"])
+
+
+def test_answers_end_at_the_template_and_at_the_strings_of_the_client(shown):
+    *_, served = shown
+    features, _ = served["serving_default"].prepared({"prompt": tf.constant(["x", "y"])})
+    expected = writing.stop_bytes(tf.constant([["\n\n"]] * 2))
+    np.testing.assert_array_equal(features["stop"], expected)
+    both = writing.checked_stop(tf.constant([["a"] * 8]), "\n\n")
+    expected = writing.stop_bytes(tf.constant([["a"] * 8 + ["\n\n"]]))
+    np.testing.assert_array_equal(both, expected)
+
+
+@pytest.mark.parametrize("is_free", [False, True])
+def test_scores_are_those_after_each_number_of_examples(
+    few_shots, shown, monkeypatch, tmp_path, is_free
+):
+    config = few_shots
+    if is_free:
+        lines = ["text,label", *(f"{one},{one} {number}" for number, one in enumerate(GOOD))]
+        (tmp_path / "free.csv").write_text("\n".join(lines))
+        config = replace(config, data=str(tmp_path / "free.csv"))
+    given: dict = {}
+    tokens, _, model, _ = shown
+    monkeypatch.setattr(worked_examples, "COUNTS", (0,))
+    monkeypatch.setattr(app, "tokenizer", lambda **_: tokens)
+    monkeypatch.setattr(app, "build", lambda *_: model)
+    monkeypatch.setattr(app, "ask", lambda one, model, columns, _: eagerly(one, model, **columns))
+    monkeypatch.setattr(app, "finish", lambda run, trained, **parts: given.update(parts) or {})
+    app.main(config)
+    name = "exact_match" if is_free else "accuracy"
+    numbers = [key for key in given["scores"] if key.endswith(f"shot_{name}")]
+    assert numbers == [f"{count}_shot_{name}" for count in (0, 3)]
+    assert next(iter(given["scores"])) == name
+    assert given["scores"][name] == given["scores"][f"3_shot_{name}"]
+    assert given["num_test"] == (4 if is_free else 10)
+    table, prompt, *others = given["report"]
+    assert [row[0] for row in table.rows] == [0, 3]
+    assert prompt.texts[0][1].count("Review: ") == 4
+    titles = [one.title for one in others]
+    assert titles == ["Answers"] if is_free else titles[0] == "Scores by class"
+    assert ("classes" in given["signatures"]) == ("classes" in given["facts"]) == (not is_free)
+    if is_free:
+        found = eagerly(given["signatures"]["serving_default"], model, prompt=GOOD)["text"]
+        assert {row[:2] for row in others[0].rows} == {
+            (one, text.decode()) for one, text in zip(GOOD, found, strict=True)
+        }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "none", "model": "gpt_nano"}, "`preset` must be a pretrained network or"),
+        ({"epochs": 1}, "`epochs` must be 0 with `shots`"),
+        ({"template": "{label}: {text}"}, "`template` must be {text}, further text, {label}"),
+        ({"template": "{text}: {label}"}, "`template` must be {text}, further text, {label}"),
+        ({"template": "{text}{label}\n"}, "`template` must be {text}, further text, {label}"),
+    ],
+)
+def test_settings_of_worked_examples_are_refused_by_name(few_shots, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(few_shots, **changes)
+
+
+def test_worked_examples_that_do_not_fit_are_refused_or_left_out(few_shots):
+    sizes, every = [50, 30, 30, 30, 30, 30], replace(few_shots, num_shots=None)
+    assert few_shots.fitting_shots(sizes, 1000) == (3, 6)
+    assert every.fitting_shots(sizes, 1000) == (6, 6)
+    assert every.fitting_shots(sizes, 110) == (3, 3)
+    with pytest.raises(ValueError, match="`num_shots` must be at most 6, the examples in"):
+        replace(few_shots, num_shots=7).fitting_shots(sizes, 1000)
+    # The prompt and its answer have the other 256 - 109 tokens.
+    with pytest.raises(ValueError, match="`length` must be at least 257 for num_shots=3") as error:
+        few_shots.fitting_shots(sizes, 109)
+    assert "room for 2 worked examples" in str(error.value)
+    with pytest.raises(ValueError, match="at least 307 for num_shots=1"):
+        every.fitting_shots(sizes, -1)
+
+
+@pytest.mark.slow  # A whole run, and evaluations of it.
+def test_a_run_with_worked_examples_is_exported_and_evaluated_again(few_shots, tmp_path):
+    scores = app.main(few_shots)
+    assert [check.detail for check in verify(few_shots.out / "1") if not check.passed] == []
+    again = app.main(app.Config.evaluating(few_shots.out))
+    assert again == scores
+    (tmp_path / "new.csv").write_text("text,label\nfine lovely,good\ndull,bad\n")
+    new = app.main(app.Config.evaluating(few_shots.out, data=str(tmp_path / "new.csv")))
+    assert {name for name in scores if "baseline" not in name} >= new.keys()
+    assert new["accuracy"] in (0, 0.5, 1)
+
+
+@pytest.mark.slow  # The loop is compiled.
+def test_a_compiled_export_reads_worked_examples_once_for_each_size(few_shots, shown):
+    tokens, prompts, model, served = shown
+    compiled = app.signatures(replace(few_shots, compile_export=True), tokens, ["a"], prompts)
+    texts = ["lovely", "a much longer review", ""]
+    query = {"prompt": texts, **choices(few_shots, 3), "stop": [["a", "bc"], ["", ""], ["e", ""]]}
+    expected, found = (ask(some["generate"], model, query) for some in (served, compiled))
+    np.testing.assert_array_equal(found["text"], expected["text"])
+    np.testing.assert_allclose(found["log_probability"], expected["log_probability"], rtol=1e-4)
 
 
 @pytest.mark.slow  # Each size is compiled several times.

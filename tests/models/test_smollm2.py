@@ -9,6 +9,7 @@ import tensorflow as tf
 import tokenizers
 
 from apps import text_generation as app
+from data import worked_examples
 from models.decoders import decoder_steps, pretrained_decoder
 from preprocessing.tokenizers import tokenizer
 from preprocessing.turns import turn_tokens
@@ -81,3 +82,36 @@ def test_its_chat_template_is_known(smollm2):
         "<|im_start|>assistant\n"
     )
     assert ids.numpy()[0].tolist() == theirs.encode(rendered).ids
+
+
+def test_worked_examples_show_it_how_to_tell_good_reviews_from_bad_ones(
+    smollm2, model, shared_data, tmp_path
+):
+    words = {"0": "negative", "1": "positive"}
+    for name, file, count in (("shots", "train", 400), ("dev", "dev", 40)):
+        lines = (shared_data / "sst2" / f"{file}.tsv").read_text("utf-8").strip().split("\n")
+        rows = [line.split("\t") for line in lines[:: len(lines) // count][:count]]
+        table = ["text\tlabel", *(f"{text}\t{words[label]}" for text, label in rows)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(table), "utf-8")
+    config = app.Config(
+        data=str(tmp_path / "dev.tsv"),
+        model="gpt",
+        preset=str(smollm2),
+        shots=str(tmp_path / "shots.tsv"),
+        num_shots=8,
+        template=r"Review: {text}\nSentiment: {label}\n\n",
+        length=1024,
+    )
+    tokens = tokenizer(**config.tokenizer)
+    data = worked_examples.load(**config.loading, shots=config.shots)
+    _, prompts = worked_examples.prompts(data, tokens, **config.prompting)
+    found = app.answer(config, data, tokens, {8: prompts[8]}, model)[8]
+    assert found.scores["accuracy"] >= 0.65
+    theirs = tokenizers.Tokenizer.from_file(str(smollm2 / "tokenizer.json"))
+    (first,), (second,) = (theirs.encode(f" {word}").ids for word in words.values())
+    for number in (0, 20):
+        ids = theirs.encode(prompts[8].written(data.tested[number].text)).ids
+        row = np.array([ids])
+        logits = model({"token_ids": row, "padding_mask": np.ones_like(row)})["logits"][0, -1]
+        both = tf.nn.softmax([logits[first], logits[second]]).numpy()
+        np.testing.assert_allclose(found.probabilities[number], both, atol=1e-4)

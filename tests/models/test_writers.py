@@ -1,6 +1,7 @@
 """What holds for every network that writes text."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import keras
 import keras_hub
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models import decoder_layers
 from models.decoders import PretrainedDecoder, decoder_steps
 from models.generation import Choice, generate
 from models.gpt import GPT_SIZES, GPTSize, gpt_backbone, gpt_language_model
 from models.recurrent import recurrent_language_model, recurrent_steps
+from models.writing import answering, scoring
+from serving.signature import Network
 from tests.models.blueprint import with_slow
 
 VOCABULARY = 11
@@ -209,3 +213,70 @@ def test_sizes_of_nanogpt_have_its_number_of_parameters(size, millions):
 def test_a_bad_recurrent_writer_is_refused(changes, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         recurrent_language_model(VOCABULARY, **changes)
+
+
+@pytest.fixture(params=["gpt", "llama"])
+def after_prefix(request):
+    """A network, and how it reads with and without a prefix."""
+    keras.utils.set_random_seed(0)
+    model = {"gpt": gpt, "llama": llama}[request.param]()
+    random = np.random.default_rng(1)
+    for weight in model.weights:
+        weight.assign(np.asarray(weight) + random.normal(0, 0.3, weight.shape))
+    return model, partial(decoder_steps, context=CONTEXT)
+
+
+PREFIX = (6, 8, 2)
+
+
+def test_a_prefix_is_read_once_and_gives_the_logits_of_the_whole_text(after_prefix, monkeypatch):
+    model, steps_of = after_prefix
+    steps, read = steps_of(model, prefix=PREFIX), []
+    for kind in (decoder_layers.DecoderLayer, decoder_layers.LlamaLayer):
+        original = kind.read
+
+        def spy(layer, x, *others, original=original):
+            read.append(x.shape[0])
+            return original(layer, x, *others)
+
+        monkeypatch.setattr(kind, "read", spy)
+    logits, state = steps.start(tf.constant(PROMPTS), 5)
+    # Tokens that each layer reads: those of the prefix, and then those of all rows.
+    assert read == [3, 3, 3 * 4, 3 * 4]
+    texts = [[*PREFIX, *row[row >= 0].tolist()] for row in PROMPTS]
+    for token in (7, 0, 2):
+        for row, text in enumerate(texts):
+            np.testing.assert_allclose(logits[row], whole(model, text)[-1], atol=1e-5)
+            text.append((token + row) % VOCABULARY)
+        logits, state = steps.step(state, tf.constant([text[-1] for text in texts]))
+
+
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_answers_are_scored_as_they_are_after_the_whole_text(after_prefix, jit):
+    model, steps_of = after_prefix
+    tokens = SimpleNamespace(begin_id=None, end_id=0)
+    answers = np.array([[[7, -1, -1], [2, 9, 4]], [[5, 5, -1], [1, -1, -1]], [[3] * 3] * 2])
+    features = {"token_ids": tf.constant(PROMPTS), "answer_ids": tf.constant(answers, tf.int32)}
+    core = answering(partial(steps_of, prefix=PREFIX), CONTEXT - 3, tokens, begun=True)
+    network = Network(model)
+    found = tf.function(lambda given: core(network, given), jit_compile=jit, autograph=False)(
+        features
+    )
+    assert found.shape == (3, 2)
+    for row, column in np.ndindex(3, 2):
+        before = [*PREFIX, *PROMPTS[row][PROMPTS[row] >= 0].tolist()]
+        answer = [token for token in answers[row, column] if token >= 0]
+        ids = np.array([[*before, *answer]], "int32")
+        expected = scoring(CONTEXT)(network, {"token_ids": ids, "first": np.array([len(before)])})
+        assert float(found[row, column]) == pytest.approx(float(expected[0]), rel=1e-4)
+
+
+def test_what_does_not_fit_between_prefix_and_answer_is_dropped_from_the_prompt(after_prefix):
+    model, steps_of = after_prefix
+    tokens, long = SimpleNamespace(begin_id=None, end_id=0), np.array([[1] * 9 + [4, 2]], "int32")
+    core = answering(partial(steps_of, prefix=PREFIX), CONTEXT - 3, tokens, begun=True)
+    found, kept = (
+        core(Network(model), {"token_ids": ids, "answer_ids": np.array([[[8, 3]]], "int32")})
+        for ids in (long, long[:, -7:])
+    )
+    np.testing.assert_allclose(found, kept, rtol=1e-6)

@@ -1,0 +1,106 @@
+import json
+from collections import Counter
+
+import pytest
+
+from data.sources import BadData
+from data.worked_examples import Answered, drawn, load, prompts
+from preprocessing.byte_tokens import Bytes
+
+SHOTS = "text\tlabel\nfine\tgood\nawful stuff\tbad\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name: str, content: str) -> str:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_answers_of_the_examples_are_classes_and_texts_are_sorted_by_length(write):
+    shots = write("shots.tsv", SHOTS)
+    data = write("data.csv", "label,sentence\nbad,a long and dull one\ngood,fine\ngood,lovely\n")
+    found = load(data, shots=shots)
+    assert [one[:2] for one in found.tested] == [
+        ("fine", "good"),
+        ("lovely", "good"),
+        ("a long and dull one", "bad"),
+    ]
+    assert found.classes == found.scored == ("bad", "good") and not found.is_free
+    assert [int(label) for _, label in found.test] == [1, 1, 0]
+    assert [int(label) for _, label in found.train] == [1, 0]
+    assert found.origin("test", 0) == "data.csv line 3"
+    assert "Answers are scored by the likelihood of each answer" in found.remarks[-2]
+    assert found.remarks[-1] == "Worked examples that are test texts, too: 1."
+
+
+def test_other_answers_may_be_any_text_also_numbers(write):
+    rows = [{"prompt": f"{n} + 1.5", "answer": n + 1.5} for n in range(30)]
+    lines = [json.dumps(row) for row in rows]
+    shots, data = write("a.jsonl", "\n".join(lines[:4])), write("b.jsonl", "\n".join(lines[4:]))
+    found = load(data, shots=shots)
+    assert found.is_free and found.scored == ()
+    assert found.tested[0][:2] == ("4 + 1.5", "5.5")
+    assert found.classes[:4] == ("1.5", "2.5", "3.5", "4.5")
+    assert "Answers are scored as a text" in found.remarks[-1]
+
+
+def test_only_the_test_split_of_a_folder_is_read(write):
+    shots = write("shots.tsv", SHOTS)
+    for split in ("train", "dev", "test"):
+        data = write(f"data/{split}.tsv", f"text\tlabel\nfrom {split}\tgood\n")
+    found = load(data.rpartition("/")[0], shots=shots)
+    assert [one.text for one in found.tested] == ["from test"]
+
+
+def test_each_fault_names_the_file_and_the_fix(write):
+    shots, data = write("shots.tsv", SHOTS), write("data.tsv", SHOTS)
+    with pytest.raises(BadData, match=r"no_such.tsv.* of worked examples. Received: no such file"):
+        load(data, shots="no_such.tsv")
+    unknown = write("odd.csv", "phrase,mood,more\nfine,good,1\n")
+    with pytest.raises(BadData, match=r"odd.csv: expected a column 'text'.*Fix: rename one"):
+        load(data, shots=unknown)
+    with pytest.raises(BadData, match=r"odd.csv: expected a column 'text'.*Fix: rename one"):
+        load(unknown, shots=shots)
+    empty = write("empty.tsv", "text\tlabel\nfine\t\n")
+    with pytest.raises(BadData, match=r"empty.tsv line 2: expected the name of a class"):
+        load(data, shots=empty)
+    with pytest.raises(BadData, match="expected at least one example"):
+        load(data, shots=empty, skip_bad=True)
+    partly = write("partly.tsv", SHOTS + "none\t\n")
+    assert load(data, shots=partly, skip_bad=True).skipped == 1
+
+
+def test_draws_are_balanced_nested_and_differ_by_seed():
+    answers = ["a"] * 20 + ["b"] * 5 + ["c"]
+    worked = [Answered(f"{n}", answer, "") for n, answer in enumerate(answers)]
+    orders = [drawn(worked, seed) for seed in range(5)]
+    for order in orders:
+        assert sorted(order) == sorted(worked)
+        assert Counter(one.answer for one in order[:3]) == {"a": 1, "b": 1, "c": 1}
+        assert Counter(one.answer for one in order[:11]) == {"a": 5, "b": 5, "c": 1}
+    assert drawn(worked, 3) == orders[3]
+    assert len({order[0] for order in orders}) > 1
+
+
+def test_prompts_have_the_chosen_number_of_examples_and_those_to_compare(write):
+    rows = "".join(f"text {n}\t{'good' if n % 2 else 'bad'}\n" for n in range(9))
+    data = load(write("data.tsv", SHOTS), shots=write("shots.tsv", "text\tlabel\n" + rows))
+    seen = []
+
+    def choose(sizes, room):
+        seen.extend([list(sizes), room])
+        return 6, 7
+
+    parts = {"template": "{text}={label};", "seed": 1, "length": 100, "max_tokens": 9}
+    chosen, found = prompts(data, Bytes(), **parts, choose=choose)
+    assert chosen == 6 and [*found] == [0, 1, 4, 6]
+    assert [len(one.examples) for one in found.values()] == [0, 1, 4, 6]
+    order = [one[:2] for one in drawn(data.worked, 1)]
+    assert found[4].examples == order[:4]
+    sizes = [len(f"{text}={label};") for text, label in order]
+    # The first has no ";" before it, but the token that begins a text.
+    assert seen == [sizes, 100 - len(";awful stuff=") - 9]
