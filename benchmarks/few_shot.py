@@ -27,7 +27,6 @@ from serving.table import table
 
 WORDS = {"0": "negative", "1": "positive"}
 """The answer for each label."""
-TEMPLATE = r"Review: {text}\nSentiment: {label}\n\n"
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class Config:
     """Folder of a pretrained decoder."""
     data: Path
     """Folder with train.tsv, dev.tsv and test.tsv: a sentence and its label, 0 or 1, per line."""
+    template: str = r"Review: {text}\nSentiment: {label}\n"
+    """Form of the examples and prompts."""
     split: str = "test"
     """The split that is scored."""
     draws: int = 5
@@ -71,7 +72,7 @@ def main(config: Config) -> None:
             preset=config.preset,
             shots=shots,
             num_shots=8,
-            template=TEMPLATE,
+            template=config.template,
             length=1024,
             batch_size=config.batch_size,
             seed=seed,

@@ -88,9 +88,9 @@ def test_worked_examples_show_it_how_to_tell_good_reviews_from_bad_ones(
     smollm2, model, shared_data, tmp_path
 ):
     words = {"0": "negative", "1": "positive"}
-    for name, file, count in (("shots", "train", 400), ("dev", "dev", 40)):
+    for name, file, count in (("shots", "train", 6920), ("dev", "dev", 40)):
         lines = (shared_data / "sst2" / f"{file}.tsv").read_text("utf-8").strip().split("\n")
-        rows = [line.split("\t") for line in lines[:: len(lines) // count][:count]]
+        rows = [line.split("\t") for line in lines[:: max(1, len(lines) // count)][:count]]
         table = ["text\tlabel", *(f"{text}\t{words[label]}" for text, label in rows)]
         (tmp_path / f"{name}.tsv").write_text("\n".join(table), "utf-8")
     config = app.Config(
@@ -99,14 +99,14 @@ def test_worked_examples_show_it_how_to_tell_good_reviews_from_bad_ones(
         preset=str(smollm2),
         shots=str(tmp_path / "shots.tsv"),
         num_shots=8,
-        template=r"Review: {text}\nSentiment: {label}\n\n",
+        template=r"Review: {text}\nSentiment: {label}\n",
         length=1024,
     )
     tokens = tokenizer(**config.tokenizer)
     data = worked_examples.load(**config.loading, shots=config.shots)
     _, prompts = worked_examples.prompts(data, tokens, **config.prompting)
     found = app.answer(config, data, tokens, {8: prompts[8]}, model)[8]
-    assert found.scores["accuracy"] >= 0.65
+    assert found.scores["accuracy"] >= 0.7
     theirs = tokenizers.Tokenizer.from_file(str(smollm2 / "tokenizer.json"))
     (first,), (second,) = (theirs.encode(f" {word}").ids for word in words.values())
     for number in (0, 20):
