@@ -330,7 +330,9 @@ def answering(
             return tf.while_loop(lambda number, *_: number < most, read, (1, total, begin))[1]
 
         by_answer = tf.transpose(answers, (1, 0, 2))
-        return tf.transpose(tf.map_fn(score, by_answer, fn_output_signature=tf.float32))
+        # One after another, because each changes a copy of the state.
+        found = tf.map_fn(score, by_answer, fn_output_signature=tf.float32, parallel_iterations=1)
+        return tf.transpose(found)
 
     return core
 
