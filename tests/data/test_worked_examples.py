@@ -104,3 +104,15 @@ def test_prompts_have_the_chosen_number_of_examples_and_those_to_compare(write):
     sizes = [len(f"{text}={label};") for text, label in order]
     # The first has no ";" before it, but the token that begins a text.
     assert seen == [sizes, 100 - len(";awful stuff=") - 9]
+
+
+@pytest.mark.slow  # TensorFlow Datasets.
+def test_a_dataset_has_answers_of_the_worked_examples(write, shared_tfds, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(shared_tfds))
+    names = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+    rows = "".join(f"What?,{name}\n" for name in names)
+    found = load("tfds:trec", shots=write("shots.csv", "text,label\n" + rows))
+    assert found.classes == names and not found.is_free
+    assert len(found.tested) == len(found.test) == 500
+    with pytest.raises(BadData, match="expected a label that the network knows"):
+        load("tfds:trec", shots=write("few.csv", "text,label\nWhat?,ABBR\nWho?,HUM\n"))
