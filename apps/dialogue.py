@@ -23,10 +23,11 @@ from data.dialogues import Dialogues
 from data.feed import Feed
 from metrics import byte_models, language_models
 from metrics.replies import Replies
-from models import recurrent, text_writers, transformers
+from models import recurrent, text_writers, transformers, translators
 from models.writing import continuing
 from preprocessing import turns
 from preprocessing.byte_tokens import Bytes, as_features
+from preprocessing.sentence_pieces import pair_length
 from preprocessing.tokenizers import tokenizer
 from preprocessing.turns import TurnTokens, turn_tokens
 from runs import presets, reading, writing_speed
@@ -34,9 +35,9 @@ from runs.command import command
 from runs.report import Section, Table
 from runs.run import Example, Run, counted, finish, start, train
 from runs.settings import Training
-from runs.text_settings import WritingSettings
+from runs.text_settings import SEQ2SEQ, Seq2SeqSettings, WritingSettings
 from serving import writing
-from serving.signature import Signature, tensors
+from serving.signature import Signature
 from serving.writing import Writer
 
 WRITTEN = 200
@@ -45,19 +46,21 @@ SHOWN = 10
 """Number of dialogues in the report."""
 MEANINGS = {
     **writing.MEANINGS,
-    "turns": "the turns of the dialogue in UTF-8, the oldest first; the last one is answered; "
-    '"" is unused',
+    "turns": 'the turns in UTF-8, the oldest first; the last one is answered; "" is unused',
     "system": 'what the network is to know or to be, in UTF-8; "": nothing',
     "reply": "the reply to the last turn",
+    "source_ids": "what `generate_from_tokens` reads, with the token that begins a dialogue",
+    "target_ids": "the token of the assistant's role and those of the reply, -1 in padding",
     "logits": language_models.LOGITS["logits"],
 }
 """Meanings of all inputs and outputs but the tokens."""
 
 
 @dataclass(frozen=True)
-class Config(WritingSettings):
+class Config(WritingSettings, Seq2SeqSettings):
     EPOCHS = 10
     BATCH_SIZE = 8
+    NETWORK = (*WritingSettings.NETWORK, *Seq2SeqSettings.NETWORK)
     data: str = "python_docs"
     """`python_docs` (built in), or a file or folder of dialogues: .jsonl or .json with `messages`,
     `conversations` or `turns`; .txt with `__eou__` between turns or with a turn per line."""
@@ -70,11 +73,12 @@ class Config(WritingSettings):
     """System text of `serving_default`, and of dialogues that have none of their own. At most half
     of the length beside `max_tokens`; longer ones in the data lose their end."""
     train_on: Training[Literal["replies", "all"]] = "replies"
-    """Turns that training predicts: the assistant's, or all."""
+    """Turns that training predicts: the assistant's, or all, for seq2seq without the first."""
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_network(text_writers.NAMES)
+        self.require_network((SEQ2SEQ, *text_writers.NAMES))
+        self.require_seq2seq()
         self.require_least(dialogue_rows.LEAST_LENGTH, "length")
         size = len(self.system.encode())
         if size > self.most_system:
@@ -85,14 +89,10 @@ class Config(WritingSettings):
             )
 
     @property
-    def room(self) -> int:
-        """Number of tokens before a reply of `serving_default`, without the first end token."""
-        return self.length - 1 - self.max_tokens
-
-    @property
     def most_system(self) -> int:
         """Maximum number of bytes of a system text, in training and in the export."""
-        return max(self.room // 2 - 2, 0)
+        # Half of what is between the first end token and a reply of `serving_default`.
+        return max((self.length - 1 - self.max_tokens) // 2 - 2, 0)
 
 
 def main(config: Config) -> dict[str, float]:
@@ -120,8 +120,7 @@ def main(config: Config) -> dict[str, float]:
     test = data.answered("test", WRITTEN)
     written = write(run, test, served["generate"], trained.model)
     validation, batches = (fed.evaluation(s, config.batch_size) for s in ("validation", "test"))
-    bits = byte_models.in_bits(trained.history, validation, rows.num_bytes["validation"])
-    trained.history.update(bits)
+    trained.history.update(byte_models.in_bits(trained.history, validation, rows))
     num_test = sum(len(one.replies) for one in data.test)
     rated = "BLEU, distinct and repeated n-grams, mean words and commonest share"
     reading.part(run, "replies", len(test), num_test, rated)
@@ -162,20 +161,21 @@ def arrange(config: Config, data: Dialogues, tokens: TurnTokens) -> DialogueRows
         most_system=config.most_system,
         every_turn=config.train_on == "all",
         packed=config.model not in recurrent.NAMES,
+        paired=config.is_seq2seq,
     )
 
 
 def feed(config: Config, rows: DialogueRows) -> Feed:
-    return Feed(
-        rows,
-        batch=partial(turns.labeled, trim=not config.fixed_lengths),
-        length=turns.lengths,
-    )
+    batch = turns.labeled_pairs if config.is_seq2seq else turns.labeled
+    length = partial(pair_length, step=16) if config.is_seq2seq else turns.lengths
+    return Feed(rows, batch=partial(batch, trim=not config.fixed_lengths), length=length)
 
 
 def build(config: Config, tokens: TurnTokens) -> keras.Model:
     if config.continued:
         return presets.network(config.continued)
+    if config.is_seq2seq:
+        return translators.translator(SEQ2SEQ, tokens.vocabulary_size, **config.encoder_decoder)
     return text_writers.text_writer(config.model, tokens.vocabulary_size, **config.text_writer)
 
 
@@ -185,39 +185,39 @@ def signatures(config: Config, tokens: TurnTokens, past: np.ndarray) -> dict[str
         token_ids, dropped = tokens.prompts(turns, system, room, config.most_system)
         return {"token_ids": token_ids}, {"dropped_tokens": dropped}
 
-    steps, some = text_writers.steps_of(config.model, config.length), past[:4]
-    loop = config.loop(config.length)
-    ids = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
+    some = past[:4]
     encoded, _ = read(config.max_tokens, tf.constant(some), tf.fill((len(some),), config.system))
-    examples = {name: row.numpy() for name, row in encoded.items()}
-    writer = Writer(
-        core=continuing(steps, config.length, tokens, **loop),
+    examples = {"turns": some, "token_ids": encoded["token_ids"].numpy()}
+    if config.is_seq2seq:
+        steps = translators.steps_of(SEQ2SEQ, tokens.role_id("assistant"), config.length)
+        examples |= tokens.pair(encoded["token_ids"], some[:, 0])
+    else:
+        steps = text_writers.steps_of(config.model, config.length)
+    return Writer(
+        core=continuing(steps, config.length, tokens, **config.loop(config.length)),
         inputs={"turns": tf.TensorSpec((None, None), tf.string)},
         read=read,
-        tokens=ids,
+        tokens={"token_ids": writing.IDS},
+        as_features=None if config.is_seq2seq else as_features,
         decode=tokens.decode,
         choice=config.choice,
-        **loop,
-        examples={"turns": some, **examples},
+        **config.loop(config.length),
+        examples=examples,
         meanings={**MEANINGS, "token_ids": tokens.meaning},
         text="reply",
         optional={"system": config.system},
         resources=tokens.resources,
-    )
-    return {
-        **writer.signatures(),
-        "from_tokens": tensors(ids, writer.meanings, examples=examples, preprocess=as_features),
-    }
+    ).signatures()
 
 
 def write(run: Run, some, signature: Signature, model: keras.Model) -> Replies:
     """Lets the network write replies of `Dialogues.answered`, each with a seed of its own."""
     config: Any = run.config
-    columns: dict[str, Any] = {name: [v] * len(some) for name, v in config.choice.items()}
-    columns["seed"] = range(config.seed, config.seed + len(some))
-    columns["stop"] = [[""]] * len(some)
-    columns["turns"] = [past for past, *_ in some]
-    columns["system"] = [system or config.system for _, system, _ in some]
+    columns = {
+        "turns": [past for past, *_ in some],
+        "system": [system or config.system for _, system, _ in some],
+        "seed": range(config.seed, config.seed + len(some)),
+    }
     written = writing_speed.written(run, signature, model, columns)["reply"]
     return Replies([reply.decode() for reply in written], [true for *_, true in some])
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -88,8 +87,7 @@ def main(config: Config) -> dict[str, float]:
         return {}
     recurrent.without_cudnn(trained.model)
     validation, test = (fed.evaluation(s, config.batch_size) for s in ("validation", "test"))
-    bits = byte_models.in_bits(trained.history, validation, rows.num_bytes["validation"])
-    trained.history.update(bits)
+    trained.history.update(byte_models.in_bits(trained.history, validation, rows))
     warmup, prompts = beginnings(texts.validation), beginnings(texts.test)
     served = signatures(config, tokens, warmup)
     return finish(
@@ -207,7 +205,8 @@ def signatures(
         core=continuing(steps, context, tokens, config.beams, **loop, begun=begun),
         inputs={"prompt": writing.TEXT},
         read=lambda max_tokens, prompt: ({"token_ids": prompts.encode(prompt)}, {}),
-        tokens=continuations.IDS,
+        tokens={"token_ids": writing.IDS},
+        as_features=as_features,
         decode=prompts.decode,
         choice=config.choice,
         **loop,
@@ -224,7 +223,6 @@ def signatures(
         writer,
         read_pair=read_pair,
         scoring=score,
-        as_features=as_features,
         choosing=(partial(prompts.with_answers, classes), classification.best_classes(classes))
         if classes
         else None,
@@ -233,10 +231,7 @@ def signatures(
 
 def report(run: Run, prompts: list[str], signature: Signature, model) -> list[Section]:
     pairs = [(prompt, temperature) for prompt in prompts for temperature in TEMPERATURES]
-    config: Any = run.config
-    columns: dict[str, Any] = {name: [v] * len(pairs) for name, v in config.choice.items()}
-    columns["stop"] = [[""]] * len(pairs)
-    columns |= {"prompt": [one for one, _ in pairs], "temperature": [one for _, one in pairs]}
+    columns = dict(zip(("prompt", "temperature"), zip(*pairs, strict=True), strict=True))
     texts = writing_speed.written(run, signature, model, columns, len(TEMPERATURES))["text"]
     rows = [(one, f"{t:g}", text.decode()) for (one, t), text in zip(pairs, texts, strict=True)]
     groups = {f"{t:g}": [text for _, one, text in rows if one == f"{t:g}"] for t in TEMPERATURES}

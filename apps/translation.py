@@ -189,7 +189,7 @@ def signatures(config: Config, tokens: SentencePieces, pairs) -> dict[str, Signa
         core=core,
         inputs={"text": writing.TEXT},
         read=lambda max_tokens, text: sentence_pieces.sources(tokens, length, text),
-        tokens={"source_ids": translations.IDS},
+        tokens={"source_ids": writing.IDS},
         decode=tokens.decode,
         choice=config.choice,
         limit=length,

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -63,8 +63,9 @@ def arrange(
     most_system: int | None = None,
     every_turn: bool = False,
     packed: bool = False,
+    paired: bool = False,
 ) -> DialogueRows:
-    """Cuts all splits into rows, as `dialogue_rows` does it.
+    """Cuts all splits into rows, as `dialogue_rows` does it, or into pairs, as `reply_pairs` does.
 
     Args:
         dialogues: The dialogues.
@@ -77,10 +78,12 @@ def arrange(
         every_turn: Whether all turns of the training dialogues are predicted. Otherwise, and in
             the other splits, only replies are.
         packed: Whether a row holds as many of these rows as fit, for networks that keep them apart.
+        paired: Whether there are pairs, for networks that read the past turns with an encoder.
 
     Returns:
         Rows, int32 `(length + 1,)`, -1 in padding; their targets, bool `(length + 1,)`; and which
-        text of the row each token is of, from 1, 0 in padding, int32 `(length + 1,)`.
+        text of the row each token is of, from 1, 0 in padding, int32 `(length + 1,)`. Of pairs:
+        `source_ids` and `target_ids`, int32 `(length + 1,)`, in a dict, and the targets.
     """
     rows, streams, replies, num_bytes, num_words = {}, {}, {}, {}, {}
     heads = [len(one) + size for one, size in zip(tokens.openings, tokens.lead_sizes, strict=True)]
@@ -88,16 +91,22 @@ def arrange(
     for split in SPLITS:
         found = dialogues.split(split)
         every = every_turn and split == "train"
-        marked = [
-            row
-            for one in _encoded(found, tokens, system, most_system)
-            for row in dialogue_rows(*one, length, every, frame)
-        ]
-        groups = [[row] for row in marked]
-        if packed:
-            sizes = [len(row) for row, _ in marked]
-            groups = [[marked[i] for i in group] for group in fitting(sizes, length + 1)]
-        rows[split] = tf.data.Dataset.from_tensor_slices(_padded(groups, length + 1))
+        encoded = _encoded(found, tokens, system, most_system)
+        if paired:
+            pairs = [pair for one in encoded for pair in reply_pairs(*one, length, every, frame)]
+            sides = zip(*pairs, strict=True)
+            (sources, *_), (targets, marks, _) = (
+                _padded([[one] for one in side], length + 1) for side in sides
+            )
+            arrays: Any = ({"source_ids": sources, "target_ids": targets}, marks)
+        else:
+            marked = [row for one in encoded for row in dialogue_rows(*one, length, every, frame)]
+            groups = [[row] for row in marked]
+            if packed:
+                sizes = [len(row) for row, _ in marked]
+                groups = [[marked[i] for i in group] for group in fitting(sizes, length + 1)]
+            arrays = _padded(groups, length + 1)
+        rows[split] = tf.data.Dataset.from_tensor_slices(arrays)
         whole = [
             _joined([beginning, *turns], range(2, len(turns) + 1, 2), OF_ROLES)
             for beginning, turns in _encoded(found, TurnTokens(Bytes()), system, most_system)
@@ -138,38 +147,102 @@ def dialogue_rows(
     Yields:
         At most `length + 1` tokens each, and which of them are predicted.
     """
-    if len(beginning) > length // 2:
-        beginning = np.append(beginning[: length // 2 - frame.tail], beginning[-frame.tail :])
-    room = length + 1 - len(beginning)
-    first, together = 0, list[int]()
+    together = list[Past]()  # With the same first turn.
 
     def shared() -> Iterator[Marked]:
         if together:
-            past = [beginning, *turns[first : together[-1] + 1]]
-            yield _joined(past, [number - first + 1 for number in together], frame, first)
+            first, last = together[0].first, together[-1]
+            numbers = [one.number - first + 1 for one in together]
+            yield _joined([*last.parts, turns[last.number]], numbers, frame, first)
 
+    for past in _pasts(beginning, turns, length, every_turn, frame):
+        if together and (past.is_cut or past.first != together[0].first):
+            yield from shared()
+            together = []
+        if past.is_cut:
+            parts = [*past.parts, turns[past.number]]
+            marked = _joined(parts, [len(past.parts)], frame, past.first)
+            yield from _windows(*marked, length)
+        else:
+            together.append(past)
+    yield from shared()
+
+
+def reply_pairs(
+    beginning: np.ndarray,
+    turns: Sequence[np.ndarray],
+    length: int,
+    every_turn: bool = False,
+    frame: Frame = OF_ROLES,
+) -> Iterator[tuple[Marked, Marked]]:
+    """Yields pairs: what `dialogue_rows` has before each reply, its role included, and the reply.
+
+    A reply of more than `length + 1` tokens is cut into pairs with the same source, which repeat
+    `length // 2` tokens of the one before. The first turn of a dialogue, which has no past, is in
+    no pair.
+
+    Args:
+        beginning: As of `dialogue_rows`, and so are the others.
+
+    Yields:
+        The source, of which nothing is predicted, and the role and the reply, at most `length + 1`
+        tokens each.
+    """
+    for past in _pasts(beginning, turns, length, every_turn, frame):
+        if not past.number:
+            continue
+        reply = turns[past.number]
+        head = frame.heads[past.number % 2]
+        source = np.concatenate([*past.parts, reply[:head]])
+        for window in _windows(*_joined([reply], [0], frame, past.number + 1), length):
+            yield (source, np.zeros(len(source), bool)), window
+
+
+class Past(NamedTuple):
+    """What is before a turn that is predicted.
+
+    Args:
+        number: Number of the turn in its dialogue.
+        parts: The beginning, and as many of the turns before it as fit.
+        is_cut: Whether the last of them, or the turn itself, does not fit as a whole.
+    """
+
+    number: int
+    parts: list[np.ndarray]
+    is_cut: bool
+
+    @property
+    def first(self) -> int:
+        """Number of the first turn of the parts."""
+        return self.number + 1 - len(self.parts)
+
+
+def _pasts(
+    beginning: np.ndarray,
+    turns: Sequence[np.ndarray],
+    length: int,
+    every_turn: bool,
+    frame: Frame,
+) -> Iterator[Past]:
+    """Yields what is before each turn that is predicted, with arguments of `dialogue_rows`."""
+    if len(beginning) > length // 2:
+        beginning = np.append(beginning[: length // 2 - frame.tail], beginning[-frame.tail :])
+    room = length + 1 - len(beginning)
     for number in range(0, len(turns)) if every_turn else range(1, len(turns), 2):
         # Of a very long dialogue only the latest turns can fit.
         latest = turns[max(0, number - length) : number + 1]
         sizes = np.cumsum([len(turn) for turn in reversed(latest)])
         fitting = int(np.sum(sizes <= room))  # Turns up to this one that fit.
         if fitting > 1 or (fitting == 1 and number == 0):
-            if number + 1 - fitting != first:
-                yield from shared()
-                first, together = number + 1 - fitting, []
-            together.append(number)
+            yield Past(number, [beginning, *turns[number + 1 - fitting : number]], False)
             continue
-        yield from shared()
-        first, together = number, []
-        past = [beginning]
+        parts = [beginning]
         if number:
             head, before = frame.heads[(number - 1) % 2], turns[number - 1]
             least = head + frame.tail
             kept = max(room - len(turns[number]), length // 2 - len(beginning), least)
-            past.append(np.append(before[:head], before[head:][head - kept :]))
-        marked = _joined([*past, turns[number]], [len(past)], frame, number + 1 - len(past))
-        yield from _windows(*marked, length)
-    yield from shared()
+            parts.append(np.append(before[:head], before[head:][head - kept :]))
+        yield Past(number, parts, True)
 
 
 def _encoded(

@@ -47,7 +47,7 @@ def word_perplexity(losses: np.ndarray, num_words: int) -> float:
 
 
 def in_bits(
-    history: Mapping[str, Sequence[float]], validation: tf.data.Dataset, num_bytes: int
+    history: Mapping[str, Sequence[float]], validation: tf.data.Dataset, rows: Any
 ) -> dict[str, list[float]]:
     """Returns the losses of each epoch in bits per byte, by name.
 
@@ -55,11 +55,12 @@ def in_bits(
         history: `loss` and `val_loss` in nats per token; empty if nothing was trained.
         validation: The validation batches, as `metrics.language_models.evaluate` takes them. Their
             number of tokens per byte is that of the training texts, too.
-        num_bytes: Number of bytes of the validation texts that are predicted.
+        rows: As in `evaluate`.
     """
     if not history:
         return {}
     tokens = sum(np.count_nonzero(weights["logits"]) for *_, weights in validation)
+    num_bytes = rows.num_bytes["validation"]
     return {
         bits: [bits_per_byte(np.array(loss * tokens), num_bytes) for loss in history[nats]]
         for bits, nats in (("bits_per_byte", "loss"), ("val_bits_per_byte", "val_loss"))

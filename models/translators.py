@@ -23,7 +23,7 @@ def translator(
     luong_score: str,
     units: int,
     dropout: float,
-    norm_first: bool,
+    norm_first: bool = False,
 ) -> keras.Model:
     """Builds a network that predicts the next token of a translation, with random weights.
 

@@ -113,7 +113,7 @@ def labeled_pairs(
     return features, labels, {"logits": tf.cast(target_ids >= 0, tf.float32)}
 
 
-def pair_length(features: dict[str, tf.Tensor]) -> tf.Tensor:
+def pair_length(features: dict[str, tf.Tensor], step: int = 1) -> tf.Tensor:
     """Returns numbers that sort pairs so that neighbors have similar lengths on both sides.
 
     Pairs are sorted by the length of the longer side, and those of an equal one by how much longer
@@ -122,14 +122,17 @@ def pair_length(features: dict[str, tf.Tensor]) -> tf.Tensor:
 
     Args:
         features: `source_ids` and `target_ids`, int32 `(n, tokens)`, -1 in padding.
+        step: Number of lengths of the longer side that count as equal, for long texts, of which few
+            have the same length.
 
     Returns:
         int32 `(n,)`.
     """
     sources, targets = (_lengths(features[name]) for name in ("source_ids", "target_ids"))
     longer = tf.maximum(sources, targets)
-    upwards = tf.where(longer % 2 == 0, sources - targets, targets - sources)
-    return longer * (2 * tf.reduce_max(longer) + 1) + upwards
+    steps = longer // step
+    upwards = tf.where(steps % 2 == 0, sources - targets, targets - sources)
+    return steps * (2 * tf.reduce_max(longer) + 1) + upwards
 
 
 def without_padding(token_ids: tf.Tensor) -> tf.Tensor:

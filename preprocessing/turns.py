@@ -10,6 +10,7 @@ from preprocessing.byte_pair_files import SPACE
 from preprocessing.byte_pairs import PretrainedBytePairs
 from preprocessing.byte_tokens import PADDING, Tokens, as_features
 from preprocessing.chat_formats import ChatFormat, chat_format
+from preprocessing.sentence_pieces import without_padding
 
 ROLES = ("user", "assistant", "system")
 """Roles in the order of their tokens, which follow those of the vocabulary."""
@@ -147,6 +148,18 @@ class TurnTokens:
         parts = [_ragged(first), past, _repeated(reply, rows)]
         return tf.concat(parts, axis=1).to_tensor(PADDING), lost
 
+    def pair(self, past: tf.Tensor, replies: tf.Tensor) -> dict[str, np.ndarray]:
+        """Returns what a network with an encoder reads of replies `(n,)`, as `labeled_pairs` does.
+
+        Args:
+            past: From `prompts`.
+            replies: The texts of the replies.
+        """
+        role = self.role_id("assistant")
+        sources = tf.pad(past, [[0, 0], [1, 0]], constant_values=self.end_id)
+        targets = tf.pad(self.tokens.encode(replies), [[0, 0], [1, 0]], constant_values=role)
+        return {"source_ids": sources.numpy(), "target_ids": targets.numpy()}
+
     def _led(self, texts: tf.Tensor, roles: tf.Tensor | int) -> tf.Tensor:
         """Returns the texts of turns as they are encoded."""
         if self._chat and self._chat.strips:
@@ -240,6 +253,30 @@ def labeled(
         rows, targets, texts = (one[:, :longest] for one in (rows, targets, texts))
     labels = {"logits": tf.maximum(rows[:, 1:], 0)}
     features = as_features(rows[:, :-1]) | {"padding_mask": texts[:, :-1]}
+    return features, labels, {"logits": tf.cast(targets[:, 1:], tf.float32)}
+
+
+def labeled_pairs(
+    pairs: dict[str, tf.Tensor], targets: tf.Tensor, trim: bool = True
+) -> tuple[dict[str, tf.Tensor], ...]:
+    """Returns features, labels and weights for predicting some tokens of replies.
+
+    Args:
+        pairs: `source_ids`, what is before each reply, and `target_ids`, its role and the reply,
+            int32 `(n, tokens + 1)`, -1 in padding.
+        targets: 1 at the tokens of `target_ids` to predict, 0 at others, `(n, tokens + 1)`.
+        trim: Whether to remove the columns that are only padding.
+
+    Returns:
+        `source_ids`, and `target_ids`, of which each token is read to predict the next; the labels
+        `logits`, int32 `(n, tokens)`; and their weights.
+    """
+    sources, replies = pairs["source_ids"], pairs["target_ids"]
+    if trim:
+        sources, replies = without_padding(sources), without_padding(replies)
+        targets = targets[:, : tf.shape(replies)[1]]
+    features = {"source_ids": sources, "target_ids": replies[:, :-1]}
+    labels = {"logits": tf.maximum(replies[:, 1:], 0)}
     return features, labels, {"logits": tf.cast(targets[:, 1:], tf.float32)}
 
 

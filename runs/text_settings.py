@@ -16,6 +16,7 @@ from training.optimizers import layerwise_scale
 PRETRAINED = ("elmo", "bert", "gpt")
 """Models that need a preset; the others begin with random weights."""
 RECURRENT = ("rnn", "lstm", "gru")
+SEQ2SEQ = "seq2seq"
 TRANSFORMERS = ("bert", "gpt")
 """Families of networks."""
 MAX_PAIRS = 2**19
@@ -227,7 +228,8 @@ class WritingSettings(Settings):
     def require_network(self, models: Collection[str]) -> None:
         """Requires one of the networks of the app, and the settings that go with it."""
         self.require_one_of(models, "model")
-        self.require_only(RECURRENT, "layers", "units")
+        self.require_only(RECURRENT, "layers")
+        self.require_only([name for name in models if name in (*RECURRENT, SEQ2SEQ)], "units")
         self.require_only(["gpt"], "lora_rank")
         untrained = [name for name in models if name != "gpt"]
         self.require_only(untrained, "dropout", "vocabulary", "vocabulary_size")
@@ -243,7 +245,11 @@ class WritingSettings(Settings):
         if self.model == "gpt":
             usual |= {"epochs": 3}
         # A Transformer with random weights stalls if its first steps are large.
-        return usual if self.model in RECURRENT else usual | {"warmup_epochs": 0.3}
+        return usual if self._is_recurrent else usual | {"warmup_epochs": 0.3}
+
+    @property
+    def _is_recurrent(self) -> bool:
+        return self.model in (*RECURRENT, SEQ2SEQ)
 
     def rates(self, width: Callable[[keras.Model], int]) -> Rates:
         """Returns the learning rates, as `runs.run.train` takes them.
@@ -262,7 +268,7 @@ class WritingSettings(Settings):
         """
 
         def rate(model):
-            factor = RECURRENT_RATE if self.model in RECURRENT else 384 / width(model)
+            factor = RECURRENT_RATE if self._is_recurrent else 384 / width(model)
             if self.preset == "none":
                 return self.rate(factor)
             return self.rate((0.3 if self.lora_rank else 0.1) * factor)
@@ -471,13 +477,10 @@ class ClassifierSettings(TextSettings):
 
 
 @dataclass(frozen=True)
-class EncoderDecoderSettings(Settings):
-    """For apps whose networks read with an encoder and write with a decoder."""
+class Seq2SeqSettings(Settings):
+    """For apps with `seq2seq`, a recurrent encoder and decoder."""
 
-    NETWORK = (
-        *(*Settings.NETWORK, "dropout", "norm_first"),
-        *("cell", "attention", "luong_score", "units"),
-    )
+    NETWORK = (*Settings.NETWORK, "cell", "attention", "luong_score", "units")
     cell: Literal["gru", "lstm"] = "gru"
     """Recurrent cell of seq2seq."""
     attention: Literal["bahdanau", "luong", "none"] = "bahdanau"
@@ -486,6 +489,34 @@ class EncoderDecoderSettings(Settings):
     """Score of a token in the attention of Luong et al."""
     units: int = 256
     """Features of a token and of a state of seq2seq; even."""
+
+    def require_seq2seq(self) -> None:
+        """Requires settings that go with seq2seq, or with another network."""
+        self.require_only([SEQ2SEQ], "cell", "attention", "luong_score")
+        if self.is_seq2seq and self.units % 2:
+            self._refuse("units", "even")
+        if self.attention != "luong" and self.luong_score != "general":
+            raise ValueError(
+                "`luong_score` is for attention='luong'. Received: "
+                f"attention={self.attention!r}, luong_score={self.luong_score!r}"
+            )
+
+    @property
+    def is_seq2seq(self) -> bool:
+        return self.model == SEQ2SEQ
+
+    @property
+    def encoder_decoder(self) -> dict[str, Any]:
+        """What the network is built with."""
+        names = ("cell", "attention", "luong_score", "units", "dropout")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class EncoderDecoderSettings(Seq2SeqSettings):
+    """For apps whose networks read with an encoder and write with a decoder."""
+
+    NETWORK = (*Seq2SeqSettings.NETWORK, "dropout", "norm_first")
     norm_first: bool = False
     """Normalize before each sublayer of a Transformer, and not after it as in the paper."""
     dropout: Training[Auto[float]] = AUTO
@@ -503,8 +534,6 @@ class EncoderDecoderSettings(Settings):
         self.require_least(2, "units")
         self.require_least(0, "attention_layer", "attention_head")
         self.require_share("dropout", "label_smoothing")
-        if self.units % 2:
-            self._refuse("units", "even")
 
     def require_network(self, models: Collection[str], sizes: Mapping[str, Any]) -> None:
         """Requires one of the networks of the app, and the settings that go with it.
@@ -516,17 +545,13 @@ class EncoderDecoderSettings(Settings):
         self.require_one_of(models, "model")
         transformers = [name for name in models if name.startswith("transformer")]
         others = [name for name in models if name not in transformers]
-        self.require_only(others, "cell", "attention", "luong_score", "units")
+        self.require_only(others, "units")
+        self.require_seq2seq()
         self.require_only(transformers, "norm_first", "attention_layer", "attention_head")
         if self.model in transformers:
             size = sizes[self.model.partition("_")[2]]
             self._require_index("attention_layer", size.num_layers)
             self._require_index("attention_head", size.num_heads)
-        elif self.attention != "luong" and self.luong_score != "general":
-            raise ValueError(
-                "`luong_score` is for attention='luong'. Received: "
-                f"attention={self.attention!r}, luong_score={self.luong_score!r}"
-            )
 
     def _require_index(self, name: str, count: int) -> None:
         index = getattr(self, name)
@@ -542,9 +567,7 @@ class EncoderDecoderSettings(Settings):
 
     @property
     def encoder_decoder(self) -> dict[str, Any]:
-        """What the network is built with."""
-        names = ("cell", "attention", "luong_score", "units", "dropout", "norm_first")
-        return {name: getattr(self, name) for name in names}
+        return super().encoder_decoder | {"norm_first": self.norm_first}
 
     def rate(self, factor: float | None = None) -> float:
         recurrent = "transformer" not in self.model and not self.continued

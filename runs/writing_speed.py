@@ -32,7 +32,7 @@ def written(
     columns: Mapping[str, Sequence[Any] | np.ndarray],
     batch_size: int = 32,
 ) -> dict[str, np.ndarray]:
-    """Queries a trained network that writes, as `ask` does, and says how many tokens per second.
+    """Lets a trained network write, as `ask` does, and says how many tokens per second.
 
     The first query, which builds the graph, is not timed; if there is no other, nothing is said.
 
@@ -40,9 +40,14 @@ def written(
         run: What `start` returned.
         signature: Has the output `tokens`, the number of tokens that were written.
         model: The network.
-        columns: As of `ask`.
+        columns: As of `ask`. Settings of the loop that are not among them are those of the run, and
+            there are no stop strings.
         batch_size: Texts of a query.
     """
+    config: Any = run.config
+    count = len(next(iter(columns.values())))
+    usual = {name: [value] * count for name, value in config.choice.items()}
+    columns = {**usual, "stop": [[""]] * count, **columns}
     seconds, rows = 0.0, list[int]()
 
     def timed(queries: Iterable[range]) -> Iterator[range]:

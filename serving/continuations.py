@@ -6,11 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from serving import writing
-from serving.signature import Prepared, Signature, tensors
+from serving.signature import Prepared, Signature
 from serving.writing import Features, Writer
 
-IDS = {"token_ids": tf.TensorSpec((None, None), tf.int32)}
-"""Tokens of texts, -1 in padding."""
 MEANINGS = {
     **writing.MEANINGS,
     "prompt": "the beginning of a text, in UTF-8; of a long one the end is read",
@@ -32,17 +30,15 @@ def signatures(
     *,
     read_pair: Callable[..., tuple[Features, Features]],
     scoring: Callable[[Any, Features], tf.Tensor],
-    as_features: Callable[[tf.Tensor], Features],
     choosing: tuple[Callable[..., Features], Callable[[tf.Tensor], Features]] | None = None,
 ) -> dict[str, Signature]:
-    """Returns those of the writer, `score`, `from_tokens` and, if answers are classes, `classes`.
+    """Returns those of the writer, `score` and, if answers are classes, `classes`.
 
     Args:
         writer: Writes `text` after `prompt`; its examples have `prompt` and `token_ids`.
         read_pair: From `prompt` and `text` to the features of `scoring`, and to numbers by name,
             int32 `(n,)`.
         scoring: A core that returns log-probabilities: of the text of each row, or of each answer.
-        as_features: From `token_ids` to what the network reads.
         choosing: From `prompt` to the features of `scoring` with each class as an answer, and from
             the log-probabilities of these `(n, classes)` to `classes` and `scores`. None: there are
             no classes.
@@ -61,12 +57,6 @@ def signatures(
             },
             examples={"prompt": texts, "text": texts[::-1]},
             **shared,
-        ),
-        "from_tokens": tensors(
-            IDS,
-            writer.meanings,
-            examples={"token_ids": writer.examples["token_ids"]},
-            preprocess=as_features,
         ),
     }
     if choosing:

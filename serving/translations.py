@@ -6,11 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from serving import writing
-from serving.signature import Prepared, Signature, tensors
+from serving.signature import Prepared, Signature
 from serving.writing import Features, Writer
 
-IDS = tf.TensorSpec((None, None), tf.int32)
-"""Tokens of texts, -1 in padding."""
 MEANINGS = {
     **writing.MEANINGS,
     "text": "the text to translate, in UTF-8; of a long one the beginning is read",
@@ -44,11 +42,10 @@ def signatures(
     attending: Callable[[Any, Features], Features] | None,
     show: Callable[[Features, Features], Features],
 ) -> dict[str, Signature]:
-    """Returns those of the writer, `score`, `from_tokens` and, if there is attention, `attention`.
+    """Returns those of the writer, `score` and, if there is attention, `attention`.
 
     Args:
-        writer: Writes `translation` for `text`; its examples have both, `source_ids` and
-            `target_ids`.
+        writer: Writes `translation` for `text`; its examples have both.
         length_penalty: That of the examples of `beams`.
         read_pair: From `text` and `translation` to the features of `scoring`, and to numbers by
             name, int32 `(n,)`.
@@ -67,11 +64,6 @@ def signatures(
             postprocess=lambda found, counts: {"log_probability": found, **counts},
             examples={name: examples[name] for name in ("text", "translation")},
             **shared,
-        ),
-        "from_tokens": tensors(
-            {"source_ids": IDS, "target_ids": IDS},
-            writer.meanings,
-            examples={name: examples[name] for name in ("source_ids", "target_ids")},
         ),
     }
     if attending:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from serving.signature import Prepared, Signature
+from serving.signature import Prepared, Signature, tensors
 from serving.verify import XLA_BATCH_SIZES
 
 PADDING = -1
@@ -43,6 +43,10 @@ STOP = tf.TensorSpec((None, None), tf.string)
 """The input of a signature with the stop strings of each row, which `checked_stop` reads."""
 TEXT = tf.TensorSpec((None,), tf.string)
 """An input with a text for each row."""
+IDS = tf.TensorSpec((None, None), tf.int32)
+"""An input with the tokens of each row, -1 in padding."""
+PAIR = {"source_ids": IDS, "target_ids": IDS}
+"""What a network with an encoder reads: what is before a text, and the tokens before each."""
 
 ROOM = 32
 """States have room for a multiple of as many tokens, so that there are few sizes."""
@@ -93,7 +97,7 @@ class Writer:
         choice: How `serving_default` writes: a value for each of `INPUTS`, or for beam search
             `max_tokens` and `length_penalty`.
         limit: Maximum of `max_tokens`.
-        examples: Real inputs by name, of `serving_default` and `tokens`.
+        examples: Real inputs by name, of `serving_default`, `tokens` and `from_tokens`.
         meanings: Meaning of all inputs and outputs.
         text: Name of the output with the text.
         score: Name of the output of `serving_default` with its log-probability, or with the score
@@ -102,6 +106,8 @@ class Writer:
         stop: A stop string of all rows, in addition to those of the client; "" is none. Beam search
             has none.
         resources: As of a `Signature`.
+        as_features: From `tokens` to what the network reads. None: it reads pairs, `source_ids` and
+            `target_ids`, which `from_tokens` then takes instead.
         sizes: Sizes for which the loop is compiled, as in `models.writing.continuing`. A request of
             each is among those of the warm-up. None: it is not compiled.
     """
@@ -120,10 +126,11 @@ class Writer:
     optional: Mapping[str, str] = field(default_factory=dict)
     stop: str = ""
     resources: tuple[Any, ...] = ()
+    as_features: Callable[..., Features] | None = None
     sizes: Mapping[str, Sequence[int]] | None = None
 
     def signatures(self, length_penalty: float | None = None) -> dict[str, Signature]:
-        """Returns `serving_default`, `generate` and `generate_from_tokens`.
+        """Returns `serving_default`, `generate`, `generate_from_tokens` and `from_tokens`.
 
         Args:
             length_penalty: That of the examples of one more signature, `beams`. None: it is left
@@ -131,6 +138,7 @@ class Writer:
         """
         follow = (self.text, "finish_reason", "tokens")
         every = {**self.inputs, **{name: TEXT for name in self.optional}}
+        network = self.tokens if self.as_features else PAIR
         made = {
             "serving_default": self._signature(
                 self.inputs, self.by_default, self._answered, {self.text: self.score}
@@ -147,6 +155,12 @@ class Writer:
                 lambda written: {n: written[n] for n in ("token_ids", "log_probability")},
                 {"token_ids": "log_probability"},
                 warmup=self._of_every_size(),
+            ),
+            "from_tokens": tensors(
+                network,
+                self.meanings,
+                examples={name: self.examples[name] for name in network},
+                preprocess=self.as_features,
             ),
         }
         if length_penalty is not None:

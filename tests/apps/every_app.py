@@ -33,6 +33,9 @@ BAD: dict[str, Any] = {
     "class_weight": "no_such_weight",
     "tokens": "no_such_tokens",
     "word_dropout": 1.5,
+    "cell": "no_such_cell",
+    "attention": "no_such_attention",
+    "luong_score": "no_such_score",
 }
 """A bad value of each setting that several apps have."""
 

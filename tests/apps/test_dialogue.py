@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -73,6 +75,10 @@ SMALL = Small(
         {"preset": "no_run"},
         {"vocabulary_size": 500},
         {"lora_rank": 4},
+        {"attention": "luong"},
+        {"model": "seq2seq", "units": 15},
+        {"model": "seq2seq", "luong_score": "dot"},
+        {"model": "seq2seq", "layers": 2},
     ],
     files=["tokenizer", "measures.json"],
 )
@@ -85,10 +91,12 @@ TALK = (
 )
 
 
-@pytest.fixture(scope="module", params=["gpt_tiny", pytest.param("lstm", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=["gpt_tiny", "seq2seq", pytest.param("lstm", marks=pytest.mark.slow)]
+)
 def parts(request):
     keras.utils.set_random_seed(0)  # Regardless of what ran before.
-    units = {"units": 16} if request.param == "lstm" else {}
+    units = {} if request.param == "gpt_tiny" else {"units": 16}
     config = app.Config(
         model=request.param, length=32, max_tokens=6, temperature=0.0, system="S", **units
     )
@@ -100,8 +108,20 @@ def parts(request):
     return config, model, app.signatures(config, TOKENS, padded([("Hi", "Ho", "Ha")] * 4))
 
 
-def logits(model, ids):
-    return model(as_features(tf.constant([ids])))["logits"][0].numpy()
+@cache
+def graph(model):
+    specs = {name: tf.TensorSpec((1, None), tf.int32) for name in model.input}
+    return tf.function(model, input_signature=[specs], autograph=False)
+
+
+def logits(model, past, reply):
+    """What a network predicts for each token of a reply, and for the one after it."""
+    if model.name == "seq2seq":
+        role = TOKENS.role_id("assistant")
+        ids = {"source_ids": tf.constant([past]), "target_ids": tf.constant([[role, *reply]])}
+        return graph(model)(ids)["logits"][0].numpy()
+    ids = as_features(tf.constant([[*past, *reply]]))
+    return graph(model)(ids)["logits"][0, len(past) - 1 :].numpy()
 
 
 def chosen(config, model, past, system) -> bytes:
@@ -110,7 +130,7 @@ def chosen(config, model, past, system) -> bytes:
     ids, _ = TOKENS.prompts(tf.constant([past]), tf.constant([system]), tf.constant([room]))
     read, reply = [TOKENS.end_id, *ids.numpy()[0].tolist()], list[int]()
     for _ in range(config.max_tokens):
-        following = int(np.argmax(logits(model, [*read, *reply])[-1]))
+        following = int(np.argmax(logits(model, read, reply)[-1]))
         if following == TOKENS.end_id:
             break
         reply.append(following)
@@ -168,9 +188,7 @@ def test_the_loss_of_a_batch_is_that_of_each_reply_alone(parts):
     config, model, _ = parts
     talk = (*TALK, Dialogue(("Hm?", "Yes.")), Dialogue(("No?", "No")))
     data = Dialogues(train=talk, validation=TALK, test=TALK)
-    packed = config.model == "gpt_tiny"
-    rows = dialogue_rows.arrange(data, TOKENS, config.length, packed=packed)
-    fed = app.feed(config, rows)
+    fed = app.feed(config, app.arrange(replace(config, system=""), data, TOKENS))
     (batch,) = fed.evaluation("train", 100)
     features, labels, weights = batch
     loss = language_models.cross_entropy()
@@ -182,11 +200,12 @@ def test_the_loss_of_a_batch_is_that_of_each_reply_alone(parts):
             tf.constant([past]), tf.constant([system]), tf.constant([config.length - len(true)])
         )
         read = [TOKENS.end_id, *ids.numpy()[0].tolist()]
-        every = logits(model, [*read, *true[:-1]])[len(read) - 1 :]
+        every = logits(model, read, true[:-1])
         logs = every - np.log(np.exp(every).sum(axis=1, keepdims=True))
         losses += (-logs[np.arange(len(true)), true]).tolist()
     assert len(losses) == np.sum(weights["logits"])
-    assert np.max(features["padding_mask"]) == (2 if packed else 1)
+    if not config.is_seq2seq:
+        assert np.max(features["padding_mask"]) == (2 if config.model == "gpt_tiny" else 1)
     assert float(found) == pytest.approx(np.mean(losses), rel=1e-6)
 
 
@@ -226,6 +245,24 @@ def test_a_request_out_of_range_is_refused_by_name_and_row(parts, name, value):
         signatures["generate"].prepared(inputs)
 
 
+@pytest.mark.slow
+def test_tokens_of_past_turns_and_replies_are_read_as_their_texts():
+    config = app.Config(model="seq2seq", units=8, length=32, max_tokens=6, temperature=0.0)
+    model = app.build(config, TOKENS)
+    signatures = app.signatures(config, TOKENS, padded([("Hi", "Ho", "Ha")] * 4))
+    turns = [("Hi",), ("é",)]
+    ids, _ = TOKENS.prompts(tf.constant(turns), tf.constant(["", ""]), tf.constant([25, 25]))
+    choice = {name: [value] * 2 for name, value in config.choice.items()}
+    query = {"token_ids": ids.numpy(), **choice}
+    written = ask(signatures["generate_from_tokens"], model, query)
+    answer = ask(signatures["serving_default"], model, {"turns": turns})
+    replies = TOKENS.decode(tf.constant(written["token_ids"])).numpy()
+    assert replies.tolist() == answer["reply"].tolist()
+    found = ask(signatures["from_tokens"], model, TOKENS.pair(ids, tf.constant(["ab", "c"])))
+    past = [TOKENS.end_id, *ids.numpy()[0]]
+    np.testing.assert_allclose(found["logits"][0], logits(model, past, [*b"ab"]), atol=1e-5)
+
+
 def test_a_preset_replies_in_its_own_format_to_the_likeliest_end(tmp_path):
     write_llama(tmp_path, vocab_size=330, max_position_embeddings=200)
     theirs = write_tokenizer(tmp_path, chat_template=SMOLLM2_TEMPLATE)
@@ -243,7 +280,7 @@ def test_a_preset_replies_in_its_own_format_to_the_likeliest_end(tmp_path):
     ids = theirs.encode(rendered).ids
     begin = len(ids)
     while len(ids) < begin + 5 and ids[-1] != tokens.end_id:
-        ids.append(int(np.argmax(logits(model, ids)[-1])))
+        ids.append(int(np.argmax(logits(model, ids, [])[-1])))
     assert answer["reply"][0] == tokens.decode(tf.constant([ids[begin:]])).numpy()[0]
     data = Dialogues(train=TALK, validation=TALK, test=TALK)
     rows = app.arrange(config, data, tokens)

@@ -122,6 +122,55 @@ def test_a_long_reply_continues_in_rows_that_overlap_by_half():
         assert following[:8] == row[-8:] and not any(marks[:8]) and all(marks[8:])
 
 
+def pairs_of(*dialogues: Dialogue, split="train", **options):
+    """The sources and targets of pairs without their padding, and which targets are predicted."""
+    data = Dialogues(train=dialogues, validation=dialogues, test=dialogues)
+    arranged = arrange(data, TOKENS, paired=True, **{"length": LENGTH, **options})
+    found = []
+    for pair, marks in arranged.split(split).as_numpy_iterator():
+        source, target = (pair[name][pair[name] >= 0] for name in ("source_ids", "target_ids"))
+        assert not marks[len(target) :].any()
+        found.append((source.tolist(), target.tolist(), marks[: len(target)].tolist()))
+    return found
+
+
+@pytest.mark.parametrize("length", [24, 40])
+def test_pairs_have_what_rows_have_before_each_reply(length):
+    dialogues = random_dialogues()
+    expected = replies_in(rows_of(*dialogues, length=length))
+    found = pairs_of(*dialogues, length=length)
+    assert [(source, target[1:]) for source, target, _ in found] == expected
+    for _, target, marks in found:
+        assert target[0] == ASSISTANT and marks == [False] + [True] * (len(target) - 1)
+
+
+def test_every_turn_but_the_first_is_a_pair_on_request_in_training_alone():
+    dialogue = Dialogue(("a", "bc", "d"), "S")
+    past = [END, *said(SYSTEM, "S"), *said(USER, "a")]
+    answer = ([*past, ASSISTANT], said(ASSISTANT, "bc"), [False, True, True, True])
+    after = ([*past, *said(ASSISTANT, "bc"), USER], said(USER, "d"), [False, True, True])
+    assert pairs_of(dialogue, every_turn=True) == [answer, after]
+    assert pairs_of(dialogue, every_turn=True, split="test") == pairs_of(dialogue) == [answer]
+
+
+def test_each_token_of_a_long_reply_is_predicted_in_one_pair_with_the_same_source():
+    long = "0123456789" * 9
+    pairs = pairs_of(Dialogue(("q" * 70, long), "u" * 40))
+    ((source, *_), *others) = pairs
+    assert len(pairs) > 5 and all(other == source for other, *_ in others)
+    # A half of the row is the end token, the system text and what remains of the last turn.
+    assert source == [END, *said(SYSTEM, "u" * 9)[:-1], END, *said(USER, ""), ASSISTANT]
+    predicted = [
+        token
+        for _, target, marks in pairs
+        for token, mark in zip(target, marks, strict=True)
+        if mark
+    ]
+    assert predicted == [*long.encode(), END]
+    for (_, target, _), (_, following, marks) in pairwise(pairs):
+        assert following[:12] == target[-12:] and not any(marks[:12])
+
+
 def test_streams_hold_whole_dialogues_and_mark_their_replies():
     dialogue = Dialogue(("q" * 70, "r" * 90, "s", "té"), "u" * 40)
     data = Dialogues(train=(dialogue,), validation=(dialogue,), test=(dialogue, dialogue))

@@ -63,10 +63,11 @@ def test_without_white_space_there_is_no_perplexity_per_word(num_words):
 
 
 def test_losses_are_converted_by_the_tokens_per_byte_of_the_validation_texts():
+    rows = SimpleNamespace(num_bytes={"validation": 5})
     history = {"loss": [np.log(4), np.log(2)], "val_loss": [np.log(8), np.log(4)], "rate": [1, 2]}
-    found = byte_models.in_bits(history, batches([0.0, 1, 1, 1]).repeat(2), 5)
+    found = byte_models.in_bits(history, batches([0.0, 1, 1, 1]).repeat(2), rows)
     assert found == {
         "bits_per_byte": pytest.approx([2 * 6 / 5, 1 * 6 / 5]),
         "val_bits_per_byte": pytest.approx([3 * 6 / 5, 2 * 6 / 5]),
     }
-    assert byte_models.in_bits({}, batches([1.0] * 4), 5) == {}
+    assert byte_models.in_bits({}, batches([1.0] * 4), rows) == {}

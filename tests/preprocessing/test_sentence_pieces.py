@@ -105,3 +105,6 @@ def test_neighbors_in_the_order_of_pairs_differ_by_one_token_on_one_side():
     assert len(set(sentence_pieces.pair_length(rows).numpy())) == len(sizes)
     steps = np.diff([sizes[i] for i in order], axis=0)
     assert (np.abs(steps).sum(1) == 1).all()
+    order = sentence_pieces.pair_length(rows, step=6).numpy().argsort(kind="stable")
+    differences = [source - target for source, target in (sizes[i] for i in order)]
+    assert differences == sorted(differences)

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from preprocessing.byte_tokens import Bytes
-from preprocessing.turns import TurnTokens, labeled
+from preprocessing.turns import TurnTokens, labeled, labeled_pairs
 from tests.preprocessing.hard_texts import HARD, decoded
 
 TOKENS = TurnTokens(Bytes())
@@ -152,3 +152,18 @@ def test_the_meaning_names_the_tokens_of_the_roles():
         TOKENS.role_id("doctor")
     for role, number in {"user": USER, "assistant": ASSISTANT, "system": SYSTEM}.items():
         assert TOKENS.role_id(role) == number and f"{number} {role}" in TOKENS.meaning
+
+
+def test_each_token_of_a_reply_is_predicted_from_those_before_it():
+    pairs = {
+        "source_ids": tf.constant([[5, 6, 7, -1], [8, -1, -1, -1]]),
+        "target_ids": tf.constant([[258, 1, 256, -1], [2, 3, -1, -1]]),
+    }
+    marks = tf.constant([[False, True, True, False], [False, True, False, False]])
+    features, labels, weights = labeled_pairs(pairs, marks)
+    assert features["source_ids"].numpy().tolist() == [[5, 6, 7], [8, -1, -1]]
+    assert features["target_ids"].numpy().tolist() == [[258, 1], [2, 3]]
+    assert labels["logits"].numpy().tolist() == [[1, 256], [3, 0]]
+    assert weights["logits"].numpy().tolist() == [[1, 1], [1, 0]]
+    features, *_ = labeled_pairs(pairs, marks, trim=False)
+    assert features["source_ids"].shape == (2, 4) and features["target_ids"].shape == (2, 3)

@@ -15,6 +15,8 @@ def clock(monkeypatch):
 
     def ask(signature, model, columns, batch_size, watch):
         count = len(columns["prompt"])
+        assert columns["seed"] == [7] * count and columns["top_k"] == range(count)
+        assert columns["stop"] == [[""]] * count
         for query in watch(range(count)[i : i + batch_size] for i in range(0, count, batch_size)):
             now.seconds += 2.0 if query.start else 100.0
         return {"text": np.array(columns["prompt"]), "tokens": np.arange(count)}
@@ -23,9 +25,10 @@ def clock(monkeypatch):
 
 
 def write(count: int) -> tuple[Any, dict[str, np.ndarray]]:
-    run: Any = SimpleNamespace(facts={})
+    run: Any = SimpleNamespace(facts={}, config=SimpleNamespace(choice={"seed": 7, "top_k": 0}))
     signature: Any = None
-    return run, writing_speed.written(run, signature, None, {"prompt": ["a"] * count}, 2)
+    columns = {"prompt": ["a"] * count, "top_k": range(count)}
+    return run, writing_speed.written(run, signature, None, columns, 2)
 
 
 def test_queries_after_the_first_are_timed(clock, capsys):
