@@ -190,6 +190,7 @@ def signatures(config: Config, tokens: SentencePieces, pairs) -> dict[str, Signa
         inputs={"text": writing.TEXT},
         read=lambda max_tokens, text: sentence_pieces.sources(tokens, length, text),
         tokens={"source_ids": writing.IDS},
+        as_features=None,
         decode=tokens.decode,
         choice=config.choice,
         limit=length,

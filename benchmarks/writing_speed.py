@@ -34,6 +34,7 @@ import tyro
 from models.decoders import decoder_steps
 from models.gpt import GPT_SIZES, GPTSize, gpt_backbone, gpt_language_model
 from models.writing import continuing
+from preprocessing.byte_tokens import as_features
 from serving import writing
 from serving.saving import write_graph
 from serving.table import table
@@ -94,7 +95,8 @@ def ours(model: keras.Model, prompts: list[str], way: str, folder: Path) -> Writ
         core=continuing(decoder_steps, CONTEXT, TOKENS, BEAMS, **loop),
         inputs={"prompt": writing.TEXT},
         read=lambda max_tokens, prompt: ({"token_ids": encode(prompt)}, {}),
-        tokens={"token_ids": tf.TensorSpec((None, None), tf.int32)},
+        tokens={"token_ids": writing.IDS},
+        as_features=as_features,
         decode=decode,
         choice={"max_tokens": WRITTEN, **choice},
         **loop,

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from models.beam_search import beam_search
-from models.generation import PADDING, Choice, Steps, Stop, generate, piece_bytes
+from models.beam_search import Beams, beam_search
+from models.generation import PADDING, Choice, Steps, Stop, Written, generate, piece_bytes
 
 Features = dict[str, tf.Tensor]
 Core = Callable[[Any, Features], Features]
@@ -24,6 +24,8 @@ Sizes = Mapping[str, Sequence[int]]
 ascending, of which more are written in blocks of the last; `prompt`, the numbers of tokens of a
 prompt, ascending, the last at least the context - 1; and `stop`, the maximum number of stop strings
 of a row, and of bytes of each."""
+SEARCH = ("max_tokens", "length_penalty")
+"""Features that say how beam search searches."""
 
 
 def _write(
@@ -42,7 +44,7 @@ def _write(
     room = tf.shape(features["room"])[0] if "room" in features else limit
     ends: dict[str, Any] = {"limit": limit, "end_id": end_id, "room": room}
     if "length_penalty" in features:
-        chosen = (features["max_tokens"], features["length_penalty"])
+        chosen = (features[name] for name in SEARCH)
         return beam_search(steps, source, *chosen, beams=beams, **ends)._asdict()
     choice = Choice(**{name: features[name] for name in Choice._fields})
     stop = None
@@ -73,7 +75,7 @@ def continuing(
         tokens: The tokenizer; it has `begin_id`, `end_id` and `pieces`.
         beams: Number of hypotheses of beam search; at least 1.
         limit: Maximum of `max_tokens`, below the context. None: the context - 1.
-        sizes: Sizes for which XLA compiles the loop, but not beam search. None: it is not compiled.
+        sizes: Sizes for which XLA compiles the loop. None: it is not compiled.
         begun: Whether the model has read a prefix, so that prompts do not begin a text.
     """
     begin_id, end_id = None if begun else tokens.begin_id, tokens.end_id
@@ -96,9 +98,9 @@ def continuing(
     def core(network, features):
         prompt = _begun(features["token_ids"], begin_id, end_id)
         prompt, dropped = latest(prompt, context - features["max_tokens"], context - 1)
-        if sizes and "length_penalty" not in features:
+        if sizes:
             fixed = compiled(network.model)
-            written = _at_fixed_sizes(fixed, prompt, features, sizes, limit)
+            written = _at_fixed_sizes(fixed, prompt, features, sizes, limit, beams)
         else:
             written = write(network.model, prompt, features)
         read = tf.reduce_sum(tf.cast(prompt >= 0, tf.int32), axis=1)
@@ -122,23 +124,27 @@ def _at_fixed_sizes(
     features: Features,
     sizes: Sizes,
     limit: int,
+    beams: int,
 ) -> Features:
     """Writes with a function that gets tensors of a few sizes alone, for any prompts.
 
     Args:
-        write: From `prompt` and the features of `Core` to the fields of `Written`.
+        write: From `prompt` and the features of `Core` to the fields of `Written` or `Beams`.
         prompt: int32 `(n, tokens)`, -1 in padding.
         features: As in `Core`.
         sizes: The sizes.
         limit: Number of columns of the tokens that it writes.
+        beams: Number of hypotheses of beam search.
     """
+    searches = "length_penalty" in features
     rows, width = tf.shape(prompt)[0], tf.shape(prompt)[1]
     size = _next(rows, sizes["rows"])
     blocks = tf.maximum(-(-rows // size), 1)
     columns = _next(width, sizes["prompt"]) - width
-    given = {name: features[name] for name in Choice._fields}
+    given = {name: features[name] for name in (SEARCH if searches else Choice._fields)}
     given["prompt"] = tf.pad(prompt, [[0, 0], [0, columns]], constant_values=PADDING)
-    given["stop"] = _fixed_stop(features.get("stop", tf.fill((rows, 1, 1), PADDING)), sizes)
+    if not searches:
+        given["stop"] = _fixed_stop(features.get("stop", tf.fill((rows, 1, 1), PADDING)), sizes)
 
     def in_blocks(name, value):
         # Rows of padding end with their first token, and at no stop string.
@@ -149,9 +155,15 @@ def _at_fixed_sizes(
         )
         return tf.reshape(value, tf.concat([[blocks, size], tf.shape(value)[1:]], axis=0))
 
-    row = {"log_probability": tf.float32, "ended": tf.bool, "num_bytes": tf.int32}
-    specs = {name: tf.TensorSpec((None,), dtype) for name, dtype in row.items()}
-    specs |= {"gap": specs["log_probability"], "token_ids": tf.TensorSpec((None, limit), tf.int32)}
+    kinds = {"log_probability": tf.float32, "ended": tf.bool, "num_bytes": tf.int32}
+    kinds |= {"gap": tf.float32, "score": tf.float32}
+    each = (None, beams) if searches else (None,)
+    specs = {
+        name: tf.TensorSpec(each, kinds[name])
+        for name in (Beams if searches else Written)._fields
+        if name != "token_ids"
+    }
+    specs["token_ids"] = tf.TensorSpec((*each, limit), tf.int32)
     blocked = {name: in_blocks(name, value) for name, value in given.items()}
     found = tf.map_fn(write, blocked, fn_output_signature=specs, parallel_iterations=1)
     return {

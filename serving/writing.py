@@ -92,6 +92,8 @@ class Writer:
         read: From `max_tokens`, int32 `(n,)`, and the inputs as keyword arguments to the features,
             and to numbers by name, int32 `(n,)`, which are added to those that the core returns.
         tokens: Inputs of `generate_from_tokens`, which are the features, a spec by name.
+        as_features: From `tokens` to what the network reads. None: it reads pairs, `source_ids` and
+            `target_ids`, which `from_tokens` then takes instead.
         decode: From tokens, int32 `(n, tokens)`, -1 in padding, and from how many bytes of each
             text are kept, int32 `(n,)`, -1 for all, or None, to strings `(n,)`.
         choice: How `serving_default` writes: a value for each of `INPUTS`, or for beam search
@@ -106,16 +108,16 @@ class Writer:
         stop: A stop string of all rows, in addition to those of the client; "" is none. Beam search
             has none.
         resources: As of a `Signature`.
-        as_features: From `tokens` to what the network reads. None: it reads pairs, `source_ids` and
-            `target_ids`, which `from_tokens` then takes instead.
         sizes: Sizes for which the loop is compiled, as in `models.writing.continuing`. A request of
-            each is among those of the warm-up. None: it is not compiled.
+            each is among those of the warm-up, also of beam search, which must take one text then.
+            None: it is not compiled.
     """
 
     core: Callable[[Any, Features], Features]
     inputs: Mapping[str, tf.TensorSpec]
     read: Callable[..., tuple[Features, Features]]
     tokens: Mapping[str, tf.TensorSpec]
+    as_features: Callable[..., Features] | None
     decode: Callable[[tf.Tensor, tf.Tensor | None], tf.Tensor]
     choice: Mapping[str, float]
     limit: int
@@ -126,7 +128,6 @@ class Writer:
     optional: Mapping[str, str] = field(default_factory=dict)
     stop: str = ""
     resources: tuple[Any, ...] = ()
-    as_features: Callable[..., Features] | None = None
     sizes: Mapping[str, Sequence[int]] | None = None
 
     def signatures(self, length_penalty: float | None = None) -> dict[str, Signature]:
@@ -170,6 +171,7 @@ class Writer:
                 self._found,
                 {"texts": "scores"},
                 {"length_penalty": length_penalty},
+                warmup=self._texts_of_every_size(length_penalty),
             )
         return made
 
@@ -194,6 +196,26 @@ class Writer:
             gaps=lambda written: written.get("gap"),  # Beam search has none.
             warmup=warmup,
         )
+
+    def _texts_of_every_size(self, length_penalty: float) -> list[dict[str, np.ndarray]]:
+        """Returns a request of one token for each pair of sizes to a beam search from texts."""
+        if not self.sizes:
+            return []
+        made, prompts = [], self.sizes["prompt"]
+        ((name, (text, *_)),) = ((name, self.examples[name]) for name in self.inputs)
+        # Tokens of all lengths: few have more than 16 characters.
+        ends = np.unique(np.geomspace(1, 16 * prompts[-1], 64).astype(int))
+        texts = np.array([((text or "a") * ends[-1])[:end] for end in ends], object)
+        read, _ = self.read(tf.ones(len(ends), tf.int32), **{name: tf.constant(texts)})
+        (found,) = (np.count_nonzero(read[ids] >= 0, axis=1) for ids in self.tokens)
+        for before, width in itertools.pairwise((0, *prompts)):
+            # The longest prompts are cut. Others may begin with one more token.
+            fits = found > before if width == prompts[-1] else (found > before) & (found < width)
+            for rows in self.sizes["rows"] if fits.any() else ():
+                choice = filled({"max_tokens": 1, "length_penalty": length_penalty}, rows)
+                same = np.full(rows, texts[fits][-1])
+                made.append({name: same, **{key: part.numpy() for key, part in choice.items()}})
+        return made
 
     def _of_every_size(self) -> list[dict[str, np.ndarray]]:
         """Returns a request of one token for each pair of sizes of rows and prompts."""

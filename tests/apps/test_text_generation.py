@@ -508,6 +508,27 @@ def test_a_compiled_export_reads_worked_examples_once_for_each_size(few_shots, s
     np.testing.assert_allclose(found["log_probability"], expected["log_probability"], rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["bytes", "pieces", "worked examples"])
+def test_beam_search_of_a_compiled_export_is_warmed_up_at_each_size(kind, few_shots, shown):
+    config = app.Config(length=130, compile_export=True)
+    texts = ["The red house, café and dog", "A blue dog"] * 20
+    if kind == "worked examples":  # These begin a text, and the template is around each prompt.
+        tokens, prompts, *_ = shown
+        context, begins = 256 - len(prompts.prefix), 0
+        made = app.signatures(replace(few_shots, compile_export=True), tokens, texts[:4], prompts)
+    else:
+        context, begins = 130, 1
+        made = app.signatures(config, tokenizer(kind=kind, size=300, texts=texts), texts[:4])
+    sizes, found = writing.compiled_sizes(context), []
+    for request in made["beams"].warmup:
+        given = {key: tf.constant(one) for key, one in request.items()}
+        ids = made["beams"].prepared(given).features["token_ids"]
+        read = begins + tf.reduce_max(tf.reduce_sum(tf.cast(ids >= 0, tf.int32), axis=1))
+        width = next((size for size in sizes["prompt"] if size >= read), sizes["prompt"][-1])
+        found.append((len(request["prompt"]), width))
+    assert found == [(rows, width) for width in sizes["prompt"] for rows in sizes["rows"]]
+
+
 @pytest.mark.slow  # Each size is compiled several times.
 def test_a_compiled_export_writes_the_same_and_is_compiled_once_per_size(
     parts, tmp_path, monkeypatch
@@ -519,7 +540,9 @@ def test_a_compiled_export_writes_the_same_and_is_compiled_once_per_size(
     prompts = ["The dog", "", "A much longer prompt than the context"]
     query = {"prompt": prompts, **choices(config, 3), "stop": [["o", "xyz"], ["", ""], ["", "a"]]}
     query |= {"temperature": [0.0, 1.0, 1.0], "top_p": [1.0, 0.9, 1.0], "seed": [1, 2, 3]}
-    for name, columns in (("serving_default", {"prompt": prompts}), ("generate", query)):
+    search = {"prompt": prompts, "max_tokens": [6, 1, 5], "length_penalty": [0.0, 1.0, 0.6]}
+    every = {"serving_default": {"prompt": prompts}, "generate": query, "beams": search}
+    for name, columns in every.items():
         expected, found = (ask(some[name], model, columns) for some in (signatures, made))
         for key, value in expected.items():
             if value.dtype.kind == "f":
@@ -534,8 +557,10 @@ def test_a_compiled_export_writes_the_same_and_is_compiled_once_per_size(
     assert graph.is_compiled(meta_graph)
     nodes = [n for f in meta_graph.graph_def.library.function for n in f.node_def]
     called = {n.attr["f"].func.name for n in nodes if "_XlaMustCompile" in n.attr}
-    assert len(called) == 1, "signatures do not share what is compiled"
+    assert len(called) == 2, "signatures do not share what is compiled: a loop and a search"
     records = [one for one in read_records(version) if one.signature == "generate_from_tokens"]
     assert (2, 22) in {record.inputs["token_ids"].shape for record in records}
+    (*_, longest) = (one.inputs for one in read_records(version) if one.signature == "beams")
+    assert all(len(prompt) > 24 for prompt in longest["prompt"]) and len(longest["prompt"]) == 2
     assert XLA_FLAG in (version / "assets.extra" / "model_card.md").read_text()
     assert [check.detail for check in verify(version) if not check.passed] == []

@@ -344,6 +344,29 @@ def test_texts_at_fixed_sizes_are_those_without(rows, tokens, monkeypatch):
     }
 
 
+@pytest.mark.parametrize(("rows", "tokens"), [(0, 1), (1, 9), (3, 2), (9, 5)])
+def test_a_beam_search_at_fixed_sizes_finds_what_it_finds_without(rows, tokens):
+    table = 2 * np.random.default_rng(0).normal(size=(9, 9))
+    steps = table_steps(table)._replace(pick=lambda state, rows: state)
+    kinds = SimpleNamespace(begin_id=0, end_id=0, pieces=PIECES)
+    sizes = {"rows": (1, 4), "prompt": (4, 16), "stop": (3, 7)}
+    random = np.random.default_rng(1)
+    features = {
+        "token_ids": tf.constant(random.integers(1, 9, (rows, tokens)), tf.int32),
+        "max_tokens": tf.constant(random.integers(1, 7, rows), tf.int32),
+        "length_penalty": tf.constant(random.uniform(0, 2, rows), tf.float32),
+    }
+    plain, fixed = (
+        continuing(lambda model: steps, 17, kinds, beams=3, limit=6, sizes=some)
+        for some in (None, sizes)
+    )
+    expected, found = (core(Network(None), features) for core in (plain, fixed))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    assert found["token_ids"].shape == (rows, 3, 6)
+
+
 # What it is made of.
 
 
