@@ -117,7 +117,7 @@ def pretrained_decoder(
     """Loads a decoder in the precision that Keras is set to.
 
     Args:
-        preset: Folder in KerasHub's or Hugging Face's layout.
+        preset: Name of a KerasHub preset, or a folder in KerasHub's or Hugging Face's layout.
         length: Number of tokens per row that it must be able to read.
         vocabulary_size: Number of different tokens that it must know.
         lora_rank: As `rank` of `PretrainedDecoder.enable_lora`; 0: all weights are trained.
@@ -126,9 +126,12 @@ def pretrained_decoder(
         ValueError: If it is of another kind, or has a setting that the kind does not.
     """
     import keras_hub
+    from keras_hub.src.utils import preset_utils
 
     path = Path(preset) / "config.json"
-    if not path.is_file():
+    if not Path(preset).exists():
+        path = Path(preset_utils.get_file(str(preset), path.name))
+    elif not path.is_file():
         raise FileNotFoundError(
             f"{preset}: expected a folder in KerasHub's or Hugging Face's layout. Received: no "
             "config.json in it"

@@ -33,7 +33,7 @@ def text_writer(
         units: Features of a token and of each recurrent state; at least 1.
         layers: Number of recurrent layers; at least 1.
         dropout: Dropout rate, in [0, 1); a preset has its own.
-        preset: Folder of the preset for `gpt`, in KerasHub's or Hugging Face's layout.
+        preset: The preset for `gpt`, as in `models.decoders.pretrained_decoder`.
         lora_rank: Rank of the only updates that a preset learns; 0: all its weights learn.
 
     Returns:

@@ -90,6 +90,9 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
     "byte_fallback": (False,),
 }
 """Values of the settings of a model that would give other tokens; the first is the default."""
+ASSETS = "assets/tokenizer"
+_OF_KERAS_HUB = ("vocabulary.json", "merges.txt")
+"""Folder and names of files in KerasHub's layout."""
 _TEXT = {"Sequence": {"id": "A", "type_id": 0}}
 
 
@@ -149,17 +152,50 @@ class BytePairFile:
         _write(folder / "config.json", {"vocab_size": self.num_embeddings})
 
 
+def preset_folder(preset: str | Path) -> Path:
+    """Returns the folder of a preset.
+
+    For a name that KerasHub knows, it is that of KerasHub's cache, to which the files of the
+    tokenizer are downloaded. The weights are not: a tokenizer may be refused.
+
+    Args:
+        preset: A folder, or the name of a GPT-2 or Llama 3 that KerasHub knows.
+    """
+    if Path(preset).exists():
+        return Path(preset)
+    import keras_hub
+    from keras_hub.src.utils import preset_utils
+
+    models = (keras_hub.models.GPT2Backbone, keras_hub.models.Llama3Backbone)
+    # Weights of 8 bits cannot be trained.
+    known = [name for kind in models for name in kind.presets if not name.endswith("_int8")]
+    if str(preset) not in known:
+        raise ValueError(
+            f"{preset}: expected a folder in KerasHub's or Hugging Face's layout, or one of "
+            f"{', '.join(known)}. Received: neither"
+        )
+    files = ("config.json", "tokenizer.json", *(f"{ASSETS}/{name}" for name in _OF_KERAS_HUB))
+    try:
+        config, *_ = [preset_utils.get_file(str(preset), name) for name in files]
+    except OSError as error:
+        raise OSError(
+            f"{preset}: expected its files in KerasHub's cache or at Kaggle. Received: {error}. "
+            "Fix: run the command where Kaggle can be reached, or pass the folder of a preset."
+        ) from None
+    return Path(config).parent
+
+
 def read(preset: str | Path) -> BytePairFile:
     """Reads the tokenizer of a preset, or one that `BytePairFile.save` wrote.
 
     Args:
-        preset: Folder in KerasHub's or Hugging Face's layout.
+        preset: Folder in KerasHub's or Hugging Face's layout, or a name as in `preset_folder`.
 
     Raises:
         ValueError: If it splits texts by an unknown rule, or does anything else that would give
             other tokens.
     """
-    folder = Path(preset)
+    folder = preset_folder(preset)
     found = _read(folder / "tokenizer.json")
     if "class_name" in found:
         return _of_keras_hub(folder, found)
@@ -265,13 +301,13 @@ def _of_keras_hub(folder: Path, found: Mapping[str, Any]) -> BytePairFile:
     rules = {"GPT2Tokenizer": "gpt2", "Llama3Tokenizer": "llama3"}
     if name not in rules:
         _refuse(folder / "tokenizer.json", "class_name", f"one of {', '.join(rules)}", name)
-    assets = folder / "assets" / "tokenizer"
-    vocabulary = _read(assets / "vocabulary.json")
+    vocabulary_file, merges_file = (folder / ASSETS / name for name in _OF_KERAS_HUB)
+    vocabulary = _read(vocabulary_file)
     specials = {token: vocabulary[token] for token in config["unsplittable_tokens"]}
     begin = config.get("bos_token", "<|begin_of_text|>") if name == "Llama3Tokenizer" else None
     end = config.get("eos_token", "<|end_of_text|>") if begin else "<|endoftext|>"
     embeddings = _read(folder / "config.json").get("config", {}).get("vocabulary_size", 0)
-    merges = _merges(assets / "merges.txt")
+    merges = _merges(merges_file)
     return _of_vocabulary(folder, vocabulary, merges, specials, rules[name], end, begin, embeddings)
 
 

@@ -19,7 +19,8 @@ def tokenizer(
     """Returns the tokenizer of a network that writes.
 
     Args:
-        folder: A preset, or what the tokenizer of a finished run wrote. None: it is new.
+        folder: A preset, as in `byte_pair_files.read`, or the folder that the tokenizer of a
+            finished run wrote. None: it is new.
         kind: The tokens; with a preset `bytes`, as byte pairs are pairs of these.
         size: Maximum number of pieces that are learned.
         texts: The training texts, which are read only if a vocabulary is learned.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from preprocessing.byte_pair_files import SPACE
+from preprocessing.byte_pair_files import SPACE, preset_folder
 from preprocessing.byte_pairs import PretrainedBytePairs
 from preprocessing.byte_tokens import PADDING, Tokens, as_features
 from preprocessing.chat_formats import ChatFormat, chat_format
@@ -214,10 +214,10 @@ def turn_tokens(tokens: Tokens, preset: str) -> TurnTokens:
 
     Args:
         tokens: The tokenizer.
-        preset: Folder of the preset that it is of, for messages.
+        preset: The preset that it is of, for messages.
     """
     if isinstance(tokens, PretrainedBytePairs):
-        return TurnTokens(tokens, chat_format(tokens.file, preset))
+        return TurnTokens(tokens, chat_format(tokens.file, preset_folder(preset)))
     return TurnTokens(tokens)
 
 

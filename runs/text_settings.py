@@ -170,9 +170,9 @@ class WritingSettings(Settings):
         *("length", "layers", "units", "dropout"),
     )
     preset: str = "none"
-    """Folder of a finished run of this app, to train further; or with model gpt of a pretrained
-    GPT-2, Llama or a network of their kinds, in KerasHub's or Hugging Face's layout. `none` begins
-    with random weights."""
+    """Folder of a finished run of this app, to train further; or with model gpt a pretrained GPT-2,
+    Llama or a network of their kinds: a name that KerasHub knows, such as gpt2_base_en, or a folder
+    in its or Hugging Face's layout. `none` begins with random weights."""
     vocabulary: Literal["bytes", "characters", "pieces"] = "bytes"
     """Tokens of a network without a preset: bytes, the characters of the training texts, or pieces
     that are frequent in them. All other characters are spelled in bytes, so that every text can be

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,8 +12,10 @@ from data import token_rows, worked_examples
 from data.plain_text import PlainTexts
 from metrics import byte_models, language_models
 from models import transformers
+from preprocessing.byte_pair_files import read
 from preprocessing.byte_tokens import Bytes
 from preprocessing.tokenizers import tokenizer
+from preprocessing.turns import turn_tokens
 from serving import graph, writing
 from serving.card import XLA_FLAG
 from serving.export import export
@@ -308,6 +311,46 @@ def test_a_preset_continues_as_its_network_finds_likeliest(preset):
     logs = np.asarray(tf.nn.log_softmax(logits["logits"]))[0]
     total = sum(logs[i, shifted[i + 1]] for i in range(first - 1, len(shifted) - 1))
     assert found["log_probability"][0] == pytest.approx(total, rel=1e-4)
+
+
+def test_the_name_of_a_preset_stands_for_the_files_that_kerashub_has_of_it(tmp_path, monkeypatch):
+    write_tokenizer(tmp_path, specials=["<|endoftext|>"])
+    file = read(tmp_path)
+    vocabulary = {**file.vocabulary, **file.specials}
+    cache = tmp_path / "cache"
+    keras_hub.models.GPT2Tokenizer(vocabulary, [*map(" ".join, file.merges)]).save_to_preset(cache)
+    backbone = keras_hub.models.GPT2Backbone(330, 1, 2, 16, 32, max_sequence_length=24)
+    backbone.save_to_preset(cache)
+    fetched = []
+
+    def get_file(preset, path):
+        assert preset == "gpt2_base_en"
+        fetched.append(path)
+        if not (cache / path).exists():
+            raise FileNotFoundError(path)
+        return str(cache / path)
+
+    monkeypatch.setattr("keras_hub.src.utils.preset_utils.get_file", get_file)
+    config = app.Config(model="gpt", preset="gpt2_base_en", length=24)
+    tokens = tokenizer(**config.tokenizer)
+    assert "model.weights.h5" not in fetched
+    assert tokens.file.vocabulary == file.vocabulary and tokens.vocabulary_size == 330
+    assert turn_tokens(tokens, config.preset).tail == (tokens.end_id,)
+    model = app.build(config, tokens)
+    embeddings = model.get_layer("token_embedding").embeddings
+    np.testing.assert_array_equal(embeddings, backbone.token_embedding.embeddings)
+
+
+def test_a_preset_that_is_unknown_or_cannot_be_downloaded_is_named(monkeypatch):
+    with pytest.raises(ValueError, match=r"gpt2_base: expected a folder .* gpt2_base_en, .*llama3"):
+        tokenizer(**app.Config(model="gpt", preset="gpt2_base").tokenizer)
+
+    def get_file(preset, path):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("keras_hub.src.utils.preset_utils.get_file", get_file)
+    with pytest.raises(OSError, match=r"gpt2_base_en: expected its files .*no network. Fix: run"):
+        tokenizer(**app.Config(model="gpt", preset="gpt2_base_en").tokenizer)
 
 
 def test_a_preset_needs_its_model_and_a_rank_of_lora_a_preset(preset, data):

@@ -115,14 +115,14 @@ def test_a_turn_that_is_too_long_loses_its_beginning_but_not_its_role(chat):
 def test_a_format_that_is_unknown_or_lacks_its_tokens_is_refused(tmp_path):
     write_tokenizer(tmp_path, chat_template="[INST] {{ message }} [/INST]")
     with pytest.raises(ValueError, match=r"`chat_template` must be ChatML.*INST.*Fix: add a"):
-        turn_tokens(tokenizer(tmp_path), "folder")
+        turn_tokens(tokenizer(tmp_path), str(tmp_path))
     without = SMOLLM2_TEMPLATE.replace("'\n' +", "")
     write_tokenizer(tmp_path, chat_template=without)
     with pytest.raises(ValueError, match="`chat_template` must be ChatML"):
-        turn_tokens(tokenizer(tmp_path), "folder")
+        turn_tokens(tokenizer(tmp_path), str(tmp_path))
     write_tokenizer(tmp_path, chat_template=LLAMA3_TEMPLATE)
     with pytest.raises(ValueError, match=r"expected the special token <.start_header_id.>"):
-        turn_tokens(tokenizer(tmp_path), "folder")
+        turn_tokens(tokenizer(tmp_path), str(tmp_path))
     assert read(tmp_path).chat_template == LLAMA3_TEMPLATE
 
 
@@ -130,7 +130,7 @@ def test_a_llama_3_without_a_template_is_refused_and_with_an_empty_one_begins_as
     begin = LLAMA3_SPECIALS[0]
     write_tokenizer(tmp_path, "llama3", begin, LLAMA3_SPECIALS)
     with pytest.raises(ValueError, match=r"expected a chat template, as <.eot_id.> is among"):
-        turn_tokens(tokenizer(tmp_path), "folder")
+        turn_tokens(tokenizer(tmp_path), str(tmp_path))
     (tmp_path / "chat_template.jinja").touch()
-    tokens = turn_tokens(tokenizer(tmp_path), "folder")
+    tokens = turn_tokens(tokenizer(tmp_path), str(tmp_path))
     assert (tokens.begin_id, tokens.end_id) == (0, LLAMA3_SPECIALS.index("<|eot_id|>"))
