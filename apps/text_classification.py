@@ -27,8 +27,8 @@ from runs.classified import ClassSettings, classified, tabled
 from runs.command import command
 from runs.report import Section, Table
 from runs.run import Example, counted, finish, start, train
-from runs.settings import AUTO, Auto, Data
-from runs.text_settings import ClassifierSettings
+from runs.settings import Data
+from runs.text_settings import PairSettings
 from serving.signature import Prepared, Signature, in_blocks, tensors
 
 MODELS = (*recurrent.NAMES, *elmo.NAMES, *bert.NAMES, *gpt.NAMES)
@@ -36,8 +36,8 @@ FAMILIES = {"elmo": elmo, "bert": bert, "gpt": gpt}
 
 
 @dataclass(frozen=True)
-class Config(ClassSettings, ClassifierSettings):
-    NETWORK = (*ClassifierSettings.NETWORK, "pooling", "orders", "windows")
+class Config(ClassSettings, PairSettings):
+    NETWORK = (*PairSettings.NETWORK, "pooling", "windows")
     data: str = "python_docs"
     """`python_docs` (built in), `tfds:NAME`, a .csv, .tsv, .jsonl or .json file, a folder of such
     files named train, dev and test, or a folder with one sub-folder of .txt files per class."""
@@ -55,9 +55,6 @@ class Config(ClassSettings, ClassifierSettings):
     pooling: Literal["attention", "last", "max", "first", "mean"] | None = None
     """Pooling of the token features: attention, last or max in recurrent networks, attention on
     ELMo, first or mean in BERT. Default: attention; in BERT first, or mean with a preset."""
-    orders: Auto[Literal["given", "both", "symmetric"]] = AUTO
-    """Orders in which BERT and GPT read the texts of a pair: given; both, in twice the time; or
-    symmetric: both, for texts whose order has no meaning. Default: both in a pretrained BERT."""
     windows: bool = False
     """Read texts that are longer than `length` in overlapping windows. Each window is a training
     example, and the probabilities of the windows of a text are averaged."""
@@ -70,17 +67,11 @@ class Config(ClassSettings, ClassifierSettings):
         super().__post_init__()
         self.require_network(MODELS)
         self.require_one_of(FAMILIES.get(self.family, recurrent).POOLS, "pooling")
-        self.require_only((*gpt.NAMES, *bert.NAMES), "orders")
         self.require_only(bert.NAMES, "attention_layer", "attention_head")
 
     @property
-    def usual(self) -> dict[str, Any]:
-        is_new_bert = self.fine_tuned and self.family == "bert" and not self.continued
-        return super().usual | {"orders": "both" if is_new_bert else "given"}
-
-    @property
     def reading(self) -> dict[str, Any]:
-        return super().reading | {"both_orders": self.orders != "given", "windows": self.windows}
+        return super().reading | {"windows": self.windows}
 
 
 def main(config: Config) -> dict[str, float]:
@@ -133,7 +124,7 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> text.Texts:
-    return text.load(**config.loading, orders=config.orders, windows=config.windows)
+    return text.load(**config.loading, pairs=config.needs_pairs, windows=config.windows)
 
 
 def feed(config: Config, data: text.Texts, reader: Reader) -> Feed:

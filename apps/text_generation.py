@@ -7,7 +7,7 @@ CPU cores 1.78 bits per byte, 5-grams 1.86.
 Example:
 
     hornbook text_generation --data documents/ --model gpt --preset smollm2/ --lora-rank 8
-    hornbook text_generation --data reviews.csv --model gpt --preset smollm2/ --shots examples.csv
+    hornbook text_generation --data reviews/ --model gpt --preset smollm2/ --shots some.csv
 """
 
 from collections.abc import Sequence
@@ -116,11 +116,8 @@ def show_examples(config: Config, run: Run) -> dict[str, float]:
     data = worked_examples.load(**config.loading, shots=str(config.shots))
     data = counted(run, data, "examples")
     tokens = tokenizer(**config.tokenizer)
-    count, prompts = worked_examples.prompts(data, tokens, **config.prompting)
-    size = f"{len(prompts[count].prefix):,} tokens before each text"
-    reading.said(
-        run, "worked examples", f"Worked examples: {count} of {len(data.worked):,}, {size}."
-    )
+    count, prompts, said = worked_examples.prompts(data, tokens, **config.prompting)
+    reading.said(run, "worked examples", said)
     trained = train(run, partial(build, config, tokens), Feed(data))
     if trained is None:  # Another process evaluates and writes.
         return {}

@@ -52,7 +52,8 @@ class Config:
 def in_words(file: Path, folder: Path, limit: int | None = None) -> str:
     """Writes a file with words for the labels; returns its path."""
     rows = [line.split("\t") for line in file.read_text(encoding="utf-8").strip().split("\n")]
-    rows = rows[:: max(1, len(rows) // limit)][:limit] if limit else rows
+    count = min(limit or len(rows), len(rows))
+    rows = [rows[i * len(rows) // count] for i in range(count)]
     path = folder / file.name
     lines = ["text\tlabel", *(f"{text}\t{WORDS[label]}" for text, label in rows)]
     path.write_text("\n".join(lines), encoding="utf-8")
@@ -81,7 +82,7 @@ def main(config: Config) -> None:
             tokens = tokenizer(**settings.tokenizer)
             model = app.build(settings, tokens)
         begin = time.perf_counter()
-        _, prompts = worked_examples.prompts(examples, tokens, **settings.prompting)
+        _, prompts, _ = worked_examples.prompts(examples, tokens, **settings.prompting)
         if accuracies:  # Without examples there is nothing to draw.
             del prompts[0]
         for count, found in app.answer(settings, examples, tokens, prompts, model).items():

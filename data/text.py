@@ -53,11 +53,11 @@ PAIR_NAMES = (
 """Usual names of the two columns of a pair of texts, as in GLUE, SNLI and MSRP."""
 TEXT_NAMES = (
     *("text", "sentence", "review", "content", "comment", "message", "tweet", "utterance"),
-    *("document", "question", "prompt"),
+    *("document", "question", "prompt", "input"),
 )
 LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "gold_label", "quality", "sentiment"),
-    *("intent", "topic", "is_duplicate", "answer"),
+    *("intent", "topic", "is_duplicate", "answer", "output"),
 )
 
 MOST_NUMBERS = 20
@@ -109,14 +109,12 @@ class Columns:
         pair: The second text of a pair.
         label: The class.
         group: Name shared by examples that must be in the same split.
-        fixed: Whether there are no options that name columns.
     """
 
     text: str | None = None
     pair: str | None = None
     label: str | None = None
     group: str | None = None
-    fixed: bool = False
 
     def given(self) -> dict[str, str]:
         """Returns the names that are not None, by their command line option."""
@@ -145,7 +143,7 @@ def load(
     out_of_scope: str | None = None,
     group: str | None = None,
     skip_bad: bool = False,
-    orders: str = "given",
+    pairs: bool = False,
     windows: bool = False,
     evaluated: Evaluated | None = None,
 ) -> Texts:
@@ -172,7 +170,7 @@ def load(
         out_of_scope: Name of a split in `Texts.other` that the data must have. None: of no split.
         group: Column or folder level of groups that must share a split, as in `labeled_files`.
         skip_bad: Whether to skip and count bad examples instead of raising.
-        orders: `symmetric` if texts must come in pairs.
+        pairs: Whether texts must come in pairs.
         windows: Whether texts must not come in pairs.
         evaluated: As in `data.splits.dealt`.
 
@@ -187,10 +185,10 @@ def load(
             "`out_of_scope` must be one of the further splits of the data: "
             f"{', '.join(texts.other) or 'none'}. Received: out_of_scope={out_of_scope!r}"
         )
-    if orders == "symmetric" and texts.columns == ("text",):
+    if pairs and texts.columns == ("text",):
         raise ValueError(
-            "`orders` is for pairs of texts. Received: single texts. Fix: leave it out, or "
-            "name the second text with --pair-column."
+            "The network reads pairs of texts in both orders. Received: single texts. Fix: name "
+            "the second text with --pair-column, or train a new network without --orders."
         )
     if windows and texts.columns != ("text",):
         raise ValueError(
@@ -392,8 +390,7 @@ def _chosen(data: str, where: str, names: Sequence[str], columns: Columns) -> li
     text = text or first([*TEXT_NAMES, *(name for name, _ in PAIR_NAMES)])
     if text is None or label is None:
         kind = "text" if text is None else "label"
-        fix = "rename one" if columns.fixed else f"pass --{kind}-column"
-        raise bad(f"a column {kind!r} or a similar name", fix)
+        raise bad(f"a column {kind!r} or a similar name", f"pass --{kind}-column")
     return [text, pair, label] if pair else [text, label]
 
 
@@ -474,8 +471,7 @@ def _header(
         fix = "add a header line: text, label"
     elif counts[label][lines[0][1][label]] == 1 and len(lines) > 2:
         received = f"a label that occurs only once, or unknown column names: {first}"
-        options = "" if columns.fixed else ", or pass --text-column and --label-column"
-        fix = f"name the columns text and label{options}"
+        fix = "name the columns text and label, or pass --text-column and --label-column"
     else:
         return (["label", "text"] if label == 0 else ["text", "label"]), 0
     raise BadData(

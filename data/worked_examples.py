@@ -16,7 +16,6 @@ from data.text import Columns, Texts
 from preprocessing.byte_tokens import Tokens
 from preprocessing.prompts import Prompts
 
-COLUMNS = Columns(fixed=True)
 COUNTS = (0, 1, 4, 8)
 """Numbers of worked examples that are compared with the chosen one."""
 
@@ -54,42 +53,65 @@ class WorkedExamples(Texts):
 
 
 def load(
-    data: str, *, shots: str, skip_bad: bool = False, evaluated: Evaluated | None = None
+    data: str,
+    *,
+    shots: str,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    skip_bad: bool = False,
+    evaluated: Evaluated | None = None,
 ) -> WorkedExamples:
     """Loads and checks texts to answer, and worked examples.
 
     Both are as `data.text.load` reads them, with the answers as labels. The texts of a pair are
     joined by a line feed. Of the data only one split is read, as of data on which a finished
-    network is evaluated: nothing is trained.
+    network is evaluated: nothing is trained. Of a file of worked examples with splits only the
+    training split is read. Worked examples that are test texts are left out.
 
     Args:
         data: `python_docs`, the path of a file or folder, or `tfds:NAME`, whose answers must be
             among those of the worked examples.
         shots: Path of the file with worked examples.
+        text_column: Column of the text. None: found by its name.
+        label_column: Column of the answer. None: found by its name.
         skip_bad: Whether to skip and count bad examples instead of raising.
         evaluated: Not read, because no network learned answers.
     """
     if not Path(shots).is_file():
         expected = "a .csv, .tsv, .jsonl or .json file of worked examples"
         raise BadData(shots, [Fault(shots, "no such file", expected, skippable=False)])
-    examples, findings = text.examples_of(shots, COLUMNS, Evaluated())
-    faults = empty_splits({"test": len(examples)}, Evaluated())
+    columns = Columns(text_column, label=label_column)
+    examples, findings = text.examples_of(shots, columns, Evaluated())
+    worked = [
+        Answered(one.name, one.label, one.where) for one in examples if one.split in ("", "train")
+    ]
+    faults = empty_splits({"test": len(worked)}, Evaluated())
     read = reported(shots, [*findings, *faults], skip_bad)
-    worked = [Answered(one.name, one.label, one.where) for one in examples]
     known = sorted({one.answer for one in worked})
     if data.startswith("tfds:"):
-        texts = text.load(data, skip_bad=skip_bad, evaluated=Evaluated(tuple(known)))
+        texts = text.load(
+            data,
+            text_column=text_column,
+            label_column=label_column,
+            skip_bad=skip_bad,
+            evaluated=Evaluated(tuple(known)),
+        )
         found: dict[str, Any] = {"skipped": texts.skipped, "remarks": texts.remarks}
         tested = [
             Answered("\n".join(map(bytes.decode, parts)), known[label], "")
             for parts, label in texts.test.as_numpy_iterator()
         ]
     else:
-        examples, findings = text.examples_of(data, COLUMNS, Evaluated(tuple(known)))
+        examples, findings = text.examples_of(data, columns, Evaluated(tuple(known)))
         splits, remarks = dealt(((one.split, one.name, one) for one in examples), Evaluated())
         tested = [Answered(one.name, one.label, one.where) for one in splits["test"]]
         faults = empty_splits({"test": len(tested)}, Evaluated())
         found = reported(data, [*findings, *faults, *remarks], skip_bad)
+    texts_of_test = {one.text for one in tested}
+    every, worked = worked, [one for one in worked if one.text not in texts_of_test]
+    if not worked:
+        expected = "worked examples that are no test texts"
+        raise BadData(shots, [Fault(shots, "only test texts", expected, skippable=False)])
     # A batch of texts of similar length has little padding.
     tested.sort(key=lambda one: len(one.text))
     classes = (*known, *sorted({one.answer for one in tested} - {*known}))
@@ -106,7 +128,7 @@ def load(
         remarks=(
             *(f"{Path(shots).name}: {remark}" for remark in read["remarks"]),
             *found["remarks"],
-            *_remarks(worked, tested, known, is_free),
+            *_remarks(len(every) - len(worked), tested, known, is_free),
         ),
     )
 
@@ -118,14 +140,20 @@ def _dataset(examples: Sequence[Answered], classes: Sequence[str]) -> tf.data.Da
 
 
 def _remarks(
-    worked: Sequence[Answered], tested: Sequence[Answered], known: Sequence[str], is_free: bool
+    left_out: int, tested: Sequence[Answered], known: Sequence[str], is_free: bool
 ) -> list[str]:
-    """Says how answers are scored, and which texts are both worked examples and test texts."""
-    among = f"{'not all are' if is_free else 'each is'} an answer of the worked examples"
-    how = "as a text" if is_free else "by the likelihood of each answer"
-    remarks = [f"Answers are scored {how}: {among} ({listed(known)})."]
-    if both := sorted({one.text for one in worked} & {one.text for one in tested}):
-        remarks.append(f"Worked examples that are test texts, too: {len(both):,}.")
+    """Says how answers are scored, and how many worked examples are test texts."""
+    how, among = "by the likelihood of each answer", f"each is one of {listed(known)}"
+    if is_free:
+        other = next((one for one in tested if one.answer not in known), tested[0])
+        where = f" ({other.where})" if other.where else ""
+        how = "as a text"
+        among = f"{other.answer!r}{where} is none of the worked examples' ({listed(known)})"
+        if len(known) == 1:
+            among = f"the worked examples have one answer alone, {known[0]!r}"
+    remarks = [f"Answers are scored {how}: {among}."]
+    if left_out:
+        remarks.append(f"Worked examples left out, because they are test texts: {left_out:,}.")
     return remarks
 
 
@@ -159,8 +187,9 @@ def prompts(
     length: int,
     max_tokens: int,
     choose: Callable[[Sequence[int], int], tuple[int, int]],
-) -> tuple[int, dict[int, Prompts]]:
-    """Returns the number of worked examples that is chosen, and prompts of that and of `COUNTS`.
+) -> tuple[int, dict[int, Prompts], str]:
+    """Returns the number of worked examples that is chosen, prompts of that and of `COUNTS`, and
+    what there is to say.
 
     Args:
         data: The examples.
@@ -172,11 +201,25 @@ def prompts(
         choose: From the tokens of each worked example, and how many there may be with the longest
             test text, to the chosen number of them, and the maximum.
     """
+    ending = Prompts(tokens, template).stop
+    for one in (*data.worked, *data.tested):
+        if ending in one.answer:
+            raise ValueError(
+                f"`template` must have a text behind {{label}} that is in no answer. Received: "
+                f"{ending!r}, {one.where}: {one.answer!r}"
+            )
     # Each has at least one token.
     order = [(one.text, one.answer) for one in drawn(data.worked, seed)[:length]]
     every = Prompts(tokens, template, order)
     prompt = every.encode(tf.constant([one.text for one in data.tested])).shape[1]
+    answers = every.encode_answers(tf.constant([one.answer for one in data.tested])).numpy()
     answer = every.encode_answers(tf.constant(data.classes)).shape[1]
     chosen, most = choose(every.sizes, length - prompt - max(answer, max_tokens))
     counts = sorted({chosen, *(count for count in COUNTS if count <= most)})
-    return chosen, {count: replace(every, examples=order[:count]) for count in counts}
+    found = {count: replace(every, examples=order[:count]) for count in counts}
+    size = f"{len(found[chosen].prefix):,} tokens before each text"
+    said = f"Worked examples: {chosen} of {len(data.worked):,}, {size}."
+    if data.is_free and (longer := int(np.sum(np.sum(answers >= 0, axis=1) > max_tokens))):
+        said += f" {longer:,} of {len(answers):,} true answers have more than {max_tokens} tokens,"
+        said += " which is all that is written: pass a larger --max-tokens."
+    return chosen, found, said

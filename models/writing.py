@@ -324,7 +324,8 @@ def answering(
         steps, answers = steps_of(network.model), features["answer_ids"]
         most = tf.shape(answers)[2]
         prompt = _begun(features["token_ids"], begin_id, tokens.end_id)
-        prompt, _ = latest(prompt, tf.fill((tf.shape(prompt)[0],), context - most), context - 1)
+        longest = tf.reduce_max(tf.reduce_sum(tf.cast(answers >= 0, tf.int32), axis=2), axis=1)
+        prompt, _ = latest(prompt, context - longest, context - 1)
         first, begin = steps.start(prompt, most)
 
         def score(ids):

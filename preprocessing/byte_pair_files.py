@@ -303,9 +303,13 @@ def _of_keras_hub(folder: Path, found: Mapping[str, Any]) -> BytePairFile:
         _refuse(folder / "tokenizer.json", "class_name", f"one of {', '.join(rules)}", name)
     vocabulary_file, merges_file = (folder / ASSETS / name for name in _OF_KERAS_HUB)
     vocabulary = _read(vocabulary_file)
-    specials = {token: vocabulary[token] for token in config["unsplittable_tokens"]}
-    begin = config.get("bos_token", "<|begin_of_text|>") if name == "Llama3Tokenizer" else None
-    end = config.get("eos_token", "<|end_of_text|>") if begin else "<|endoftext|>"
+    is_llama = name == "Llama3Tokenizer"
+    begin = config.get("bos_token", "<|begin_of_text|>") if is_llama else None
+    ends = ("<|end_of_text|>", "<|eot_id|>") if is_llama else ("<|endoftext|>",)
+    # The tokenizers of some published presets do not list their special tokens.
+    usual = [token for token in (begin, *ends) if token in vocabulary]
+    specials = {token: vocabulary[token] for token in config.get("unsplittable_tokens") or usual}
+    end = config.get("eos_token") or next((one for one in ends if one in specials), ends[0])
     embeddings = _read(folder / "config.json").get("config", {}).get("vocabulary_size", 0)
     merges = _merges(merges_file)
     return _of_vocabulary(folder, vocabulary, merges, specials, rules[name], end, begin, embeddings)

@@ -17,8 +17,10 @@ class Prompts:
     """Writes worked examples and prompts by a template, and encodes both.
 
     Examples and prompts are encoded one by one. If text and label are followed by white space in
-    the template, that gives the tokens of all together, since white space always begins a token:
-    that behind a label belongs to the next example, and that before a label to the label.
+    the template, that gives the tokens of all together where white space always begins a token:
+    that behind a label belongs to the next example, and that before a label to the label. By the
+    rule of Llama 3 line feeds belong to the punctuation before them; there a label should follow a
+    space, and not end in punctuation.
 
     Reference:
         Brown et al., Language Models are Few-Shot Learners, 2020, section 2 and figure 2.1.

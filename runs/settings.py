@@ -89,6 +89,9 @@ class Settings:
     """Examples of an update of the weights, where the network needs no other number."""
     NETWORK: ClassVar[tuple[str, ...]] = ("model", "precision")
     """Settings that a network keeps when another run trains it further (`--preset RUN`)."""
+    FORMER: ClassVar[Mapping[str, tuple[str, Mapping[Any, Any]]]] = {}
+    """Settings that older versions of Hornbook had, by name: the one that replaces each, and its
+    values by theirs."""
     EVALUATES: ClassVar[bool] = False
     """Whether the network of the run `preset` is evaluated, and not trained."""
     data: Data[str]
@@ -509,6 +512,9 @@ class Settings:
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected an object. Received: {type(values).__name__}")
         values.pop("sources", None)  # No setting; `sources_of` reads them.
+        for former, (name, by_value) in cls.FORMER.items():
+            if former in values:
+                values[name] = by_value[values.pop(former)]
         known = {field.name: field for field in fields(cls)}
         if unknown := [name for name in values if name not in known]:
             preset = path.with_name("preset")

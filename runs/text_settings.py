@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import keras
 
+from runs.presets import card
 from runs.settings import AUTO, Auto, Data, Rates, Running, Settings, Training
-from serving.writing import compiled_sizes
+from serving.writing import MOST_STOP_BYTES, compiled_sizes
 from training.optimizers import layerwise_scale
 
 PRETRAINED = ("elmo", "bert", "gpt")
@@ -193,7 +194,7 @@ class WritingSettings(Settings):
     weights learn."""
     max_tokens: Auto[int] = AUTO
     """Maximum number of tokens that `serving_default` writes. Default: 128, or half of the
-    length if that is less."""
+    length if that is less; with worked examples 32, or a quarter of it."""
     temperature: Auto[float] = AUTO
     """Divides the logits in `serving_default`; 0 always takes the likeliest token. Default: 0.8, or
     0 for answers after worked examples."""
@@ -308,10 +309,18 @@ class WritingSettings(Settings):
         return {name: getattr(self, name) for name in names}
 
 
+FEW_SHOT_COLUMNS = ("text_column", "label_column")
+"""Settings of the data that only texts with answers have."""
+
+
 @dataclass(frozen=True)
 class FewShotSettings(WritingSettings):
     """For apps whose networks write, and may be shown worked examples before each prompt."""
 
+    text_column: Data[str | None] = None
+    """Column of the texts, with `shots`. Default: found by its name."""
+    label_column: Data[str | None] = None
+    """Column of the answers, with `shots`. Default: found by its name."""
     shots: str | None = None
     """A .csv, .tsv, .jsonl or .json file of worked examples: texts with an answer each, in columns
     such as text and label, or prompt and answer. They precede each prompt, also in the export, and
@@ -326,18 +335,25 @@ class FewShotSettings(WritingSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_least(0, "num_shots")
-        for name in ("num_shots", "template"):
+        for name in ("num_shots", "template", *FEW_SHOT_COLUMNS):
             if not self.shots and getattr(self, name) != getattr(FewShotSettings, name):
                 self._refuse(name, "left out without `shots`")
         parts = re.split(r"(\{text\}|\{label\})", self.template)
         if parts[1::2] != ["{text}", "{label}"] or not all(parts[2::2]):
             self._refuse("template", "{text}, further text, {label} and further text")
+        between, end = (parts[i].replace(r"\n", "\n") for i in (2, 4))
+        if end in between[len(between.rstrip()) :]:
+            self._refuse("template", "other before {label} than behind it, where an answer ends")
+        if len(end.encode()) > MOST_STOP_BYTES:
+            self._refuse("template", f"at most {MOST_STOP_BYTES} bytes long behind {{label}}")
 
     def require_network(self, models: Collection[str]) -> None:
         super().require_network(models)
         self.require_only([name for name in models if name not in RECURRENT], "shots")
         if self.shots and self.preset == "none":
             self._refuse("preset", "a pretrained network or the folder of a finished run")
+        if self.shots and self.data == type(self).data:
+            self._refuse("data", "texts with answers, as `shots` has them")
         if self.shots and self.epochs:
             self._refuse("epochs", "0 with `shots`, because nothing is trained")
 
@@ -347,6 +363,11 @@ class FewShotSettings(WritingSettings):
             return super().usual
         answers = {"max_tokens": min(32, self.length // 4), "temperature": 0.0}
         return super().usual | {"epochs": 0, "warmup_epochs": 0.0, "batch_size": 64, **answers}
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        left_out = () if self.shots else FEW_SHOT_COLUMNS
+        return {name: one for name, one in super().loading.items() if name not in left_out}
 
     @property
     def prompting(self) -> dict[str, Any]:
@@ -572,3 +593,48 @@ class EncoderDecoderSettings(Seq2SeqSettings):
     def rate(self, factor: float | None = None) -> float:
         recurrent = "transformer" not in self.model and not self.continued
         return super().rate(factor or (RECURRENT_RATE if recurrent else None))
+
+
+@dataclass(frozen=True)
+class PairSettings(ClassifierSettings):
+    """For apps that classify texts or pairs of texts."""
+
+    FORMER: ClassVar = {"symmetric": ("orders", {True: "symmetric", False: "given"})}
+    orders: Auto[Literal["given", "both", "symmetric"]] = AUTO
+    """Orders in which BERT and GPT read the texts of a pair: given; both, in twice the time and
+    memory; or symmetric: both, for texts whose order has no meaning. Default: both in a pretrained
+    BERT, and as the network of a finished run does it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.continued and not _reads_pairs(self.continued):
+            # The network has one order, also if it would have had two for pairs.
+            object.__setattr__(self, "orders", "given")
+        elif self.continued and self.orders != self.usual["orders"]:
+            self._refuse("orders", f"{self.usual['orders']!r}, as in {self.continued}")
+
+    def require_network(self, models: Collection[str]) -> None:
+        super().require_network(models)
+        self.require_only([one for one in models if one.startswith(TRANSFORMERS)], "orders")
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        usual = "both" if self.fine_tuned and self.family == "bert" else "given"
+        if self.continued:
+            stored = self.stored(self.continued).get("orders", "given")
+            usual = stored if _reads_pairs(self.continued) else "given"
+        return super().usual | {"orders": usual}
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether the network can read nothing but pairs."""
+        return self.orders == "symmetric" or (self.continued is not None and self.orders != "given")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        return super().reading | {"both_orders": self.orders != "given"}
+
+
+def _reads_pairs(run: Path) -> bool:
+    """Whether the network of a finished run was trained on pairs of texts."""
+    return len(card(run)["signatures"]["serving_default"]["inputs"]) == 2

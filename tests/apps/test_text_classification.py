@@ -1,4 +1,5 @@
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,7 +59,7 @@ SMALL = Small(
     ],
     few=("new.csv", "text,label\nthe red house number 9,red\n"),
     odd=[{"text": text} for text in ODD],
-    bad={"pooling": "no_such_pooling"},
+    bad={"pooling": "no_such_pooling", "orders": "no_such_order"},
     free=[
         *("text_column", "pair_column", "label_column", "out_of_scope"),
         "windows",
@@ -171,6 +172,29 @@ def test_a_pretrained_bert_reads_pairs_in_both_orders_and_single_texts_in_one(da
         assert model(batch).shape == (2, 3)
 
 
+@pytest.mark.parametrize(("columns", "orders"), [(1, "given"), (2, "both")])
+def test_the_network_of_a_run_reads_pairs_in_its_own_orders(columns, orders, tmp_path):
+    saved = app.Config(model="bert_tiny", orders="both").saved
+    inputs = [{"name": name} for name in ("text", "pair")[:columns]]
+    served = {"serving_default": {"inputs": inputs}}
+    for name, values in {
+        "config.json": saved,
+        "model_card.json": {"task": "text classification", "signatures": served},
+        "model.keras": {},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(values))
+    loaded = app.Config.load(tmp_path, preset=str(tmp_path))
+    for made in (app.Config.continuing(tmp_path), app.Config.evaluating(tmp_path), loaded):
+        assert made.orders == orders and made.needs_pairs == (orders == "both")
+    if orders == "both":
+        with pytest.raises(ValueError, match="`orders` must be 'both', as in"):
+            app.Config.continuing(tmp_path, orders="given")
+    (tmp_path / "config.json").write_text(
+        json.dumps({**{k: v for k, v in saved.items() if k != "orders"}, "symmetric": True})
+    )
+    assert app.Config.load(tmp_path).orders == "symmetric"
+
+
 def test_a_pretrained_elmo_is_loaded_as_it_was_saved(data, tmp_path):
     backbone = elmo.elmo_backbone("tiny")
     elmo.save_elmo(backbone, tmp_path)
@@ -186,7 +210,10 @@ def test_a_pretrained_elmo_is_loaded_as_it_was_saved(data, tmp_path):
         ({"attention_layer": 1}, "`attention_layer` must be in -1 to 0"),
         ({"attention_head": 2}, "`attention_head` must be in 0 to 1"),
         ({"out_of_scope": "test"}, "`out_of_scope` must be one of the further splits .*: none"),
-        ({"orders": "symmetric", "pair_column": None}, "`orders` is for pairs of texts. Received"),
+        (
+            {"orders": "symmetric", "pair_column": None},
+            "pairs of texts in both orders. Received: single",
+        ),
         ({"windows": True}, "`windows` is for single texts. Received: pairs of texts"),
     ],
 )

@@ -54,6 +54,8 @@ SMALL = Small(
         "repetition_penalty": 0.0,
         "lora_rank": -1,
         "shots": "examples.tsv",
+        "text_column": "question",
+        "label_column": "answer",
         "num_shots": -1,
         "template": "{label}: {text}",
     },
@@ -405,7 +407,7 @@ def shown(few_shots):
     """The tokenizer, prompts with 3 worked examples, the network and its signatures."""
     examples = worked_examples.load(**few_shots.loading, shots=few_shots.shots)
     tokens = tokenizer(**few_shots.tokenizer)
-    _, prompts = worked_examples.prompts(examples, tokens, **few_shots.prompting)
+    _, prompts, _ = worked_examples.prompts(examples, tokens, **few_shots.prompting)
     served = app.signatures(few_shots, tokens, ["lovely"], prompts[3], examples.scored)
     return tokens, prompts[3], app.build(few_shots, tokens), served
 
@@ -507,6 +509,9 @@ def test_scores_are_those_after_each_number_of_examples(
         ({"template": "{label}: {text}"}, "`template` must be {text}, further text, {label}"),
         ({"template": "{text}: {label}"}, "`template` must be {text}, further text, {label}"),
         ({"template": "{text}{label}\n"}, "`template` must be {text}, further text, {label}"),
+        ({"template": r"{text}\n{label}\n"}, "`template` must be other before {label} than behind"),
+        ({"template": "{text}: {label}" + "-" * 257}, "`template` must be at most 256 bytes long"),
+        ({"data": "python_docs"}, "`data` must be texts with answers"),
     ],
 )
 def test_settings_of_worked_examples_are_refused_by_name(few_shots, changes, message):
