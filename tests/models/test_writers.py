@@ -280,3 +280,15 @@ def test_what_does_not_fit_between_prefix_and_answer_is_dropped_from_the_prompt(
         for ids in (long, long[:, -7:])
     )
     np.testing.assert_allclose(found, kept, rtol=1e-6)
+
+
+def test_a_longer_answer_in_another_row_takes_nothing_from_a_prompt(after_prefix):
+    model, steps_of = after_prefix
+    tokens = SimpleNamespace(begin_id=None, end_id=0)
+    core = answering(partial(steps_of, prefix=PREFIX), CONTEXT - 3, tokens, begun=True)
+    prompts, answers = np.array([[1] * 6 + [4, 2]] * 2, "int32"), [[[8, -1, -1]], [[5, 2, 7]]]
+    together = core(Network(model), {"token_ids": prompts, "answer_ids": tf.constant(answers)})
+    alone = core(
+        Network(model), {"token_ids": prompts[:1], "answer_ids": np.array([[[8]]], "int32")}
+    )
+    np.testing.assert_allclose(together[:1], alone, rtol=1e-5)
