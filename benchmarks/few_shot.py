@@ -69,6 +69,7 @@ def main(config: Config) -> None:
         examples = worked_examples.load(data, shots=shots)
     for seed in range(config.first, config.first + config.draws):
         settings = app.Config(
+            data=data,
             model="gpt",
             preset=config.preset,
             shots=shots,
