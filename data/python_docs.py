@@ -11,6 +11,7 @@ https://docs.python.org/3/reference/
 import re
 from functools import cache
 from pydoc_data.topics import topics
+from random import Random
 
 CLASSES = ("data model", "expressions", "statements", "types")
 
@@ -169,4 +170,19 @@ def dialogues() -> list[tuple[str, ...]]:
             question = f"What does the reference say about {subject}?"
             turns += [question if number == 0 else "Tell me more.", sentence]
         listed.append(tuple(turns))
+    return listed
+
+
+def preferences() -> list[tuple[tuple[str, ...], str, str]]:
+    """Lists prompts with two answers: a sentence of the reference, and its words shuffled.
+
+    The prompts are the turns before each answer in `dialogues`. Both answers are equally long, so
+    that their length says nothing.
+    """
+    random, listed = Random(0), []
+    for turns in dialogues():
+        for number in range(1, len(turns), 2):
+            words = turns[number].split()
+            shuffled = random.sample(words, len(words))
+            listed.append((turns[:number], turns[number], " ".join(shuffled)))
     return listed

@@ -17,6 +17,7 @@ from layers.lp_pooling import LpPooling2D
 from layers.mixed_pooling import MixedPooling2D
 from layers.patch_embedding import PatchEmbedding
 from layers.projected_lstm_cell import ProjectedLSTMCell
+from layers.reward_head import RewardHead
 from layers.scalar_mix import ScalarMix
 from layers.spectral_pooling import SpectralPooling2D
 from layers.stochastic_pooling import StochasticPooling2D
@@ -38,6 +39,7 @@ __all__ = [
     "MixedPooling2D",
     "PatchEmbedding",
     "ProjectedLSTMCell",
+    "RewardHead",
     "ScalarMix",
     "SpectralPooling2D",
     "StochasticPooling2D",

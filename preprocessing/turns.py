@@ -160,6 +160,30 @@ class TurnTokens:
         targets = tf.pad(self.tokens.encode(replies), [[0, 0], [1, 0]], constant_values=role)
         return {"source_ids": sources.numpy(), "target_ids": targets.numpy()}
 
+    def answered(self, turns: tf.Tensor, answers: tf.Tensor, length: int) -> tf.Tensor:
+        """Encodes dialogues with the answer to the last turn, and the end token after it.
+
+        The oldest turns are dropped, as in `prompts`. An answer that does not fit with an empty
+        turn before it loses its beginning.
+
+        Args:
+            turns: As in `prompts`.
+            answers: Texts `(n,)`.
+            length: Maximum number of tokens of each row.
+
+        Returns:
+            int32 `(n, tokens)`, padded with -1.
+        """
+        rows = tf.size(answers)
+        begin = () if self.begin_id is None else (self.begin_id,)
+        around = self._around[0] + self.lead_sizes[0] + len(self.openings[1]) + self.lead_sizes[1]
+        room = length - len(begin) - 1  # The end token comes last.
+        answer = self.tokens.encode(answers, tf.fill([rows], room - around))
+        system = tf.fill([rows], "")
+        past, _ = self.prompts(turns, system, room - lengths(answer))
+        parts = [_repeated(begin, rows), _ragged(past), _ragged(answer)]
+        return tf.concat([*parts, _repeated((self.end_id,), rows)], axis=1).to_tensor(PADDING)
+
     def _led(self, texts: tf.Tensor, roles: tf.Tensor | int) -> tf.Tensor:
         """Returns the texts of turns as they are encoded."""
         if self._chat and self._chat.strips:

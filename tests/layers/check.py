@@ -28,6 +28,7 @@ def check_layer(
     weights: int = 0,
     inputs=None,
     tolerance: float = 1e-5,
+    output_dtype: str | None = None,
 ) -> None:
     """Asks of a layer everything that all layers must do.
 
@@ -40,6 +41,7 @@ def check_layer(
         weights: How many trainable weights the layer has.
         inputs: NumPy input (or list of inputs), or None for seeded normal numbers.
         tolerance: Largest difference between two ways of running, as a share of the largest output.
+        output_dtype: Type of the output under mixed precision. None: that of the computation.
     """
     shapes = input_shape if isinstance(input_shape, list) else [input_shape]
     if inputs is None:
@@ -64,7 +66,8 @@ def check_layer(
     for policy, mixed_tolerance in MIXED_TOLERANCE.items():
         mixed = _twin(layer, inputs, dtype=policy)
         assert all(weight.dtype == "float32" for weight in mixed.trainable_weights)
-        _close(_run(mixed, inputs, dtype=mixed.compute_dtype), expected, mixed_tolerance)
+        dtype = output_dtype or mixed.compute_dtype
+        _close(_run(mixed, inputs, dtype=dtype), expected, mixed_tolerance)
         _check_gradients(mixed, inputs)
     _check_saving(layer, inputs, expected, tolerance)
     if "data_format" in inspect.signature(layer_class).parameters or "data_format" in config:

@@ -1,0 +1,380 @@
+"""Prompts with answers in order of preference: user files or a built-in sample."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from data import python_docs
+from data.dialogues import ROLES
+from data.sources import (
+    BadData,
+    Evaluated,
+    Fault,
+    Finding,
+    empty_splits,
+    existing,
+    is_hidden,
+    not_read,
+    reported,
+)
+from data.splits import Splits, dealt, shared
+from data.tables import json_values
+from data.text_files import not_utf8, required_split_files
+from preprocessing.answers import SPEAKERS
+
+BUILT_IN = ("python_docs",)
+SUFFIXES = (".jsonl", ".json", ".gz")
+LAYOUT = (
+    'an object with "chosen" and "rejected" (transcripts, or with "prompt" answers), with "prompt" '
+    'and "ranked" (answers, the best first), or with "instruction", "response1", "response2" and '
+    '"label" (0, 1 or 2)'
+)
+"""The layout of JSON, for messages."""
+_SPEAKER = re.compile("(" + "|".join(SPEAKERS.values()) + ")")
+_ROLE = {speaker: role for role, speaker in SPEAKERS.items()}
+
+Turn = tuple[str, str]
+"""Role, `user` or `assistant`, and text."""
+
+
+class Preference(NamedTuple):
+    """A prompt with answers.
+
+    Args:
+        prompt: The turns before the answers; the user has the last.
+        answers: At least two different texts, the best first.
+    """
+
+    prompt: tuple[Turn, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def transcript(self) -> str:
+        """The prompt as one text."""
+        return "".join(f"{SPEAKERS[role]} {text}" for role, text in self.prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences(Splits):
+    """Ranked answers; each split is a dataset of `(prompt (), answers (answers,))`, strings.
+
+    The answers are in order, the best first, and "" follows the last.
+
+    Args:
+        sets: For each split, the name of the data set of each prompt; "" if there is only one.
+    """
+
+    sets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def texts(self) -> list[str]:
+        """Returns the training prompts and answers, to learn a vocabulary from."""
+        return [
+            text.decode()
+            for prompt, answers in self.train.as_numpy_iterator()
+            for text in (prompt, *answers)
+        ]
+
+    def table(self, split: str, count: int) -> dict[str, list[bytes]]:
+        """Returns the answers to the first prompts of a split, at most so many, by column."""
+        rows = [
+            (prompt, answer)
+            for prompt, answers in self.first(split, count)
+            for answer in answers
+            if answer
+        ]
+        prompts, answers = zip(*rows[:count], strict=True)
+        return {"prompt": list(prompts), "response": list(answers)}
+
+
+class _Wrong(Exception):
+    """Answers that cannot be used: what was received, what was expected, and the fix."""
+
+
+class _Tie(Exception):
+    """Two answers of which none is better."""
+
+
+def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = None) -> Preferences:
+    """Loads, checks and splits the preferences that `data` names.
+
+    A .jsonl file has an object per line, a .json file a list of them; both may be compressed
+    (.gz). An object has `chosen` and `rejected`, two whole transcripts (turns that begin with
+    `Human:` and `Assistant:` after a blank line) or lists of messages; or these two as answers to
+    `prompt`, which is one turn, a transcript or a list of messages; or `prompt` and `ranked`, a
+    list of answers, the best first; or `instruction`, optionally `input`, `response1`, `response2`
+    and `label`, the number of the better answer or 0 for a tie.
+
+    A folder contains such files with train, dev and test in their names, or a single one of any
+    name. If it has sub-folders with such files, each is a data set, and all are mixed. Splits that
+    the data does not have are chosen by a hash of the first turn of the prompt, so that no prompt
+    is in two of them.
+
+    Reference:
+        Bai et al., Training a Helpful and Harmless Assistant with Reinforcement Learning from Human
+        Feedback, 2022, for the transcripts. https://arxiv.org/abs/2204.05862
+
+    Args:
+        data: `python_docs` (questions about sections of the Python reference; the words of the
+            rejected answers are shuffled), or the path of a file or folder.
+        skip_bad: Whether to skip and count bad preferences instead of raising.
+        evaluated: As in `data.splits.dealt`.
+    """
+    if data == "python_docs":
+        made = []
+        for turns, *answers in python_docs.preferences():
+            prompt = [(("user", "assistant")[n % 2], turn) for n, turn in enumerate(turns)]
+            made.append(("", "", Preference(tuple(prompt), tuple(answers))))
+        return _divided(data, {"": made}, [], skip_bad, evaluated)
+    expected = "a .jsonl or .json file, a folder with such files, or with a folder for each set"
+    if data.startswith("tfds:"):
+        received = "a dataset of TensorFlow Datasets"
+        fix = "write its preferences to a .jsonl file"
+        raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
+    path = existing(data, expected, BUILT_IN, tfds=False)
+    findings: list[Finding] = []
+    sets: dict[str, list[tuple[str, str, Preference]]] = {}
+    for folder in _folders(path, findings):
+        name = "" if folder == path else folder.name
+        files, remarks = _files(folder, evaluated)
+        findings += [_of_set(name, remark) for remark in remarks]
+        sets[name] = []
+        for split, file in files.items():
+            good, wrong = _from_file(file, f"{name}/" if name else "")
+            sets[name] += [(split, where, one) for where, one in good]
+            findings += wrong
+    return _divided(data, sets, findings, skip_bad, evaluated)
+
+
+def _folders(path: Path, findings: list[Finding]) -> list[Path]:
+    """Returns the folders of the sets; the path itself if there is only one."""
+    if path.is_file():
+        return [path]
+    entries = sorted(path.iterdir())
+    folders = [entry for entry in entries if entry.is_dir() and _usable(entry)]
+    if not folders:
+        return [path]
+    findings += not_read([entry for entry in entries if entry not in folders], SUFFIXES)
+    return folders
+
+
+def _usable(folder: Path) -> list[Path]:
+    return [
+        entry
+        for entry in sorted(folder.iterdir())
+        if entry.is_file() and not is_hidden(entry.name) and entry.suffix.lower() in SUFFIXES
+    ]
+
+
+def _files(folder: Path, evaluated: Evaluated | None) -> tuple[dict[str, Path], list[Finding]]:
+    """Finds the file of each split; a single file holds all, regardless of its name."""
+    if folder.is_file():
+        return {"": folder}, []
+    usable = _usable(folder)
+    if len(usable) != 1:
+        return required_split_files(folder, "preferences", SUFFIXES, evaluated)
+    others = [entry for entry in sorted(folder.iterdir()) if entry not in usable]
+    return {"": usable[0]}, not_read(others, SUFFIXES)
+
+
+def _of_set(name: str, remark: Finding) -> Finding:
+    return f"{name}: {remark}" if name and isinstance(remark, str) else remark
+
+
+def _divided(
+    data: str,
+    sets: Mapping[str, Sequence[tuple[str, str, Preference]]],
+    findings: Sequence[Finding],
+    skip_bad: bool,
+    evaluated: Evaluated | None,
+) -> Preferences:
+    """Splits the preferences of each set, which come with their split and where they are."""
+    findings = [*findings]
+    kept: dict[str, list[tuple[str, str, Preference]]] = {}
+    for name, some in sets.items():
+        named = ((split, one.prompt[0][1], (name, where, one)) for split, where, one in some)
+        splits, remarks = dealt(named, evaluated)
+        findings += [_of_set(name if len(sets) > 1 else "", remark) for remark in remarks]
+        for split, members in splits.items():
+            kept.setdefault(split, []).extend(members)
+    prompts = {
+        split: {one.transcript: one.prompt[0][1] for *_, one in some}
+        for split, some in kept.items()
+    }
+    findings += shared(prompts, "prompts")
+    findings += empty_splits({split: len(some) for split, some in kept.items()}, evaluated)
+    said = reported(data, findings, skip_bad)
+    widest = max(len(one.answers) for some in kept.values() for *_, one in some)
+    return Preferences(
+        **said,
+        **{split: _dataset([one for *_, one in some], widest) for split, some in kept.items()},
+        sets={split: [name for name, *_ in some] for split, some in kept.items()},
+        origins={
+            split: [where for _, where, _ in some]
+            for split, some in kept.items()
+            if data not in BUILT_IN
+        },
+    )
+
+
+def _dataset(some: Sequence[Preference], widest: int) -> tf.data.Dataset:
+    answers = [[*one.answers, *[""] * (widest - len(one.answers))] for one in some]
+    prompts = [one.transcript for one in some]
+    return tf.data.Dataset.from_tensor_slices(
+        (np.array(prompts, object), np.array(answers, object))
+    )
+
+
+def _from_file(path: Path, folder: str) -> tuple[list[tuple[str, Preference]], list[Finding]]:
+    """Returns the location of each good preference and the preference, and the findings."""
+    values, findings = json_values(path, LAYOUT)
+    if not values and not findings:
+        findings.append(Fault(path.name, "an empty file", "preferences", examples=0))
+    good: list[tuple[str, Preference]] = []
+    ties = 0
+    seen: dict[tuple[str, str, str], str] = {}
+    for where, value in values:
+        where = f"{folder}{where}"
+        try:
+            one = _from_json(value)
+            _require_new(one, seen, where)
+        except _Wrong as error:
+            findings.append(Fault(where, *error.args))
+        except _Tie:
+            ties += 1
+        else:
+            fault = not_utf8("\n".join((one.transcript, *one.answers)), where)
+            if fault:
+                findings.append(fault)
+            else:
+                good.append((where, one))
+    if ties:
+        findings.append(f"Ties, which say nothing and are left out: {ties:,}.")
+    return good, findings
+
+
+def _require_new(one: Preference, seen: dict[tuple[str, str, str], str], where: str) -> None:
+    """Raises if a pair is also there the other way round."""
+    for number, better in enumerate(one.answers):
+        for worse in one.answers[number + 1 :]:
+            if other := seen.get((one.transcript, worse, better)):
+                received = f"the pair of {other} the other way round"
+                raise _Wrong(received, "each pair in one order", "remove one of the two")
+            seen[one.transcript, better, worse] = where
+
+
+def _from_json(value: Any) -> Preference:
+    if not isinstance(value, dict):
+        raise _Wrong(f"{value!r:.40}", LAYOUT)
+    if {"instruction", "response1", "response2", "label"} <= value.keys():
+        return _from_label(value)
+    if "prompt" in value and "ranked" in value:
+        ranked = value["ranked"]
+        if not isinstance(ranked, list) or len(ranked) < 2:
+            raise _Wrong(f"{ranked!r:.40} as 'ranked'", "a list of at least two answers")
+        return _preference(_turns(value["prompt"], "prompt"), ranked)
+    if not {"chosen", "rejected"} <= value.keys():
+        raise _Wrong(f"an object with {', '.join(map(repr, value)) or 'nothing in it'}", LAYOUT)
+    if "prompt" in value:
+        answers = [_answer(value[name], name) for name in ("chosen", "rejected")]
+        return _preference(_turns(value["prompt"], "prompt"), answers)
+    chosen, rejected = (_transcript(value[name], name) for name in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        raise _Wrong("two different prompts", "the same prompt in 'chosen' and 'rejected'")
+    return _preference(chosen[:-1], [chosen[-1][1], rejected[-1][1]])
+
+
+def _from_label(value: dict[str, Any]) -> Preference:
+    texts = [value["instruction"], value.get("input", "")]
+    for text in texts:
+        _require_text(text, "the prompt")
+    label = value["label"]
+    if label not in (0, 1, 2):
+        raise _Wrong(f"the label {label!r}", "0 for a tie, 1 or 2")
+    if label == 0:
+        raise _Tie
+    answers = [value["response1"], value["response2"]]
+    prompt = "\n\n".join(text.strip() for text in texts if text.strip())
+    return _preference([("user", prompt)], answers if label == 1 else answers[::-1])
+
+
+def _preference(prompt: Sequence[Turn], answers: Sequence[Any]) -> Preference:
+    for number, answer in enumerate(answers, 1):
+        _require_text(answer, f"answer {number}")
+    stripped = tuple(answer.strip() for answer in answers)
+    if "" in stripped:
+        received = f"answer {stripped.index('') + 1} of {len(stripped)} is empty"
+        raise _Wrong(received, "answers with a text", "write or remove it")
+    if len({*stripped}) < len(stripped):
+        raise _Wrong("two equal answers", "different answers", "remove it")
+    joined = _joined(prompt)
+    if not joined:
+        raise _Wrong("an empty prompt", "a prompt with a text")
+    if joined[-1][0] != "user":
+        raise _Wrong("a prompt that ends with the assistant", "a prompt that ends with the user")
+    return Preference(joined, stripped)
+
+
+def _joined(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Joins turns of one role in a row, and leaves out empty ones, so that the roles alternate."""
+    joined: list[Turn] = []
+    for role, text in turns:
+        if joined and joined[-1][0] == role and text:
+            joined[-1] = (role, f"{joined[-1][1]}\n\n{text}")
+        elif text:
+            joined.append((role, text))
+    return tuple(joined)
+
+
+def _transcript(value: Any, name: str) -> list[Turn]:
+    """Returns the turns of a whole transcript, the last of which is the answer."""
+    turns = _turns(value, name, whole=True)
+    if not turns or turns[-1][0] != "assistant":
+        received = f"a transcript in {name!r} that ends with the user" if turns else "no turns"
+        raise _Wrong(received, "a transcript that ends with the assistant")
+    return turns
+
+
+def _answer(value: Any, name: str) -> Any:
+    if isinstance(value, list):
+        return _transcript(value, name)[-1][1]
+    return value
+
+
+def _turns(value: Any, name: str, whole: bool = False) -> list[Turn]:
+    """Returns the turns of a transcript or of messages; `whole` refuses a text without roles."""
+    if isinstance(value, list):
+        return [_message(one, number) for number, one in enumerate(value, 1)]
+    _require_text(value, f"'{name}'")
+    text = value if _SPEAKER.match(value) else f"\n\n{value.strip()}"
+    before, *rest = _SPEAKER.split(text)
+    if not rest and not whole:
+        return [("user", before.strip())]
+    if before.strip():
+        received = f"a turn without a role, {before.strip():.40}, in {name!r}"
+        expected = "turns that begin with Human: or Assistant: after a blank line"
+        raise _Wrong(received, expected, "write whose turn it is")
+    return [
+        (_ROLE[speaker], text.strip()) for speaker, text in zip(rest[::2], rest[1::2], strict=True)
+    ]
+
+
+def _message(message: Any, number: int) -> Turn:
+    if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+        raise _Wrong(f"another layout in turn {number}", 'turns with "role" and "content"')
+    name, text = message["role"], message["content"]
+    role = ROLES.get(name) if isinstance(name, str) else None
+    if role not in SPEAKERS:
+        fix = "write a system text into the first turn of the user"
+        raise _Wrong(f"the role {name!r} in turn {number}", "user or assistant", fix)
+    _require_text(text, f"turn {number}")
+    return role, text.strip()
+
+
+def _require_text(text: Any, where: str) -> None:
+    if not isinstance(text, str):
+        raise _Wrong(f"{text!r:.40} in {where}", "a text")

@@ -1,0 +1,139 @@
+"""Answers behind their prompts as rows of tokens, with operations of TensorFlow.
+
+A prompt is one turn of the user, or a transcript whose turns begin with `SPEAKERS`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from preprocessing.byte_tokens import as_features
+from preprocessing.tokenizers import tokenizer
+from preprocessing.turns import TurnTokens
+from preprocessing.windows import slices
+from preprocessing.word_pieces import WordPieces
+
+SPEAKERS = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:"}
+"""Beginning of a turn of each role in a transcript.
+
+Reference:
+    Bai et al., Training a Helpful and Harmless Assistant, 2022. https://arxiv.org/abs/2204.05862
+"""
+
+
+def turns_of(prompts: tf.Tensor) -> tf.Tensor:
+    """Splits prompts `(n,)` into turns `(n, turns)`, the oldest first; some of them may be "".
+
+    Example:
+        >>> turns_of(tf.constant(["Hi", "\\n\\nHuman: a\\n\\nAssistant: b\\n\\nHuman: c"])).numpy()
+        array([[b'Hi', b'', b'', b''],
+               [b'', b'a', b'b', b'c']], dtype=object)
+    """
+    user, assistant = SPEAKERS.values()
+    by_user = tf.strings.split(prompts, user)  # (n, (turns))
+    turns = tf.strings.split(by_user, assistant).merge_dims(1, 2)
+    return tf.strings.strip(turns.to_tensor(""))
+
+
+@dataclass(frozen=True)
+class AnswerReader:
+    """Reads prompts with an answer as `prompt, answer, end`, for one kind of network.
+
+    A row that is too long loses its oldest turns (with word pieces the oldest tokens) and never
+    the end of its answer.
+
+    Args:
+        tokens: Splits texts.
+        length: Maximum number of tokens of a row.
+    """
+
+    tokens: WordPieces | TurnTokens
+    length: int
+
+    def encode(self, prompts: tf.Tensor, answers: tf.Tensor, fixed: bool) -> dict[str, tf.Tensor]:
+        """Encodes prompts with one answer each.
+
+        Args:
+            prompts: Texts `(n,)`.
+            answers: Texts `(n,)`.
+            fixed: Whether all rows have `length` tokens. Otherwise they are as long as the longest.
+
+        Returns:
+            The features of the network, int32 `(n, tokens)` each.
+        """
+        if isinstance(self.tokens, WordPieces):
+            return _pieces(self.tokens, prompts, answers, self.length, fixed)
+        return _turns(self.tokens, prompts, answers, self.length, fixed)
+
+    def labeled(self, prompts: tf.Tensor, answers: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        """Encodes prompts with several answers at full length for training.
+
+        Args:
+            prompts: Texts `(n,)`.
+            answers: Texts `(n, answers)`, the best first, and "" after the last.
+
+        Returns:
+            Features, int32 `(n, answers, length)`, and whether there is an answer, float32
+            `(n, answers)`.
+        """
+        count = answers.shape[1]
+        features = self.encode(tf.repeat(prompts, count), tf.reshape(answers, [-1]), True)
+        shape = (-1, count, self.length)
+        rows = {name: tf.reshape(value, shape) for name, value in features.items()}
+        return rows, tf.cast(answers != "", tf.float32)
+
+
+def answer_reader(
+    family: str, texts: Iterable[str], *, preset: str, length: int, vocabulary_size: int
+) -> AnswerReader:
+    """Makes the reader of a network that rates answers.
+
+    Args:
+        family: `bert` reads word pieces, all others pieces of text and the roles of the turns.
+        texts: Texts to learn a vocabulary from, if there is no preset.
+        preset: Name or folder of a pretrained network whose tokenizer to use, or `none`.
+        length: Maximum number of tokens of a row.
+        vocabulary_size: Maximum number of tokens of a vocabulary that is learned.
+    """
+    folder = None if preset == "none" else preset
+    tokens: Any
+    if family != "bert":
+        tokens = TurnTokens(tokenizer(folder, "pieces", vocabulary_size, texts))
+    elif folder:
+        tokens = WordPieces.from_preset(folder)
+    else:
+        tokens = WordPieces.learned(texts, vocabulary_size)
+    return AnswerReader(tokens, length)
+
+
+def _pieces(
+    tokens: WordPieces, prompts: tf.Tensor, answers: tf.Tensor, length: int, fixed: bool
+) -> dict[str, tf.Tensor]:
+    """Encodes `[CLS] transcript [SEP] answer [SEP]`; a lone turn becomes a transcript."""
+    user, assistant = SPEAKERS.values()
+    begins = [tf.strings.substr(prompts, 0, len(one)) == one for one in (user, assistant)]
+    prompts = tf.where(begins[0] | begins[1], prompts, tf.strings.join([user, " ", prompts]))
+    past, answer = tokens.ids(prompts), tokens.ids(answers)
+    room = length - tokens.specials[1]
+    kept = tf.minimum(answer.row_lengths(), room)
+    parts = [_last(past, room - kept), _last(answer, kept)]
+    return tokens.packed(parts, length if fixed else None)
+
+
+def _turns(
+    tokens: TurnTokens, prompts: tf.Tensor, answers: tf.Tensor, length: int, fixed: bool
+) -> dict[str, tf.Tensor]:
+    rows = tokens.answered(turns_of(prompts), tf.strings.strip(answers), length)
+    if fixed:
+        missing = length - tf.shape(rows)[1]
+        rows = tf.pad(rows, [[0, 0], [0, missing]], constant_values=-1)
+        rows = tf.ensure_shape(rows, (None, length))
+    return as_features(rows)
+
+
+def _last(line: tf.RaggedTensor, most: tf.Tensor) -> tf.RaggedTensor:
+    """Returns at most so many pieces of each row `(n, (pieces))`, the last ones."""
+    ends = line.row_lengths()
+    return slices(line, tf.range(line.nrows()), tf.maximum(ends - most, 0), ends)
