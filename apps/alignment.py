@@ -24,7 +24,7 @@ from models import bert, gpt, transformers
 from models.reward import Rating, reward_model
 from preprocessing import tokens
 from preprocessing.answers import AnswerReader, answer_reader
-from runs import presets
+from runs import presets, reading
 from runs.command import command
 from runs.pictures import reliability_curve
 from runs.report import Picture, Section, Table
@@ -84,6 +84,7 @@ def main(config: Config) -> dict[str, float]:
     run = start(config)
     data = counted(run, load(config), "preferences")
     reader = answer_reader(config.family, data.texts(), **config.reading)
+    reading.lengths(run, data.best("train"), reader, "prompts with their best answers")
     fed = feed(config, data, reader)
     trained = train(
         run,
@@ -162,18 +163,10 @@ def evaluate(
     config: Config, data: preferences.Preferences, rater: keras.Model, fed: Feed
 ) -> measures.Preferences:
     """Rates the test answers, on the scale of the loss."""
-    lengths = np.array(
-        [[len(one) for one in answers] for _, answers in data.test.as_numpy_iterator()]
-    )
     batches: Any = fed.evaluation("test", config.batch_size)
-    rows = batches.map(
-        lambda features, _: {
-            name: tf.reshape(one, (-1, tf.shape(one)[2])) for name, one in features.items()
-        }
-    )
-    rewards = rater.predict(rows, verbose=0).reshape(lengths.shape)
+    rewards = Rating(rater).predict(batches.map(lambda features, _: features), verbose=0)
     gain = float(rater.get_layer("reward").gain)
-    return measures.Preferences(rewards / gain, lengths, data.sets["test"])
+    return measures.Preferences(rewards / gain, data.lengths("test"), data.sets["test"])
 
 
 def signatures(data: preferences.Preferences, reader: AnswerReader) -> dict[str, Signature]:
@@ -192,7 +185,9 @@ def signatures(data: preferences.Preferences, reader: AnswerReader) -> dict[str,
         "response_a": np.array([answers[0] for _, answers in pairs], object),
         "response_b": np.array([answers[1] for _, answers in pairs], object),
     }
-    features = reader.encode(tf.constant(texts["prompt"]), tf.constant(texts["response_a"]), True)
+    # Better and worse answers: where all rewards are small, rounding would be large beside them.
+    some = data.table("validation", 4)
+    features = reader.encode(tf.constant(some["prompt"]), tf.constant(some["response"]), True)
     return {
         "serving_default": Signature(
             inputs={"prompt": text, "response": text},

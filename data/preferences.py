@@ -79,6 +79,15 @@ class Preferences(Splits):
             for text in (prompt, *answers)
         ]
 
+    def best(self, split: str) -> tf.data.Dataset:
+        """Returns the prompts of a split with their best answers, strings `(2,)`."""
+        return self.split(split).map(lambda prompt, answers: tf.stack([prompt, answers[0]]))
+
+    def lengths(self, split: str) -> np.ndarray:
+        """Returns the lengths of the answers in bytes, 0 after the last, `(n, answers)`."""
+        rows = self.split(split).as_numpy_iterator()
+        return np.array([[len(answer) for answer in answers] for _, answers in rows])
+
     def table(self, split: str, count: int) -> dict[str, list[bytes]]:
         """Returns the answers to the first prompts of a split, at most so many, by column."""
         rows = [

@@ -15,7 +15,7 @@ BINS = 10
 """Intervals of confidence, from 0.5 to 1, in `Preferences.calibration`."""
 GROUPS = 5
 """Number of groups of pairs in `Preferences.by_difference`."""
-ALIKE = 0.1
+SIMILAR = 0.1
 """Maximum difference of two lengths, as a share of the larger, that count as similar."""
 
 Rows = list[tuple[Any, ...]]
@@ -153,7 +153,7 @@ class Preferences:
         error = np.average(np.abs(confidence - accuracy), weights=counts)
         scores["calibration_error"] = float(error)
         first, second = self.lengths[prompt, better], self.lengths[prompt, worse]
-        similar = np.abs(self._differences(self.lengths.astype(int))) <= ALIKE * np.maximum(
+        similar = np.abs(self._differences(self.lengths.astype(int))) <= SIMILAR * np.maximum(
             first, second
         )
         if similar.any():

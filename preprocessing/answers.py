@@ -5,7 +5,7 @@ A prompt is one turn of the user, or a transcript whose turns begin with `SPEAKE
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -21,6 +21,8 @@ SPEAKERS = {"user": "\n\nHuman:", "assistant": "\n\nAssistant:"}
 Reference:
     Bai et al., Training a Helpful and Harmless Assistant, 2022. https://arxiv.org/abs/2204.05862
 """
+MANY = 2**20
+"""Number of tokens that no row has."""
 
 
 def turns_of(prompts: tf.Tensor) -> tf.Tensor:
@@ -51,6 +53,13 @@ class AnswerReader:
 
     tokens: WordPieces | TurnTokens
     length: int
+    longer: ClassVar[str] = "they lose their oldest turns"
+    """Says what happens to texts that are longer than a row."""
+
+    def sizes(self, texts: tf.Tensor) -> tf.Tensor:
+        """Counts the tokens of whole rows, from prompts with an answer `(n, 2)` to int32 `(n,)`."""
+        rows = AnswerReader(self.tokens, MANY).encode(texts[:, 0], texts[:, 1], False)
+        return tf.reduce_sum(rows["padding_mask"], axis=1)
 
     def encode(self, prompts: tf.Tensor, answers: tf.Tensor, fixed: bool) -> dict[str, tf.Tensor]:
         """Encodes prompts with one answer each.

@@ -1,8 +1,14 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
+import pytest
+import tensorflow as tf
 
+from apps import alignment as app
+from preprocessing.answers import answer_reader
+from runs.run import start
 from tests.apps.every_app import Small
 from tests.apps.test_bert_pretraining import COLORS, ODD, THINGS
 
@@ -50,3 +56,92 @@ SMALL = Small(
     ],
     files=["tokenizer"],
 )
+
+
+def served(signature, rater, columns) -> np.ndarray:
+    """What a signature answers, without the graph that the export has."""
+    tensors = {name: tf.constant(columns[name]) for name in signature.inputs}
+    (answer,) = signature.answer(signature.compute(rater), tensors).values()
+    return answer.numpy()
+
+
+TALK = "\n\nHuman: I have a car.\n\nAssistant: A what?\n\nHuman: A red one."
+
+
+@pytest.fixture(
+    scope="module", params=["bert_tiny", pytest.param("gpt_tiny", marks=pytest.mark.slow)]
+)
+def parts(request, tmp_path_factory):
+    """Settings, data, the reader and an untrained network."""
+    keras.utils.set_random_seed(0)
+    config = app.Config(
+        data=colors(tmp_path_factory.mktemp("colors")),
+        model=request.param,
+        length=48,
+        vocabulary_size=300,
+        normalize=True,
+    )
+    data = app.load(config)
+    reader = answer_reader(config.family, data.texts(), **config.reading)
+    return config, data, reader, app.build(config, reader).rater
+
+
+def test_the_best_training_answers_have_mean_0_and_deviation_1(parts):
+    config, data, reader, rater = parts
+    fed = app.feed(config, data, reader)
+    before = app.evaluate(config, data, rater, fed)
+    app.calibrate(run := start(config), rater, fed)
+    prompts, answers = np.stack([*data.best("train").as_numpy_iterator()]).T
+    columns = {"prompt": prompts, "response": answers}
+    rewards = served(app.signatures(data, reader)["serving_default"], rater, columns)
+    assert [rewards.mean(), rewards.std()] == pytest.approx([0, 1], abs=1e-3)
+    assert run.facts["reward 0"] == "mean of the preferred answers to 64 training prompts"
+    # The scores are on the scale of the loss.
+    after = app.evaluate(config, data, rater, fed)
+    np.testing.assert_allclose(after.margins, before.margins, atol=1e-4)
+
+
+def test_compare_is_the_sigmoid_of_the_difference_before_the_gain(parts):
+    _, data, reader, rater = parts
+    head = rater.get_layer("reward")
+    head.calibrate(head.bias + 3.0, head.gain * 2.0)
+    signatures = app.signatures(data, reader)
+    prompts, first, second = [TALK, "Hi"], ["Oh, red.", "Ho"], ["I do not know.", "Ho"]
+
+    def rewards(answers):
+        columns = {"prompt": prompts, "response": answers}
+        return served(signatures["serving_default"], rater, columns)
+
+    query = {"prompt": prompts, "response_a": first, "response_b": second}
+    found = served(signatures["compare"], rater, query)
+    expected = 1 / (1 + np.exp(-2 * (rewards(first) - rewards(second))))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found[1] == pytest.approx(0.5, abs=1e-6)
+    features = reader.encode(tf.constant(prompts), tf.constant(first), True)
+    of_tokens = served(signatures["from_tokens"], rater, features)
+    np.testing.assert_allclose(of_tokens, rewards(first), atol=1e-5)
+
+
+def test_rewards_do_not_depend_on_the_batch(parts):
+    _, data, reader, rater = parts
+    table = data.table("test", 8)
+    signature = app.signatures(data, reader)["serving_default"]
+    rewards = served(signature, rater, table)
+    for rows in (slice(3, 4), slice(None, None, -1)):
+        some = {name: column[rows] for name, column in table.items()}
+        np.testing.assert_allclose(served(signature, rater, some), rewards[rows], atol=1e-4)
+
+
+def test_a_run_that_is_continued_trains_on_the_scale_of_the_loss(parts, tmp_path, monkeypatch):
+    config, _, reader, rater = parts
+    rater.get_layer("reward").calibrate(1.0, 2.0)
+    monkeypatch.setattr(app.presets, "network", lambda run: rater)
+    monkeypatch.setattr(app.Config, "continued", tmp_path)
+    head = app.build(config, reader).rater.get_layer("reward")
+    assert [float(head.gain), float(head.bias)] == pytest.approx([1, 0], abs=1e-5)
+
+
+def test_a_pretrained_network_is_trained_for_one_epoch_and_without_dropout():
+    config = app.Config(model="bert", preset="folder")
+    assert (config.epochs, config.dropout) == (1, 0.0)
+    assert app.Config().epochs == 10

@@ -39,6 +39,7 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("dialogue", {"model": "seq2seq", "units": 16}),
     ("dialogue", {"model": "seq2seq", "units": 16, "cell": "lstm", "attention": "luong"}),
     ("dialogue", {"model": "seq2seq", "units": 16, "attention": "none", "train_on": "all"}),
+    ("alignment", {"model": "gpt_tiny"}),
     ("translation", {"model": "transformer_tiny", "norm_first": True}),
     ("translation", {"model": "seq2seq", "units": 16}),
     ("translation", {"model": "seq2seq", "units": 16, "cell": "lstm", "attention": "luong"}),
@@ -69,9 +70,16 @@ def test_the_export_of_every_family_passes_every_check(name, changes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["text_classification", "token_classification"])
-def test_the_export_of_a_pretrained_network_passes_every_check(name, minilm, tmp_path):
-    passes(name, tmp_path, model="bert", preset=str(minilm), **TRANSFORMER, **CHARACTERS)
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("text_classification", TRANSFORMER),
+        ("token_classification", TRANSFORMER),
+        ("alignment", {}),
+    ],
+)
+def test_the_export_of_a_pretrained_network_passes_every_check(name, others, minilm, tmp_path):
+    passes(name, tmp_path, model="bert", preset=str(minilm), **others, **CHARACTERS)
 
 
 @pytest.mark.slow

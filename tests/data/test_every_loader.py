@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import dialogues, images, parallel_texts, plain_text, questions, tagged_text, text
+from data import (
+    dialogues,
+    images,
+    parallel_texts,
+    plain_text,
+    preferences,
+    questions,
+    tagged_text,
+    text,
+)
 from data.sources import BadData, Evaluated
 
 
@@ -74,6 +83,11 @@ def write_dialogues(path: Path, numbers: list[int]) -> None:
     path.write_text("\n".join(map(json.dumps, turns)))
 
 
+def write_preferences(path: Path, numbers: list[int]) -> None:
+    values = [{"prompt": "which?", "chosen": f"cat {n}", "rejected": "dog"} for n in numbers]
+    path.write_text("\n".join(map(json.dumps, values)))
+
+
 def write_plain(path: Path, numbers: list[int]) -> None:
     path.write_text("\n\n".join(f"cat {number}" for number in numbers))
 
@@ -108,6 +122,9 @@ LOADERS = {
     ),
     "dialogues": Loader(
         dialogues.load, write_dialogues, "{}.jsonl", lambda one: last_number(one.turns[1])
+    ),
+    "preferences": Loader(
+        preferences.load, write_preferences, "{}.jsonl", lambda one: last_number(one[1][0])
     ),
     "plain_text": Loader(plain_text.load, write_plain, "{}.txt", lambda one: last_number(one[0])),
     "whole_text": Loader(
