@@ -92,7 +92,8 @@ class Preferences:
         count = self.lengths.shape[1]
         above = np.triu(np.ones((count, count), bool), 1)
         there = self.lengths > 0
-        return np.nonzero(there[:, :, None] & there[:, None, :] & above)  # type: ignore[return-value]
+        prompt, better, worse = np.nonzero(there[:, :, None] & there[:, None, :] & above)
+        return prompt, better, worse
 
     def _differences(self, values: np.ndarray) -> np.ndarray:
         prompt, better, worse = self.pairs
@@ -116,7 +117,7 @@ class Preferences:
     @property
     def longer(self) -> float:
         """Accuracy of "the longer answer is better"; a half for a pair of equal lengths."""
-        return float(((np.sign(self._differences(self.lengths.astype(int))) + 1) / 2).mean())
+        return float(((np.sign(self._differences(self.lengths)) + 1) / 2).mean())
 
     @property
     def calibration(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -153,28 +154,29 @@ class Preferences:
         error = np.average(np.abs(confidence - accuracy), weights=counts)
         scores["calibration_error"] = float(error)
         first, second = self.lengths[prompt, better], self.lengths[prompt, worse]
-        similar = np.abs(self._differences(self.lengths.astype(int))) <= SIMILAR * np.maximum(
-            first, second
-        )
+        similar = np.abs(first - second) <= SIMILAR * np.maximum(first, second)
         if similar.any():
             scores["similar_length_accuracy"] = float(self.hits[similar].mean())
-        of_sets = np.array(self.sets, object)[prompt]
+        return scores | {
+            f"{name}_accuracy": float(part.hits.mean()) for name, part in self._parts.items()
+        }
+
+    @property
+    def _parts(self) -> dict[str, "Preferences"]:
+        """The sets by name; empty if there is only one."""
         names = sorted({*self.sets})
-        if len(names) > 1:
-            scores |= {
-                f"{name}_accuracy": float(self.hits[of_sets == name].mean()) for name in names
-            }
-        return scores
+        parts = {}
+        for name in names if len(names) > 1 else []:
+            chosen = [number for number, one in enumerate(self.sets) if one == name]
+            parts[name] = Preferences(
+                self.rewards[chosen], self.lengths[chosen], [name] * len(chosen)
+            )
+        return parts
 
     def by_set(self) -> tuple[tuple[str, ...], Rows]:
         """Returns heading and rows of a table of all sets; no row if there is only one."""
         rows: Rows = []
-        names = sorted({*self.sets})
-        for name in names if len(names) > 1 else []:
-            is_in = np.array([one == name for one in self.sets])
-            part = Preferences(
-                self.rewards[is_in], self.lengths[is_in], ["" for _ in range(is_in.sum())]
-            )
+        for name, part in self._parts.items():
             scores = part.scores
             interval = f"{scores['accuracy_low']:.3f} to {scores['accuracy_high']:.3f}"
             rows.append(
