@@ -607,11 +607,11 @@ class PairSettings(ClassifierSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.continued and not _reads_pairs(self.continued):
-            # The network has one order, also if it would have had two for pairs.
-            object.__setattr__(self, "orders", "given")
-        elif self.continued and self.orders != self.usual["orders"]:
-            self._refuse("orders", f"{self.usual['orders']!r}, as in {self.continued}")
+        if self.continued:
+            stored, own = self.stored(self.continued).get("orders"), self.usual["orders"]
+            if self.orders not in (stored, own):
+                self._refuse("orders", f"{own!r}, as in {self.continued}")
+            object.__setattr__(self, "orders", own)
 
     def require_network(self, models: Collection[str]) -> None:
         super().require_network(models)
@@ -621,8 +621,10 @@ class PairSettings(ClassifierSettings):
     def usual(self) -> dict[str, Any]:
         usual = "both" if self.fine_tuned and self.family == "bert" else "given"
         if self.continued:
-            stored = self.stored(self.continued).get("orders", "given")
-            usual = stored if _reads_pairs(self.continued) else "given"
+            usual = self.stored(self.continued).get("orders", "given")
+            # A network of single texts has one order, also if it would have had two for pairs.
+            if usual != "given" and not _reads_pairs(self.continued):
+                usual = "given"
         return super().usual | {"orders": usual}
 
     @property
