@@ -29,7 +29,7 @@ from runs.command import command
 from runs.pictures import reliability_curve
 from runs.report import Picture, Section, Table
 from runs.run import Example, Run, counted, finish, start, train
-from runs.settings import Training
+from runs.settings import AUTO, Auto, Training
 from runs.text_settings import TextSettings
 from serving.signature import Network, Signature, tensors
 
@@ -53,6 +53,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Config(TextSettings):
+    ROWS = 2
     data: str = "python_docs"
     """`python_docs` (built in), or .jsonl or .json files (also .gz) of `chosen` and `rejected`
     (transcripts, or answers to `prompt`), `prompt` and `ranked`, or `instruction`, `response1`,
@@ -64,6 +65,9 @@ class Config(TextSettings):
     """The stage to run: `reward` trains a reward model. It is the only stage so far."""
     length: int = 128
     """Maximum number of tokens of prompt and answer. The oldest turns are dropped."""
+    dropout: Training[Auto[float]] = AUTO
+    """Dropout rate of a network with random weights, in [0, 1). Default: 0. A pretrained network is
+    always trained without dropout."""
     normalize: Training[bool] = False
     """Scale the rewards so that those of the preferred answers to the training prompts have the
     standard deviation 1, in addition to the mean 0. Accuracy and probabilities stay the same."""

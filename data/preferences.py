@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,8 +121,8 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
 
     A folder contains such files with train, dev and test in their names, or a single one of any
     name. If it has sub-folders with such files, each is a data set, and all are mixed. Splits that
-    the data does not have are chosen by a hash of the first turn of the prompt, so that no prompt
-    is in two of them.
+    the data does not have are chosen by a hash of the first turn of the prompt. First turns that
+    are in two splits that the data has are named.
 
     Reference:
         Bai et al., Training a Helpful and Harmless Assistant with Reinforcement Learning from Human
@@ -164,9 +165,18 @@ def _folders(path: Path, findings: list[Finding]) -> list[Path]:
     if path.is_file():
         return [path]
     entries = sorted(path.iterdir())
-    folders = [entry for entry in entries if entry.is_dir() and _usable(entry)]
+    folders = [
+        entry
+        for entry in entries
+        if entry.is_dir() and not is_hidden(entry.name) and _usable(entry)
+    ]
     if not folders:
         return [path]
+    if beside := _usable(path):
+        received = f"{beside[0].name} beside {folders[0].name}/, which would be a set"
+        expected = "files of one set, or a folder for each set"
+        fix = "move the file or the folder"
+        raise BadData(str(path), [Fault(str(path), received, expected, fix, skippable=False)])
     findings += not_read([entry for entry in entries if entry not in folders], SUFFIXES)
     return folders
 
@@ -211,10 +221,10 @@ def _divided(
         for split, members in splits.items():
             kept.setdefault(split, []).extend(members)
     prompts = {
-        split: {one.transcript: one.prompt[0][1] for *_, one in some}
+        split: {one.prompt[0][1]: one.prompt[0][1] for *_, one in some}
         for split, some in kept.items()
     }
-    findings += shared(prompts, "prompts")
+    findings += shared(prompts, "first turns")
     findings += empty_splits({split: len(some) for split, some in kept.items()}, evaluated)
     said = reported(data, findings, skip_bad)
     widest = max(len(one.answers) for some in kept.values() for *_, one in some)
@@ -268,12 +278,12 @@ def _from_file(path: Path, folder: str) -> tuple[list[tuple[str, Preference]], l
 
 def _require_new(one: Preference, seen: dict[tuple[str, str, str], str], where: str) -> None:
     """Raises if a pair is also there the other way round."""
-    for number, better in enumerate(one.answers):
-        for worse in one.answers[number + 1 :]:
-            if other := seen.get((one.transcript, worse, better)):
-                received = f"the pair of {other} the other way round"
-                raise _Wrong(received, "each pair in one order", "remove one of the two")
-            seen[one.transcript, better, worse] = where
+    prompt = one.transcript
+    for better, worse in combinations(one.answers, 2):
+        if other := seen.get((prompt, worse, better)):
+            received = f"the pair of {other} the other way round"
+            raise _Wrong(received, "each pair in one order", "remove one of the two")
+    seen.update({(prompt, *pair): where for pair in combinations(one.answers, 2)})
 
 
 def _from_json(value: Any) -> Preference:
@@ -289,8 +299,9 @@ def _from_json(value: Any) -> Preference:
     if not {"chosen", "rejected"} <= value.keys():
         raise _Wrong(f"an object with {', '.join(map(repr, value)) or 'nothing in it'}", LAYOUT)
     if "prompt" in value:
-        answers = [_answer(value[name], name) for name in ("chosen", "rejected")]
-        return _preference(_turns(value["prompt"], "prompt"), answers)
+        prompt = _turns(value["prompt"], "prompt")
+        answers = [_answer(value[name], name, prompt) for name in ("chosen", "rejected")]
+        return _preference(prompt, answers)
     chosen, rejected = (_transcript(value[name], name) for name in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise _Wrong("two different prompts", "the same prompt in 'chosen' and 'rejected'")
@@ -323,6 +334,10 @@ def _preference(prompt: Sequence[Turn], answers: Sequence[Any]) -> Preference:
     joined = _joined(prompt)
     if not joined:
         raise _Wrong("an empty prompt", "a prompt with a text")
+    for _, text in joined:
+        if found := _SPEAKER.search(text):
+            received = f"{found[0].strip()} after a blank line within a turn"
+            raise _Wrong(received, "turns without it", "write it in another way")
     if joined[-1][0] != "user":
         raise _Wrong("a prompt that ends with the assistant", "a prompt that ends with the user")
     return Preference(joined, stripped)
@@ -348,10 +363,15 @@ def _transcript(value: Any, name: str) -> list[Turn]:
     return turns
 
 
-def _answer(value: Any, name: str) -> Any:
-    if isinstance(value, list):
-        return _transcript(value, name)[-1][1]
-    return value
+def _answer(value: Any, name: str, prompt: Sequence[Turn]) -> Any:
+    """Returns an answer; as messages it may come behind those of the prompt."""
+    if not isinstance(value, list):
+        return value
+    *before, (_, answer) = _transcript(value, name)
+    if before and _joined(before) != _joined(prompt):
+        received = f"turns before the answer in {name!r} that are not those of the prompt"
+        raise _Wrong(received, "the answer, alone or after the prompt")
+    return answer
 
 
 def _turns(value: Any, name: str, whole: bool = False) -> list[Turn]:

@@ -25,18 +25,45 @@ MANY = 2**20
 """Number of tokens that no row has."""
 
 
-def turns_of(prompts: tf.Tensor) -> tf.Tensor:
-    """Splits prompts `(n,)` into turns `(n, turns)`, the oldest first; some of them may be "".
+def turns_of(prompts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Splits prompts `(n,)` into turns, the oldest first.
+
+    A prompt that begins with no role begins with a turn of the user. Turns of one role in a row are
+    joined by a blank line, and empty ones are left out, as in training.
+
+    Returns:
+        Texts `(n, (turns))`, and their roles, int64 of the same shape: 0 is the user's, 1 the
+        assistant's.
 
     Example:
-        >>> turns_of(tf.constant(["Hi", "\\n\\nHuman: a\\n\\nAssistant: b\\n\\nHuman: c"])).numpy()
-        array([[b'Hi', b'', b'', b''],
-               [b'', b'a', b'b', b'c']], dtype=object)
+        >>> texts, roles = turns_of(tf.constant(["Hi", "Human: a\\n\\nAssistant: b\\n\\nHuman: c"]))
+        >>> texts.to_list(), roles.to_list()
+        ([[b'Hi'], [b'a', b'b', b'c']], [[0], [0, 1, 0]])
     """
     user, assistant = SPEAKERS.values()
-    by_user = tf.strings.split(prompts, user)  # (n, (turns))
-    turns = tf.strings.split(by_user, assistant).merge_dims(1, 2)
-    return tf.strings.strip(turns.to_tensor(""))
+    prompts = tf.strings.join(["\n\n", tf.strings.strip(prompts)])
+    has_role = tf.strings.regex_full_match(prompts, "\n\n(Human|Assistant):(?s:.*)")
+    prompts = tf.where(has_role, prompts, tf.strings.join([user, prompts]))
+    split = tf.strings.split(tf.strings.split(prompts, user), assistant)
+    # What is behind Human: is the user's, up to the first Assistant:.
+    roles = tf.cast(tf.ragged.range(split.values.row_lengths()) > 0, tf.int64)
+    texts, roles = split.merge_dims(1, 2), split.with_values(roles).merge_dims(1, 2)
+    texts = texts.with_values(tf.strings.strip(texts.values))
+    is_turn = texts.with_values(texts.values != "")
+    texts, roles = (tf.ragged.boolean_mask(each, is_turn) for each in (texts, roles))
+
+    begins = tf.concat([[True], roles.values[1:] != roles.values[:-1]], 0)[: tf.size(roles.values)]
+    begins |= (
+        texts.value_rowids() != tf.concat([[-1], texts.value_rowids()[:-1]], 0)[: tf.size(begins)]
+    )
+    number = tf.cumsum(tf.cast(begins, tf.int32)) - 1
+    count = tf.reduce_sum(tf.cast(begins, tf.int32))
+    joined = tf.strings.unsorted_segment_join(texts.values, number, count, separator="\n\n")
+    rows = tf.boolean_mask(texts.value_rowids(), begins)
+    return tuple(
+        tf.RaggedTensor.from_value_rowids(values, rows, texts.nrows())
+        for values in (joined, tf.boolean_mask(roles.values, begins))
+    )
 
 
 @dataclass(frozen=True)
@@ -121,9 +148,9 @@ def _pieces(
     tokens: WordPieces, prompts: tf.Tensor, answers: tf.Tensor, length: int, fixed: bool
 ) -> dict[str, tf.Tensor]:
     """Encodes `[CLS] transcript [SEP] answer [SEP]`; a lone turn becomes a transcript."""
-    user, assistant = SPEAKERS.values()
-    begins = [tf.strings.substr(prompts, 0, len(one)) == one for one in (user, assistant)]
-    prompts = tf.where(begins[0] | begins[1], prompts, tf.strings.join([user, " ", prompts]))
+    texts, roles = turns_of(prompts)
+    speakers = tf.gather(tf.constant([f"{one} " for one in SPEAKERS.values()]), roles)
+    prompts = tf.strings.reduce_join(tf.strings.join([speakers, texts]), axis=1)
     past, answer = tokens.ids(prompts), tokens.ids(answers)
     room = length - tokens.specials[1]
     kept = tf.minimum(answer.row_lengths(), room)
@@ -134,7 +161,8 @@ def _pieces(
 def _turns(
     tokens: TurnTokens, prompts: tf.Tensor, answers: tf.Tensor, length: int, fixed: bool
 ) -> dict[str, tf.Tensor]:
-    rows = tokens.answered(turns_of(prompts), tf.strings.strip(answers), length)
+    texts, _ = turns_of(prompts)  # Their roles alternate, and the last is the user's.
+    rows = tokens.answered(texts.to_tensor(""), tf.strings.strip(answers), length)
     if fixed:
         missing = length - tf.shape(rows)[1]
         rows = tf.pad(rows, [[0, 0], [0, missing]], constant_values=-1)

@@ -32,6 +32,8 @@ class TextSettings(Settings):
     """For apps that read texts with networks that may be pretrained."""
 
     NETWORK = (*Settings.NETWORK, "vocabulary_size", "length", "dropout")
+    ROWS: ClassVar[int] = 1
+    """Number of rows that the network reads of an example."""
     preset: str = "none"
     """Pretrained network: a name that KerasHub knows, or a folder in its or Hugging Face's layout;
     or the folder of a finished run of this app. `none` begins with random weights and a vocabulary
@@ -67,7 +69,7 @@ class TextSettings(Settings):
             decay = 0.01 if self.optimizer == "adamw" else 0.0
             usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay}
         if self.family in TRANSFORMERS:
-            parts, pairs = 1, self.BATCH_SIZE * self.length**2
+            parts, pairs = 1, self.ROWS * self.BATCH_SIZE * self.length**2
             while pairs > MAX_PAIRS * parts and parts < self.BATCH_SIZE:
                 parts *= 2
             # Both are chosen, or neither.

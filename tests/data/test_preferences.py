@@ -184,10 +184,11 @@ def test_each_sub_folder_is_a_set(tmp_path):
     write(tmp_path / "b" / "test.jsonl.gz", good())
     write(tmp_path / "a" / "train.jsonl", good(9, 100))
     write(tmp_path / "a" / "test.jsonl", [pair("prompt 200")])
-    write(tmp_path / "readme.jsonl", ["{"])
+    write(tmp_path / ".checkpoints" / "train.jsonl", good(9, 300))
+    (tmp_path / "readme.txt").touch()
     (tmp_path / "empty").mkdir()
     found = load(str(tmp_path))
-    assert "Not read: empty/, readme.jsonl." in found.remarks
+    assert "Not read: empty/, 1 file (.txt)." in found.remarks
     assert "a: Splits: train from train.jsonl, test from test.jsonl." in found.remarks
     assert "b: Chosen by a hash: validation and test, about 10 % each." in found.remarks
     for split in SPLITS:
@@ -195,6 +196,45 @@ def test_each_sub_folder_is_a_set(tmp_path):
         assert [one.split("/")[0] for one in origins] == found.sets[split]
         assert len(origins) == len(found.split(split))
     assert Counter(found.sets["test"])["a"] == 1 and set(found.sets["train"]) == {"a", "b"}
+
+
+def test_a_file_beside_the_folders_of_sets_is_refused(tmp_path):
+    write(tmp_path / "train.jsonl", good())
+    write(tmp_path / "old" / "a.jsonl", good())
+    with pytest.raises(BadData, match=r"train.jsonl beside old/, which would be a set"):
+        load(str(tmp_path))
+
+
+def talk(*texts: str) -> list[dict[str, str]]:
+    roles = ("user", "assistant") * len(texts)
+    return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [
+        (
+            {"instruction": "Sum up.", "input": "Human: Hi.\n\nAssistant: Ho.", "label": 1}
+            | {"response1": "a", "response2": "b"},
+            "Human: after a blank line within a turn",
+        ),
+        (
+            {"prompt": "a", "chosen": talk("a", "b", "c", "d")}
+            | {"rejected": talk("a", "b", "e", "f")},
+            "turns before the answer in 'chosen' that are not those of the prompt",
+        ),
+    ],
+)
+def test_turns_that_would_be_lost_or_misread_are_refused(content, received, tmp_path):
+    write(tmp_path / "a.jsonl", [*good(), content])
+    with pytest.raises(BadData, match=received):
+        load(str(tmp_path))
+
+
+def test_a_list_that_is_left_out_contradicts_no_other(tmp_path):
+    lists = [["c", "a"], ["a", "b", "c"], ["b", "a"]]
+    write(tmp_path / "a.jsonl", [*good(), *({"prompt": "x", "ranked": one} for one in lists)])
+    assert load(str(tmp_path), skip_bad=True).skipped == 1
 
 
 def test_hh_rlhf_is_read_as_it_is(shared_data):

@@ -92,9 +92,21 @@ def test_several_answers_of_a_prompt_are_encoded_in_tf_data_as_eagerly(of_bytes,
 
 
 def test_odd_texts_are_turns():
-    odd = ["", "\n\nHuman:", "a\n\nAssistant:\n\nHuman: b", b"\xff\n\nHuman: \xfe"]
-    found = [[one for one in row if one] for row in turns_of(tf.constant(odd)).numpy().tolist()]
-    assert found == [[], [], [b"a", b"b"], [b"\xff", b"\xfe"]]
+    odd = ["", "\n\nHuman:", "a\n\nAssistant:\n\nHuman: b", b"\xff\n\nAssistant: \xfe", " \n"]
+    texts, roles = turns_of(tf.constant(odd))
+    assert texts.to_list() == [[], [], [b"a\n\nb"], [b"\xff", b"\xfe"], []]
+    assert roles.to_list() == [[], [], [0], [0, 1], []]
+    assert turns_of(tf.constant([], tf.string))[0].shape[0] == 0
+
+
+def test_transcripts_are_read_as_the_loader_writes_them(of_bytes, of_pieces):
+    talk = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c"
+    same = [talk, talk.strip(), f" {talk}\n\nAssistant:", talk.replace(": ", ":  ")]
+    for reader in (of_bytes, of_pieces):
+        expected = rows(reader, [talk], ["d"])
+        assert rows(reader, same, ["d"] * 4) == expected * 4
+    joined = ["\n\nHuman: a\n\nHuman: c", "\n\nHuman: a\n\nAssistant:\n\nHuman: c"]
+    assert rows(of_bytes, joined, ["d"] * 2) == rows(of_bytes, ["a\n\nc"], ["d"]) * 2
 
 
 def test_vocabularies_are_learned_or_read(tmp_path):
