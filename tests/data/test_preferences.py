@@ -206,8 +206,7 @@ def test_a_file_beside_the_folders_of_sets_is_refused(tmp_path):
 
 
 def talk(*texts: str) -> list[dict[str, str]]:
-    roles = ("user", "assistant") * len(texts)
-    return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    return messages(zip(("user", "assistant") * len(texts), texts, strict=False))
 
 
 @pytest.mark.parametrize(
