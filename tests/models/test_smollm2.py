@@ -104,7 +104,7 @@ def test_worked_examples_show_it_how_to_tell_good_reviews_from_bad_ones(
     )
     tokens = tokenizer(**config.tokenizer)
     data = worked_examples.load(**config.loading, shots=config.shots)
-    _, prompts = worked_examples.prompts(data, tokens, **config.prompting)
+    _, prompts, _ = worked_examples.prompts(data, tokens, **config.prompting)
     found = app.answer(config, data, tokens, {8: prompts[8]}, model)[8]
     assert found.scores["accuracy"] >= 0.7
     theirs = tokenizers.Tokenizer.from_file(str(smollm2 / "tokenizer.json"))
