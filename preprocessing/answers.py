@@ -52,10 +52,9 @@ def turns_of(prompts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
     is_turn = texts.with_values(texts.values != "")
     texts, roles = (tf.ragged.boolean_mask(each, is_turn) for each in (texts, roles))
 
-    begins = tf.concat([[True], roles.values[1:] != roles.values[:-1]], 0)[: tf.size(roles.values)]
-    begins |= (
-        texts.value_rowids() != tf.concat([[-1], texts.value_rowids()[:-1]], 0)[: tf.size(begins)]
-    )
+    sides = 2 * texts.value_rowids() + roles.values  # A number for each role of each row.
+    padded = tf.concat([[-1], sides], axis=0)
+    begins = padded[1:] != padded[:-1]
     number = tf.cumsum(tf.cast(begins, tf.int32)) - 1
     count = tf.reduce_sum(tf.cast(begins, tf.int32))
     joined = tf.strings.unsorted_segment_join(texts.values, number, count, separator="\n\n")
