@@ -270,7 +270,7 @@ def train(
             loss_weights=loss_weights,
             metrics=watched[0] or None,
             weighted_metrics=watched[1] or None,
-            jit_compile=config.jit_compile,
+            jit_compile=False,  # `fit` compiles the training step itself.
         )
         peak = rates.peak(model) if rates else config.rate()
         run.facts["training"] = _plan(config, peak)
@@ -294,6 +294,7 @@ def train(
         ),
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
+        jit_compile=config.jit_compile,
         validation=validation,
         callbacks=[
             *_callbacks(run, feed, monitor if validation else None, best),

@@ -24,7 +24,6 @@ from typing import (
 )
 
 import keras
-import tensorflow as tf
 
 from data.sources import Evaluated
 from runs.presets import card
@@ -145,8 +144,8 @@ class Settings:
     """Devices to train on: `mirrored`: all GPUs; `multi_worker`: the processes in TF_CONFIG, which
     share the folder `out`."""
     jit_compile: Running[bool] = False
-    """Compile the training step with XLA: often faster on GPUs. On CPUs, where operations are
-    deterministic, Keras ignores it and warns."""
+    """Compile the training step with XLA, once for each shape of a batch: often faster on GPUs,
+    and on CPUs for small networks."""
     resume: Running[bool] = False
     """Fail if there is no interrupted run to resume. Without it a run resumes if there is one."""
     checkpoint_every: Running[int | None] = None
@@ -396,7 +395,7 @@ class Settings:
     @property
     def fixed_lengths(self) -> bool:
         """Whether all batches have one length, because XLA compiles anew for each."""
-        return self.jit_compile and bool(tf.config.list_physical_devices("GPU"))
+        return self.jit_compile
 
     @property
     def changed(self) -> dict[str, Any]:

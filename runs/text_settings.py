@@ -67,13 +67,14 @@ class TextSettings(Settings):
         usual = super().usual | {"dropout": 0.3}
         if self.fine_tuned:
             decay = 0.01 if self.optimizer == "adamw" else 0.0
-            usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay}
+            usual |= {"epochs": 3, "warmup_epochs": 0.3, "weight_decay": decay, "batch_size": 16}
         if self.family in TRANSFORMERS:
-            parts, pairs = 1, self.ROWS * self.BATCH_SIZE * self.length**2
-            while pairs > MAX_PAIRS * parts and parts < self.BATCH_SIZE:
+            size = usual["batch_size"]
+            parts, pairs = 1, self.ROWS * size * self.length**2
+            while pairs > MAX_PAIRS * parts and parts < size:
                 parts *= 2
             # Both are chosen, or neither.
-            chosen = (self.BATCH_SIZE // parts, parts)
+            chosen = (size // parts, parts)
             if (self.batch_size, self.accumulate) in ((None, None), chosen):
                 usual |= dict(zip(("batch_size", "accumulate"), chosen, strict=True))
         return usual

@@ -41,6 +41,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     checkpoint_every: int | None = None,
     config: dict[str, Any] | None = None,
+    jit_compile: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, list[float]]:
     """Trains a model, continuing from the checkpoint if it holds one.
@@ -74,6 +75,8 @@ def fit(
             on a stop, and in between when `training.checkpoint.Pace` says so.
         checkpoint_every: Maximum number of steps between checkpoints; None for no limit.
         config: The settings of the run, saved with the checkpoint.
+        jit_compile: Whether XLA compiles the training step, for each shape of a batch. It replaces
+            that of `compile`, which Keras ignores where operations are deterministic.
         clock: Returns the time in seconds, from any start.
 
     Returns:
@@ -84,7 +87,7 @@ def fit(
         NotFinite: When a weight, or a log whose name ends in `loss`, is NaN or infinite; names the
             step.
     """
-    run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks)
+    run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks, jit_compile)
     state = checkpoint.load() if checkpoint else None
     run.require_same_step(state["step"] if state else 0)
     if state and state["finished"]:
@@ -112,7 +115,7 @@ class _Run:
     pace: Pace
     stop_requested: Callable[[], bool]
 
-    def __init__(self, model, checkpoint, config, epochs, steps_per_epoch, callbacks):
+    def __init__(self, model, checkpoint, config, epochs, steps_per_epoch, callbacks, jit_compile):
         self.model = model
         self.state = ModelState(model)
         self.strategy = model.distribute_strategy
@@ -130,7 +133,7 @@ class _Run:
             epochs=epochs,
             steps=steps_per_epoch,
         )
-        self.steps = Steps(model, self.strategy)
+        self.steps = Steps(model, self.strategy, jit_compile)
         self._of_each_worker = tf.function(
             lambda values: self.strategy.run(lambda own: own, (values,))
         )

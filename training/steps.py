@@ -24,17 +24,18 @@ class Steps:
         model: Has a `train_step`, which returns results of the model's metrics, and for a
             validation a `test_step`.
         strategy: Splits a batch over its replicas.
+        jit_compile: Whether XLA compiles the training step, for each shape of a batch.
     """
 
-    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy):
+    def __init__(
+        self, model: keras.Model, strategy: tf.distribute.Strategy, jit_compile: bool = False
+    ):
         self.model = model
         self.strategy = strategy
         self._take = tf.function(self._take_many)
         self._trained_names: list[str] = []
         train_step = _noting_names(model.train_step, self._trained_names)
-        self._train_step = (
-            tf.function(train_step, jit_compile=True) if model.jit_compile else train_step
-        )
+        self._train_step = tf.function(train_step, jit_compile=True) if jit_compile else train_step
         self._tested_names: list[str] = []
         test_step = _noting_names(model.test_step, self._tested_names)
         # Batches of texts have many lengths, and each would be traced.

@@ -84,6 +84,8 @@ def test_a_pretrained_network_is_advised_while_none_is_used():
         ("gru", {"length": 512}, 32, 1),
         ("bert_tiny", {"length": 512, "batch_size": 24}, 24, 1),
         ("bert_tiny", {"length": 512, "accumulate": 2}, 32, 2),
+        ("bert", {"preset": "folder"}, 16, 1),
+        ("bert", {"preset": "folder", "length": 256}, 8, 2),
     ],
 )
 def test_batches_of_long_texts_are_split_in_parts(model, given, batch_size, accumulate):

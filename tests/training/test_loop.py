@@ -11,11 +11,11 @@ from training.checkpoint import Checkpoint
 from training.loop import Interrupted, NotFinite, _Run, fit
 
 
-def network(rate: float = 0.1, activation: str = "relu") -> keras.Model:
+def network(rate=0.1, activation="relu", dropout=0.25) -> keras.Model:
     keras.utils.set_random_seed(3)
     inputs = keras.Input((4,))
     x = keras.layers.Dense(8, activation=activation)(inputs)
-    x = keras.layers.Dropout(0.25)(keras.layers.BatchNormalization()(x))
+    x = keras.layers.Dropout(dropout)(keras.layers.BatchNormalization()(x))
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     model.compile(
         optimizer=keras.optimizers.Adam(rate),
@@ -72,6 +72,19 @@ def test_equals_keras_fit():
         assert history[name] == pytest.approx(values, rel=1e-5), name
     for a, b in zip(model.get_weights(), reference.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_compiled_by_xla_trains_as_any_other_and_resumes_with_the_same_bits(tmp_path):
+    model, history = train(model=network(dropout=0.0))  # XLA draws other numbers.
+    compiled, compiled_history = train(model=network(dropout=0.0), jit_compile=True)
+    assert compiled_history["loss"] == pytest.approx(history["loss"], rel=1e-5)
+    for a, b in zip(compiled.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    whole, _ = train(jit_compile=True)
+    with pytest.raises(Interrupted):
+        train(tmp_path, callbacks=[StopAsking(after=2)], jit_compile=True)
+    resumed, _ = train(tmp_path, jit_compile=True)
+    assert_same_weights(resumed, whole)
 
 
 def test_weights_of_labels_count_as_in_keras_fit():
