@@ -95,10 +95,13 @@ class Config(WritingSettings, Seq2SeqSettings):
         return max((self.length - 1 - self.max_tokens) // 2 - 2, 0)
 
 
-def main(config: Config) -> dict[str, float]:
-    """Trains, evaluates and exports; returns the scores on the test replies."""
+def main(config: Config, load=dialogues.load, task="dialogue") -> dict[str, float]:
+    """Trains, evaluates and exports; returns the scores on the test replies.
+
+    `load` reads the dialogues, from the settings about the data; `task` is the name of the app.
+    """
     run = start(config)
-    data = counted(run, load(config), "dialogues")
+    data = counted(run, load(**config.loading), "dialogues")
     texts = (one.content for one in data.split("train"))
     tokens = turn_tokens(tokenizer(**config.tokenizer, texts=texts), config.preset)
     rows = arrange(config, data, tokens)
@@ -127,7 +130,7 @@ def main(config: Config) -> dict[str, float]:
     return finish(
         run,
         trained,
-        task="dialogue",
+        task=task,
         signatures=served,
         warmup={"turns": warmup},
         example=Example("a test dialogue", {"turns": test[0][0]}),
@@ -146,10 +149,6 @@ def main(config: Config) -> dict[str, float]:
         report=report(test, written),
         tokens=tokens.tokens,
     )
-
-
-def load(config: Config) -> Dialogues:
-    return dialogues.load(**config.loading)
 
 
 def arrange(config: Config, data: Dialogues, tokens: TurnTokens) -> DialogueRows:

@@ -115,15 +115,18 @@ def ours(model: keras.Model, prompts: list[str], way: str, folder: Path) -> Writ
     return lambda: numbers(loaded.signatures["serving_default"](prompt=inputs)["text"])
 
 
-def theirs(model: keras.Model, size: str, prompts: list[str]) -> Write:
-    """The same network in PyTorch."""
-    layers, width, heads = SIZES[size]
+def torch_gpt(model: keras.Model, size: GPTSize, vocabulary_size: int, context: int) -> Any:
+    """The same network, with the same weights, in transformers; without dropout."""
+    layers, width, heads = size
     config = transformers.GPT2Config(
-        vocab_size=VOCABULARY,
-        n_positions=CONTEXT,
+        vocab_size=vocabulary_size,
+        n_positions=context,
         n_embd=width,
         n_layer=layers,
         n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
         bos_token_id=0,
         eos_token_id=None,
         pad_token_id=0,
@@ -160,6 +163,12 @@ def theirs(model: keras.Model, size: str, prompts: list[str]) -> Write:
                     state[f"{prefix}.{name}.{kinds[kind]}"] = weight
     arrays = {name: keras.ops.convert_to_numpy(value) for name, value in state.items()}
     made.load_state_dict({name: torch.tensor(array) for name, array in arrays.items()})
+    return made
+
+
+def theirs(model: keras.Model, size: str, prompts: list[str]) -> Write:
+    """The same network in PyTorch."""
+    made = torch_gpt(model, SIZES[size], VOCABULARY, CONTEXT)
     ids = torch.tensor(np.pad(encode(prompts).numpy(), [(0, 0), (1, 0)])).long()
     settings = {"min_new_tokens": WRITTEN, "max_new_tokens": WRITTEN, "do_sample": False}
 

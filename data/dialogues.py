@@ -75,8 +75,8 @@ class Dialogues(Splits):
         return [(one.turns[:number], one.system, one.turns[number]) for one, number in chosen]
 
 
-class _Wrong(Exception):
-    """A dialogue that cannot be used: what was received, what was expected, and the fix."""
+class Wrong(Exception):
+    """An example that cannot be used: what was received, what was expected, and the fix."""
 
 
 def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = None) -> Dialogues:
@@ -155,7 +155,7 @@ def _from_file(path: Path) -> tuple[list[tuple[str, Dialogue]], list[Finding]]:
     """Returns the location of each good dialogue and the dialogue, and the faults of others."""
     if path.suffix.lower() in (".json", ".jsonl"):
         values, findings = json_values(path, LAYOUT)
-        read: Callable[[Any], Dialogue] = _from_json
+        read: Callable[[Any], Dialogue] = from_json
     else:
         values, findings, read = list(_from_text(path)), [], _from_turns
     if not values and not findings:
@@ -164,7 +164,7 @@ def _from_file(path: Path) -> tuple[list[tuple[str, Dialogue]], list[Finding]]:
     for where, value in values:
         try:
             dialogue = read(value)
-        except _Wrong as error:
+        except Wrong as error:
             findings.append(Fault(where, *error.args))
             continue
         fault = not_utf8(dialogue.content, where)
@@ -196,19 +196,20 @@ def _from_text(path: Path) -> Iterable[tuple[str, list[str]]]:
             turns = []
 
 
-def _from_json(value: Any) -> Dialogue:
+def from_json(value: Any) -> Dialogue:
+    """Reads a dialogue in one of the forms of `LAYOUT`; raises `Wrong`."""
     if not isinstance(value, dict):
-        raise _Wrong(f"{_kind(value)}", LAYOUT)
+        raise Wrong(f"{_kind(value)}", LAYOUT)
     for name, fields in FIELDS.items():
         if name in value:
             return _from_messages(_listed(value, name), *fields)
     if "turns" not in value:
-        raise _Wrong(f"an object with {', '.join(map(repr, value)) or 'nothing in it'}", LAYOUT)
+        raise Wrong(f"an object with {', '.join(map(repr, value)) or 'nothing in it'}", LAYOUT)
     turns = _listed(value, "turns")
     system = value.get("system", "")
     for number, turn in enumerate(turns, 1):
-        _require_text(turn, f"turn {number}")
-    _require_text(system, "`system`")
+        require_text(turn, f"turn {number}")
+    require_text(system, "`system`")
     return _from_turns(turns, system)
 
 
@@ -218,22 +219,22 @@ def _from_messages(messages: list[Any], role_field: str, text_field: str) -> Dia
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict) or not {role_field, text_field} <= message.keys():
             expected = f'turns with "{role_field}" and "{text_field}"'
-            raise _Wrong(f"another layout in turn {number}", expected)
+            raise Wrong(f"another layout in turn {number}", expected)
         name, text = message[role_field], message[text_field]
         role = ROLES.get(name) if isinstance(name, str) else None
         if role is None:
-            raise _Wrong(f"the role {name!r} in turn {number}", f"one of {', '.join(ROLES)}")
-        _require_text(text, f"turn {number}")
+            raise Wrong(f"the role {name!r} in turn {number}", f"one of {', '.join(ROLES)}")
+        require_text(text, f"turn {number}")
         if role == "system":
             if number > 1:
-                raise _Wrong(f"a system text in turn {number}", "a system text at the beginning")
+                raise Wrong(f"a system text in turn {number}", "a system text at the beginning")
             system = text
         elif not last and role == "assistant":
             expected = "a dialogue that the user begins"
-            raise _Wrong("a dialogue that the assistant begins", expected, "remove that turn")
+            raise Wrong("a dialogue that the assistant begins", expected, "remove that turn")
         elif role == last:
             received = f"two turns of the {role} in a row, turns {number - 1} and {number}"
-            raise _Wrong(received, "a user and an assistant who take turns", "join them")
+            raise Wrong(received, "a user and an assistant who take turns", "join them")
         else:
             turns.append(text)
             last = role
@@ -245,21 +246,22 @@ def _from_turns(turns: Sequence[str], system: str = "") -> Dialogue:
     if "" in stripped:
         number = stripped.index("") + 1
         received = f"turn {number} of {len(turns)} is empty"
-        raise _Wrong(received, "turns with a text", "write or remove it")
+        raise Wrong(received, "turns with a text", "write or remove it")
     if len(stripped) < 2:
-        raise _Wrong("one turn only" if stripped else "no turns", "at least two turns", "remove it")
+        raise Wrong("one turn only" if stripped else "no turns", "at least two turns", "remove it")
     return Dialogue(tuple(stripped), system.strip())
 
 
 def _listed(value: dict[str, Any], name: str) -> list[Any]:
     if not isinstance(value[name], list):
-        raise _Wrong(f"{_kind(value[name])} as {name!r}", f"a list as {name!r}")
+        raise Wrong(f"{_kind(value[name])} as {name!r}", f"a list as {name!r}")
     return value[name]
 
 
-def _require_text(text: Any, where: str) -> None:
+def require_text(text: Any, where: str) -> None:
+    """Raises `Wrong` for a value that is not a text."""
     if not isinstance(text, str):
-        raise _Wrong(f"{_kind(text)} in {where}", "a text")
+        raise Wrong(f"{_kind(text)} in {where}", "a text")
 
 
 def _kind(value: Any) -> str:

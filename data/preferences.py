@@ -10,22 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data import python_docs
-from data.dialogues import ROLES
-from data.sources import (
-    BadData,
-    Evaluated,
-    Fault,
-    Finding,
-    empty_splits,
-    existing,
-    is_hidden,
-    not_read,
-    reported,
-)
-from data.splits import Splits, dealt, shared
+from data import example_sets, python_docs
+from data.dialogues import ROLES, Wrong, require_text
+from data.sources import BadData, Evaluated, Fault, Finding, empty_splits, existing, reported
+from data.splits import Splits
 from data.tables import json_values
-from data.text_files import not_utf8, required_split_files
+from data.text_files import not_utf8
 from preprocessing.answers import SPEAKERS
 
 BUILT_IN = ("python_docs",)
@@ -101,11 +91,7 @@ class Preferences(Splits):
         return {"prompt": list(prompts), "response": list(answers)}
 
 
-class _Wrong(Exception):
-    """Answers that cannot be used: what was received, what was expected, and the fix."""
-
-
-class _Tie(Exception):
+class Tie(Exception):
     """Two answers of which none is better."""
 
 
@@ -146,85 +132,22 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
         fix = "write its preferences to a .jsonl file"
         raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
     path = existing(data, expected, BUILT_IN, tfds=False)
-    findings: list[Finding] = []
-    sets: dict[str, list[tuple[str, str, Preference]]] = {}
-    for folder in _folders(path, findings):
-        name = "" if folder == path else folder.name
-        files, remarks = _files(folder, evaluated)
-        findings += [_of_set(name, remark) for remark in remarks]
-        sets[name] = []
-        for split, file in files.items():
-            good, wrong = _from_file(file, f"{name}/" if name else "")
-            sets[name] += [(split, where, one) for where, one in good]
-            findings += wrong
+    sets, findings = example_sets.read(path, "preferences", SUFFIXES, evaluated, _from_file)
     return _divided(data, sets, findings, skip_bad, evaluated)
-
-
-def _folders(path: Path, findings: list[Finding]) -> list[Path]:
-    """Returns the folders of the sets; the path itself if there is only one."""
-    if path.is_file():
-        return [path]
-    entries = sorted(path.iterdir())
-    folders = [
-        entry
-        for entry in entries
-        if entry.is_dir() and not is_hidden(entry.name) and _usable(entry)
-    ]
-    if not folders:
-        return [path]
-    if beside := _usable(path):
-        received = f"{beside[0].name} beside {folders[0].name}/, which would be a set"
-        expected = "files of one set, or a folder for each set"
-        fix = "move the file or the folder"
-        raise BadData(str(path), [Fault(str(path), received, expected, fix, skippable=False)])
-    findings += not_read([entry for entry in entries if entry not in folders], SUFFIXES)
-    return folders
-
-
-def _usable(folder: Path) -> list[Path]:
-    return [
-        entry
-        for entry in sorted(folder.iterdir())
-        if entry.is_file() and not is_hidden(entry.name) and entry.suffix.lower() in SUFFIXES
-    ]
-
-
-def _files(folder: Path, evaluated: Evaluated | None) -> tuple[dict[str, Path], list[Finding]]:
-    """Finds the file of each split; a single file holds all, regardless of its name."""
-    if folder.is_file():
-        return {"": folder}, []
-    usable = _usable(folder)
-    if len(usable) != 1:
-        return required_split_files(folder, "preferences", SUFFIXES, evaluated)
-    others = [entry for entry in sorted(folder.iterdir()) if entry not in usable]
-    return {"": usable[0]}, not_read(others, SUFFIXES)
-
-
-def _of_set(name: str, remark: Finding) -> Finding:
-    return f"{name}: {remark}" if name and isinstance(remark, str) else remark
 
 
 def _divided(
     data: str,
-    sets: Mapping[str, Sequence[tuple[str, str, Preference]]],
+    sets: example_sets.Sets,
     findings: Sequence[Finding],
     skip_bad: bool,
     evaluated: Evaluated | None,
 ) -> Preferences:
     """Splits the preferences of each set, which come with their split and where they are."""
-    findings = [*findings]
-    kept: dict[str, list[tuple[str, str, Preference]]] = {}
-    for name, some in sets.items():
-        named = ((split, one.prompt[0][1], (name, where, one)) for split, where, one in some)
-        splits, remarks = dealt(named, evaluated)
-        findings += [_of_set(name if len(sets) > 1 else "", remark) for remark in remarks]
-        for split, members in splits.items():
-            kept.setdefault(split, []).extend(members)
-    prompts = {
-        split: {one.prompt[0][1]: one.prompt[0][1] for *_, one in some}
-        for split, some in kept.items()
-    }
-    findings += shared(prompts, "first turns")
+    kept, remarks = example_sets.divided(
+        sets, lambda one: one.prompt[0][1], "first turns", evaluated
+    )
+    findings = [*findings, *remarks]
     findings += empty_splits({split: len(some) for split, some in kept.items()}, evaluated)
     said = reported(data, findings, skip_bad)
     widest = max(len(one.answers) for some in kept.values() for *_, one in some)
@@ -259,11 +182,11 @@ def _from_file(path: Path, folder: str) -> tuple[list[tuple[str, Preference]], l
     for where, value in values:
         where = f"{folder}{where}"
         try:
-            one = _from_json(value)
+            one = from_json(value)
             _require_new(one, seen, where)
-        except _Wrong as error:
+        except Wrong as error:
             findings.append(Fault(where, *error.args))
-        except _Tie:
+        except Tie:
             ties += 1
         else:
             fault = not_utf8("\n".join((one.transcript, *one.answers)), where)
@@ -282,41 +205,42 @@ def _require_new(one: Preference, seen: dict[tuple[str, str, str], str], where: 
     for better, worse in combinations(one.answers, 2):
         if other := seen.get((prompt, worse, better)):
             received = f"the pair of {other} the other way round"
-            raise _Wrong(received, "each pair in one order", "remove one of the two")
+            raise Wrong(received, "each pair in one order", "remove one of the two")
     seen.update({(prompt, *pair): where for pair in combinations(one.answers, 2)})
 
 
-def _from_json(value: Any) -> Preference:
+def from_json(value: Any) -> Preference:
+    """Reads a preference in one of the forms of `LAYOUT`; raises `Wrong` or `Tie`."""
     if not isinstance(value, dict):
-        raise _Wrong(f"{value!r:.40}", LAYOUT)
+        raise Wrong(f"{value!r:.40}", LAYOUT)
     if {"instruction", "response1", "response2", "label"} <= value.keys():
         return _from_label(value)
     if "prompt" in value and "ranked" in value:
         ranked = value["ranked"]
         if not isinstance(ranked, list) or len(ranked) < 2:
-            raise _Wrong(f"{ranked!r:.40} as 'ranked'", "a list of at least two answers")
-        return _preference(_turns(value["prompt"], "prompt"), ranked)
+            raise Wrong(f"{ranked!r:.40} as 'ranked'", "a list of at least two answers")
+        return _preference(turns_of(value["prompt"], "prompt"), ranked)
     if not {"chosen", "rejected"} <= value.keys():
-        raise _Wrong(f"an object with {', '.join(map(repr, value)) or 'nothing in it'}", LAYOUT)
+        raise Wrong(f"an object with {', '.join(map(repr, value)) or 'nothing in it'}", LAYOUT)
     if "prompt" in value:
-        prompt = _turns(value["prompt"], "prompt")
+        prompt = turns_of(value["prompt"], "prompt")
         answers = [_answer(value[name], name, prompt) for name in ("chosen", "rejected")]
         return _preference(prompt, answers)
     chosen, rejected = (_transcript(value[name], name) for name in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
-        raise _Wrong("two different prompts", "the same prompt in 'chosen' and 'rejected'")
+        raise Wrong("two different prompts", "the same prompt in 'chosen' and 'rejected'")
     return _preference(chosen[:-1], [chosen[-1][1], rejected[-1][1]])
 
 
 def _from_label(value: dict[str, Any]) -> Preference:
     texts = [value["instruction"], value.get("input", "")]
     for text in texts:
-        _require_text(text, "the prompt")
+        require_text(text, "the prompt")
     label = value["label"]
     if label not in (0, 1, 2):
-        raise _Wrong(f"the label {label!r}", "0 for a tie, 1 or 2")
+        raise Wrong(f"the label {label!r}", "0 for a tie, 1 or 2")
     if label == 0:
-        raise _Tie
+        raise Tie
     answers = [value["response1"], value["response2"]]
     prompt = "\n\n".join(text.strip() for text in texts if text.strip())
     return _preference([("user", prompt)], answers if label == 1 else answers[::-1])
@@ -324,42 +248,42 @@ def _from_label(value: dict[str, Any]) -> Preference:
 
 def _preference(prompt: Sequence[Turn], answers: Sequence[Any]) -> Preference:
     for number, answer in enumerate(answers, 1):
-        _require_text(answer, f"answer {number}")
+        require_text(answer, f"answer {number}")
     stripped = tuple(answer.strip() for answer in answers)
     if "" in stripped:
         received = f"answer {stripped.index('') + 1} of {len(stripped)} is empty"
-        raise _Wrong(received, "answers with a text", "write or remove it")
+        raise Wrong(received, "answers with a text", "write or remove it")
     if len({*stripped}) < len(stripped):
-        raise _Wrong("two equal answers", "different answers", "remove it")
-    joined = _joined(prompt)
-    if not joined:
-        raise _Wrong("an empty prompt", "a prompt with a text")
-    for _, text in joined:
+        raise Wrong("two equal answers", "different answers", "remove it")
+    turns = joined(prompt)
+    if not turns:
+        raise Wrong("an empty prompt", "a prompt with a text")
+    for _, text in turns:
         if found := _SPEAKER.search(text):
             received = f"{found[0].strip()} after a blank line within a turn"
-            raise _Wrong(received, "turns without it", "write it in another way")
-    if joined[-1][0] != "user":
-        raise _Wrong("a prompt that ends with the assistant", "a prompt that ends with the user")
-    return Preference(joined, stripped)
+            raise Wrong(received, "turns without it", "write it in another way")
+    if turns[-1][0] != "user":
+        raise Wrong("a prompt that ends with the assistant", "a prompt that ends with the user")
+    return Preference(turns, stripped)
 
 
-def _joined(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+def joined(turns: Sequence[Turn]) -> tuple[Turn, ...]:
     """Joins turns of one role in a row, and leaves out empty ones, so that the roles alternate."""
-    joined: list[Turn] = []
+    found: list[Turn] = []
     for role, text in turns:
-        if joined and joined[-1][0] == role and text:
-            joined[-1] = (role, f"{joined[-1][1]}\n\n{text}")
+        if found and found[-1][0] == role and text:
+            found[-1] = (role, f"{found[-1][1]}\n\n{text}")
         elif text:
-            joined.append((role, text))
-    return tuple(joined)
+            found.append((role, text))
+    return tuple(found)
 
 
 def _transcript(value: Any, name: str) -> list[Turn]:
     """Returns the turns of a whole transcript, the last of which is the answer."""
-    turns = _turns(value, name, whole=True)
+    turns = turns_of(value, name, whole=True)
     if not turns or turns[-1][0] != "assistant":
         received = f"a transcript in {name!r} that ends with the user" if turns else "no turns"
-        raise _Wrong(received, "a transcript that ends with the assistant")
+        raise Wrong(received, "a transcript that ends with the assistant")
     return turns
 
 
@@ -368,17 +292,17 @@ def _answer(value: Any, name: str, prompt: Sequence[Turn]) -> Any:
     if not isinstance(value, list):
         return value
     *before, (_, answer) = _transcript(value, name)
-    if before and _joined(before) != _joined(prompt):
+    if before and joined(before) != joined(prompt):
         received = f"turns before the answer in {name!r} that are not those of the prompt"
-        raise _Wrong(received, "the answer, alone or after the prompt")
+        raise Wrong(received, "the answer, alone or after the prompt")
     return answer
 
 
-def _turns(value: Any, name: str, whole: bool = False) -> list[Turn]:
+def turns_of(value: Any, name: str, whole: bool = False) -> list[Turn]:
     """Returns the turns of a transcript or of messages; `whole` refuses a text without roles."""
     if isinstance(value, list):
         return [_message(one, number) for number, one in enumerate(value, 1)]
-    _require_text(value, f"'{name}'")
+    require_text(value, f"'{name}'")
     text = value if _SPEAKER.match(value) else f"\n\n{value.strip()}"
     before, *rest = _SPEAKER.split(text)
     if not rest and not whole:
@@ -386,7 +310,7 @@ def _turns(value: Any, name: str, whole: bool = False) -> list[Turn]:
     if before.strip():
         received = f"a turn without a role, {before.strip():.40}, in {name!r}"
         expected = "turns that begin with Human: or Assistant: after a blank line"
-        raise _Wrong(received, expected, "write whose turn it is")
+        raise Wrong(received, expected, "write whose turn it is")
     return [
         (_ROLE[speaker], text.strip()) for speaker, text in zip(rest[::2], rest[1::2], strict=True)
     ]
@@ -394,16 +318,11 @@ def _turns(value: Any, name: str, whole: bool = False) -> list[Turn]:
 
 def _message(message: Any, number: int) -> Turn:
     if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
-        raise _Wrong(f"another layout in turn {number}", 'turns with "role" and "content"')
+        raise Wrong(f"another layout in turn {number}", 'turns with "role" and "content"')
     name, text = message["role"], message["content"]
     role = ROLES.get(name) if isinstance(name, str) else None
     if role not in SPEAKERS:
         fix = "write a system text into the first turn of the user"
-        raise _Wrong(f"the role {name!r} in turn {number}", "user or assistant", fix)
-    _require_text(text, f"turn {number}")
+        raise Wrong(f"the role {name!r} in turn {number}", "user or assistant", fix)
+    require_text(text, f"turn {number}")
     return role, text.strip()
-
-
-def _require_text(text: Any, where: str) -> None:
-    if not isinstance(text, str):
-        raise _Wrong(f"{text!r:.40} in {where}", "a text")

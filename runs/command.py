@@ -47,6 +47,7 @@ def read(
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        config_class = _of_stage(config_class, arguments, run)
         if run:
             names = [
                 name for name in config_class.evaluation() if name not in ("preset", "accumulate")
@@ -72,6 +73,15 @@ def read(
     except Listing as listing:
         print(listing)
         sys.exit(0)
+
+
+def _of_stage(config_class: type[Any], arguments: Sequence[str], run: Path | None) -> type[Any]:
+    """Returns the settings of the stage that the arguments, their `--config` or a run are of."""
+    if not issubclass(config_class, Settings):
+        return config_class
+    if file := run or _taken([*arguments], "--config"):
+        return config_class.of_run(file)
+    return config_class.of_stage(_taken([*arguments], "--stage"))
 
 
 def _defaults(config_class: type[Any], arguments: list[str]) -> dict[str, Any]:

@@ -91,6 +91,8 @@ class Settings:
     FORMER: ClassVar[Mapping[str, tuple[str, Mapping[Any, Any]]]] = {}
     """Settings that older versions of Hornbook had, by name: the one that replaces each, and its
     values by theirs."""
+    STAGES: ClassVar[Mapping[str | None, type[Any]]] = {}
+    """Settings of further stages of an app, by the value of its setting `stage`."""
     EVALUATES: ClassVar[bool] = False
     """Whether the network of the run `preset` is evaluated, and not trained."""
     data: Data[str]
@@ -421,6 +423,7 @@ class Settings:
             changes: Settings with other values. A setting whose value is the one that the network
                 chose, such as the epochs, is chosen again.
         """
+        cls = cls.of_run(path)
         return cls(**{**vars(cls.draft(cls.stored(path))), **changes})
 
     @classmethod
@@ -431,6 +434,7 @@ class Settings:
             run: Folder of the other run.
             changes: Settings that differ from their defaults.
         """
+        cls = cls.of_run(run)
         return cls(**{**cls.network_of(run), "preset": str(run), **changes})
 
     @classmethod
@@ -442,9 +446,19 @@ class Settings:
             changes: Settings with other values than in the run, such as `data`; `evaluation` lists
                 those that may have one. The results go to a new folder below `run`.
         """
-        evaluated = cls.evaluated()
+        evaluated = cls.of_run(run).evaluated()
         draft = evaluated.evaluation_draft(run, changes.get("data"))
         return evaluated(**{**vars(draft), **changes})
+
+    @classmethod
+    def of_stage(cls, name: str | None) -> type[Self]:
+        """Returns the settings of a stage; these for that which they are of, and for None."""
+        return cls.STAGES.get(name, cls)
+
+    @classmethod
+    def of_run(cls, path: str | Path) -> type[Self]:
+        """Returns the settings of the stage that a `config.json` is of."""
+        return cls.of_stage(cls._values(path).get("stage"))
 
     @classmethod
     def evaluated(cls) -> type[Self]:
@@ -501,15 +515,7 @@ class Settings:
 
         Settings that an older version of Hornbook did not have may be missing.
         """
-        path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: expected the config.json of a run. Received: no file")
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: expected JSON. Received: {error}") from None
-        if not isinstance(values, dict):
-            raise ValueError(f"{path}: expected an object. Received: {type(values).__name__}")
+        values, path = cls._values(path), _config_of(path)
         values.pop("sources", None)  # No setting; `sources_of` reads them.
         for former, (name, by_value) in cls.FORMER.items():
             if former in values:
@@ -533,6 +539,25 @@ class Settings:
                     f"{path}: `{name}` must be of type {shown}. Received: {name}={value!r}"
                 ) from None
         return values
+
+    @staticmethod
+    def _values(path: str | Path) -> dict[str, Any]:
+        """Reads the JSON of a `config.json`."""
+        path = _config_of(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: expected the config.json of a run. Received: no file")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON. Received: {error}") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{path}: expected an object. Received: {type(values).__name__}")
+        return values
+
+
+def _config_of(path: str | Path) -> Path:
+    """Returns the `config.json` of a path, which is the file itself or the folder of a run."""
+    return Path(path) / "config.json" if Path(path).is_dir() else Path(path)
 
 
 def _typed(kind: Any, value: Any) -> Any:

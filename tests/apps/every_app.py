@@ -67,6 +67,7 @@ class Small:
         ignored: Settings that a network ignores, each behind the network (and its preset), such as
             {"model": "mlp", "pool": "lp"}.
         files: Files of the run that other apps do not write.
+        module: Module with `main` and `Config`, if it is not that of the app.
     """
 
     write: Callable[[Path], str]
@@ -79,3 +80,4 @@ class Small:
     free: Sequence[str] = ()
     ignored: Sequence[Mapping[str, Any]] = ()
     files: Sequence[str] = ()
+    module: str = ""

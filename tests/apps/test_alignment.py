@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apps import alignment as app
+from apps import alignment
+from apps.stages import reward as app
+from apps.stages import sft
 from preprocessing.answers import answer_reader
+from runs import command
 from runs.run import start
 from tests.apps.every_app import Small
 from tests.apps.test_bert_pretraining import COLORS, ODD, THINGS
@@ -55,6 +58,7 @@ SMALL = Small(
         {"model": "bert", "preset": "folder", "vocabulary_size": 500},
     ],
     files=["tokenizer"],
+    module="apps.stages.reward",
 )
 
 
@@ -139,6 +143,31 @@ def test_a_run_that_is_continued_trains_on_the_scale_of_the_loss(parts, tmp_path
     monkeypatch.setattr(app.Config, "continued", tmp_path)
     head = app.build(config, reader).rater.get_layer("reward")
     assert [float(head.gain), float(head.bias)] == pytest.approx([1, 0], abs=1e-5)
+
+
+def test_each_stage_has_settings_of_its_own(tmp_path):
+    with pytest.raises(ValueError, match=r"use Config\.of_stage\('sft'\)"):
+        alignment.Config(stage="sft")
+    chosen = alignment.Config.of_stage("sft")(train_on="all", out=tmp_path / "out")
+    (tmp_path / "config.json").write_text(json.dumps(chosen.saved))
+    again = alignment.Config.load(tmp_path, epochs=3)
+    assert type(again) is sft.Config and (again.train_on, again.epochs) == ("all", 3)
+    (tmp_path / "model.keras").touch()
+    assert alignment.Config.evaluating(tmp_path, data="new").stage == "sft"
+    read = command.read
+    assert read(alignment.Config, "", ["--stage", "sft", "--system", "Hi"]).system == "Hi"
+    assert read(alignment.Config, "", ["--config", str(tmp_path)]) == chosen
+    assert type(read(alignment.Config, "", [])) is alignment.Config
+    assert type(read(alignment.Config, "", ["--stage=reward"])) is alignment.Config
+    with pytest.raises(SystemExit):
+        read(alignment.Config, "", ["--stage", "ppo"])
+
+
+def test_the_stage_decides_what_runs(monkeypatch):
+    for stage in (app, sft):
+        monkeypatch.setattr(stage, "main", lambda config, name=stage.__name__: {name: 0.0})
+        config = alignment.Config.of_stage(stage.__name__.rpartition(".")[2])()
+        assert alignment.main(config) == {stage.__name__: 0.0}
 
 
 def test_a_pretrained_network_is_trained_for_one_epoch_and_without_dropout():

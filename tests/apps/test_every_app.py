@@ -43,7 +43,7 @@ def small(name: str) -> Small:
 
 
 def app_of(name: str) -> Any:
-    return importlib.import_module(f"apps.{name}")
+    return importlib.import_module(small(name).module or f"apps.{name}")
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""The stages of `alignment`, each of them a run of its own."""
