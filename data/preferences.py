@@ -74,6 +74,11 @@ class Preferences(Splits):
         """Returns the prompts of a split with their best answers, strings `(2,)`."""
         return self.split(split).map(lambda prompt, answers: tf.stack([prompt, answers[0]]))
 
+    def prompts(self, split: str, count: int) -> list[bytes]:
+        """Returns at most `count` prompts of a split, evenly over all of them."""
+        every = [prompt for prompt, _ in self.split(split).as_numpy_iterator()]
+        return every[:: max(1, -(-len(every) // count))]
+
     def lengths(self, split: str) -> np.ndarray:
         """Returns the lengths of the answers in bytes, 0 after the last, `(n, answers)`."""
         rows = self.split(split).as_numpy_iterator()

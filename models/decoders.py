@@ -1,9 +1,9 @@
 """Decoders that write text token by token: GPT, and pretrained ones like GPT-2's and Llama's."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -47,7 +47,7 @@ class PretrainedDecoder(keras.Model):
     """Predicts the next token with a backbone of KerasHub.
 
     It is a class because KerasHub's Llama layers cannot be saved one by one, and because LoRA's
-    updates are merged before the export.
+    updates are merged before the export. A subclass with another `head` has other outputs.
 
     Reference:
         Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, section 4.1.
@@ -66,11 +66,16 @@ class PretrainedDecoder(keras.Model):
     """
 
     def __init__(self, backbone: Any, **kwargs):
-        super().__init__(backbone.input, {"logits": next_token_logits(backbone)}, **kwargs)
+        super().__init__(backbone.input, self.head(backbone), **kwargs)
         # KerasHub leaves out whether the embeddings are tied.
         tied = {} if _is_gpt2(backbone) else {"tie_word_embeddings": backbone.tie_word_embeddings}
         self._sizes = {**backbone.get_config(), **tied}
         self._kind = type(backbone).__name__
+
+    @staticmethod
+    def head(backbone: Any) -> Any:
+        """Returns the outputs for the inputs of the backbone."""
+        return {"logits": next_token_logits(backbone)}
 
     def get_config(self):
         return {"name": self.name, "kind": self._kind, "sizes": self._sizes}
@@ -94,6 +99,13 @@ class PretrainedDecoder(keras.Model):
         for variable in self.trainable_variables:
             variable.trainable = "lora" in variable.name  # Keras leaves biases trainable.
 
+    def with_weights_of(self, values: Mapping[str, Any]) -> Self:
+        """Sets the weights that have a value, by path, and returns the network."""
+        for variable in self.variables:
+            if variable.path in values:
+                variable.assign(values[variable.path])
+        return self
+
     def finished(self) -> keras.Model:
         """Returns the network with the updates of the adapters in its weights; itself if none."""
         adapted = [
@@ -106,13 +118,15 @@ class PretrainedDecoder(keras.Model):
         plain = type(self).from_config(self.get_config())
         values = {variable.path: variable for variable in self.variables}
         values |= {_named(layer, "kernel").path: layer.kernel for layer in adapted}
-        for variable in plain.variables:
-            variable.assign(values[variable.path])
-        return plain
+        return plain.with_weights_of(values)
 
 
 def pretrained_decoder(
-    preset: str, length: int = 1, vocabulary_size: int = 1, lora_rank: int = 0
+    preset: str,
+    length: int = 1,
+    vocabulary_size: int = 1,
+    lora_rank: int = 0,
+    kind: type[PretrainedDecoder] = PretrainedDecoder,
 ) -> PretrainedDecoder:
     """Loads a decoder in the precision that Keras is set to.
 
@@ -121,6 +135,7 @@ def pretrained_decoder(
         length: Number of tokens per row that it must be able to read.
         vocabulary_size: Number of different tokens that it must know.
         lora_rank: As `rank` of `PretrainedDecoder.enable_lora`; 0: all weights are trained.
+        kind: The class of the network.
 
     Raises:
         ValueError: If it is of another kind, or has a setting that the kind does not.
@@ -159,14 +174,14 @@ def pretrained_decoder(
             f"{preset}: expected an embedding for each of {vocabulary_size:,} tokens. "
             f"Received: {backbone.vocabulary_size:,}"
         )
-    model = PretrainedDecoder(able_to_read(length, backbone, most), name="pretrained_decoder")
+    model = kind(able_to_read(length, backbone, most), name="pretrained_decoder")
     if lora_rank:
         model.enable_lora(lora_rank)
     return model
 
 
-def next_token_logits(backbone: Any) -> Any:
-    """Returns what a decoder predicts for its inputs, where a row may hold several texts.
+def decoder_features(backbone: Any) -> Any:
+    """Returns the features of the tokens of a decoder, where a row may hold several texts.
 
     `padding_mask` is 0 in padding and elsewhere the number of the text in the row. A token attends
     only to tokens of its text, and its position counts from the beginning of the text.
@@ -176,7 +191,7 @@ def next_token_logits(backbone: Any) -> Any:
             be counted anew: only their differences matter.
 
     Returns:
-        A tensor of logits, float32 `(batch, tokens, vocabulary_size)`.
+        A tensor `(batch, tokens, features)`, normalized as `next_token_logits` reads it.
     """
     texts = backbone.input["padding_mask"]
     together = ops.equal(texts[:, :, None], texts[:, None, :])  # (batch, tokens, tokens)
@@ -188,7 +203,16 @@ def next_token_logits(backbone: Any) -> Any:
         x = backbone.embeddings_dropout(x)
     for layer in backbone.transformer_layers:
         x = layer(x, decoder_attention_mask=together)
-    x = backbone.token_embedding(backbone.layer_norm(x), reverse=True)
+    return backbone.layer_norm(x)
+
+
+def next_token_logits(backbone: Any) -> Any:
+    """Returns what a decoder predicts for its inputs, as `decoder_features` reads them.
+
+    Returns:
+        A tensor of logits, float32 `(batch, tokens, vocabulary_size)`.
+    """
+    x = backbone.token_embedding(decoder_features(backbone), reverse=True)
     return keras.layers.Activation("linear", dtype="float32", name="logits")(x)
 
 

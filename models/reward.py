@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from layers import RewardHead
+from models.decoders import PretrainedDecoder, decoder_features, pretrained_decoder
 
 
 def reward_model(backbone: Any) -> keras.Model:
@@ -28,6 +29,47 @@ def reward_model(backbone: Any) -> keras.Model:
         features = features["sequence_output"]
     reward = RewardHead(name="reward")(features, mask=backbone.input["padding_mask"])
     return keras.Model(backbone.input, reward, name="reward_model")
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class PretrainedRater(PretrainedDecoder):
+    """Rates the answer at the end of a row with a pretrained decoder, as `reward_model` does."""
+
+    @staticmethod
+    def head(backbone: Any) -> Any:
+        mask = backbone.input["padding_mask"]
+        return RewardHead(name="reward")(decoder_features(backbone), mask=mask)
+
+    def enable_lora(self, rank: int) -> None:
+        super().enable_lora(rank)
+        self.get_layer("reward").kernel.trainable = True
+
+
+def pretrained_rater(
+    preset: str, length: int, vocabulary_size: int, lora_rank: int = 0
+) -> keras.Model:
+    """Loads a decoder as `models.decoders.pretrained_decoder` does, with the head of a reward."""
+    return pretrained_decoder(preset, length, vocabulary_size, lora_rank, PretrainedRater)
+
+
+def rater_of(writer: keras.Model, lora_rank: int = 0) -> keras.Model:
+    """Makes a network that rates answers from one that writes them, with its weights.
+
+    Args:
+        writer: A GPT or a pretrained decoder, with the outputs of `next_token_logits`.
+        lora_rank: As of `PretrainedDecoder.enable_lora`; a GPT has none.
+    """
+    if isinstance(writer, PretrainedDecoder):
+        rater = PretrainedRater.from_config(writer.get_config())
+        rater.with_weights_of({variable.path: variable for variable in writer.variables})
+        if lora_rank:
+            rater.enable_lora(lora_rank)
+        return rater
+    if "layer_norm" not in [layer.name for layer in writer.layers]:
+        raise ValueError(f"`writer` must be a GPT or a Llama. Received: {writer.name}")
+    features = writer.get_layer("layer_norm").output
+    reward = RewardHead(name="reward")(features, mask=writer.input["padding_mask"])
+    return keras.Model(writer.input, reward, name="reward_model")
 
 
 @keras.saving.register_keras_serializable(package="hornbook")
@@ -60,4 +102,5 @@ class Rating(keras.Model):
 
     def finished(self) -> keras.Model:
         """Returns the network that rates single answers."""
-        return self.rater
+        finished = getattr(self.rater, "finished", None)
+        return finished() if finished else self.rater

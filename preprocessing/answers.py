@@ -5,13 +5,14 @@ A prompt is one turn of the user, or a transcript whose turns begin with `SPEAKE
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from preprocessing.byte_tokens import as_features
-from preprocessing.tokenizers import tokenizer
-from preprocessing.turns import TurnTokens
+from preprocessing.tokenizers import of_run, tokenizer
+from preprocessing.turns import TurnTokens, turn_tokens
 from preprocessing.windows import slices
 from preprocessing.word_pieces import WordPieces
 
@@ -128,14 +129,18 @@ def answer_reader(
     Args:
         family: `bert` reads word pieces, all others pieces of text and the roles of the turns.
         texts: Texts to learn a vocabulary from, if there is no preset.
-        preset: Name or folder of a pretrained network whose tokenizer to use, or `none`.
+        preset: Name or folder of a pretrained network whose tokenizer to use, folder of the
+            tokenizer of a run, or `none`.
         length: Maximum number of tokens of a row.
         vocabulary_size: Maximum number of tokens of a vocabulary that is learned.
     """
     folder = None if preset == "none" else preset
     tokens: Any
-    if family != "bert":
-        tokens = TurnTokens(tokenizer(folder, "pieces", vocabulary_size, texts))
+    if family != "bert" and folder:
+        is_of_run = Path(folder).is_dir() and not (Path(folder) / "config.json").is_file()
+        tokens = turn_tokens(of_run(folder) if is_of_run else tokenizer(folder), folder)
+    elif family != "bert":
+        tokens = TurnTokens(tokenizer(None, "pieces", vocabulary_size, texts))
     elif folder:
         tokens = WordPieces.from_preset(folder)
     else:

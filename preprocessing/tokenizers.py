@@ -7,7 +7,17 @@ from typing import Literal
 from preprocessing.byte_pair_files import read
 from preprocessing.byte_pairs import PretrainedBytePairs
 from preprocessing.byte_tokens import Bytes, Tokens
+from preprocessing.piece_models import FILE
 from preprocessing.text_pieces import TextPieces
+
+
+def of_run(folder: str | Path) -> Tokens:
+    """Reads the tokenizer that the run of a network that writes has saved into a folder."""
+    if not any(Path(folder).iterdir()):
+        return Bytes()
+    if (Path(folder) / FILE).is_file():
+        return TextPieces.load(folder)
+    return PretrainedBytePairs(read(folder))
 
 
 def tokenizer(

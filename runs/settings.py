@@ -458,7 +458,7 @@ class Settings:
     @classmethod
     def of_run(cls, path: str | Path) -> type[Self]:
         """Returns the settings of the stage that a `config.json` is of."""
-        return cls.of_stage(cls._values(path).get("stage"))
+        return cls.of_stage(cls.values_of(path).get("stage"))
 
     @classmethod
     def evaluated(cls) -> type[Self]:
@@ -515,7 +515,7 @@ class Settings:
 
         Settings that an older version of Hornbook did not have may be missing.
         """
-        values, path = cls._values(path), _config_of(path)
+        values, path = cls.values_of(path), _config_of(path)
         values.pop("sources", None)  # No setting; `sources_of` reads them.
         for former, (name, by_value) in cls.FORMER.items():
             if former in values:
@@ -541,8 +541,8 @@ class Settings:
         return values
 
     @staticmethod
-    def _values(path: str | Path) -> dict[str, Any]:
-        """Reads the JSON of a `config.json`."""
+    def values_of(path: str | Path) -> dict[str, Any]:
+        """Reads the JSON of a `config.json`, of any app."""
         path = _config_of(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: expected the config.json of a run. Received: no file")

@@ -62,7 +62,7 @@ def test_imports_follow_the_arrows(room):
     assert room == "apps" or used == ROOMS[room], "an arrow that no file uses"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "apps").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "apps").rglob("*.py")), ids=lambda path: path.stem)
 def test_an_app_is_short(path):
     most = FEWER_LINES.get(path.stem, MOST_LINES_OF_AN_APP)
     assert len(path.read_text().splitlines()) <= most

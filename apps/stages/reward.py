@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from apps.stages.policies import Policy
 from data import preferences
 from data.feed import Feed
 from metrics import preferences as measures
 from models import bert, gpt, transformers
-from models.reward import Rating, reward_model
+from models.reward import Rating, pretrained_rater, rater_of, reward_model
 from preprocessing import tokens
 from preprocessing.answers import AnswerReader, answer_reader
 from runs import presets, reading
@@ -22,24 +23,12 @@ from runs.report import Picture, Section, Table
 from runs.run import Example, Run, counted, finish, start, train
 from runs.settings import AUTO, Auto, Training
 from runs.text_settings import TextSettings
-from serving.signature import Network, Signature, tensors
+from serving import ratings
+from serving.signature import Signature
 
-MODELS = (*bert.NAMES, *(name for name in gpt.NAMES if name != "gpt"))
-PROMPT = (
-    "one turn of the user, or a transcript whose turns begin with Human: and Assistant: after a "
-    "blank line, the user's last; in UTF-8"
-)
-MEANINGS = {
-    **tokens.MEANINGS,
-    "prompt": PROMPT,
-    "response": "the answer to rate, in UTF-8",
-    "response_a": "an answer, in UTF-8",
-    "response_b": "another answer, in UTF-8",
-    "reward": "rating of the answer, higher is better; 0 is the mean of the preferred answers to "
-    "the training prompts",
-    "probability": "probability that response_a is preferred to response_b",
-}
-"""Meanings of all inputs and outputs."""
+MODELS = (*bert.NAMES, *gpt.NAMES)
+REFERENCE = 500
+"""Maximum number of training prompts that the policy answers for the calibration."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,11 @@ class Config(TextSettings):
     (transcripts, or answers to `prompt`), `prompt` and `ranked`, or `instruction`, `response1`,
     `response2` and `label`; or a folder with such files, or with a sub-folder for each set."""
     model: str = "gpt_tiny"
-    """The network; `--model help` lists them. `bert` needs `--preset`."""
+    """The network; `--model help` lists them. `bert` and `gpt` need `--preset`."""
+    preset: str = "none"
+    """Folder of a finished reward model, to train further, or of a finished run of the stage sft,
+    of dialogue or of text_generation with a GPT, whose weights and tokens it begins with; or a
+    pretrained BERT (model bert), GPT-2 or Llama (model gpt). `none`: random weights."""
     out: Path = Path("saved_models/alignment_reward")
     stage: Literal["reward", "sft"] = "reward"
     """The stage to run: `reward` trains a reward model, `sft` a network that replies."""
@@ -59,9 +52,15 @@ class Config(TextSettings):
     dropout: Training[Auto[float]] = AUTO
     """Dropout rate of a network with random weights, in [0, 1). Default: 0. A pretrained network is
     always trained without dropout."""
+    lora_rank: Training[int] = 0
+    """Rank of the updates of the queries and values of each head that a pretrained gpt learns, by
+    LoRA, in addition to the head. 0: all weights learn."""
+    policy: Training[str] = "none"
+    """Folder of a finished run whose network writes the answers to training prompts that get the
+    mean reward 0. `none`: the preferred answers get it."""
     normalize: Training[bool] = False
-    """Scale the rewards so that those of the preferred answers to the training prompts have the
-    standard deviation 1, in addition to the mean 0. Accuracy and probabilities stay the same."""
+    """Scale the rewards so that those of the reference have the standard deviation 1, in addition
+    to the mean 0. Accuracy and probabilities stay the same."""
 
     def __post_init__(self):
         if self.stage != "reward":
@@ -71,6 +70,32 @@ class Config(TextSettings):
             )
         super().__post_init__()
         self.require_network(MODELS)
+        self.require_least(0, "lora_rank")
+        self.require_only(["gpt"], "lora_rank")
+        if self.policy != "none" and not (Path(self.policy) / "config.json").is_file():
+            self._refuse("policy", "the folder of a finished run, or none")
+
+    @property
+    def continued(self) -> Path | None:
+        run = super().continued
+        return run if run and self.values_of(run).get("stage") == "reward" else None
+
+    @property
+    def writer(self) -> Path | None:
+        """Folder of the run whose network that writes the reward model begins with, if any."""
+        return None if self.continued else super().continued
+
+    @classmethod
+    def network_of(cls, run: str | Path) -> dict[str, Any]:
+        values = cls.values_of(run)
+        if values.get("stage") == "reward":
+            return super().network_of(run)
+        return {"model": "gpt", **{name: values[name] for name in ("length", "precision")}}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        folder = {"preset": str(self.writer / "tokenizer")} if self.writer else {}
+        return super().reading | folder
 
     @property
     def usual(self) -> dict[str, Any]:
@@ -97,7 +122,7 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     if not config.EVALUATES:
-        calibrate(run, trained.model, fed)
+        calibrate(run, trained.model, fed, reader, data)
     test = evaluate(config, data, trained.model, fed)
     return finish(
         run,
@@ -139,21 +164,36 @@ def build(config: Config, reader: AnswerReader) -> keras.Model:
             # The loss has a scale of its own.
             head = rater.get_layer("reward")
             head.calibrate(head.bias, head.gain)
+    elif config.writer:
+        rater = rater_of(presets.network(config.writer), config.lora_rank)
+    elif config.model == "gpt":
+        size = reader.tokens.vocabulary_size
+        rater = pretrained_rater(config.preset, config.length, size, config.lora_rank)
     else:
         family = bert.encoder if config.family == "bert" else gpt.decoder
         rater = reward_model(family(reader.tokens.vocabulary_size, **config.transformer))
     return Rating(rater, drops=config.dropout > 0)
 
 
-def calibrate(run: Run, rater: keras.Model, fed: Feed) -> None:
+def calibrate(
+    run: Run, rater: keras.Model, fed: Feed, reader: AnswerReader, data: preferences.Preferences
+) -> None:
     """Sets the zero of the rewards, and with `normalize` their unit."""
     config: Any = run.config
-    batches: Any = fed.evaluation("train", config.batch_size)
-    best = batches.map(lambda features, _: {name: one[:, 0] for name, one in features.items()})
-    rewards = rater.predict(best, verbose=0)
+    if config.policy == "none":
+        batches: Any = fed.evaluation("train", config.batch_size)
+        some = batches.map(lambda features, _: {name: one[:, 0] for name, one in features.items()})
+        whose = "the preferred answers"
+    else:
+        prompts = data.prompts("train", REFERENCE)
+        answers = Policy(Path(config.policy)).answers(prompts, config.seed)
+        rows = reader.encode(tf.constant(prompts), tf.constant(answers), True)
+        some = tf.data.Dataset.from_tensor_slices(rows).batch(config.batch_size)
+        whose = f"the answers of {Path(config.policy).name}"
+    rewards = rater.predict(some, verbose=0)
     deviation = rewards.std() if config.normalize else 1.0
     rater.get_layer("reward").calibrate(rewards.mean(), deviation)
-    run.facts["reward 0"] = f"mean of the preferred answers to {len(rewards):,} training prompts"
+    run.facts["reward 0"] = f"mean of {whose} to {len(rewards):,} training prompts"
     run.facts["reward 1"] = (
         "their standard deviation" if config.normalize else "a logit of a preference"
     )
@@ -170,49 +210,19 @@ def evaluate(
 
 
 def signatures(data: preferences.Preferences, reader: AnswerReader) -> dict[str, Signature]:
-    def read_both(prompt, response_a, response_b):
-        answers = tf.concat([response_a, response_b], axis=0)
-        return reader.encode(tf.tile(prompt, [2]), answers, False)
-
-    def difference(network: Network, features):
-        first, second = tf.split(network(features), 2)
-        return (first - second) / tf.convert_to_tensor(network.model.get_layer("reward").gain)
-
-    text = tf.TensorSpec((None,), tf.string)
-    pairs = data.first("validation", 4)
-    texts = {
-        "prompt": np.array([prompt for prompt, _ in pairs], object),
-        "response_a": np.array([answers[0] for _, answers in pairs], object),
-        "response_b": np.array([answers[1] for _, answers in pairs], object),
-    }
+    pairs = [(prompt, *answers[:2]) for prompt, answers in data.first("validation", 4)]
+    columns = zip(("prompt", "response_a", "response_b"), zip(*pairs, strict=True), strict=True)
     # Better and worse answers: where all rewards are small, rounding would be large beside them.
     some = data.table("validation", 4)
-    features = reader.encode(tf.constant(some["prompt"]), tf.constant(some["response"]), True)
-    return {
-        "serving_default": Signature(
-            inputs={"prompt": text, "response": text},
-            preprocess=lambda prompt, response: reader.encode(prompt, response, False),
-            postprocess=lambda rewards: {"reward": rewards},
-            meanings=MEANINGS,
-            resources=reader.tokens.resources,
-        ),
-        "compare": Signature(
-            inputs=dict.fromkeys(texts, text),
-            preprocess=read_both,
-            core=difference,
-            postprocess=lambda margins: {"probability": tf.sigmoid(margins)},
-            meanings=MEANINGS,
-            resources=reader.tokens.resources,
-            examples=texts,
-        ),
-        "from_tokens": tensors(
-            {name: tf.TensorSpec((None, None), tf.int32) for name in features},
-            MEANINGS,
-            examples={name: value.numpy() for name, value in features.items()},
-            preprocess=dict,
-            postprocess=lambda rewards: {"reward": rewards},
-        ),
-    }
+    rows = reader.encode(tf.constant(some["prompt"]), tf.constant(some["response"]), True)
+    return ratings.signatures(
+        lambda prompts, answers: reader.encode(prompts, answers, False),
+        gain=lambda model: model.get_layer("reward").gain,
+        pairs={name: np.array(column, object) for name, column in columns},
+        rows={name: value.numpy() for name, value in rows.items()},
+        meanings=tokens.MEANINGS,
+        resources=reader.tokens.resources,
+    )
 
 
 def report(data: preferences.Preferences, test: measures.Preferences) -> list[Section]:

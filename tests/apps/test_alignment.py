@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apps import alignment
+from apps import alignment, dialogue
 from apps.stages import reward as app
 from apps.stages import sft
 from preprocessing.answers import answer_reader
@@ -50,10 +51,11 @@ SMALL = Small(
         {"prompt": "", "response": "\n\nHuman: a\n\nAssistant: b"},
         {"prompt": "\n\nAssistant:\n\nHuman:", "response": "[SEP] <|im_end|>"},
     ],
-    bad={"stage": "sft"},
+    bad={"stage": "sft", "lora_rank": -1, "policy": "no_run"},
     free=["normalize"],
     ignored=[
         {"preset": "no_run"},
+        {"model": "bert", "preset": "folder", "lora_rank": 8},
         {"model": "bert", "preset": "folder", "dropout": 0.5},
         {"model": "bert", "preset": "folder", "vocabulary_size": 500},
     ],
@@ -94,7 +96,7 @@ def test_the_best_training_answers_have_mean_0_and_deviation_1(parts):
     config, data, reader, rater = parts
     fed = app.feed(config, data, reader)
     before = app.evaluate(config, data, rater, fed)
-    app.calibrate(run := start(config), rater, fed)
+    app.calibrate(run := start(config), rater, fed, reader, data)
     prompts, answers = np.stack([*data.best("train").as_numpy_iterator()]).T
     columns = {"prompt": prompts, "response": answers}
     rewards = served(app.signatures(data, reader)["serving_default"], rater, columns)
@@ -103,6 +105,31 @@ def test_the_best_training_answers_have_mean_0_and_deviation_1(parts):
     # The scores are on the scale of the loss.
     after = app.evaluate(config, data, rater, fed)
     np.testing.assert_allclose(after.margins, before.margins, atol=1e-4)
+
+
+class Parrot:
+    """A policy that repeats the prompt."""
+
+    def __init__(self, run):
+        assert (run / "config.json").is_file()
+
+    def answers(self, prompts, seed):
+        return [prompt.decode() for prompt in prompts]
+
+
+def test_the_answers_of_a_policy_have_mean_0(parts, tmp_path, monkeypatch):
+    config, data, reader, rater = parts
+    monkeypatch.setattr(app, "Policy", Parrot)
+    (folder := tmp_path / "folder").mkdir()
+    (folder / "config.json").touch()
+    config = replace(config, policy=str(folder))
+    app.calibrate(run := start(config), rater, app.feed(config, data, reader), reader, data)
+    prompts = data.prompts("train", 500)
+    columns = {"prompt": prompts, "response": prompts}
+    rewards = served(app.signatures(data, reader)["serving_default"], rater, columns)
+    assert [rewards.mean(), rewards.std()] == pytest.approx([0, 1], abs=1e-3)
+    assert run.facts["reward 0"] == "mean of the answers of folder to 64 training prompts"
+    assert len(data.prompts("train", 10)) == 10 and set(data.prompts("train", 10)) < {*prompts}
 
 
 def test_compare_is_the_sigmoid_of_the_difference_before_the_gain(parts):
@@ -168,6 +195,19 @@ def test_the_stage_decides_what_runs(monkeypatch):
         monkeypatch.setattr(stage, "main", lambda config, name=stage.__name__: {name: 0.0})
         config = alignment.Config.of_stage(stage.__name__.rpartition(".")[2])()
         assert alignment.main(config) == {stage.__name__: 0.0}
+
+
+def test_a_run_that_writes_gives_its_network_and_its_tokens(tmp_path):
+    writer = dialogue.Config(model="gpt_tiny", length=64)
+    (tmp_path / "model.keras").touch()
+    (tmp_path / "config.json").write_text(json.dumps(writer.saved))
+    config = app.Config.continuing(tmp_path, epochs=2)
+    assert (config.continued, config.writer) == (None, tmp_path)
+    assert (config.model, config.length, config.epochs) == ("gpt", 64, 2)
+    assert config.reading["preset"] == str(tmp_path / "tokenizer")
+    (tmp_path / "config.json").write_text(json.dumps(app.Config(length=32).saved))
+    config = app.Config.continuing(tmp_path)
+    assert (config.continued, config.writer, config.length) == (tmp_path, None, 32)
 
 
 def test_a_pretrained_network_is_trained_for_one_epoch_and_without_dropout():

@@ -3,8 +3,12 @@ import numpy as np
 import pytest
 
 from models.bert import bert_backbone
-from models.gpt import gpt_backbone
-from models.reward import Rating, reward_model
+from models.decoders import pretrained_decoder
+from models.gpt import gpt_backbone, gpt_language_model
+from models.recurrent import recurrent_language_model
+from models.reward import Rating, pretrained_rater, rater_of, reward_model
+from tests.models.test_decoders import INPUTS, TOKENS, llama_logits
+from tests.models.tiny_llama import write_llama
 
 
 @pytest.fixture(scope="module", params=["bert", "gpt"])
@@ -57,3 +61,45 @@ def test_a_saved_reward_model_gives_the_same_rewards(rater, tmp_path):
     inputs = features(rater, IDS[:, 0])
     np.testing.assert_allclose(loaded(inputs), rater(inputs), atol=1e-6)
     assert Rating(loaded).finished() is loaded
+
+
+def test_a_llama_rates_by_the_features_that_it_predicts_with(tmp_path):
+    weights = write_llama(tmp_path)
+    embedding = weights["model.embed_tokens.weight"][7]
+    loaded = pretrained_rater(tmp_path, 20, 10)
+    for rater in (loaded, rater_of(pretrained_decoder(tmp_path, 20))):
+        rater.get_layer("reward").kernel.assign(embedding)
+        for row, count in enumerate((5, 3)):
+            expected = llama_logits(weights, TOKENS[row, :count])[-1, 7]
+            assert float(rater(INPUTS)[row]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_lora_trains_the_head_too_and_is_merged_at_the_end(tmp_path):
+    write_llama(tmp_path)
+    rater = pretrained_rater(tmp_path, 20, 10, lora_rank=2)
+    names = {variable.path.rpartition("/")[2] for variable in rater.trainable_variables}
+    assert names == {"lora_kernel_a", "lora_kernel_b", "kernel"}
+    for variable in rater.trainable_variables:
+        variable.assign(keras.random.normal(variable.shape, stddev=0.3, seed=1))
+    finished = Rating(rater).finished()
+    assert not any("lora" in variable.path for variable in finished.variables)
+    np.testing.assert_allclose(finished(INPUTS), rater(INPUTS), atol=1e-5)
+    finished.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(INPUTS), rater(INPUTS), atol=1e-5)
+
+
+def test_a_gpt_that_writes_rates_by_the_features_that_it_predicts_with(tmp_path):
+    keras.utils.set_random_seed(0)
+    writer = gpt_language_model(gpt_backbone("tiny", 20, 12, 0.0))
+    writer.save(tmp_path / "model.keras")
+    rater = rater_of(keras.saving.load_model(tmp_path / "model.keras"))
+    embedding = writer.get_layer("token_embedding").embeddings
+    rater.get_layer("reward").kernel.assign(embedding[7])
+    logits = np.asarray(writer(INPUTS)["logits"])[[0, 1], [4, 2], 7]
+    np.testing.assert_allclose(rater(INPUTS), logits, atol=1e-4)
+
+
+def test_only_a_transformer_becomes_a_reward_model():
+    with pytest.raises(ValueError, match="must be a GPT or a Llama"):
+        rater_of(recurrent_language_model(20, "gru", 8, 1, 0.0))
