@@ -47,7 +47,17 @@ class Preference(NamedTuple):
     @property
     def transcript(self) -> str:
         """The prompt as one text."""
-        return "".join(f"{SPEAKERS[role]} {text}" for role, text in self.prompt)
+        return transcript(self.prompt)
+
+
+def transcript(turns: Sequence[Turn]) -> str:
+    """Returns turns as one text, each behind its speaker.
+
+    Example:
+        >>> transcript([("user", "Hi")])
+        '\\n\\nHuman: Hi'
+    """
+    return "".join(f"{SPEAKERS[role]} {text}" for role, text in turns)
 
 
 @dataclass(frozen=True, kw_only=True)
