@@ -212,6 +212,7 @@ def train(
     loss_weights: dict[str, float] | None = None,
     rates: Rates | None = None,
     monitor: str | tuple[str, ...] = "val_loss",
+    callbacks: Callable[[Checkpoint], Sequence[keras.callbacks.Callback]] = lambda _: (),
     stage: str = "",
 ) -> Trained | None:
     """Builds, compiles and trains a network as the settings say, or resumes an interrupted run.
@@ -228,6 +229,7 @@ def train(
         rates: The learning rates. Default: that of the settings for all layers.
         monitor: Validation metric that decides on the best epoch, unless the settings name one.
             Several names: their mean.
+        callbacks: From the checkpoint of the run to further callbacks.
         stage: Name of the stage, in runs that train several networks in sequence.
 
     Returns:
@@ -299,6 +301,7 @@ def train(
         callbacks=[
             *_callbacks(run, feed, monitor if validation else None, best),
             *_logs(run, checkpoint, stage),
+            *callbacks(checkpoint),
         ],
         checkpoint=checkpoint,
         checkpoint_every=config.checkpoint_every,

@@ -95,7 +95,9 @@ def command_line(app: str, config: Settings) -> str:
         config: Its settings.
     """
     words = ["hornbook", app]
-    for name, value in config.changed.items():
+    # Without it the command would run the default stage.
+    stage = {"stage": config.stage} if hasattr(config, "stage") else {}
+    for name, value in (stage | config.changed).items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")

@@ -12,7 +12,7 @@ from training import updates
 OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "adam_98", "adamw"
 ]
-Schedule = Literal["constant", "cosine", "inverse_sqrt"]
+Schedule = Literal["constant", "cosine", "linear", "inverse_sqrt"]
 
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "sgd": keras.optimizers.SGD,
@@ -53,8 +53,8 @@ def learning_rate_schedule(
     """Returns the learning rate of each step.
 
     Rises linearly from 0 over `warmup_steps`, then stays (`constant`), falls to 0 at `total_steps`
-    along half a cosine wave (`cosine`), or falls with the inverse square root of the step
-    (`inverse_sqrt`).
+    along half a cosine wave (`cosine`) or along a line (`linear`), or falls with the inverse square
+    root of the step (`inverse_sqrt`).
 
     Reference:
         inverse_sqrt: Vaswani et al., Attention Is All You Need, 2017, equation 3, which is that of
@@ -64,7 +64,7 @@ def learning_rate_schedule(
 
     Args:
         learning_rate: The peak learning rate, reached after the warm-up.
-        schedule: `constant`, `cosine` or `inverse_sqrt`.
+        schedule: `constant`, `cosine`, `linear` or `inverse_sqrt`.
         warmup_steps: Updates of the weights in the warm-up; 0 for none.
         total_steps: Updates of the whole run: its batches, divided by `accumulate` of `optimizer`;
             more than `warmup_steps`.
@@ -76,6 +76,8 @@ def learning_rate_schedule(
         )
     if schedule == "inverse_sqrt":
         return InverseSquareRoot(learning_rate, max(warmup_steps, 1))
+    if schedule == "linear":
+        return Linear(learning_rate, warmup_steps, total_steps)
     if schedule == "constant" and warmup_steps == 0:
         return learning_rate
     if schedule == "constant":
@@ -114,6 +116,38 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"learning_rate": self.learning_rate, "warmup_steps": self.warmup_steps}
+
+
+@keras.saving.register_keras_serializable(package="hornbook")
+class Linear(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that rises linearly and then falls linearly to 0.
+
+    Computes `learning_rate * min(step / warmup_steps, rest)`, where `rest` is
+    `(total_steps - step) / (total_steps - warmup_steps)`.
+
+    Args:
+        learning_rate: The peak learning rate, at the end of the warm-up.
+        warmup_steps: Updates of the weights in the warm-up; 0 for none.
+        total_steps: Updates of the whole run; more than `warmup_steps`.
+    """
+
+    def __init__(self, learning_rate: float, warmup_steps: int, total_steps: int):
+        self.learning_rate = learning_rate
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "float32")
+        rest = (self.total_steps - step) / (self.total_steps - self.warmup_steps)
+        rising = step / self.warmup_steps if self.warmup_steps else 1.0
+        return self.learning_rate * keras.ops.minimum(rising, keras.ops.maximum(rest, 0.0))
+
+    def get_config(self):
+        return {
+            "learning_rate": self.learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+        }
 
 
 def optimizer(

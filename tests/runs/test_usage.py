@@ -14,6 +14,7 @@ import tensorflow as tf
 import tyro
 
 from apps import image_classification, text_classification
+from apps.stages import sft
 from runs import usage
 from runs.usage import command_line, commits, snippets
 from serving.signature import Signature, tensors
@@ -147,6 +148,7 @@ def test_the_current_folder_has_a_name(tmp_path, monkeypatch):
             {"model": "bert_tiny", "attention_layer": -2, "out": Path("a b")},
             "--attention-layer=-2 --model bert_tiny --out 'a b'",
         ),
+        (sft, {"epochs": 3}, "--stage sft --epochs 3"),
     ],
 )
 def test_the_command_line_repeats_the_run(app, arguments, shown):

@@ -161,6 +161,15 @@ def test_cosine_with_warmup_by_hand():
     assert got == pytest.approx([0.0, 0.2, 0.4, quarter, 0.2, 0.0], abs=1e-7)
 
 
+@pytest.mark.parametrize(("warmup", "rates"), [(4, (0, 0.2, 0.4, 0.2)), (0, (0.4, 1 / 3, 4 / 15))])
+def test_linear_by_hand(warmup, rates):
+    rate = learning_rate_schedule(0.4, "linear", warmup, total_steps=12)
+    got = [float(rate(step)) for step in (0, 2, 4, 8)[: len(rates)]]
+    assert got == pytest.approx(list(rates), abs=1e-7) and float(rate(12)) == 0
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
+    assert again.get_config() == rate.get_config()
+
+
 def test_cosine_and_constant_without_warmup():
     assert float(learning_rate_schedule(0.4, "cosine", 0, 10)(5)) == pytest.approx(0.2)
     assert learning_rate_schedule(0.4, "constant", 0, 10) == 0.4
