@@ -6,6 +6,7 @@ from callbacks.early_stopping import EarlyStopping
 from callbacks.export_best import ExportBest
 from callbacks.feature_visualization import FeatureVisualization
 from callbacks.gradient_norm import GradientNorm
+from callbacks.policy_guard import PolicyGuard
 from callbacks.progress import Progress
 from callbacks.saturation import Saturation
 from callbacks.tensorboard import TensorBoardLogs
@@ -18,6 +19,7 @@ __all__ = [
     "ExportBest",
     "FeatureVisualization",
     "GradientNorm",
+    "PolicyGuard",
     "Progress",
     "Saturation",
     "TensorBoardLogs",

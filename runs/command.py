@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 import tyro
 
+from callbacks.policy_guard import PolicyLost
 from runs.help import help_text
 from runs.settings import Listing, Settings
 from training.loop import Interrupted, NotFinite
@@ -131,7 +132,7 @@ def run(main: Callable[[Any], dict[str, float]], config: Any) -> None:
             file=sys.stderr,
         )
         sys.exit(130)
-    except (ValueError, OSError, NotFinite, tf.errors.OpError) as error:
+    except (ValueError, OSError, NotFinite, PolicyLost, tf.errors.OpError) as error:
         if os.environ.get("HORNBOOK_TRACEBACK"):
             raise
         print(f"\nError: {_in_words(error, config)}", file=sys.stderr)

@@ -76,6 +76,13 @@ class Checkpoint:
 
             return put_back(json.loads(str(file["structure"])))
 
+    def last_good(self) -> str:
+        """Returns a sentence that names the saved state and its step, for messages of errors."""
+        state = self.load(arrays=False)
+        if state is None:
+            return "No checkpoint had been written yet."
+        return f"The last good checkpoint, {self.path}, is of step {state['step']}."
+
     def delete(self) -> None:
         """Removes the saved state, and its folders if they are empty then.
 

@@ -251,12 +251,7 @@ class _Run:
         )
 
     def _advice(self, what: str, step: int) -> str:
-        saved = self.checkpoint and self.checkpoint.load(arrays=False)
-        last = (
-            f"The last good checkpoint, {self.checkpoint.path}, is of step {saved['step']}."
-            if saved
-            else "No checkpoint had been written yet."
-        )
+        last = self.checkpoint.last_good() if self.checkpoint else "The run keeps no checkpoint."
         return (
             f"{what} at step {step} (epoch {(step - 1) // self.steps_per_epoch + 1}). {last} Try a "
             "smaller learning rate, a warm-up, gradient clipping, float32 or bfloat16 instead of "

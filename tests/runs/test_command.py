@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from callbacks.policy_guard import PolicyLost
 from runs.command import command, read, run
 from runs.settings import AUTO, Auto, Settings
 from training.loop import Interrupted, NotFinite
@@ -47,7 +48,13 @@ def test_fields_are_set_from_the_command_line(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("two cats"), ConnectionError("two cats"), NotFinite("two cats")]
+    "error",
+    [
+        ValueError("two cats"),
+        ConnectionError("two cats"),
+        NotFinite("two cats"),
+        PolicyLost("two cats"),
+    ],
 )
 def test_error_is_one_message_without_a_traceback(monkeypatch, capsys, error):
     monkeypatch.setattr(sys, "argv", ["app"])
