@@ -261,7 +261,7 @@ def test_workers_that_find_other_checkpoints_are_refused(tmp_path):
         def reduce(self, kind, value, axis):
             return (value + tf.constant(other, tf.float64)) / 2
 
-    run = _Run(network(), Checkpoint(tmp_path), None, 1, 1, [])
+    run = _Run(network(), Checkpoint(tmp_path), None, 1, 1, [], jit_compile=False)
     run.require_same_step(7)
     run.strategy = Two()
     run.require_same_step(0)
