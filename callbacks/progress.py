@@ -17,7 +17,8 @@ class Progress(Resumable):
     0:12 left`
 
     On a terminal, a line for the current epoch is rewritten in place during the epoch. A file has
-    no control codes. Put this callback after those that write into `logs`.
+    no control codes. Put this callback after those that write into `logs`. A model may name other
+    logs than the losses in its attribute `shown_logs`.
 
     Args:
         monitor: Name of the metric in `logs` that is shown with its best value, or several, whose
@@ -64,7 +65,7 @@ class Progress(Resumable):
         monitored = self.monitor.names if self.monitor else ()
         parts += [
             f"{name} {logs[name]:.4g}"
-            for name in ("loss", "val_loss")
+            for name in getattr(self.model, "shown_logs", ("loss", "val_loss"))
             if name in logs and monitored != (name,)
         ]
         value = self.monitor.read(logs) if self.monitor else None

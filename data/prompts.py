@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 from data import example_sets, preferences, python_docs
 from data.dialogues import Wrong, require_text
 from data.preferences import joined, transcript, turns_of
@@ -24,7 +27,11 @@ LAYOUT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts(Splits):
-    """Prompts; each split is a tuple of texts: one turn of a user, or a transcript."""
+    """Prompts; each split is a dataset of texts `()`: one turn of a user, or a transcript."""
+
+    def prompts(self, split: str) -> list[bytes]:
+        """Returns the prompts of a split."""
+        return [*self.split(split).as_numpy_iterator()]
 
 
 def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = None) -> Prompts:
@@ -76,7 +83,10 @@ def _divided(
         remarks.append(f"Prompts that repeat another one, left out: {repeated:,}.")
     empty = empty_splits({split: len(some) for split, some in found.items()}, evaluated)
     said = reported(data, [*findings, *remarks, *empty], skip_bad)
-    splits = {split: tuple(reversed(some)) for split, some in found.items()}
+    splits = {
+        split: tf.data.Dataset.from_tensor_slices(np.array([*reversed(some)], object))
+        for split, some in found.items()
+    }
     origins = {split: [*reversed(some.values())] for split, some in found.items()}
     return Prompts(**said | splits, origins={} if data in BUILT_IN else origins)
 

@@ -26,6 +26,7 @@ class ActorCritic(keras.Model):
         super().__init__()
         self.policy = policy
         self.critic = critic
+        self.built = True  # Both networks are.
 
     def call(self, features, training=None):
         logits = self.policy(features, training=training)["logits"]
@@ -87,6 +88,14 @@ def critic_of(rater: keras.Model) -> keras.Model:
     values.kernel.assign((reward.gain * reward.kernel)[:, None])
     values.bias.assign(ops.reshape(reward.bias, (1,)))
     return critic
+
+
+def part_that_writes(network: keras.Model) -> keras.Model:
+    """Returns the part of a network from `ActorCritic` or `with_values` with the policy's weights.
+
+    It shares them with the network, while it is trained.
+    """
+    return network.policy if isinstance(network, ActorCritic) else network
 
 
 def policy_of(network: keras.Model) -> keras.Model:

@@ -96,7 +96,7 @@ def continuing(
         return tf.function(written, jit_compile=True, autograph=False)
 
     def core(network, features):
-        prompt = _begun(features["token_ids"], begin_id, end_id)
+        prompt = beginning(features["token_ids"], begin_id, end_id)
         prompt, dropped = latest(prompt, context - features["max_tokens"], context - 1)
         if sizes:
             fixed = compiled(network.model)
@@ -109,7 +109,7 @@ def continuing(
     return core
 
 
-def _begun(token_ids: tf.Tensor, begin_id: int | None, end_id: int) -> tf.Tensor:
+def beginning(token_ids: tf.Tensor, begin_id: int | None, end_id: int) -> tf.Tensor:
     """Puts a token before each prompt; without one, the end token into prompts without tokens."""
     if begin_id is not None:
         return tf.pad(token_ids, [[0, 0], [1, 0]], constant_values=begin_id)
@@ -323,7 +323,7 @@ def answering(
     def core(network, features):
         steps, answers = steps_of(network.model), features["answer_ids"]
         most = tf.shape(answers)[2]
-        prompt = _begun(features["token_ids"], begin_id, tokens.end_id)
+        prompt = beginning(features["token_ids"], begin_id, tokens.end_id)
         longest = tf.reduce_max(tf.reduce_sum(tf.cast(answers >= 0, tf.int32), axis=2), axis=1)
         prompt, _ = latest(prompt, context - longest, context - 1)
         first, begin = steps.start(prompt, most)

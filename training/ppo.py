@@ -361,6 +361,8 @@ class PPO(keras.Model):
         value_weight: Factor of the value loss beside the policy loss; at least 0.
     """
 
+    shown_logs = ("reward", "kl", "length", "entropy")
+
     def __init__(
         self,
         network: keras.Model,

@@ -45,8 +45,9 @@ class Config(TextSettings):
     of dialogue or of text_generation with a GPT, whose weights and tokens it begins with; or a
     pretrained BERT (model bert), GPT-2 or Llama (model gpt). `none`: random weights."""
     out: Path = Path("saved_models/alignment_reward")
-    stage: Literal["reward", "sft"] = "reward"
-    """The stage to run: `reward` trains a reward model, `sft` a network that replies."""
+    stage: Literal["reward", "sft", "ppo"] = "reward"
+    """The stage to run: `sft` trains a network that replies, `reward` a reward model, and `ppo`
+    the network of sft further, for higher rewards."""
     length: int = 128
     """Maximum number of tokens of prompt and answer. The oldest turns are dropped."""
     dropout: Training[Auto[float]] = AUTO

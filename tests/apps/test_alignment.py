@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -8,11 +9,16 @@ import pytest
 import tensorflow as tf
 
 from apps import alignment, dialogue
+from apps.stages import policies, ppo, sft
 from apps.stages import reward as app
-from apps.stages import sft
-from preprocessing.answers import answer_reader
+from apps.stages.rollouts import compare, texts_of
+from preprocessing.answers import answer_reader, turns_of
+from preprocessing.byte_tokens import Bytes
+from preprocessing.turns import TurnTokens
 from runs import command
 from runs.run import start
+from serving import checks
+from serving.writing import filled
 from tests.apps.every_app import Small
 from tests.apps.test_bert_pretraining import COLORS, ODD, THINGS
 
@@ -187,11 +193,12 @@ def test_each_stage_has_settings_of_its_own(tmp_path):
     assert type(read(alignment.Config, "", [])) is alignment.Config
     assert type(read(alignment.Config, "", ["--stage=reward"])) is alignment.Config
     with pytest.raises(SystemExit):
-        read(alignment.Config, "", ["--stage", "ppo"])
+        read(alignment.Config, "", ["--stage", "rlhf"])
 
 
 def test_the_stage_decides_what_runs(monkeypatch):
-    for stage in (app, sft):
+    monkeypatch.setattr(ppo.Config, "__post_init__", lambda config: None)
+    for stage in (app, sft, ppo):
         monkeypatch.setattr(stage, "main", lambda config, name=stage.__name__: {name: 0.0})
         config = alignment.Config.of_stage(stage.__name__.rpartition(".")[2])()
         assert alignment.main(config) == {stage.__name__: 0.0}
@@ -214,3 +221,183 @@ def test_a_pretrained_network_is_trained_for_one_epoch_and_without_dropout():
     config = app.Config(model="bert", preset="folder")
     assert (config.epochs, config.dropout) == (1, 0.0)
     assert app.Config().epochs == 10
+
+
+PROMPTS = [b"Hi", TALK.encode(), b"A red car, a blue one, and a few more of them, please."]
+
+
+@pytest.fixture(scope="module")
+def policy_run(tmp_path_factory):
+    """The folder of a finished run of the stage sft, without an export."""
+    folder = tmp_path_factory.mktemp("policy")
+    keras.utils.set_random_seed(0)
+    config = sft.Config(model="gpt_tiny", length=64, max_tokens=8)
+    tokens = TurnTokens(Bytes())
+    dialogue.build(config, tokens).save(folder / "model.keras")
+    (folder / "config.json").write_text(json.dumps(config.saved))
+    (folder / "tokenizer").mkdir()
+    return folder
+
+
+def spaces(prompts, answers):
+    """Rates answers by the number of their spaces."""
+    return tf.cast(tf.strings.length(tf.strings.regex_replace(answers, "[^ ]", "")), tf.float32)
+
+
+@pytest.fixture(scope="module")
+def taught(policy_run, tmp_path_factory):
+    """Settings, tokens and a model for the stage ppo."""
+    config = ppo.Config.continuing(
+        policy_run,
+        value="head",
+        max_tokens=8,
+        batch_size=3,
+        minibatches=3,
+        out=tmp_path_factory.mktemp("out"),
+    )
+    tokens = TurnTokens(Bytes())
+    return config, tokens, ppo.build(run := start(config), tokens, spaces, 1), run
+
+
+def test_a_rollout_has_the_log_probabilities_of_a_plain_pass(taught, policy_run):
+    config, tokens, _, _ = taught
+    policy = keras.saving.load_model(policy_run / "model.keras")
+    write = ppo.writer(config, tokens, policy)
+    rollout = write(tf.constant(PROMPTS), tf.constant([1, 2, 3], tf.int64))
+    logits = policy(rollout.features)["logits"]
+    logs = tf.gather(tf.nn.log_softmax(logits), tf.maximum(rollout.targets, 0), batch_dims=2)
+    past, _ = tokens.prompts(
+        turns_of(tf.constant(PROMPTS))[0].to_tensor(""), tf.fill((3,), ""), tf.fill((3,), 55)
+    )
+    outputs = dialogue.signatures(config, tokens, np.array([["Hi"]], object))
+    written = outputs["generate_from_tokens"]
+    columns = filled({**config.choice, "temperature": 1.0}, 3) | {
+        "token_ids": past,
+        "seed": tf.constant([1, 2, 3], tf.int64),
+    }
+    found = written.answer(written.compute(policy), columns)
+    np.testing.assert_allclose(
+        tf.reduce_sum(logs * rollout.mask, axis=1), found["log_probability"], atol=1e-4
+    )
+    texts = tokens.decode(found["token_ids"])
+    np.testing.assert_array_equal(texts_of(rollout, tokens), texts)
+    ends = tf.reduce_sum(rollout.mask, axis=1) - tf.cast(rollout.ended, tf.float32)
+    np.testing.assert_array_equal(
+        ends, tf.reduce_sum(tf.cast(found["token_ids"] >= 0, tf.float32), 1)
+    )
+
+
+def test_a_step_of_ppo_changes_the_policy_and_not_the_reference(taught, policy_run):
+    _, _, model, run = taught
+    before = [np.asarray(weight) for weight in model.network.trainable_variables]
+    reference = keras.saving.load_model(policy_run / "model.keras")
+    model.optimizers["network"].build(model.network.trainable_variables)
+    rollout = model.write(tf.constant(PROMPTS), tf.constant([1, 2, 3], tf.int64))
+    expected = reference(rollout.features)["logits"]
+    logs = model.train_step(tf.constant(PROMPTS))
+    assert float(logs["kl"]) == pytest.approx(0, abs=1e-4)
+    moved = [
+        float(np.abs(np.asarray(new) - old).max())
+        for new, old in zip(model.network.trainable_variables, before, strict=True)
+    ]
+    assert min(moved[:3]) > 0 and model.updates_per_step == 12
+    np.testing.assert_array_equal(model.read_reference(rollout.features), expected)
+    assert run.facts["memory"].startswith("Memory before the first step: ")
+
+
+def test_answers_before_and_after_are_compared(taught, policy_run):
+    config, tokens, _, _ = taught
+    networks = tuple(keras.saving.load_model(policy_run / "model.keras") for _ in range(2))
+    write_with = partial(ppo.writer, config, tokens)
+    judges = {"reward": spaces, "judge": lambda prompts, answers: -spaces(prompts, answers)}
+    groups = compare(networks, write_with, tokens, judges, PROMPTS, best_of=3)
+    assert [*groups] == ["before", "before, best of 3", "after"]
+    assert groups["after"].texts == groups["before"].texts
+    np.testing.assert_allclose(groups["after"].kl, 0, atol=1e-4)
+    best = groups["before, best of 3"].ratings["reward"]
+    assert (best >= groups["before"].ratings["reward"]).all()
+
+
+def test_the_stage_ppo_refuses_what_it_ignores(policy_run, tmp_path):
+    for name, value in {
+        "train_on": "all",
+        "accumulate": 2,
+        "patience": 1,
+        "average": 0.9,
+        "minibatches": 17,
+        "gamma": 1.1,
+        "clip": 0.0,
+        "jit_compile": True,
+        "lora_rank": 2,
+    }.items():
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            ppo.Config.continuing(policy_run, **{name: value})
+    with pytest.raises(ValueError, match="`preset` must be the folder of a finished run"):
+        ppo.Config()
+    with pytest.raises(ValueError, match=r"`value` must be 'head'.*--preset"):
+        policies.require_same_tokens(policy_run, tmp_path)
+
+
+class Served:
+    """An export with the answers of a classifier or of a reward model."""
+
+    def __init__(self, inputs, outputs):
+        self.signatures = {"serving_default": self}
+        self.structured_input_signature = ((), dict.fromkeys(inputs))
+        self.structured_outputs = dict.fromkeys(outputs)
+        self.outputs = outputs
+
+    def __call__(self, **inputs):
+        assert inputs.keys() == self.structured_input_signature[1].keys()
+        return {name: tf.constant(value) for name, value in self.outputs.items()}
+
+
+def test_a_class_or_a_reward_model_rates_answers(monkeypatch):
+    def judge(inputs, outputs, wanted=""):
+        monkeypatch.setattr(policies.versions, "newest", lambda run: run)
+        monkeypatch.setattr(policies.graph, "load", lambda _: Served(inputs, outputs))
+        return policies.Judge(Path("run"), wanted)
+
+    classes = {"classes": [["good", "bad"], ["bad", "good"]], "scores": [[0.75, 0.25], [1.0, 0.0]]}
+    rate = judge(["text"], classes, "good")
+    np.testing.assert_allclose(rate(None, ["a", "b"]), [np.log(3), np.log(1e-6)], rtol=1e-4)
+    rewards = judge(["prompt", "response"], {"reward": [1.0, 2.0]})(["a", "b"], ["c", "d"])
+    np.testing.assert_array_equal(rewards, [1.0, 2.0])
+    with pytest.raises(ValueError, match="`reward_class` must be the class that is wanted"):
+        judge(["text"], classes)
+    with pytest.raises(ValueError, match="`reward_class` must be left out for a reward model"):
+        judge(["prompt", "response"], {"reward": [1.0]}, "good")
+    with pytest.raises(ValueError, match="expected a run of alignment --stage reward"):
+        judge(["image_bytes"], {"boxes": [1.0]})
+
+
+@pytest.mark.slow
+def test_the_stages_follow_one_another(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    data, size = colors(tmp_path / "data"), {"epochs": 1, "batch_size": 16}
+    first = alignment.Config.of_stage("sft")(
+        data=data, model="gpt_tiny", length=96, max_tokens=12, out=tmp_path / "sft", **size
+    )
+    alignment.main(first)
+    rater = app.Config.continuing(tmp_path / "sft", data=data, out=tmp_path / "rater", **size)
+    alignment.main(rater)
+    settings = {"reward": str(tmp_path / "rater"), "judge": str(tmp_path / "rater"), **size}
+    config = ppo.Config.continuing(
+        tmp_path / "sft", data=data, out=tmp_path / "out", missing_end=0.0, **settings
+    )
+    scores = alignment.main(config)
+    assert scores["judge"] == scores["reward"] and np.isfinite([*scores.values()]).all()
+    assert scores["kl"] > 0
+    said = capsys.readouterr().out
+    assert "reward " in said and "Memory before the first step" in said
+    page = (config.out / "report.html").read_text()
+    assert "--stage ppo" in page and "Before and after" in page
+    results = list(checks.run(config.out / "1"))
+    assert {one.check: one.detail for one in results if not one.passed} == {}
+    again = alignment.Config.evaluating(config.out, out=tmp_path / "evaluation")
+    repeated = alignment.main(again)
+    assert {name: repeated[name] for name in ("reward", "kl", "length")} == pytest.approx(
+        {name: scores[name] for name in ("reward", "kl", "length")}, rel=1e-3
+    )
+    texts = policies.Policy(config.out).answers([b"A red car."], max_tokens=3, temperature=0.0)
+    assert len(texts) == 1 and len(texts[0].encode()) <= 3 * 4

@@ -55,6 +55,12 @@ def test_a_file_gets_a_line_an_epoch(clock, capsys):
     ]
 
 
+def test_a_model_may_name_other_logs(clock, capsys, monkeypatch):
+    monkeypatch.setattr(keras.Sequential, "shown_logs", ("reward", "kl"), raising=False)
+    play(Progress(), clock, [{"reward": 0.5, "kl": 2.0, "loss": 1.0}])
+    assert capsys.readouterr().out.startswith("epoch 1/3  reward 0.5  kl 2  rate 0.25")
+
+
 def test_a_terminal_shows_the_steps_in_place(clock):
     screen = Terminal()
     play(Progress("val_loss", screen), clock, EPOCHS[:1])

@@ -15,7 +15,9 @@ def good():
 
 
 def every(found) -> list[str]:
-    return [prompt for split in SPLITS for prompt in found.split(split)]
+    return [
+        prompt.decode() for split in SPLITS for prompt in found.split(split).as_numpy_iterator()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -71,4 +73,4 @@ def test_a_prompt_is_in_the_same_split_as_in_the_reward_stage(tmp_path):
         found, ranked = load(data), preferences.load(data)
         for split in SPLITS:
             prompts = {text.decode() for text, _ in ranked.split(split).as_numpy_iterator()}
-            assert {*found.split(split)} == prompts
+            assert {one.decode() for one in found.split(split).as_numpy_iterator()} == prompts

@@ -1,0 +1,249 @@
+"""Proximal policy optimization (PPO): a network that replies learns to get higher rewards."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from apps import dialogue
+from apps.stages.policies import Judge, require_same_tokens
+from apps.stages.rollouts import Write, compare, texts_of, writing
+from callbacks import PolicyGuard
+from data import prompts
+from data.feed import Feed
+from metrics import policies as measures
+from metrics.policies import Answered
+from models import gpt
+from models.actor_critic import ActorCritic, critic_of, part_that_writes, policy_of, with_values
+from models.transformers import width
+from preprocessing.answers import turns_of
+from preprocessing.tokenizers import tokenizer
+from preprocessing.turns import TurnTokens, turn_tokens
+from runs import presets, reading
+from runs.report import Section, Table
+from runs.run import Example, Run, counted, finish, start, train
+from runs.settings import Training
+from training.optimizers import OptimizerName, Schedule, learning_rate_schedule, optimizer
+from training.ppo import PPO
+
+UNSEEN = 400
+"""Maximum number of prompts, of those not trained on, that are answered before and after."""
+SHOWN = 20
+"""Number of prompts in the report."""
+RATE, EPSILON = 1e-5, 1e-5
+"""Learning rate at a width of 768 features, and the number that Adam divides by at least."""
+LIMITS = (
+    "not tested for truth, safety or offense: it may repeat what offends in the texts of the data"
+)
+"""What the model card says of the network."""
+
+
+@dataclass(frozen=True)
+class Config(dialogue.Config):
+    EPOCHS = 4
+    BATCH_SIZE = 16
+    data: str = "python_docs"
+    """Prompts: `python_docs` (built in), a .txt file with one per line, .jsonl or .json files (also
+    .gz) of `prompt` or of preferences, or a folder with such files or with a sub-folder for each
+    set. `preset` must be a network that was not trained on their validation and test splits."""
+    preset: str = "none"
+    """Folder of a finished run of the stage sft or of dialogue with a GPT: the network to train."""
+    reward: Training[str] = "saved_models/alignment_reward"
+    """Folder of a run of the stage reward, or of text_classification with `reward_class`, whose
+    rating of the answers is to rise."""
+    reward_class: Training[str] = ""
+    """Class of text_classification whose log-probability, less that of the likeliest other, is the
+    reward."""
+    judge: Training[str] = "none"
+    """Folder of another such run, which rates the answers before and after but trains nothing: it
+    shows whether they are better or only exploit the reward."""
+    out: Path = Path("saved_models/alignment")
+    stage: Literal["ppo"] = "ppo"
+    optimizer: Training[OptimizerName] = "adam"
+    schedule: Training[Schedule] = "linear"
+    beta: Training[float] = 0.05
+    """Weight of the KL penalty, reward per nat."""
+    target_kl: Training[float | None] = None
+    """KL divergence, in nats per answer, that beta is steered to. Default: beta is fixed."""
+    horizon: Training[int] = 10_000
+    """Answers after which a relative error of the KL divergence of 1 would have changed beta by its
+    own size."""
+    missing_end: Training[float] = -1.0
+    """Reward of answers that reach `max_tokens`, in place of their own."""
+    gamma: Training[float] = 1.0
+    """Discount of rewards per token, in [0, 1]."""
+    gae_lambda: Training[float] = 0.95
+    """Weight of later tokens in the advantages, in [0, 1]."""
+    whiten_rewards: Training[bool] = False
+    """Scale the rewards of the tokens to the standard deviation 1."""
+    update_epochs: Training[int] = 4
+    """Number of times that answers are learned from."""
+    minibatches: Training[int] = 4
+    """Updates per such epoch, at most `batch_size`."""
+    clip: Training[float] = 0.2
+    """Maximum relative change of a token's probability that is rewarded."""
+    value_clip: Training[float] = 0.2
+    """Maximum change of a predicted value that is rewarded."""
+    value_weight: Training[float] = 0.1
+    """Weight of the loss of the values beside that of the policy."""
+    value: Training[Literal["own", "head"]] = "own"
+    """What predicts the rewards: `own`: a network of its own that begins as the reward model, which
+    must have the tokens of the policy; `head`: one more head of the policy, which begins as 0."""
+    max_kl: Training[float] = 100.0
+    """KL divergence, in nats per answer, at which the run stops."""
+    best_of: int = 4
+    """Answers per prompt of the network before, of which the one with the highest reward is
+    compared with that after; 1: no comparison."""
+
+    def __post_init__(self):
+        if self.continued is None:
+            self._refuse("preset", "the folder of a finished run of the stage sft, or of dialogue")
+        super().__post_init__()
+        self.require_one_of(gpt.NAMES, "model")
+        self.require_least(0, "beta", "target_kl", "value_weight")
+        self.require_least(1, "horizon", "update_epochs", "minibatches", "best_of")
+        self.require_least(1e-6, "clip", "value_clip", "max_kl")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                self._refuse(name, "in [0, 1]")
+        if self.minibatches > self.batch_size:
+            self._refuse("minibatches", f"at most the batch size, {self.batch_size}")
+        ignored = {"train_on": "replies", "accumulate": 1, "patience": 0, "monitor": None}
+        ignored |= {"strategy": "none", "average": None, "jit_compile": False}
+        for name, value in ignored.items():
+            if getattr(self, name) != value:
+                self._refuse(name, f"left out ({value}) in the stage ppo")
+
+    @property
+    def reference(self) -> Path:
+        """Folder of the run whose network is that before the training."""
+        # A finished run is evaluated against the network that it began with.
+        return Path(self.values_of(self.preset)["preset"] if self.EVALUATES else self.preset)
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        return super().usual | {"warmup_epochs": 0.0}
+
+
+def main(config: Config) -> dict[str, float]:
+    """Trains, evaluates and exports; returns the scores on prompts that were not trained on."""
+    run = start(config)
+    data = counted(run, prompts.load(**config.loading), "prompts")
+    unseen = [text for split in ("test", "validation") for text in data.prompts(split)][:UNSEEN]
+    tokens = turn_tokens(tokenizer(**config.tokenizer), config.preset)
+    judges = {"reward": Judge(Path(config.reward), config.reward_class)}
+    if config.judge != "none":
+        judges["judge"] = Judge(Path(config.judge), config.reward_class)
+    fed = Feed(replace(data, validation=None))
+    trained = train(
+        run,
+        partial(build, run, tokens, judges["reward"], fed.steps_per_epoch(config.batch_size)),
+        fed,
+        callbacks=lambda checkpoint: [PolicyGuard(config.max_kl, checkpoint.last_good)],
+    )
+    if trained is None:  # Another process evaluates and writes.
+        return {}
+    trained = replace(trained, model=policy_of(trained.model))
+    networks = presets.network(config.reference), trained.model
+    write_with = partial(writer, config, tokens)
+    groups = compare(networks, write_with, tokens, judges, unseen, config.best_of)
+    scores = measures.compared(groups["before"], groups["after"])
+    past = turns_of(tf.constant(unseen[:8]))[0].to_tensor("").numpy()
+    return finish(
+        run,
+        trained,
+        task="alignment",
+        signatures=dialogue.signatures(config, tokens, past),
+        warmup={"turns": past},
+        example=Example("a prompt", {"turns": [turn.decode() for turn in past[0] if turn]}),
+        scores=scores,
+        num_test=len(unseen),
+        examples="prompts",
+        facts={
+            "vocabulary": tokens.vocabulary_size,
+            "reference policy": config.reference.name,
+            "reward model": Path(config.reward).name,
+            "judge": Path(config.judge).name,
+            "limits": LIMITS,
+        },
+        report=report(unseen, groups),
+        baselines=lambda: {
+            name.replace(" ", "_"): (f"the network {name}", group.means["reward"])
+            for name, group in groups.items()
+            if name != "after"
+        },
+        warnings=measures.exploited(scores),
+        tokens=tokens.tokens,
+    )
+
+
+def build(run: Run, tokens: TurnTokens, judge: Judge, steps_per_epoch: int) -> PPO:
+    config: Any = run.config
+    policy, before = presets.network(config.continued), presets.network(config.continued)
+    if config.value == "own":
+        require_same_tokens(config.continued, Path(config.reward))
+        network = ActorCritic(policy, critic_of(presets.network(Path(config.reward))))
+    else:
+        network = with_values(policy)
+    updates = config.update_epochs * config.minibatches
+    rate = learning_rate_schedule(
+        config.learning_rate or RATE * 768 / width(policy),
+        config.schedule,
+        round(config.warmup_epochs * steps_per_epoch * updates),
+        config.epochs * steps_per_epoch * updates,
+    )
+    chosen = optimizer(config.optimizer, rate, config.weight_decay, config.clip_norm)
+    if "adam" in config.optimizer:
+        chosen.epsilon = EPSILON
+    if "memory" not in run.facts:  # The network is built again for the export.
+        size = 4 * (3 * network.count_params() + before.count_params()) / 2**30
+        said = f"{size:.2g} GiB for the weights of all networks and the averages of Adam."
+        reading.said(run, "memory", f"Memory before the first step: {said}")
+    return PPO(
+        network,
+        lambda features: before(features, training=False)["logits"],
+        write=writer(config, tokens, part_that_writes(network)),
+        score=lambda some, rollout: judge(some, texts_of(rollout, tokens)),
+        optimizer=chosen,
+        beta=config.beta,
+        target=config.target_kl,
+        horizon=config.horizon,
+        missing_end=config.missing_end,
+        gamma=config.gamma,
+        lambda_=config.gae_lambda,
+        whiten_rewards=config.whiten_rewards,
+        update_epochs=config.update_epochs,
+        minibatches=config.minibatches,
+        clip=config.clip,
+        value_clip=config.value_clip,
+        value_weight=config.value_weight,
+    )
+
+
+def writer(config: Config, tokens: TurnTokens, policy: keras.Model) -> Write:
+    return writing(
+        policy,
+        tokens,
+        length=config.length,
+        max_tokens=config.max_tokens,
+        system=config.system,
+        most_system=config.most_system,
+    )
+
+
+def report(unseen: Sequence[bytes], groups: Mapping[str, Answered]) -> list[Section]:
+    before, after = groups["before"], groups["after"]
+    rows = []
+    for number, prompt in enumerate(unseen[:SHOWN]):
+        ratings = [
+            ", ".join(f"{values[number]:.3g}" for values in group.ratings.values())
+            for group in (before, after)
+        ]
+        texts = before.texts[number], after.texts[number]
+        rows.append((prompt.decode().strip(), texts[0], ratings[0], texts[1], ratings[1]))
+    heading = ("prompt", "answer before", "ratings", "answer after", "ratings after")
+    return [Table("Answers", *measures.table(groups)), Table("Before and after", heading, rows)]

@@ -1,0 +1,108 @@
+"""What the answers of a policy are worth, before and after its training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from metrics.intervals import bounds
+from metrics.replies import variety
+
+VARIETY = ("distinct_2", "commonest_share")
+"""Measures of `metrics.replies.variety` that show how much a policy repeats itself."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Answers to some prompts, in their order, and what they are worth.
+
+    Args:
+        texts: The answers.
+        ratings: For each judge, by its name, the ratings of the answers, float `(n,)`; the first is
+            the reward that training raises.
+        lengths: Numbers of tokens, float `(n,)`.
+        kl: Nats by which each answer is likelier than before the training, float `(n,)`; their mean
+            is the KL divergence. None: they are of the network before.
+    """
+
+    texts: Sequence[str]
+    ratings: Mapping[str, np.ndarray]
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    kl: np.ndarray | None = None
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean ratings, length and variety of the answers."""
+        kinds = variety(self.texts)
+        return {
+            **{name: float(values.mean()) for name, values in self.ratings.items()},
+            **({"length": float(self.lengths.mean())} if len(self.lengths) else {}),
+            **{name: kinds[name] for name in VARIETY},
+        }
+
+
+def best(several: Sequence[Answered]) -> Answered:
+    """Returns the answer to each prompt with the highest reward: best of n.
+
+    Its KL divergence from the network that wrote them is at most `log n - (n - 1) / n` nats.
+
+    Reference:
+        Stiennon et al., Learning to Summarize from Human Feedback, 2020, appendix G.3.
+        https://arxiv.org/abs/2009.01325
+
+    Args:
+        several: n answers to each prompt, of which the first rating is compared.
+    """
+    rewards = np.stack([next(iter(one.ratings.values())) for one in several])
+    chosen = rewards.argmax(axis=0)  # (prompts,)
+    numbers = np.arange(len(chosen))
+    return Answered(
+        [several[number].texts[prompt] for prompt, number in enumerate(chosen)],
+        {
+            name: np.stack([one.ratings[name] for one in several])[chosen, numbers]
+            for name in several[0].ratings
+        },
+        np.stack([one.lengths for one in several])[chosen, numbers],
+        np.full(len(chosen), np.log(len(several)) - (len(several) - 1) / len(several)),
+    )
+
+
+def compared(before: Answered, after: Answered) -> dict[str, float]:
+    """Returns the scores of a trained policy.
+
+    They are those of `Answered.means` with the interval of the reward, the same `..._before`, the
+    KL divergence `kl` in nats per answer, and for each judge the share of prompts to which it
+    prefers the new answer, `preferred_by_...`, with its interval; equal ratings count half.
+    """
+    reward = next(iter(after.ratings))
+    scores = after.means
+    scores |= bounds(reward, after.ratings[reward])
+    for name, values in after.ratings.items():
+        hits = (np.sign(values - before.ratings[name]) + 1) / 2
+        scores[f"preferred_by_{name}"] = float(hits.mean())
+        scores |= bounds(f"preferred_by_{name}", hits)
+    if after.kl is not None:
+        scores["kl"] = float(after.kl.mean())
+    return scores | {f"{name}_before": value for name, value in before.means.items()}
+
+
+def exploited(scores: Mapping[str, float]) -> list[str]:
+    """Warns if the judge likes the answers less although the reward has risen."""
+    if "judge" not in scores or scores["reward"] <= scores["reward_before"]:
+        return []
+    if scores["judge"] >= scores["judge_before"]:
+        return []
+    return [
+        f"The policy exploits the reward: that of the judge fell from {scores['judge_before']:.4g} "
+        f"to {scores['judge']:.4g} while the reward rose. Try a larger --beta or fewer --epochs."
+    ]
+
+
+def table(groups: Mapping[str, Answered]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns heading and rows of a table that compares the answers of several policies."""
+    rows = []
+    for name, group in groups.items():
+        kl = "0" if group.kl is None else f"{group.kl.mean():.3g}"
+        rows.append((name, *(f"{value:.3g}" for value in group.means.values()), kl))
+    columns = (name.replace("_", " ") for name in next(iter(groups.values())).means)
+    return ("answers", *columns, "KL, nats"), rows
