@@ -12,11 +12,13 @@ import pytest
 import tensorflow as tf
 
 from data import (
+    demonstrations,
     dialogues,
     images,
     parallel_texts,
     plain_text,
     preferences,
+    prompts,
     questions,
     tagged_text,
     text,
@@ -88,6 +90,15 @@ def write_preferences(path: Path, numbers: list[int]) -> None:
     path.write_text("\n".join(map(json.dumps, values)))
 
 
+def write_demonstrations(path: Path, numbers: list[int]) -> None:
+    values = [{"prompt": "which?", "completion": f"cat {n}"} for n in numbers]
+    path.write_text("\n".join(map(json.dumps, values)))
+
+
+def write_prompts(path: Path, numbers: list[int]) -> None:
+    path.write_text("\n".join(f"cat {number}" for number in numbers))
+
+
 def write_plain(path: Path, numbers: list[int]) -> None:
     path.write_text("\n\n".join(f"cat {number}" for number in numbers))
 
@@ -126,6 +137,13 @@ LOADERS = {
     "preferences": Loader(
         preferences.load, write_preferences, "{}.jsonl", lambda one: last_number(one[1][0])
     ),
+    "demonstrations": Loader(
+        demonstrations.load,
+        write_demonstrations,
+        "{}.jsonl",
+        lambda one: last_number(one.turns[1]),
+    ),
+    "prompts": Loader(prompts.load, write_prompts, "{}.txt", last_number),
     "plain_text": Loader(plain_text.load, write_plain, "{}.txt", lambda one: last_number(one[0])),
     "whole_text": Loader(
         partial(plain_text.load, whole=True),
