@@ -168,7 +168,9 @@ class Config:
     experiments: tuple[str, ...] = tuple(EXPERIMENTS)
     """What to run, of `EXPERIMENTS`, `DEFAULTS` and `CANDIDATES`."""
     seeds: int = 5
-    """Runs of each, with seeds 0, 1, ..."""
+    """Runs of each, with seeds `first_seed`, `first_seed` + 1, ..."""
+    first_seed: int = 0
+    """The first seed, so that several processes can share the runs."""
     test: bool = True
     """Show the scores on the test examples too."""
     data: Path = Path("../shared/data")
@@ -245,7 +247,7 @@ def main(config: Config) -> None:
     experiments = EXPERIMENTS | DEFAULTS | CANDIDATES
     for name in config.experiments:
         runs, minutes = [], []
-        for seed in range(config.seeds):
+        for seed in range(config.first_seed, config.first_seed + config.seeds):
             begin = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 chosen = replace(located(experiments[name], config, Path(folder)), seed=seed)
