@@ -3,8 +3,9 @@
 `--stage sft` trains a network that replies as good answers do (supervised fine-tuning).
 `--stage reward` trains a reward model, which rates answers, from pairs of answers or from ranked
 lists. `--stage ppo` trains the network of the first stage further, so that the second rates its
-answers higher (RLHF). Each stage has options of its own: `--stage sft --help`. The built-in sample,
-sentences of the Python reference against their shuffled words, only shows how a run goes.
+answers higher (RLHF). `--stage all` does all of it. Each stage has options of its own: `--stage sft
+--help`. The built-in sample, sentences of the Python reference against their shuffled words, only
+shows how a run goes.
 
 Example:
 
@@ -15,24 +16,21 @@ Example:
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from apps.stages import ppo, reward, sft
+from apps.stages import every, ppo, reward, sft
 from runs.command import command
 
 
 @dataclass(frozen=True)
 class Config(reward.Config):
-    STAGES: ClassVar = {"sft": sft.Config, "ppo": ppo.Config}
+    STAGES: ClassVar = {"sft": sft.Config, "ppo": ppo.Config, "all": every.Config}
 
 
-def main(config: reward.Config | sft.Config | ppo.Config) -> dict[str, float]:
-    """Runs a stage; returns the scores on the test examples."""
-    if isinstance(config, ppo.Config):
-        return ppo.main(config)
-    if isinstance(config, sft.Config):
-        return sft.main(config)
-    return reward.main(config)
+def main(config: Any) -> dict[str, float]:
+    """Runs the stage of these settings; returns the scores on the test examples."""
+    stages = {"reward": reward, "sft": sft, "ppo": ppo, "all": every}
+    return stages[config.stage].main(config)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 from data import dialogues, example_sets, preferences, python_docs
 from data.dialogues import Dialogue, Dialogues, Wrong, require_text
-from data.preferences import SUFFIXES, Turn, joined, turns_of
+from data.preferences import SUFFIXES, Turn, prompt_of, turns_of
 from data.sources import BadData, Evaluated, Fault, Finding, empty_splits, existing, reported
 from data.tables import json_values
 from data.text_files import not_utf8
@@ -124,12 +124,8 @@ def _from_json(value: Any) -> Dialogue:
 
 
 def _dialogue(prompt: Sequence[Turn], answer: str) -> Dialogue:
-    turns = joined(prompt)
-    if not turns:
-        raise Wrong("an empty prompt", "a prompt with a text")
+    turns = prompt_of(prompt)
     if turns[0][0] != "user":
         received, expected = "a dialogue that the assistant begins", "one that the user begins"
         raise Wrong(received, expected, "remove that turn")
-    if turns[-1][0] != "user":
-        raise Wrong("a prompt that ends with the assistant", "a prompt that ends with the user")
     return Dialogue((*(text for _, text in turns), answer))

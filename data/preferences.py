@@ -12,7 +12,16 @@ import tensorflow as tf
 
 from data import example_sets, python_docs
 from data.dialogues import ROLES, Wrong, require_text
-from data.sources import BadData, Evaluated, Fault, Finding, empty_splits, existing, reported
+from data.sources import (
+    BadData,
+    Evaluated,
+    Fault,
+    Finding,
+    empty_splits,
+    existing,
+    reported,
+    stable_order,
+)
 from data.splits import Splits
 from data.tables import json_values
 from data.text_files import not_utf8
@@ -107,10 +116,16 @@ class Preferences(Splits):
 
 
 class Tie(Exception):
-    """Two answers of which none is better."""
+    """Two answers to a prompt, which is the argument, of which none is better."""
 
 
-def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = None) -> Preferences:
+def load(
+    data: str,
+    *,
+    skip_bad: bool = False,
+    half: str = "both",
+    evaluated: Evaluated | None = None,
+) -> Preferences:
     """Loads, checks and splits the preferences that `data` names.
 
     A .jsonl file has an object per line, a .json file a list of them; both may be compressed
@@ -133,6 +148,8 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
         data: `python_docs` (questions about sections of the Python reference; the words of the
             rejected answers are shuffled), or the path of a file or folder.
         skip_bad: Whether to skip and count bad preferences instead of raising.
+        half: Which of the training prompts to keep, by a hash of the first turn: `both` halves,
+            the `first` or the `second`.
         evaluated: As in `data.splits.dealt`.
     """
     if data == "python_docs":
@@ -140,7 +157,7 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
         for turns, *answers in python_docs.preferences():
             prompt = [(("user", "assistant")[n % 2], turn) for n, turn in enumerate(turns)]
             made.append(("", "", Preference(tuple(prompt), tuple(answers))))
-        return _divided(data, {"": made}, [], skip_bad, evaluated)
+        return _divided(data, {"": made}, [], skip_bad, half, evaluated)
     expected = "a .jsonl or .json file, a folder with such files, or with a folder for each set"
     if data.startswith("tfds:"):
         received = "a dataset of TensorFlow Datasets"
@@ -148,7 +165,7 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
         raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
     path = existing(data, expected, BUILT_IN, tfds=False)
     sets, findings = example_sets.read(path, "preferences", SUFFIXES, evaluated, _from_file)
-    return _divided(data, sets, findings, skip_bad, evaluated)
+    return _divided(data, sets, findings, skip_bad, half, evaluated)
 
 
 def _divided(
@@ -156,6 +173,7 @@ def _divided(
     sets: example_sets.Sets,
     findings: Sequence[Finding],
     skip_bad: bool,
+    half: str,
     evaluated: Evaluated | None,
 ) -> Preferences:
     """Splits the preferences of each set, which come with their split and where they are."""
@@ -163,6 +181,10 @@ def _divided(
         sets, lambda one: one.prompt[0][1], "first turns", evaluated
     )
     findings = [*findings, *remarks]
+    if half != "both" and not evaluated:
+        whole, odd = kept["train"], half == "second"
+        kept["train"] = [one for one in whole if stable_order(one[2].prompt[0][1]) % 2 == odd]
+        findings.append(f"Training prompts in the {half} half: {len(kept['train']):,}.")
     findings += empty_splits({split: len(some) for split, some in kept.items()}, evaluated)
     said = reported(data, findings, skip_bad)
     widest = max(len(one.answers) for some in kept.values() for *_, one in some)
@@ -254,10 +276,10 @@ def _from_label(value: dict[str, Any]) -> Preference:
     label = value["label"]
     if label not in (0, 1, 2):
         raise Wrong(f"the label {label!r}", "0 for a tie, 1 or 2")
-    if label == 0:
-        raise Tie
     answers = [value["response1"], value["response2"]]
     prompt = "\n\n".join(text.strip() for text in texts if text.strip())
+    if label == 0:
+        raise Tie(prompt)
     return _preference([("user", prompt)], answers if label == 1 else answers[::-1])
 
 
@@ -270,6 +292,11 @@ def _preference(prompt: Sequence[Turn], answers: Sequence[Any]) -> Preference:
         raise Wrong(received, "answers with a text", "write or remove it")
     if len({*stripped}) < len(stripped):
         raise Wrong("two equal answers", "different answers", "remove it")
+    return Preference(prompt_of(prompt), stripped)
+
+
+def prompt_of(prompt: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Returns the turns of a prompt as `joined` does; raises `Wrong` if they are none."""
     turns = joined(prompt)
     if not turns:
         raise Wrong("an empty prompt", "a prompt with a text")
@@ -279,7 +306,7 @@ def _preference(prompt: Sequence[Turn], answers: Sequence[Any]) -> Preference:
             raise Wrong(received, "turns without it", "write it in another way")
     if turns[-1][0] != "user":
         raise Wrong("a prompt that ends with the assistant", "a prompt that ends with the user")
-    return Preference(turns, stripped)
+    return turns
 
 
 def joined(turns: Sequence[Turn]) -> tuple[Turn, ...]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from data import example_sets, preferences, python_docs
 from data.dialogues import Wrong, require_text
-from data.preferences import joined, transcript, turns_of
+from data.preferences import prompt_of, transcript, turns_of
 from data.sources import BadData, Evaluated, Fault, Finding, empty_splits, existing, reported
 from data.splits import Splits
 from data.tables import json_values
@@ -125,17 +125,13 @@ def _from_json(value: Any) -> tuple[str, str]:
     if {"chosen", "ranked", "response1"} & value.keys():
         try:
             one = preferences.from_json(value)
-        except preferences.Tie:
-            return _from_json({"prompt": value["instruction"]})
+        except preferences.Tie as tie:
+            return _from_json({"prompt": tie.args[0]})
         return one.prompt[0][1], one.transcript
     if "prompt" not in value:
         raise Wrong(f"an object with {', '.join(map(repr, value)) or 'nothing in it'}", LAYOUT)
     if not isinstance(value["prompt"], list):
         require_text(value["prompt"], "'prompt'")
-    turns = joined(turns_of(value["prompt"], "prompt"))
-    if not turns:
-        raise Wrong("an empty prompt", "a prompt with a text")
-    if turns[-1][0] != "user":
-        raise Wrong("a prompt that ends with the assistant", "a prompt that ends with the user")
+    turns = prompt_of(turns_of(value["prompt"], "prompt"))
     # A lone turn stays a plain text, for networks that continue texts.
     return turns[0][1], turns[0][1] if len(turns) == 1 else transcript(turns)

@@ -6,11 +6,20 @@ from typing import Any
 
 import tensorflow as tf
 
+from metrics.classification import MAX_ANSWERS
 from preprocessing.answers import turns_of
+from runs import presets
 from runs.settings import Settings
 from serving import graph, versions
 from serving.writing import INPUTS, filled
 
+LIMITS = (
+    "not tested for truth, safety or offense: it may repeat, or reward, what offends in the texts "
+    "of the data"
+)
+"""What the model cards say of these networks."""
+AS_TRAINED = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+"""How PPO writes, by name of the input of `serving.writing`."""
 LEAST = 1e-6
 """Probability that classes have at least in a reward, because its logarithm is finite then."""
 BATCH = 32
@@ -70,35 +79,57 @@ class Judge:
     Args:
         run: Folder of a run of alignment --stage reward, or of text_classification: the reward is
             then the logarithm of the probability of a class less that of the likeliest other.
-        wanted: Name of that class; "" for a reward model.
+        wanted: Name of that class; a reward model does not use it.
     """
 
     def __init__(self, run: Path, wanted: str = ""):
         self._loaded = graph.load(versions.newest(run))  # Its functions live as long as this.
         self._rate = self._loaded.signatures["serving_default"]
         inputs = [*self._rate.structured_input_signature[1]]
-        self._is_model = {"prompt", "response"} == {*inputs}
-        if not self._is_model and (
-            len(inputs) > 1 or "classes" not in self._rate.structured_outputs
-        ):
+        self.is_classifier = len(inputs) == 1 and "classes" in self._rate.structured_outputs
+        if not self.is_classifier and {"prompt", "response"} != {*inputs}:
             raise ValueError(
                 f"{run}: expected a run of alignment --stage reward, or of text_classification of "
                 f"single texts. Received: one that reads {', '.join(inputs)}"
             )
         (self._input, *_), self._class = inputs, wanted
-        if self._is_model == bool(wanted):
-            expected = "left out for a reward model" if wanted else "the class that is wanted"
-            raise ValueError(f"`reward_class` must be {expected}. Received: {wanted!r} for {run}")
+        known = presets.card(run)["classes"] if self.is_classifier else ()
+        if self.is_classifier and (wanted not in known or len(known) > MAX_ANSWERS):
+            raise ValueError(
+                f"`reward_class` must be one of at most {MAX_ANSWERS} classes of {run}: "
+                f"{', '.join(known)}. Received: {wanted!r}"
+            )
 
     def __call__(self, prompts: tf.Tensor, answers: tf.Tensor) -> tf.Tensor:
         """Rates answers `(n,)`, float32 `(n,)`; higher is better."""
-        if self._is_model:
+        if not self.is_classifier:
             return self._rate(prompt=prompts, response=answers)["reward"]
         found = self._rate(**{self._input: answers})
         is_wanted = found["classes"] == self._class
         of_wanted = tf.reduce_sum(tf.where(is_wanted, found["scores"], 0.0), axis=1)
         of_others = tf.reduce_max(tf.where(is_wanted, 0.0, found["scores"]), axis=1)
         return tf.math.log(of_wanted + LEAST) - tf.math.log(of_others + LEAST)
+
+
+def judges_of(config: Any) -> dict[str, Judge]:
+    """Loads what rates the answers of a policy, and says if one reads less than the policy.
+
+    Args:
+        config: Settings of the stage ppo.
+    """
+    folders = {"reward": config.reward, "judge": config.judge}
+    folders = {name: Path(folder) for name, folder in folders.items() if folder != "none"}
+    judges = {name: Judge(folder, config.reward_class) for name, folder in folders.items()}
+    if config.reward_class and not any(one.is_classifier for one in judges.values()):
+        raise ValueError(
+            "`reward_class` is for runs of text_classification. "
+            f"Received: reward_class={config.reward_class!r} with {config.reward}"
+        )
+    for folder in folders.values():
+        most = Settings.values_of(folder)["length"]
+        if most < config.length:
+            print(f"{folder} reads at most {most} tokens, the policy {config.length}.", flush=True)
+    return judges
 
 
 def require_same_tokens(policy: Path, rater: Path) -> None:

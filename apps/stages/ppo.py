@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from apps import dialogue
-from apps.stages.policies import Judge, require_same_tokens
+from apps.stages.policies import LIMITS, Judge, judges_of, require_same_tokens
 from apps.stages.rollouts import Write, compare, texts_of, writing
 from callbacks import PolicyGuard
 from data import prompts
@@ -26,7 +26,7 @@ from preprocessing.turns import TurnTokens, turn_tokens
 from runs import presets, reading
 from runs.report import Section, Table
 from runs.run import Example, Run, counted, finish, start, train
-from runs.settings import Training
+from runs.settings import Rates, Training
 from training.optimizers import OptimizerName, Schedule, learning_rate_schedule, optimizer
 from training.ppo import PPO
 
@@ -36,16 +36,13 @@ SHOWN = 20
 """Number of prompts in the report."""
 RATE, EPSILON = 1e-5, 1e-5
 """Learning rate at a width of 768 features, and the number that Adam divides by at least."""
-LIMITS = (
-    "not tested for truth, safety or offense: it may repeat what offends in the texts of the data"
-)
-"""What the model card says of the network."""
 
 
 @dataclass(frozen=True)
 class Config(dialogue.Config):
     EPOCHS = 4
     BATCH_SIZE = 16
+    NETWORK = (*dialogue.Config.NETWORK, "system")
     data: str = "python_docs"
     """Prompts: `python_docs` (built in), a .txt file with one per line, .jsonl or .json files (also
     .gz) of `prompt` or of preferences, or a folder with such files or with a sub-folder for each
@@ -102,6 +99,8 @@ class Config(dialogue.Config):
     def __post_init__(self):
         if self.continued is None:
             self._refuse("preset", "the folder of a finished run of the stage sft, or of dialogue")
+        if self.out.resolve() == self.continued.resolve():
+            self._refuse("out", "another folder than `preset`, which is the reference")
         super().__post_init__()
         self.require_one_of(gpt.NAMES, "model")
         self.require_least(0, "beta", "target_kl", "value_weight")
@@ -124,6 +123,11 @@ class Config(dialogue.Config):
         # A finished run is evaluated against the network that it began with.
         return Path(self.values_of(self.preset)["preset"] if self.EVALUATES else self.preset)
 
+    def peak(self, policy: keras.Model) -> float:
+        """Returns the peak learning rate."""
+        usual = RATE * 768 / width(policy)
+        return usual if self.learning_rate is None else self.learning_rate
+
     @property
     def usual(self) -> dict[str, Any]:
         return super().usual | {"warmup_epochs": 0.0}
@@ -133,16 +137,17 @@ def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on prompts that were not trained on."""
     run = start(config)
     data = counted(run, prompts.load(**config.loading), "prompts")
-    unseen = [text for split in ("test", "validation") for text in data.prompts(split)][:UNSEEN]
+    splits = ("test",) if run.is_foreign else ("test", "validation")
+    unseen = [text for split in splits for text in data.prompts(split)]
+    unseen = unseen[:: -(-len(unseen) // UNSEEN)]  # Evenly over all sets.
     tokens = turn_tokens(tokenizer(**config.tokenizer), config.preset)
-    judges = {"reward": Judge(Path(config.reward), config.reward_class)}
-    if config.judge != "none":
-        judges["judge"] = Judge(Path(config.judge), config.reward_class)
+    judges = judges_of(config)
     fed = Feed(replace(data, validation=None))
     trained = train(
         run,
         partial(build, run, tokens, judges["reward"], fed.steps_per_epoch(config.batch_size)),
         fed,
+        rates=Rates(config.peak),
         callbacks=lambda checkpoint: [PolicyGuard(config.max_kl, checkpoint.last_good)],
     )
     if trained is None:  # Another process evaluates and writes.
@@ -168,6 +173,7 @@ def main(config: Config) -> dict[str, float]:
             "reference policy": config.reference.name,
             "reward model": Path(config.reward).name,
             "judge": Path(config.judge).name,
+            "answers": "written at temperature 1, without top-k, top-p and penalty",
             "limits": LIMITS,
         },
         report=report(unseen, groups),
@@ -191,7 +197,7 @@ def build(run: Run, tokens: TurnTokens, judge: Judge, steps_per_epoch: int) -> P
         network = with_values(policy)
     updates = config.update_epochs * config.minibatches
     rate = learning_rate_schedule(
-        config.learning_rate or RATE * 768 / width(policy),
+        config.peak(policy),
         config.schedule,
         round(config.warmup_epochs * steps_per_epoch * updates),
         config.epochs * steps_per_epoch * updates,
@@ -225,14 +231,8 @@ def build(run: Run, tokens: TurnTokens, judge: Judge, steps_per_epoch: int) -> P
 
 
 def writer(config: Config, tokens: TurnTokens, policy: keras.Model) -> Write:
-    return writing(
-        policy,
-        tokens,
-        length=config.length,
-        max_tokens=config.max_tokens,
-        system=config.system,
-        most_system=config.most_system,
-    )
+    names = ("length", "max_tokens", "system", "most_system")
+    return writing(policy, tokens, **{name: getattr(config, name) for name in names})
 
 
 def report(unseen: Sequence[bytes], groups: Mapping[str, Answered]) -> list[Section]:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from apps.stages.policies import Policy
+from apps.stages.policies import AS_TRAINED, LIMITS, Policy
 from data import preferences
 from data.feed import Feed
 from metrics import preferences as measures
@@ -21,7 +21,7 @@ from runs import presets, reading
 from runs.pictures import reliability_curve
 from runs.report import Picture, Section, Table
 from runs.run import Example, Run, counted, finish, start, train
-from runs.settings import AUTO, Auto, Training
+from runs.settings import AUTO, Auto, Data, Training
 from runs.text_settings import TextSettings
 from serving import ratings
 from serving.signature import Signature
@@ -45,9 +45,11 @@ class Config(TextSettings):
     of dialogue or of text_generation with a GPT, whose weights and tokens it begins with; or a
     pretrained BERT (model bert), GPT-2 or Llama (model gpt). `none`: random weights."""
     out: Path = Path("saved_models/alignment_reward")
-    stage: Literal["reward", "sft", "ppo"] = "reward"
-    """The stage to run: `sft` trains a network that replies, `reward` a reward model, and `ppo`
-    the network of sft further, for higher rewards."""
+    stage: Literal["reward", "sft", "ppo", "all"] = "reward"
+    """The stage to run: `sft` trains a network that replies, `reward` a reward model, `ppo` the
+    network of sft further, for higher rewards, and `all` does all of it."""
+    half: Data[Literal["both", "first", "second"]] = "both"
+    """Half of the training prompts that it learns from; a judge may learn from the other one."""
     length: int = 128
     """Maximum number of tokens of prompt and answer. The oldest turns are dropped."""
     dropout: Training[Auto[float]] = AUTO
@@ -75,6 +77,9 @@ class Config(TextSettings):
         self.require_only(["gpt"], "lora_rank")
         if self.policy != "none" and not (Path(self.policy) / "config.json").is_file():
             self._refuse("policy", "the folder of a finished run, or none")
+        most = self.values_of(self.writer) if self.writer else {"model": "gpt"}
+        if most["model"] != "gpt" and self.length > most["length"]:
+            self._refuse("length", f"at most {most['length']}, as in {self.writer}")
 
     @property
     def continued(self) -> Path | None:
@@ -125,6 +130,7 @@ def main(config: Config) -> dict[str, float]:
     if not config.EVALUATES:
         calibrate(run, trained.model, fed, reader, data)
     test = evaluate(config, data, trained.model, fed)
+    run.facts["limits"] = LIMITS
     return finish(
         run,
         trained,
@@ -150,10 +156,7 @@ def feed(config: Config, data: preferences.Preferences, reader: AnswerReader) ->
     return Feed(
         data,
         prepare_many=reader.labeled,
-        batch=lambda features, there: (
-            tokens.trimmed(features, unless=config.fixed_lengths),
-            there,
-        ),
+        batch=lambda rows, there: (tokens.trimmed(rows, unless=config.fixed_lengths), there),
         length=tokens.lengths,
     )
 
@@ -176,9 +179,7 @@ def build(config: Config, reader: AnswerReader) -> keras.Model:
     return Rating(rater, drops=config.dropout > 0)
 
 
-def calibrate(
-    run: Run, rater: keras.Model, fed: Feed, reader: AnswerReader, data: preferences.Preferences
-) -> None:
+def calibrate(run: Run, rater: keras.Model, fed: Feed, reader: AnswerReader, data) -> None:
     """Sets the zero of the rewards, and with `normalize` their unit."""
     config: Any = run.config
     if config.policy == "none":
@@ -187,7 +188,7 @@ def calibrate(
         whose = "the preferred answers"
     else:
         prompts = data.prompts("train", REFERENCE)
-        answers = Policy(Path(config.policy)).answers(prompts, config.seed)
+        answers = Policy(Path(config.policy)).answers(prompts, config.seed, **AS_TRAINED)
         rows = reader.encode(tf.constant(prompts), tf.constant(answers), True)
         some = tf.data.Dataset.from_tensor_slices(rows).batch(config.batch_size)
         whose = f"the answers of {Path(config.policy).name}"
@@ -195,14 +196,11 @@ def calibrate(
     deviation = rewards.std() if config.normalize else 1.0
     rater.get_layer("reward").calibrate(rewards.mean(), deviation)
     run.facts["reward 0"] = f"mean of {whose} to {len(rewards):,} training prompts"
-    run.facts["reward 1"] = (
-        "their standard deviation" if config.normalize else "a logit of a preference"
-    )
+    unit = "their standard deviation" if config.normalize else "a logit of a preference"
+    run.facts["reward 1"] = unit
 
 
-def evaluate(
-    config: Config, data: preferences.Preferences, rater: keras.Model, fed: Feed
-) -> measures.Preferences:
+def evaluate(config: Config, data, rater: keras.Model, fed: Feed) -> measures.Preferences:
     """Rates the test answers, on the scale of the loss."""
     batches: Any = fed.evaluation("test", config.batch_size)
     rewards = Rating(rater).predict(batches.map(lambda features, _: features), verbose=0)

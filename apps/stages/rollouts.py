@@ -112,15 +112,21 @@ def answering(
         texts = texts_of(rollout, tokens)
         found = {"texts": texts, "lengths": tf.reduce_sum(rollout.mask, axis=1)}
         if policy and reference:
-            of_each = [
-                tf.gather(
-                    tf.nn.log_softmax(tf.cast(read(rollout.features), tf.float32)),
-                    tf.maximum(rollout.targets, 0),
-                    batch_dims=2,
-                )
-                for read in (policy, reference)
-            ]
-            found["kl"] = tf.reduce_sum(rollout.mask * (of_each[0] - of_each[1]), axis=1)
+
+            def diverged(row):
+                alone = tf.nest.map_structure(lambda one: one[None], row)
+                of_each = [
+                    tf.nn.sparse_softmax_cross_entropy_with_logits(
+                        tf.maximum(alone.targets, 0), tf.cast(read(alone.features), tf.float32)
+                    )
+                    for read in (reference, policy)
+                ]
+                return tf.reduce_sum(alone.mask * (of_each[0] - of_each[1]))
+
+            # One by one, because the logits of a row take megabytes.
+            found["kl"] = tf.map_fn(
+                diverged, rollout, parallel_iterations=1, fn_output_signature=tf.float32
+            )
         return found | {f"of {name}": judge(some, texts) for name, judge in judges.items()}
 
     def answered(prompts: Sequence[bytes], seed: int) -> Answered:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from apps import alignment, dialogue
-from apps.stages import policies, ppo, sft
+from apps.stages import every, policies, ppo, sft
 from apps.stages import reward as app
 from apps.stages.rollouts import compare, texts_of
 from preprocessing.answers import answer_reader, turns_of
@@ -57,7 +58,7 @@ SMALL = Small(
         {"prompt": "", "response": "\n\nHuman: a\n\nAssistant: b"},
         {"prompt": "\n\nAssistant:\n\nHuman:", "response": "[SEP] <|im_end|>"},
     ],
-    bad={"stage": "sft", "lora_rank": -1, "policy": "no_run"},
+    bad={"stage": "sft", "lora_rank": -1, "policy": "no_run", "half": "third"},
     free=["normalize"],
     ignored=[
         {"preset": "no_run"},
@@ -119,7 +120,8 @@ class Parrot:
     def __init__(self, run):
         assert (run / "config.json").is_file()
 
-    def answers(self, prompts, seed):
+    def answers(self, prompts, seed, temperature, **choice):
+        assert temperature == 1
         return [prompt.decode() for prompt in prompts]
 
 
@@ -198,10 +200,37 @@ def test_each_stage_has_settings_of_its_own(tmp_path):
 
 def test_the_stage_decides_what_runs(monkeypatch):
     monkeypatch.setattr(ppo.Config, "__post_init__", lambda config: None)
+    for name, stage in {"reward": app, "sft": sft, "ppo": ppo, "all": every}.items():
+        monkeypatch.setattr(stage, "main", lambda config, name=name: {name: 0.0})
+        assert alignment.main(alignment.Config.of_stage(name)()) == {name: 0.0}
+
+
+def test_all_stages_run_in_order_but_for_those_that_are_finished(policy_run, tmp_path, monkeypatch):
+    ran = []
+
+    def run(config):
+        ran.append(config)
+        if not config.out.exists():
+            shutil.copytree(policy_run, config.out)
+        (config.out / "config.json").write_text(json.dumps(config.saved))
+        return {"score": 1.0}
+
     for stage in (app, sft, ppo):
-        monkeypatch.setattr(stage, "main", lambda config, name=stage.__name__: {name: 0.0})
-        config = alignment.Config.of_stage(stage.__name__.rpartition(".")[2])()
-        assert alignment.main(config) == {stage.__name__: 0.0}
+        monkeypatch.setattr(stage, "main", run)
+    settings = {"model": "gpt_tiny", "length": 64, "max_tokens": 8, "epochs": 2, "seed": 3}
+    config = every.Config(data="a", prompts="b", out=tmp_path / "out", **settings)
+    assert every.main(config) == {"score": 1.0}
+    first, rater, judge, last = ran
+    assert [one.out.name for one in ran] == ["out_sft", "out_reward", "out_judge", "out"]
+    assert [one.data for one in ran] == ["a", "a", "a", "b"]
+    assert [one.seed for one in ran] == [3, 3, 4, 3]
+    assert (rater.half, judge.half, rater.writer) == ("first", "second", first.out)
+    assert (first.epochs, last.continued, last.max_tokens) == (2, first.out, 8)
+    assert (last.reward, last.judge) == (str(rater.out), str(judge.out))
+    ran.clear()
+    shutil.rmtree(last.out)
+    every.main(config)
+    assert [one.out.name for one in ran] == ["out"]
 
 
 def test_a_run_that_writes_gives_its_network_and_its_tokens(tmp_path):
@@ -334,6 +363,10 @@ def test_the_stage_ppo_refuses_what_it_ignores(policy_run, tmp_path):
             ppo.Config.continuing(policy_run, **{name: value})
     with pytest.raises(ValueError, match="`preset` must be the folder of a finished run"):
         ppo.Config()
+    with pytest.raises(ValueError, match="`out` must be another folder than `preset`"):
+        ppo.Config.continuing(policy_run, out=policy_run)
+    with pytest.raises(ValueError, match="`length` must be at most 64"):
+        app.Config.continuing(policy_run, length=128)
     with pytest.raises(ValueError, match=r"`value` must be 'head'.*--preset"):
         policies.require_same_tokens(policy_run, tmp_path)
 
@@ -356,6 +389,7 @@ def test_a_class_or_a_reward_model_rates_answers(monkeypatch):
     def judge(inputs, outputs, wanted=""):
         monkeypatch.setattr(policies.versions, "newest", lambda run: run)
         monkeypatch.setattr(policies.graph, "load", lambda _: Served(inputs, outputs))
+        monkeypatch.setattr(policies.presets, "card", lambda run: {"classes": ["good", "bad"]})
         return policies.Judge(Path("run"), wanted)
 
     classes = {"classes": [["good", "bad"], ["bad", "good"]], "scores": [[0.75, 0.25], [1.0, 0.0]]}
@@ -363,10 +397,9 @@ def test_a_class_or_a_reward_model_rates_answers(monkeypatch):
     np.testing.assert_allclose(rate(None, ["a", "b"]), [np.log(3), np.log(1e-6)], rtol=1e-4)
     rewards = judge(["prompt", "response"], {"reward": [1.0, 2.0]})(["a", "b"], ["c", "d"])
     np.testing.assert_array_equal(rewards, [1.0, 2.0])
-    with pytest.raises(ValueError, match="`reward_class` must be the class that is wanted"):
-        judge(["text"], classes)
-    with pytest.raises(ValueError, match="`reward_class` must be left out for a reward model"):
-        judge(["prompt", "response"], {"reward": [1.0]}, "good")
+    with pytest.raises(ValueError, match=r"must be one of .*: good, bad\. Received: 'Good'"):
+        judge(["text"], classes, "Good")
+    assert not judge(["prompt", "response"], {"reward": [1.0]}, "good").is_classifier
     with pytest.raises(ValueError, match="expected a run of alignment --stage reward"):
         judge(["image_bytes"], {"boxes": [1.0]})
 

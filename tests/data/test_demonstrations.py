@@ -61,7 +61,7 @@ def test_an_instruction_may_have_an_input(tmp_path):
         ({"prompt": "", "completion": "a"}, "an empty prompt"),
         ({"messages": messages(TALK)}, "a dialogue that ends with the user"),
         ({"prompt": TRANSCRIPT + "\n\nAssistant: I", "completion": "a"}, "ends with the assistant"),
-        ({"prompt": "\n\nAssistant: Hi", "completion": "a"}, "that the assistant begins"),
+        ({"prompt": "\n\nAssistant: I\n\nHuman: a", "completion": "b"}, "the assistant begins"),
         (whole("a", "a"), "two equal answers"),
         ("[]", "[]"),
     ],

@@ -67,6 +67,18 @@ def test_python_docs_are_sentences_and_their_shuffled_words():
     assert every(load("python_docs")) == listed and not found.origins
 
 
+def test_two_halves_share_no_prompt_and_keep_the_other_splits():
+    both = load("python_docs")
+    halves = [load("python_docs", half=half) for half in ("first", "second")]
+    prompts = [{prompt for prompt, _ in one.train.as_numpy_iterator()} for one in halves]
+    assert not prompts[0] & prompts[1]
+    assert prompts[0] | prompts[1] == {p for p, _ in both.train.as_numpy_iterator()}
+    assert 0.4 < len(halves[0].train) / len(both.train) < 0.6
+    for one in halves:
+        assert [len(one.validation), len(one.test)] == [len(both.validation), len(both.test)]
+        assert len(one.sets["train"]) == len(one.train)
+
+
 @pytest.mark.parametrize(
     "value",
     [

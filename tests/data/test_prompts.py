@@ -42,9 +42,9 @@ def test_a_lone_turn_and_a_line_stay_as_they_are(tmp_path):
     assert sorted(every(load(str(tmp_path / "some.txt")))) == sorted(
         f"line {i}" for i in range(COUNT)
     )
-    tie = {"instruction": "Say.", "response1": "no", "response2": "yes", "label": 0}
+    tie = {"instruction": "Say.", "input": "Ho", "response1": "a", "response2": "b", "label": 0}
     write(tmp_path / "more.jsonl", [*good(), tie])
-    assert "Say." in every(load(str(tmp_path / "more.jsonl")))
+    assert "Say.\n\nHo" in every(load(str(tmp_path / "more.jsonl")))
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def test_a_lone_turn_and_a_line_stay_as_they_are(tmp_path):
         ({"prompt": " "}, "an empty prompt"),
         ({"prompt": 3}, "3 in 'prompt'"),
         ({"text": "Hi"}, "an object with 'text'"),
+        ({"prompt": messages([("user", "a\n\nHuman: b")])}, "Human: after a blank line"),
         ({"prompt": TRANSCRIPT + "\n\nAssistant: I"}, "ends with the assistant"),
         (whole("a", "a"), "two equal answers"),
         ("[]", "[]"),
