@@ -30,7 +30,8 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
     (.gz). An object has `prompt` (one turn, a transcript, or messages) or `instruction`, optionally
     `input`, and the answer as `completion`, `answer`, `response` or `output`; or a dialogue that
     ends with the assistant, as `data.dialogues` reads it; or it is a preference, as
-    `data.preferences` reads it, whose best answer is the demonstration. Folders are read, and
+    `data.preferences` reads it, whose best answer is the demonstration: of a prompt's own replies
+    none is one to learn. Folders are read, and
     splits are chosen, as there: a prompt is in the same split in all stages.
 
     Args:
@@ -41,7 +42,8 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
     """
     if data == "python_docs":
         made = [
-            ("", "", Dialogue((*turns, chosen))) for turns, chosen, _ in python_docs.preferences()
+            ("", "", Dialogue((*turns, chosen), first_reply=len(turns)))
+            for turns, chosen, _ in python_docs.preferences()
         ]
         return _divided(data, {"": made}, [], skip_bad, evaluated)
     expected = "a .jsonl or .json file, a folder with such files, or with a folder for each set"
@@ -128,4 +130,4 @@ def _dialogue(prompt: Sequence[Turn], answer: str) -> Dialogue:
     if turns[0][0] != "user":
         received, expected = "a dialogue that the assistant begins", "one that the user begins"
         raise Wrong(received, expected, "remove that turn")
-    return Dialogue((*(text for _, text in turns), answer))
+    return Dialogue((*(text for _, text in turns), answer), first_reply=len(turns))

@@ -93,14 +93,22 @@ def arrange(
         every = every_turn and split == "train"
         encoded = _encoded(found, tokens, system, most_system)
         if paired:
-            pairs = [pair for one in encoded for pair in reply_pairs(*one, length, every, frame)]
+            pairs = [
+                pair
+                for one, parts in zip(found, encoded, strict=True)
+                for pair in reply_pairs(*parts, length, every, frame, one.first_reply)
+            ]
             sides = zip(*pairs, strict=True)
             (sources, *_), (targets, marks, _) = (
                 _padded([[one] for one in side], length + 1) for side in sides
             )
             arrays: Any = ({"source_ids": sources, "target_ids": targets}, marks)
         else:
-            marked = [row for one in encoded for row in dialogue_rows(*one, length, every, frame)]
+            marked = [
+                row
+                for one, parts in zip(found, encoded, strict=True)
+                for row in dialogue_rows(*parts, length, every, frame, one.first_reply)
+            ]
             groups = [[row] for row in marked]
             if packed:
                 sizes = [len(row) for row, _ in marked]
@@ -108,8 +116,10 @@ def arrange(
             arrays = _padded(groups, length + 1)
         rows[split] = tf.data.Dataset.from_tensor_slices(arrays)
         whole = [
-            _joined([beginning, *turns], range(2, len(turns) + 1, 2), OF_ROLES)
-            for beginning, turns in _encoded(found, TurnTokens(Bytes()), system, most_system)
+            _joined([beginning, *turns], range(one.first_reply + 1, len(turns) + 1, 2), OF_ROLES)
+            for one, (beginning, turns) in zip(
+                found, _encoded(found, TurnTokens(Bytes()), system, most_system), strict=True
+            )
         ]
         streams[split], replies[split] = map(np.concatenate, zip(*whole, strict=True))
         texts = [reply for one in found for reply in one.replies]
@@ -126,6 +136,7 @@ def dialogue_rows(
     length: int,
     every_turn: bool = False,
     frame: Frame = OF_ROLES,
+    first_reply: int = 1,
 ) -> Iterator[Marked]:
     """Yields rows in which each reply follows the system text and as many past turns as fit.
 
@@ -141,8 +152,9 @@ def dialogue_rows(
             token, if any.
         turns: Each turn with its role and its end token; the user has the first.
         length: Number of tokens that a full row predicts; at least `LEAST_LENGTH`.
-        every_turn: Whether the user's turns are predicted, too.
+        every_turn: Whether the user's turns are predicted, too, and all of the assistant's.
         frame: Number of tokens of a role and of the end.
+        first_reply: As of `Dialogue`.
 
     Yields:
         At most `length + 1` tokens each, and which of them are predicted.
@@ -155,7 +167,7 @@ def dialogue_rows(
             numbers = [one.number - first + 1 for one in together]
             yield _joined([*last.parts, turns[last.number]], numbers, frame, first)
 
-    for past in _pasts(beginning, turns, length, every_turn, frame):
+    for past in _pasts(beginning, turns, length, every_turn, frame, first_reply):
         if together and (past.is_cut or past.first != together[0].first):
             yield from shared()
             together = []
@@ -174,6 +186,7 @@ def reply_pairs(
     length: int,
     every_turn: bool = False,
     frame: Frame = OF_ROLES,
+    first_reply: int = 1,
 ) -> Iterator[tuple[Marked, Marked]]:
     """Yields pairs: what `dialogue_rows` has before each reply, its role included, and the reply.
 
@@ -188,7 +201,7 @@ def reply_pairs(
         The source, of which nothing is predicted, and the role and the reply, at most `length + 1`
         tokens each.
     """
-    for past in _pasts(beginning, turns, length, every_turn, frame):
+    for past in _pasts(beginning, turns, length, every_turn, frame, first_reply):
         if not past.number:
             continue
         reply = turns[past.number]
@@ -223,12 +236,13 @@ def _pasts(
     length: int,
     every_turn: bool,
     frame: Frame,
+    first_reply: int,
 ) -> Iterator[Past]:
     """Yields what is before each turn that is predicted, with arguments of `dialogue_rows`."""
     if len(beginning) > length // 2:
         beginning = np.append(beginning[: length // 2 - frame.tail], beginning[-frame.tail :])
     room = length + 1 - len(beginning)
-    for number in range(0, len(turns)) if every_turn else range(1, len(turns), 2):
+    for number in range(0, len(turns)) if every_turn else range(first_reply, len(turns), 2):
         # Of a very long dialogue only the latest turns can fit.
         latest = turns[max(0, number - length) : number + 1]
         sizes = np.cumsum([len(turn) for turn in reversed(latest)])

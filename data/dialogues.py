@@ -40,15 +40,18 @@ class Dialogue:
     Args:
         turns: The texts, at least two; the user has the first.
         system: Text that tells the assistant how to behave, or "".
+        first_reply: Index of the first of the assistant's turns that is one to learn; those before
+            it are only read.
     """
 
     turns: tuple[str, ...]
     system: str = ""
+    first_reply: int = 1
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """The assistant's turns."""
-        return self.turns[1::2]
+        """The assistant's turns, from `first_reply` on."""
+        return self.turns[self.first_reply :: 2]
 
     @property
     def content(self) -> str:
@@ -68,7 +71,9 @@ class Dialogues(Splits):
         """
         # The turns before each reply, over all replies, grow with the square of their number.
         every = [
-            (one, number) for one in self.split(split) for number in range(1, len(one.turns), 2)
+            (one, number)
+            for one in self.split(split)
+            for number in range(one.first_reply, len(one.turns), 2)
         ]
         # An odd number of steps, because dialogues often have an even number of replies.
         chosen = every[:: -(-len(every) // count) | 1]

@@ -33,8 +33,11 @@ def every(found):
 )
 def test_a_demonstration_is_a_dialogue_that_ends_with_the_answer(tmp_path, value):
     write(tmp_path / "some.jsonl", [*good(), value])
-    found = every(load(str(tmp_path / "some.jsonl")))
+    loaded = load(str(tmp_path / "some.jsonl"))
+    found = every(loaded)
     assert (*TURNS, "a") in found and len(found) == COUNT + 1
+    (one,) = [d for split in SPLITS for d in loaded.split(split) if len(d.turns) == 4]
+    assert one.replies == (("Ho", "a") if {"messages", "turns"} & {*value} else ("a",))
 
 
 def test_an_instruction_may_have_an_input(tmp_path):

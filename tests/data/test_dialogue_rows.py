@@ -102,6 +102,7 @@ def test_replies_follow_what_the_export_reads_before_them(length):
 @pytest.mark.parametrize("every_turn", [False, True])
 def test_each_token_is_predicted_exactly_once(every_turn):
     dialogues = [*random_dialogues(20), Dialogue(("q" * 70, "r" * 90, "s", "t" * 50), "u" * 40)]
+    dialogues.append(Dialogue(("a", "b", "c", "d" * 9, "e", "f"), first_reply=3))
     marked = [
         (token, mark)
         for row, marks in rows_of(*dialogues, every_turn=every_turn)
