@@ -98,6 +98,18 @@ def exploited(scores: Mapping[str, float]) -> list[str]:
     ]
 
 
+def baselines(groups: Mapping[str, Answered]) -> dict[str, tuple[str, float]]:
+    """Returns the mean rewards of the answers before the training, as `runs.report` takes them."""
+    return {
+        name.replace(", ", "_").replace(" ", "_"): (
+            f"the network {name}",
+            float(next(iter(group.ratings.values())).mean()),
+        )
+        for name, group in groups.items()
+        if name != "after"
+    }
+
+
 def table(groups: Mapping[str, Answered]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns heading and rows of a table that compares the answers of several policies."""
     rows = []

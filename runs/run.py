@@ -318,8 +318,13 @@ def _exported(run: Run, model: keras.Model, make_model: Callable[[], keras.Model
     """Returns the network without its strategy; unchanged in a process that writes no files."""
     if not setup.is_chief(run.strategy):
         return model
-    model = setup.undistributed(model, make_model)
     # Some networks are trained with parts that are not exported, such as auxiliary heads.
+    finished = getattr(model, "finished", None)
+    if finished and getattr(model, "optimizers", None) and not setup.is_distributed(model):
+        free = finished()  # Several networks are not built twice.
+        free.jit_compile = False
+        return free
+    model = setup.undistributed(model, make_model)
     finished = getattr(model, "finished", None)
     return finished() if finished else model
 

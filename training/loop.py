@@ -84,9 +84,16 @@ def fit(
 
     Raises:
         Interrupted: After Ctrl-C or SIGTERM, with the checkpoint written.
+        ValueError: If `jit_compile` is on for several workers on CPUs.
         NotFinite: When a weight, or a log whose name ends in `loss`, is NaN or infinite; names the
             step.
     """
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if jit_compile and has_other_workers(model.distribute_strategy) and not has_gpu:
+        raise ValueError(
+            "`jit_compile` needs GPUs where several workers train: XLA has no collective "
+            "operations on CPUs. Received: jit_compile=True"
+        )
     run = _Run(model, checkpoint, config, epochs, steps_per_epoch, callbacks, jit_compile)
     state = checkpoint.load() if checkpoint else None
     run.require_same_step(state["step"] if state else 0)

@@ -68,6 +68,13 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "chief" or (not has_chief and resolver.task_id == 0)
 
 
+def is_distributed(model: keras.Model) -> bool:
+    """Whether a model has variables that belong to a strategy."""
+    return any(
+        isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables
+    )
+
+
 def undistributed(model: keras.Model, make_model: Callable[[], keras.Model]) -> keras.Model:
     """Returns a model that is not compiled and whose variables belong to no strategy.
 
@@ -80,11 +87,8 @@ def undistributed(model: keras.Model, make_model: Callable[[], keras.Model]) -> 
         make_model: Builds the same network. A clone would not work: layers inside other layers,
             such as the embedding in the head of BERT's pretraining, are no longer shared in it.
     """
-    is_distributed = any(
-        isinstance(variable.value, tf.distribute.DistributedValues) for variable in model.variables
-    )
     # Not a subclass, because its constructor may take other arguments.
-    if type(model).__name__ == "Functional" and not is_distributed:
+    if type(model).__name__ == "Functional" and not is_distributed(model):
         free = type(model)(model.input, model.output, name=model.name)
     else:
         free = make_model()

@@ -93,6 +93,7 @@ class Judge:
                 f"single texts. Received: one that reads {', '.join(inputs)}"
             )
         (self._input, *_), self._class = inputs, wanted
+        self.size = sum(int(tf.size(variable)) for variable in self._loaded.variables)
         known = presets.card(run)["classes"] if self.is_classifier else ()
         if self.is_classifier and (wanted not in known or len(known) > MAX_ANSWERS):
             raise ValueError(
@@ -132,15 +133,17 @@ def judges_of(config: Any) -> dict[str, Judge]:
     return judges
 
 
-def require_same_tokens(policy: Path, rater: Path) -> None:
-    """Raises `ValueError` if two runs have other tokenizers."""
+def require_readable(config: Any, rater: Path) -> None:
+    """Raises `ValueError` if a reward model cannot read what the policy of a config writes."""
+    policy, values = config.continued, Settings.values_of(rater)
     first, second = (
         {path.name: path.read_bytes() for path in (run / "tokenizer").glob("*")}
         for run in (policy, rater)
     )
-    if first != second or not (rater / "model.keras").is_file():
+    is_rater = values.get("stage") == "reward" and not values["model"].startswith("bert")
+    if not is_rater or first != second or values["length"] < config.length:
         raise ValueError(
-            f"`value` must be 'head' where reward model and policy have other tokens. Received: "
-            f"value='own' with {rater} and {policy}. Fix: pass --value head, or train the reward "
-            f"model with --preset {policy}."
+            "`value` must be 'head' unless the reward model has the tokens and the length of the "
+            f"policy. Received: value='own' with {rater} and {policy}. Fix: pass --value head, or "
+            f"train the reward model with --preset {policy}."
         )

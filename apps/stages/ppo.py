@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from apps import dialogue
-from apps.stages.policies import LIMITS, Judge, judges_of, require_same_tokens
+from apps.stages.policies import LIMITS, Judge, judges_of, require_readable
 from apps.stages.rollouts import Write, compare, texts_of, writing
 from callbacks import PolicyGuard
 from data import prompts
@@ -103,9 +103,10 @@ class Config(dialogue.Config):
             self._refuse("out", "another folder than `preset`, which is the reference")
         super().__post_init__()
         self.require_one_of(gpt.NAMES, "model")
-        self.require_least(0, "beta", "target_kl", "value_weight")
+        self.require_least(0 if self.target_kl is None else 1e-6, "beta")
+        self.require_least(0, "value_weight")
         self.require_least(1, "horizon", "update_epochs", "minibatches", "best_of")
-        self.require_least(1e-6, "clip", "value_clip", "max_kl")
+        self.require_least(1e-6, "clip", "value_clip", "max_kl", "target_kl")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
                 self._refuse(name, "in [0, 1]")
@@ -116,6 +117,8 @@ class Config(dialogue.Config):
         for name, value in ignored.items():
             if getattr(self, name) != value:
                 self._refuse(name, f"left out ({value}) in the stage ppo")
+        if self.precision == "float16":  # Its loss would need to be scaled.
+            self._refuse("precision", "float32 or bfloat16 in the stage ppo, and in the run before")
 
     @property
     def reference(self) -> Path:
@@ -143,6 +146,8 @@ def main(config: Config) -> dict[str, float]:
     tokens = turn_tokens(tokenizer(**config.tokenizer), config.preset)
     judges = judges_of(config)
     fed = Feed(replace(data, validation=None))
+    if fed.count() < config.minibatches:
+        config._refuse("minibatches", f"at most the training prompts, {fed.count()}")
     trained = train(
         run,
         partial(build, run, tokens, judges["reward"], fed.steps_per_epoch(config.batch_size)),
@@ -177,11 +182,7 @@ def main(config: Config) -> dict[str, float]:
             "limits": LIMITS,
         },
         report=report(unseen, groups),
-        baselines=lambda: {
-            name.replace(" ", "_"): (f"the network {name}", group.means["reward"])
-            for name, group in groups.items()
-            if name != "after"
-        },
+        baselines=partial(measures.baselines, groups),
         warnings=measures.exploited(scores),
         tokens=tokens.tokens,
     )
@@ -191,24 +192,20 @@ def build(run: Run, tokens: TurnTokens, judge: Judge, steps_per_epoch: int) -> P
     config: Any = run.config
     policy, before = presets.network(config.continued), presets.network(config.continued)
     if config.value == "own":
-        require_same_tokens(config.continued, Path(config.reward))
+        require_readable(config, Path(config.reward))
         network = ActorCritic(policy, critic_of(presets.network(Path(config.reward))))
     else:
         network = with_values(policy)
-    updates = config.update_epochs * config.minibatches
-    rate = learning_rate_schedule(
-        config.peak(policy),
-        config.schedule,
-        round(config.warmup_epochs * steps_per_epoch * updates),
-        config.epochs * steps_per_epoch * updates,
-    )
+    per_epoch = config.update_epochs * config.minibatches * steps_per_epoch
+    total = max(1, config.epochs * per_epoch)
+    warmup = min(round(config.warmup_epochs * per_epoch), total - 1)
+    rate = learning_rate_schedule(config.peak(policy), config.schedule, warmup, total)
     chosen = optimizer(config.optimizer, rate, config.weight_decay, config.clip_norm)
     if "adam" in config.optimizer:
         chosen.epsilon = EPSILON
-    if "memory" not in run.facts:  # The network is built again for the export.
-        size = 4 * (3 * network.count_params() + before.count_params()) / 2**30
-        said = f"{size:.2g} GiB for the weights of all networks and the averages of Adam."
-        reading.said(run, "memory", f"Memory before the first step: {said}")
+    size = 4 * (3 * network.count_params() + before.count_params() + judge.size) / 2**30
+    said = f"{size:.2g} GiB for the weights of the networks that train and the averages of Adam."
+    reading.said(run, "memory", f"Memory before the first step: {said}")
     return PPO(
         network,
         lambda features: before(features, training=False)["logits"],

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metrics.policies import Answered, best, compared, exploited, table
+from metrics.policies import Answered, baselines, best, compared, exploited, table
 
 
 def answered(texts, rewards, judged, kl=None):
@@ -41,6 +41,11 @@ def test_a_table_has_a_row_for_each_policy():
     assert heading[:2] == ("answers", "reward") and heading[-1] == "KL, nats"
     assert [row[0] for row in rows] == ["before", "after"] and rows[0][-1] == "0"
     assert all(len(row) == len(heading) for row in rows)
+    groups = {"before": BEFORE, "before, best of 3": AFTER, "after": AFTER}
+    assert baselines(groups) == {
+        "before": ("the network before", 0.5),
+        "before_best_of_3": ("the network before, best of 3", 2.5),
+    }
 
 
 def test_a_reward_that_rises_while_the_judge_falls_is_exploited():

@@ -87,6 +87,12 @@ def test_a_step_compiled_by_xla_trains_as_any_other_and_resumes_with_the_same_bi
     assert_same_weights(resumed, whole)
 
 
+def test_a_step_is_not_compiled_by_xla_for_several_workers_on_cpus(monkeypatch):
+    monkeypatch.setattr("training.loop.has_other_workers", lambda strategy: True)
+    with pytest.raises(ValueError, match="`jit_compile` needs GPUs where several workers train"):
+        train(jit_compile=True)
+
+
 def test_weights_of_labels_count_as_in_keras_fit():
     def weighted(examples):
         # Every other label counts for nothing, the others by themselves.
