@@ -11,8 +11,7 @@ Example:
 
     hornbook alignment --stage sft --data hh_rlhf/ --skip-bad --model gpt --preset smollm2/
     hornbook alignment --stage reward --data hh_rlhf/ --skip-bad --preset saved_models/alignment_sft
-    hornbook alignment --stage ppo --data hh_rlhf/ --skip-bad --preset saved_models/alignment_sft \
-        --reward saved_models/alignment_reward
+    hornbook alignment --stage ppo --data hh_rlhf/ --skip-bad --preset saved_models/alignment_sft
 """
 
 from dataclasses import dataclass

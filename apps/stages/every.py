@@ -27,6 +27,7 @@ class Config(dialogue.Config):
     """Folder of the policy. Those of the stages before it have the same name with _sft, _reward and
     _judge behind it."""
     stage: Literal["all"] = "all"
+    """The stage to run. The options are those of sft; the other stages have their defaults."""
 
 
 def main(config: Config) -> dict[str, float]:

@@ -49,6 +49,7 @@ class Config(dialogue.Config):
     set. `preset` must be a network that was not trained on their validation and test splits."""
     preset: str = "none"
     """Folder of a finished run of the stage sft or of dialogue with a GPT: the network to train."""
+    model: str = "gpt_nano"
     reward: Training[str] = "saved_models/alignment_reward"
     """Folder of a run of the stage reward, or of text_classification with `reward_class`, whose
     rating of the answers is to rise."""
@@ -60,6 +61,7 @@ class Config(dialogue.Config):
     shows whether they are better or only exploit the reward."""
     out: Path = Path("saved_models/alignment")
     stage: Literal["ppo"] = "ppo"
+    """The stage to run; `--stage sft`, `reward` and `all` have other options."""
     optimizer: Training[OptimizerName] = "adam"
     schedule: Training[Schedule] = "linear"
     beta: Training[float] = 0.05

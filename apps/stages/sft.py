@@ -18,6 +18,7 @@ class Config(dialogue.Config):
     model: str = "gpt_nano"
     out: Path = Path("saved_models/alignment_sft")
     stage: Literal["sft"] = "sft"
+    """The stage to run; `--stage reward`, `ppo` and `all` have other options."""
 
 
 def main(config: Config) -> dict[str, float]:
