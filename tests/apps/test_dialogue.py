@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from apps import dialogue as app
-from data import dialogue_rows
+from data import dialogue_rows, dialogues
 from data.dialogues import Dialogue, Dialogues, padded
 from metrics import byte_models, language_models
 from preprocessing.byte_tokens import Bytes, as_features
@@ -211,7 +211,7 @@ def test_the_loss_of_a_batch_is_that_of_each_reply_alone(parts):
 
 def test_a_network_is_measured_in_bits_per_byte_of_the_replies(tmp_path):
     config = app.Config(data=colors(tmp_path), model="gru", units=8, length=32)
-    data = app.load(config)
+    data = dialogues.load(**config.loading)
     rows = dialogue_rows.arrange(data, TOKENS, 32)
     model = app.build(config, TOKENS)
     head = model.get_layer("logits")

@@ -29,7 +29,15 @@ from tests.models.blueprint import blueprint, count, with_slow
 NOT_FOR_IMAGES = {
     *("image_classifiers", "imagenet", "inception_module", "parts", "receptive_field"),
     *("bert", "decoder_layers", "decoders", "elmo", "generation", "gpt", "recurrent", "seq2seq"),
-    *("beam_search", "reward", "text_writers", "transformer", "transformers", "translators"),
+    *(
+        "actor_critic",
+        "beam_search",
+        "reward",
+        "text_writers",
+        "transformer",
+        "transformers",
+        "translators",
+    ),
     "writing",
 }
 MODULES = sorted({path.stem for path in Path(models.__file__).parent.glob("[a-z]*.py")})
