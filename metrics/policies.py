@@ -110,6 +110,34 @@ def baselines(groups: Mapping[str, Answered]) -> dict[str, tuple[str, float]]:
     }
 
 
+def means_by_divergence(
+    groups: Mapping[str, Answered],
+) -> dict[str, tuple[float, dict[str, float]]]:
+    """Returns the KL divergence of each policy, in nats per answer, and its mean ratings."""
+    return {
+        name: (
+            0.0 if group.kl is None else float(group.kl.mean()),
+            {judge: float(values.mean()) for judge, values in group.ratings.items()},
+        )
+        for name, group in groups.items()
+    }
+
+
+def samples(
+    prompts: Sequence[bytes], before: Answered, after: Answered
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns heading and rows of a table of the first prompts with both answers."""
+    rows: list[tuple[str, ...]] = []
+    for number, prompt in enumerate(prompts):
+        ratings = [
+            ", ".join(f"{values[number]:.3g}" for values in group.ratings.values())
+            for group in (before, after)
+        ]
+        texts = before.texts[number], after.texts[number]
+        rows.append((prompt.decode().strip(), texts[0], ratings[0], texts[1], ratings[1]))
+    return ("prompt", "answer before", "ratings", "answer after", "ratings after"), rows
+
+
 def table(groups: Mapping[str, Answered]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns heading and rows of a table that compares the answers of several policies."""
     rows = []

@@ -185,6 +185,36 @@ def reliability_curve(evaluation: Any) -> Figure:
     return figure
 
 
+def rewards_over_divergence(
+    history: Mapping[str, Sequence[float]],
+    points: Mapping[str, tuple[float, Mapping[str, float]]],
+) -> Figure:
+    """Draws rewards over the square root of the KL divergence from the policy before training.
+
+    Where the reward that is trained for rises on and another falls, the policy exploits it.
+
+    Reference:
+        Gao et al., Scaling Laws for Reward Model Overoptimization, 2023, for the square root.
+        https://arxiv.org/abs/2210.10760
+
+    Args:
+        history: Values of `kl` and `reward` after each epoch, in training.
+        points: For each policy, its divergence in nats and its mean rewards, by name of the judge.
+    """
+    figure = Figure(figsize=(5.5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    roots = np.sqrt(np.maximum(history.get("kl", []), 0))
+    axes.plot(roots, history.get("reward", []), marker=".", color="gray", label="in training")
+    for number, judge in enumerate(next(iter(points.values()))[1]):
+        for marker, (policy, (kl, rewards)) in zip("osD^v", points.items(), strict=False):
+            label = f"{_plain(policy)}, by the {_plain(judge)}"
+            axes.plot(max(kl, 0) ** 0.5, rewards[judge], marker, color=f"C{number}", label=label)
+    axes.set(xlabel="square root of the KL divergence, nats", ylabel="mean reward")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
 def image_grid(
     pictures: Sequence[np.ndarray] | np.ndarray, captions: Sequence[str], columns: int = 6
 ) -> Figure | None:

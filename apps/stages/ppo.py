@@ -24,7 +24,8 @@ from preprocessing.answers import turns_of
 from preprocessing.tokenizers import tokenizer
 from preprocessing.turns import TurnTokens, turn_tokens
 from runs import presets, reading
-from runs.report import Section, Table
+from runs.pictures import rewards_over_divergence
+from runs.report import Picture, Section, Table
 from runs.run import Example, Run, counted, finish, start, train
 from runs.settings import Rates, Training
 from training.optimizers import OptimizerName, Schedule, learning_rate_schedule, optimizer
@@ -183,7 +184,7 @@ def main(config: Config) -> dict[str, float]:
             "answers": "written at temperature 1, without top-k, top-p and penalty",
             "limits": LIMITS,
         },
-        report=report(unseen, groups),
+        report=report(unseen, groups, trained.history),
         baselines=partial(measures.baselines, groups),
         warnings=measures.exploited(scores),
         tokens=tokens.tokens,
@@ -234,15 +235,11 @@ def writer(config: Config, tokens: TurnTokens, policy: keras.Model) -> Write:
     return writing(policy, tokens, **{name: getattr(config, name) for name in names})
 
 
-def report(unseen: Sequence[bytes], groups: Mapping[str, Answered]) -> list[Section]:
-    before, after = groups["before"], groups["after"]
-    rows = []
-    for number, prompt in enumerate(unseen[:SHOWN]):
-        ratings = [
-            ", ".join(f"{values[number]:.3g}" for values in group.ratings.values())
-            for group in (before, after)
-        ]
-        texts = before.texts[number], after.texts[number]
-        rows.append((prompt.decode().strip(), texts[0], ratings[0], texts[1], ratings[1]))
-    heading = ("prompt", "answer before", "ratings", "answer after", "ratings after")
-    return [Table("Answers", *measures.table(groups)), Table("Before and after", heading, rows)]
+def report(unseen: Sequence[bytes], groups: Mapping[str, Answered], history) -> list[Section]:
+    drawn = rewards_over_divergence(history, measures.means_by_divergence(groups))
+    shown = measures.samples(unseen[:SHOWN], groups["before"], groups["after"])
+    return [
+        Table("Answers", *measures.table(groups)),
+        Picture("Rewards and divergence", drawn),
+        Table("Before and after", *shown),
+    ]

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from metrics.policies import Answered, baselines, best, compared, exploited, table
+from metrics.policies import (
+    Answered,
+    baselines,
+    best,
+    compared,
+    exploited,
+    means_by_divergence,
+    samples,
+    table,
+)
 
 
 def answered(texts, rewards, judged, kl=None):
@@ -45,6 +54,16 @@ def test_a_table_has_a_row_for_each_policy():
     assert baselines(groups) == {
         "before": ("the network before", 0.5),
         "before_best_of_3": ("the network before, best of 3", 2.5),
+    }
+
+
+def test_samples_show_both_answers_with_their_ratings():
+    heading, (row, _) = samples([b" Hi ", b"Ho"], BEFORE, AFTER)
+    assert row == ("Hi", "a b", "0, 1", "a b", "1, 2") and len(heading) == len(row)
+    found = means_by_divergence({"before": BEFORE, "after": AFTER})
+    assert found == {
+        "before": (0.0, {"reward": 0.5, "judge": 1.0}),
+        "after": (2.5, {"reward": 2.5, "judge": 1.25}),
     }
 
 

@@ -13,6 +13,7 @@ from runs.pictures import (
     image_grid,
     learning_curves,
     reliability_curve,
+    rewards_over_divergence,
     shortened,
     threshold_curves,
 )
@@ -123,6 +124,23 @@ def test_reliability_curve_shows_bins_and_their_mean_error():
     assert axes.get_xlim() == pytest.approx((0.48, 1.02)) == axes.get_ylim()
     # (10 * 0.2 + 30 * 0.1) / 40
     assert axes.get_title() == "expected calibration error 0.125"
+
+
+def test_rewards_are_drawn_over_the_root_of_the_divergence():
+    history = {"kl": [-0.25, 4.0, 9.0], "reward": [0.0, 1.0, 2.0]}
+    points = {
+        "before": (0.0, {"reward": 0.5, "judge": 1.0}),
+        "after": (16.0, {"reward": 2.0, "judge": 0.5}),
+    }
+    lines = rewards_over_divergence(history, points).axes[0].lines
+    np.testing.assert_array_equal(lines[0].get_xydata(), [[0, 0], [2, 1], [3, 2]])
+    drawn = {line.get_label(): line.get_xydata().tolist()[0] for line in lines[1:]}
+    assert drawn == {
+        "before, by the reward": [0, 0.5],
+        "after, by the reward": [4, 2],
+        "before, by the judge": [0, 1],
+        "after, by the judge": [4, 0.5],
+    }
 
 
 def test_curves_of_two_classes_name_the_positive_one_and_the_areas():
