@@ -21,8 +21,8 @@ class Answered:
         ratings: For each judge, by its name, the ratings of the answers, float `(n,)`; the first is
             the reward that training raises.
         lengths: Numbers of tokens, float `(n,)`.
-        kl: Nats by which each answer is likelier than before the training, float `(n,)`; their mean
-            is the KL divergence. None: they are of the network before.
+        kl: An estimate of the KL divergence from the network before the training by each answer, in
+            nats, float `(n,)`. None: they are of that network.
     """
 
     texts: Sequence[str]

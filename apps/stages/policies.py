@@ -83,7 +83,8 @@ class Judge:
     """
 
     def __init__(self, run: Path, wanted: str = ""):
-        self._loaded = graph.load(versions.newest(run))  # Its functions live as long as this.
+        version = versions.newest(run)
+        self._loaded = graph.load(version)  # Its functions live as long as this.
         self._rate = self._loaded.signatures["serving_default"]
         inputs = [*self._rate.structured_input_signature[1]]
         self.is_classifier = len(inputs) == 1 and "classes" in self._rate.structured_outputs
@@ -93,7 +94,8 @@ class Judge:
                 f"single texts. Received: one that reads {', '.join(inputs)}"
             )
         (self._input, *_), self._class = inputs, wanted
-        self.size = sum(int(tf.size(variable)) for variable in self._loaded.variables)
+        # Number of weights: a version stores each in 4 bytes.
+        self.size = sum(path.stat().st_size for path in version.glob("variables/*")) // 4
         known = presets.card(run)["classes"] if self.is_classifier else ()
         if self.is_classifier and (wanted not in known or len(known) > MAX_ANSWERS):
             raise ValueError(

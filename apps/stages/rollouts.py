@@ -14,7 +14,7 @@ from models.writing import beginning
 from preprocessing.answers import turns_of
 from preprocessing.byte_tokens import as_features
 from preprocessing.turns import TurnTokens, lengths
-from training.ppo import Rollout
+from training.ppo import Rollout, divergences
 
 BATCH = 32
 """Answers that are written at the same time outside of training."""
@@ -116,12 +116,13 @@ def answering(
             def diverged(row):
                 alone = tf.nest.map_structure(lambda one: one[None], row)
                 of_each = [
-                    tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    -tf.nn.sparse_softmax_cross_entropy_with_logits(
                         tf.maximum(alone.targets, 0), tf.cast(read(alone.features), tf.float32)
                     )
-                    for read in (reference, policy)
+                    for read in (policy, reference)
                 ]
-                return tf.reduce_sum(alone.mask * (of_each[0] - of_each[1]))
+                _, estimate = divergences(*of_each, alone.mask)
+                return estimate[0]
 
             # One by one, because the logits of a row take megabytes.
             found["kl"] = tf.map_fn(

@@ -392,8 +392,6 @@ class Served:
         self.structured_outputs = dict.fromkeys(outputs)
         self.outputs = outputs
 
-    variables = (tf.zeros((2, 3)),)
-
     def __call__(self, **inputs):
         assert inputs.keys() == self.structured_input_signature[1].keys()
         return {name: tf.constant(value) for name, value in self.outputs.items()}
