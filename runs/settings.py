@@ -147,7 +147,7 @@ class Settings:
     share the folder `out`."""
     jit_compile: Running[bool] = False
     """Compile the training step with XLA, once for each shape of a batch: often faster on GPUs,
-    rarely on CPUs."""
+    and on CPUs for small networks on a quiet machine."""
     resume: Running[bool] = False
     """Fail if there is no interrupted run to resume. Without it a run resumes if there is one."""
     checkpoint_every: Running[int | None] = None
