@@ -7,11 +7,10 @@ from typing import Any
 from data import dialogues, example_sets, preferences, python_docs
 from data.dialogues import Dialogue, Dialogues, Wrong, require_text
 from data.preferences import SUFFIXES, Turn, prompt_of, turns_of
-from data.sources import BadData, Evaluated, Fault, Finding, empty_splits, existing, reported
+from data.sources import Evaluated, Fault, Finding, empty_splits, reported
 from data.tables import json_values
 from data.text_files import not_utf8
 
-BUILT_IN = ("python_docs",)
 ANSWERS = ("completion", "answer", "response", "output")
 """Names of the field with the answer to a prompt."""
 LAYOUT = (
@@ -31,8 +30,8 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
     `input`, and the answer as `completion`, `answer`, `response` or `output`; or a dialogue that
     ends with the assistant, as `data.dialogues` reads it; or it is a preference, as
     `data.preferences` reads it, whose best answer is the demonstration: of a prompt's own replies
-    none is one to learn. Folders are read, and
-    splits are chosen, as there: a prompt is in the same split in all stages.
+    none is one to learn. Folders are read, and splits are chosen, as there: a prompt is in the same
+    split in all stages.
 
     Args:
         data: `python_docs` (questions about sections of the Python reference, answered by their
@@ -46,13 +45,7 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
             for turns, chosen, _ in python_docs.preferences()
         ]
         return _divided(data, {"": made}, [], skip_bad, evaluated)
-    expected = "a .jsonl or .json file, a folder with such files, or with a folder for each set"
-    if data.startswith("tfds:"):
-        received = "a dataset of TensorFlow Datasets"
-        fix = "write its demonstrations to a .jsonl file"
-        raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
-    path = existing(data, expected, BUILT_IN, tfds=False)
-    sets, findings = example_sets.read(path, "demonstrations", SUFFIXES, evaluated, _from_file)
+    sets, findings = example_sets.read(data, "demonstrations", SUFFIXES, evaluated, _from_file)
     return _divided(data, sets, findings, skip_bad, evaluated)
 
 
@@ -68,7 +61,7 @@ def _divided(
     said = reported(data, [*findings, *remarks, *empty], skip_bad)
     splits = {split: tuple(one for *_, one in some) for split, some in kept.items()}
     origins = {split: [where for _, where, _ in some] for split, some in kept.items()}
-    return Dialogues(**said | splits, origins={} if data in BUILT_IN else origins)
+    return Dialogues(**said | splits, origins={} if data in example_sets.BUILT_IN else origins)
 
 
 def _from_file(path: Path, folder: str) -> tuple[list[tuple[str, Dialogue]], list[Finding]]:

@@ -4,17 +4,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.sources import BadData, Evaluated, Fault, Finding, is_hidden, not_read
+from data.sources import BadData, Evaluated, Fault, Finding, existing, is_hidden, not_read
 from data.splits import dealt, shared
 from data.text_files import required_split_files
 
+BUILT_IN = ("python_docs",)
 Sets = Mapping[str, Sequence[tuple[str, str, Any]]]
 """For each set, by its name, the examples with their split ("" if unknown) and where they are. The
 name is "" if there is only one."""
 
 
 def read(
-    path: Path,
+    data: str,
     what: str,
     suffixes: Collection[str],
     evaluated: Evaluated | None,
@@ -25,13 +26,21 @@ def read(
     A folder has files with train, dev and test in their names, or a single one of any name.
 
     Args:
-        path: The file or folder.
+        data: The path of the file or folder.
         what: What the examples are, for messages.
         suffixes: Those of the files, in lower case.
         evaluated: As in `data.splits.dealt`.
         from_file: From a file, and the beginning of the locations in it, to the location of each
             good example and the example, and the findings.
     """
+    *others, last = suffixes
+    expected = (
+        f"a {', '.join(others)} or {last} file, a folder with such files, or one for each set"
+    )
+    if data.startswith("tfds:"):
+        received, fix = "a dataset of TensorFlow Datasets", f"write its {what} to a file"
+        raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
+    path = existing(data, expected, BUILT_IN, tfds=False)
     findings: list[Finding] = []
     sets: dict[str, list[tuple[str, str, Any]]] = {}
     for folder in _folders(path, suffixes, findings):

@@ -13,12 +13,10 @@ import tensorflow as tf
 from data import example_sets, python_docs
 from data.dialogues import ROLES, Wrong, require_text
 from data.sources import (
-    BadData,
     Evaluated,
     Fault,
     Finding,
     empty_splits,
-    existing,
     reported,
     stable_order,
 )
@@ -27,7 +25,6 @@ from data.tables import json_values
 from data.text_files import not_utf8
 from preprocessing.answers import SPEAKERS
 
-BUILT_IN = ("python_docs",)
 SUFFIXES = (".jsonl", ".json", ".gz")
 LAYOUT = (
     'an object with "chosen" and "rejected" (transcripts, or with "prompt" answers), with "prompt" '
@@ -158,13 +155,7 @@ def load(
             prompt = [(("user", "assistant")[n % 2], turn) for n, turn in enumerate(turns)]
             made.append(("", "", Preference(tuple(prompt), tuple(answers))))
         return _divided(data, {"": made}, [], skip_bad, half, evaluated)
-    expected = "a .jsonl or .json file, a folder with such files, or with a folder for each set"
-    if data.startswith("tfds:"):
-        received = "a dataset of TensorFlow Datasets"
-        fix = "write its preferences to a .jsonl file"
-        raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
-    path = existing(data, expected, BUILT_IN, tfds=False)
-    sets, findings = example_sets.read(path, "preferences", SUFFIXES, evaluated, _from_file)
+    sets, findings = example_sets.read(data, "preferences", SUFFIXES, evaluated, _from_file)
     return _divided(data, sets, findings, skip_bad, half, evaluated)
 
 
@@ -195,7 +186,7 @@ def _divided(
         origins={
             split: [where for _, where, _ in some]
             for split, some in kept.items()
-            if data not in BUILT_IN
+            if data not in example_sets.BUILT_IN
         },
     )
 

@@ -11,12 +11,11 @@ import tensorflow as tf
 from data import example_sets, preferences, python_docs
 from data.dialogues import Wrong, require_text
 from data.preferences import prompt_of, transcript, turns_of
-from data.sources import BadData, Evaluated, Fault, Finding, empty_splits, existing, reported
+from data.sources import Evaluated, Fault, Finding, empty_splits, reported
 from data.splits import Splits
 from data.tables import json_values
 from data.text_files import not_utf8, read_text
 
-BUILT_IN = ("python_docs",)
 SUFFIXES = (".txt", *preferences.SUFFIXES)
 LAYOUT = (
     'an object with "prompt" (a text, a transcript, or messages), or a preference, with "chosen" '
@@ -55,13 +54,7 @@ def load(data: str, *, skip_bad: bool = False, evaluated: Evaluated | None = Non
             roles = [(("user", "assistant")[n % 2], turn) for n, turn in enumerate(turns)]
             made.append(("", "", (turns[0], transcript(roles))))
         return _divided(data, {"": made}, [], skip_bad, evaluated)
-    expected = "a .txt, .jsonl or .json file, a folder with such files, or one for each set"
-    if data.startswith("tfds:"):
-        received = "a dataset of TensorFlow Datasets"
-        fix = "write its prompts to a .txt file"
-        raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
-    path = existing(data, expected, BUILT_IN, tfds=False)
-    sets, findings = example_sets.read(path, "prompts", SUFFIXES, evaluated, _from_file)
+    sets, findings = example_sets.read(data, "prompts", SUFFIXES, evaluated, _from_file)
     return _divided(data, sets, findings, skip_bad, evaluated)
 
 
@@ -88,7 +81,7 @@ def _divided(
         for split, some in found.items()
     }
     origins = {split: [*reversed(some.values())] for split, some in found.items()}
-    return Prompts(**said | splits, origins={} if data in BUILT_IN else origins)
+    return Prompts(**said | splits, origins={} if data in example_sets.BUILT_IN else origins)
 
 
 def _from_file(path: Path, folder: str) -> tuple[list[tuple[str, tuple[str, str]]], list[Finding]]:
