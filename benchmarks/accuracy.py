@@ -32,6 +32,7 @@ from apps import image_classification as images
 from apps import question_answering as questions
 from apps import text_classification as texts
 from apps import token_classification as tags
+from benchmarks import cifar10_subset
 from data import text as text_data
 from runs.settings import Settings
 
@@ -122,8 +123,9 @@ EXPERIMENTS: dict[str, Settings] = {
 }
 """What the documentation claims. DATA and MINILM are the folders that the options name,
 SQUAD for SQuAD 1.1's development set, of whose 48 articles the last ten are to test, WIKITEXT2
-for WikiText-2 without its training text, trained on the validation text instead, and CLINC6000 for
-clinc_oos with 6000 of its 15,000 training texts."""
+for WikiText-2 without its training text, trained on the validation text instead, CLINC6000 for
+clinc_oos with 6000 of its 15,000 training texts, and CIFAR10 for 5000 training and 1000 test images
+of CIFAR-10."""
 
 RECURRENT_DATA = {
     "sst2": "DATA/sst2",
@@ -141,6 +143,11 @@ DEFAULTS: dict[str, Settings] = {
         f"{name}_{cell}_by_default": texts.Config(data=data, model=cell)
         for name, data in RECURRENT_DATA.items()
         for cell in ("lstm", "gru", "rnn")
+    },
+    "trec_elmo_tiny_by_default": texts.Config(data="tfds:trec", model="elmo_tiny"),
+    **{
+        f"cifar10_{name}_by_default": images.Config(data="CIFAR10", model=name)
+        for name in ("resnet18", "mobilenet", "vit_tiny")
     },
 }
 """Runs with no option but the data and the preset."""
@@ -202,9 +209,9 @@ def scores(config: Settings, test: bool) -> dict[str, float]:
 
 
 def located(experiment: Settings, config: Config, folder: Path) -> Settings:
-    """Replaces DATA, MINILM, SQUAD, WIKITEXT2 and CLINC6000.
+    """Replaces DATA, MINILM, SQUAD, WIKITEXT2, CLINC6000 and CIFAR10.
 
-    The last three are written into `folder`.
+    The last four are written into `folder`.
     """
     found = replace(experiment, data=experiment.data.replace("DATA", str(config.data)))
     if found.data == "SQUAD":
@@ -218,6 +225,10 @@ def located(experiment: Settings, config: Config, folder: Path) -> Settings:
             text = only(config.data, f"wikitext2/*{name}*").read_text()
             (folder / f"{split}.txt").write_text(text)
         found = replace(found, data=str(folder))
+    if found.data == "CIFAR10":
+        splits = dict.fromkeys(range(5), "train") | {50: "test"}
+        table = cifar10_subset.write(config.data / "cifar10_subset", folder, splits)
+        found = replace(found, data=str(table))
     if found.data == "CLINC6000":
         whole = text_data.load("tfds:clinc_oos")
         for split in ("train", "validation", "test"):

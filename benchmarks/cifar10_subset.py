@@ -1,5 +1,6 @@
 """The 5000 + 1000 image subset of CIFAR-10 that the comparisons of networks train on."""
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,30 @@ def load(folder: Path) -> tuple[Arrays, Arrays]:
     is_test = [path.stem.endswith("_50") for path in paths]
     train = [path for path, test in zip(paths, is_test, strict=True) if not test]
     return read(train), read([path for path in paths if path not in train])
+
+
+def write(data: Path, folder: Path, splits: dict[int, str]) -> Path:
+    """Writes the images as files, and a table of them as image_classification reads it.
+
+    Args:
+        data: As in `load`.
+        folder: Where to write.
+        splits: The split of each batch that is wanted, by the batch's number.
+
+    Returns:
+        The path of the table.
+    """
+    rows = [["path", "label", "split"]]
+    for batch, split in splits.items():
+        stack = tf.io.decode_png((data / f"cifar10_batch_{batch}.png").read_bytes()).numpy()
+        labels = (data / f"cifar10_batch_{batch}.labels.txt").read_text().split()
+        for i, pixels in enumerate(stack.reshape(-1, 32, 32, 3)):
+            path = folder / f"{batch}_{i}.png"
+            path.write_bytes(tf.io.encode_png(pixels).numpy())
+            rows.append([path.name, labels[i], split])
+    with (folder / "images.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder / "images.csv"
 
 
 def train_and_test(

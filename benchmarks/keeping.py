@@ -23,7 +23,7 @@ import tyro
 from apps import image_classification as images
 from apps import text_classification as texts
 from apps import token_classification as tags
-from benchmarks import accuracy
+from benchmarks import accuracy, cifar10_subset
 from benchmarks.accuracy import APPS, DEFAULTS, EXPERIMENTS, located
 from callbacks import BestWeights
 from runs import run as runs
@@ -123,19 +123,8 @@ def small_data(name: str, data: Path, folder: Path) -> str:
                     written.writerow([row["text"].decode(), int(row["label-coarse"])])
         return str(folder)
     if name == "CIFAR_1000":
-        from PIL import Image
-
-        rows = [["path", "label", "split"]]
-        for batch, split in {0: "train", 4: "validation", 50: "test"}.items():
-            stack = np.asarray(Image.open(data / f"cifar10_subset/cifar10_batch_{batch}.png"))
-            labels = (data / f"cifar10_subset/cifar10_batch_{batch}.labels.txt").read_text().split()
-            for i, pixels in enumerate(stack.reshape(-1, 32, 32, 3)):
-                path = folder / f"{batch}_{i}.png"
-                Image.fromarray(pixels).save(path)
-                rows.append([path.name, labels[i], split])
-        with (folder / "images.csv").open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
-        return str(folder / "images.csv")
+        splits = {0: "train", 4: "validation", 50: "test"}
+        return str(cifar10_subset.write(data / "cifar10_subset", folder, splits))
     return name
 
 
