@@ -18,6 +18,7 @@ from layers.mixed_pooling import MixedPooling2D
 from layers.patch_embedding import PatchEmbedding
 from layers.projected_lstm_cell import ProjectedLSTMCell
 from layers.reward_head import RewardHead
+from layers.roi_align import PyramidROIAlign, ROIAlign
 from layers.scalar_mix import ScalarMix
 from layers.spectral_pooling import SpectralPooling2D
 from layers.stochastic_pooling import StochasticPooling2D
@@ -39,6 +40,8 @@ __all__ = [
     "MixedPooling2D",
     "PatchEmbedding",
     "ProjectedLSTMCell",
+    "PyramidROIAlign",
+    "ROIAlign",
     "RewardHead",
     "ScalarMix",
     "SpectralPooling2D",

@@ -48,6 +48,11 @@ def covered(boxes, regions, valid, share: float = 0.5):
     return ops.any(ops.logical_and(is_inside, ops.cast(valid, "bool")[:, None]), axis=-1)
 
 
+def finite(boxes):
+    """Replaces NaN by 0, and bounds coordinates by 10^7, where sums still are finite."""
+    return ops.clip(ops.nan_to_num(ops.cast(boxes, "float32"), posinf=1e7, neginf=-1e7), -1e7, 1e7)
+
+
 def encode(boxes, anchors, weights=(1.0, 1.0, 1.0, 1.0)):
     """Returns what a network has to predict to move anchors to boxes.
 

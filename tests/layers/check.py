@@ -28,20 +28,24 @@ def check_layer(
     weights: int = 0,
     inputs=None,
     tolerance: float = 1e-5,
-    output_dtype: str | None = None,
+    output_dtype: str | dict[str, str] | None = None,
 ) -> None:
     """Asks of a layer everything that all layers must do.
 
     Args:
         layer_class: The class, registered as `hornbook>Name`.
         config: Arguments to make the layer with, without `name`, `dtype` and `data_format`.
-        input_shape: Shape of the input with the batch dimension, or a list of shapes.
-        output_shape: Shape of the output (channels last where the layer has channels). With
-            as many axes as the input it is transposed for "channels_first", else the same.
+        input_shape: Shape of the input with the batch dimension, or a list of shapes; None if
+            `inputs` has them.
+        output_shape: Shape of the output (channels last where the layer has channels), or a dict
+            of shapes. With as many axes as the input it is transposed for "channels_first", else
+            the same.
         weights: How many trainable weights the layer has.
-        inputs: NumPy input (or list of inputs), or None for seeded normal numbers.
+        inputs: NumPy input (or list of inputs and lists of them), or None for seeded normal
+            numbers.
         tolerance: Largest difference between two ways of running, as a share of the largest output.
-        output_dtype: Type of the output under mixed precision. None: that of the computation.
+        output_dtype: Type of the output under mixed precision, or a dict of types. None: that of
+            the computation.
     """
     shapes = input_shape if isinstance(input_shape, list) else [input_shape]
     if inputs is None:
@@ -51,13 +55,13 @@ def check_layer(
 
     layer = layer_class(**config)
     _check_config(layer, config)
-    expected = _run(layer, inputs)
+    expected = _run(layer, inputs, dtype=output_dtype or "float32")
     assert layer.get_config() == layer_class(**{**config, "name": layer.name}).get_config(), (
         "`build` changed the config"
     )
     assert len(layer.trainable_weights) == weights
-    assert expected.shape == tuple(output_shape)
-    _check_symbolic(layer, inputs, output_shape)
+    assert keras.tree.map_structure(np.shape, expected) == output_shape
+    _check_symbolic(layer, inputs, expected)
     weights_before_training = layer.get_weights()
     _check_compiled(layer, inputs, tolerance)
     _check_gradients(layer, inputs)
@@ -90,11 +94,15 @@ def _check_config(layer, config) -> None:
     assert restored.get_config() == saved
 
 
-def _check_symbolic(layer, inputs, output_shape) -> None:
-    shapes = [x.shape for x in inputs]
-    computed = layer.compute_output_shape(shapes[0] if len(shapes) == 1 else shapes)
-    assert tuple(computed) == tuple(output_shape)
-    assert _model(layer, inputs).output_shape[1:] == tuple(output_shape[1:])
+def _check_symbolic(layer, inputs, expected) -> None:
+    shapes = keras.tree.map_structure(np.shape, _one(inputs))
+    output_shape = keras.tree.map_structure(np.shape, expected)
+    assert keras.tree.flatten(layer.compute_output_shape(shapes)) == keras.tree.flatten(
+        output_shape
+    )
+    symbolic = keras.tree.flatten(_model(layer, inputs).output)
+    numbers = keras.tree.flatten(expected)
+    assert [x.shape[1:] for x in symbolic] == [x.shape[1:] for x in numbers]
 
 
 def _check_compiled(layer, inputs, tolerance) -> None:
@@ -104,13 +112,13 @@ def _check_compiled(layer, inputs, tolerance) -> None:
     """
     state = [(variable, ops.convert_to_numpy(variable)) for variable in layer.variables]
     for training in (False, True) if _has_training(layer) else (None,):
-        eager = _run(layer, inputs, training=training)
-        assert np.isfinite(eager).all()
-        random = not np.array_equal(_run(layer, inputs, training=training), eager)
+        eager = _numbers(_call(layer, inputs, training=training))
+        assert all(np.isfinite(x).all() for x in keras.tree.flatten(eager))
+        random = not _equal(_numbers(_call(layer, inputs, training=training)), eager)
         for compiled, xla in _compilers(layer, training):
             for variable, value in state:
                 variable.assign(value)
-            answer = _numpy(compiled(_tensors(inputs)))
+            answer = _numbers(compiled(_tensors(inputs)))
             if random and xla:
                 assert np.isfinite(answer).all() and answer.shape == eager.shape
             else:
@@ -154,10 +162,13 @@ def gradients(layer, inputs, training=None) -> tuple[list, list]:
     call = {"training": training} if _has_training(layer) else {}
     inputs = inputs if isinstance(inputs, list) else [inputs]
 
-    def loss(output):
-        # Small numbers, so that sums of 16-bit gradients stay in range.
-        direction = np.random.default_rng(1).normal(size=tuple(output.shape)) / 8
-        return ops.sum(ops.cast(output, "float32") * ops.cast(direction, "float32"))
+    def loss(outputs):
+        value = 0.0
+        for output in keras.tree.flatten(outputs):
+            # Small numbers, so that sums of 16-bit gradients stay in range.
+            direction = np.random.default_rng(1).normal(size=tuple(output.shape)) / 8
+            value += ops.sum(ops.cast(output, "float32") * ops.cast(direction, "float32"))
+        return value
 
     tensors = _tensors(inputs)
     if not layer.built:
@@ -182,11 +193,13 @@ def gradients(layer, inputs, training=None) -> tuple[list, list]:
     else:
         import torch
 
-        tensors = [tensor.clone().requires_grad_() for tensor in tensors]
-        value = loss(layer(_one(tensors), **call))
-        flat = torch.autograd.grad(value, [*trainable, *tensors], materialize_grads=True)
+        tensors = keras.tree.map_structure(lambda x: x.clone().requires_grad_(), tensors)
+        # Zero times the inputs: an output that does not depend on them has a gradient of zeros.
+        leaves = [*trainable, *keras.tree.flatten(tensors)]
+        value = loss(layer(_one(tensors), **call)) + 0 * sum(x.sum() for x in leaves)
+        flat = torch.autograd.grad(value, leaves)
         found = flat[: len(trainable)], flat[len(trainable) :]
-    return [_numpy(g) for g in found[0]], [_numpy(g) for g in found[1]]
+    return [_numpy(g) for g in found[0]], [_numpy(g) for g in keras.tree.flatten(found[1])]
 
 
 def gradient_penalty(layer, x) -> np.ndarray:
@@ -229,13 +242,13 @@ def _check_saving(layer, inputs, expected, tolerance) -> None:
         path = Path(folder) / "model.keras"
         model.save(path)
         restored = keras.models.load_model(path)
-        _close(_numpy(restored(_one(_tensors(inputs)), training=False)), expected, tolerance)
+        _close(_numbers(restored(_one(_tensors(inputs)), training=False)), expected, tolerance)
         if BACKEND == "tensorflow":
             import tensorflow as tf
 
             model.export(folder + "/1", verbose=False)
             served = tf.saved_model.load(folder + "/1")
-            _close(_numpy(served.serve(_one(_tensors(inputs)))), expected, tolerance)
+            _close(_numbers(served.serve(_one(_tensors(inputs)))), expected, tolerance)
 
 
 def _check_channels_first(layer, inputs, expected, tolerance) -> None:
@@ -262,15 +275,23 @@ def _twin(layer, inputs, **changes):
 
 
 def _model(layer, inputs) -> keras.Model:
-    symbolic = [keras.Input(x.shape[1:], dtype=str(x.dtype)) for x in inputs]
-    return keras.Model(_one(symbolic), layer(_one(symbolic)))
+    symbolic = keras.tree.map_structure(
+        lambda x: keras.Input(x.shape[1:], dtype=str(x.dtype)), _one(inputs)
+    )
+    return keras.Model(symbolic, layer(symbolic))
 
 
-def _run(layer, inputs, training: bool | None = False, dtype: str = "float32") -> np.ndarray:
+def _run(layer, inputs, training: bool | None = False, dtype: str | dict[str, str] = "float32"):
+    """Calls a layer; returns its output, or dict of outputs, in NumPy, of the given type."""
+    outputs = _call(layer, inputs, training)
+    types = keras.tree.map_structure(lambda x: keras.backend.standardize_dtype(x.dtype), outputs)
+    assert types == dtype
+    return _numbers(outputs)
+
+
+def _call(layer, inputs, training: bool | None):
     call = {"training": training} if _has_training(layer) else {}
-    output = layer(_one(_tensors(inputs)), **call)
-    assert keras.backend.standardize_dtype(output.dtype) == dtype
-    return _numpy(output)
+    return layer(_one(_tensors(inputs)), **call)
 
 
 def _has_training(layer) -> bool:
@@ -278,17 +299,29 @@ def _has_training(layer) -> bool:
 
 
 def _tensors(inputs) -> list:
-    return [ops.convert_to_tensor(x) for x in inputs]
+    return keras.tree.map_structure(ops.convert_to_tensor, inputs)
 
 
 def _one(inputs):
     return inputs[0] if len(inputs) == 1 else inputs
 
 
+def _numbers(outputs):
+    return keras.tree.map_structure(_numpy, outputs)
+
+
 def _numpy(tensor) -> np.ndarray:
     return ops.convert_to_numpy(ops.cast(ops.convert_to_tensor(tensor), "float32"))
 
 
+def _equal(answer, expected) -> bool:
+    pairs = zip(keras.tree.flatten(answer), keras.tree.flatten(expected), strict=True)
+    return all(np.array_equal(one, other) for one, other in pairs)
+
+
 def _close(answer, expected, tolerance: float) -> None:
-    assert answer.shape == expected.shape
-    np.testing.assert_allclose(answer, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+    keras.tree.assert_same_structure(answer, expected)
+    pairs = zip(keras.tree.flatten(answer), keras.tree.flatten(expected), strict=True)
+    for one, other in pairs:
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.abs(other).max())

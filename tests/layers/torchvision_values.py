@@ -7,6 +7,7 @@ installed, this writes them again:
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,8 +37,8 @@ def regions() -> tuple[np.ndarray, np.ndarray]:
 
 
 def regions_gradient() -> np.ndarray:
-    """A gradient to the outputs of size 2: `(3, 334, 2, 2, 1)`."""
-    return np.random.default_rng(1).normal(size=(3, 334, 2, 2, 1)).astype("float32")
+    """The gradient to outputs of size 2 in `tests.layers.check.gradients`: `(3, 334, 2, 2, 1)`."""
+    return np.float32(np.random.default_rng(1).normal(size=(3, 334, 2, 2, 1)) / 8)
 
 
 def scored_boxes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,7 +69,7 @@ def main() -> None:
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.image_list import ImageList
 
-    arrays = {"version": np.array(torchvision.__version__)}
+    arrays: dict[str, Any] = {"version": np.array(torchvision.__version__)}
     features, boxes = regions()
     direction = torch.from_numpy(regions_gradient()).flatten(0, 1).permute(0, 3, 1, 2)
     maps = torch.from_numpy(features).permute(0, 3, 1, 2).contiguous().requires_grad_()
