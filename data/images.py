@@ -303,13 +303,14 @@ def suffix(image_bytes: bytes) -> str:
     return f".{name.lower()}" if name in FORMATS else ""
 
 
-def _digits(
-    image_size: tuple[int, int], channels: int, skip_bad: bool, evaluated: Evaluated | None
-) -> Images:
+def sample_digits() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Splits scikit-learn's 1797 handwritten digits (8 x 8 pixels, levels 0 to 16).
 
     The test and validation splits get 27 images of each digit, 270 in total. The training split
     gets the other 1257. A hash of each image's index in scikit-learn decides.
+
+    Returns:
+        Images uint8 `(1797, 8, 8, 1)`, the digits, and the indices of each split in a stable order.
     """
     from sklearn.datasets import load_digits
 
@@ -320,15 +321,21 @@ def _digits(
     ranks = np.zeros(len(labels), int)
     for label in range(10):
         ranks[order[labels[order] == label]] = np.arange(np.sum(labels == label))
-
-    names = tuple(str(digit) for digit in range(10))
-    known = evaluated or Evaluated(names)
-    numbers = known.numbers(names).numpy()[labels]
     ends = {"train": (54, len(labels)), "validation": (27, 54), "test": (0, 27)}
     rows = {
         split: order[(ranks[order] >= first) & (ranks[order] < last)]
         for split, (first, last) in ends.items()
     }
+    return pixels, labels, rows
+
+
+def _digits(
+    image_size: tuple[int, int], channels: int, skip_bad: bool, evaluated: Evaluated | None
+) -> Images:
+    pixels, labels, rows = sample_digits()
+    names = tuple(str(digit) for digit in range(10))
+    known = evaluated or Evaluated(names)
+    numbers = known.numbers(names).numpy()[labels]
     findings: list[Finding] = []
     if evaluated:
         split, remark = evaluated_split({split: len(some) for split, some in rows.items()})
