@@ -2,7 +2,7 @@
 
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data.labeled_files import LabeledFile, divided, labeled_files, refuse_groups, without_conflicts
+from data.labeled_files import divided, labeled_files, refuse_groups, without_conflicts
 from data.sources import (
     SPLITS,
     BadData,
@@ -164,12 +164,13 @@ def _from_files(
     evaluated: Evaluated | None,
 ) -> Images:
     listed, faults = labeled_files(data, SUFFIXES, OTHER_SUFFIXES, group, evaluated)
-    seen = _inspected([file.path for file in listed])
+    seen = inspected([file.path for file in listed], tf.io.read_file)
     rows: dict[str, np.ndarray] = {}
     for file, row in zip(listed, seen, strict=True):
         if row is not None:
-            rows[file.where] = row
-    faults += _faults([file for file in listed if file.where not in rows])
+            rows[file.where] = row[:4]
+    bad = [file for file in listed if file.where not in rows]
+    faults += unreadable([(file.where, file.path) for file in bad])
     good = [file for file in listed if file.where in rows]
     kept, conflicts = without_conflicts(good, [rows[file.where][0] for file in good])
     kept, missing = divided(kept, evaluated)
@@ -206,29 +207,37 @@ def _from_files(
     )
 
 
-def _inspected(paths: list[str]) -> list[np.ndarray | None]:
-    """Reads and decodes every file.
+def inspected(
+    images: Any, read: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+) -> list[np.ndarray | None]:
+    """Reads and decodes every image.
+
+    Args:
+        images: Paths, or a dataset of known cardinality.
+        read: From one of them to the encoded image.
 
     Returns:
-        For each file, a hash of its content, its upright height and width, and 1 if it has color;
-        None if bad.
+        For each image, a hash of its content, its upright height and width, 1 if it has color, and
+        its EXIF orientation; None if bad.
     """
 
-    def jpeg_size(encoded):
+    def jpeg_size(encoded, orientation):
         stored = tf.image.extract_jpeg_shape(encoded)[:2]
-        is_lying = exif.is_lying(exif.orientation(encoded, kind(encoded)))
-        return tf.where(is_lying, stored[::-1], stored)
+        return tf.where(exif.is_lying(orientation), stored[::-1], stored)
 
-    def size_and_color(pixels, encoded):
+    def facts_of(pixels, encoded):
+        orientation = exif.orientation(encoded, kind(encoded))
         size = tf.cond(
-            tf.io.is_jpeg(encoded), lambda: jpeg_size(encoded), lambda: tf.shape(pixels)[:2]
+            tf.io.is_jpeg(encoded),
+            lambda: jpeg_size(encoded, orientation),
+            lambda: tf.shape(pixels)[:2],
         )
         has_color = tf.reduce_any(pixels[..., :3] != pixels[..., :1]) & (tf.shape(pixels)[2] > 2)
-        return tf.concat([size, [tf.cast(has_color, tf.int32)]], axis=0)
+        return tf.concat([size, [tf.cast(has_color, tf.int32), orientation]], axis=0)
 
     @tf.autograph.experimental.do_not_convert
-    def inspect(index, path):
-        encoded = tf.io.read_file(path)
+    def inspect(index, image):
+        encoded = read(image)
         content = tf.raw_ops.Fingerprint(data=[encoded], method="farmhash64")[0]
         pixels = tf.cond(
             tf.io.is_jpeg(encoded),
@@ -236,41 +245,46 @@ def _inspected(paths: list[str]) -> list[np.ndarray | None]:
             lambda: tf.io.decode_jpeg(encoded, ratio=8),
             lambda: decoded(encoded),
         )
-        facts = tf.cast(size_and_color(pixels, encoded), tf.int64)
+        facts = tf.cast(facts_of(pixels, encoded), tf.int64)
         return tf.concat([[index, tf.bitcast(content, tf.int64)], facts], axis=0)
 
-    rows: list[np.ndarray | None] = [None] * len(paths)
+    if not isinstance(images, tf.data.Dataset):
+        images = tf.data.Dataset.from_tensor_slices(tf.constant(images, tf.string))
+    rows: list[np.ndarray | None] = [None] * len(images)
     checks = (
-        tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
-        .enumerate()
+        images.enumerate()
         .map(inspect, num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors()
         .batch(64)
         .prefetch(1)
     )
-    for batch in watched(checks.as_numpy_iterator(), len(paths), "Checking images"):
+    for batch in watched(checks.as_numpy_iterator(), len(images), "Checking images"):
         for row in batch:
             rows[row[0]] = row[1:]
     return rows
 
 
-def _faults(bad: Sequence[LabeledFile]) -> list[Fault]:
-    """Describes files that could not be decoded; those to convert are grouped by suffix."""
-    similar: dict[tuple[str, ...], list[LabeledFile]] = defaultdict(list)
-    for file in bad:
-        received, fix = _received(Path(file.path))
-        ending = Path(file.path).suffix.lower()
+def unreadable(bad: Sequence[tuple[str, str]]) -> list[Finding]:
+    """Describes images that could not be decoded; those to convert are grouped by suffix.
+
+    Args:
+        bad: Where each image is, for messages, and its path.
+    """
+    similar: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for where, path in bad:
+        received, fix = _received(Path(path))
+        ending = Path(path).suffix.lower()
         together = ending in OTHER_SUFFIXES and fix
-        similar[(received, fix, ending if together else file.where)].append(file)
-    faults = []
-    for (received, fix, ending), files in similar.items():
-        where = files[0].where
+        similar[(received, fix, ending if together else where)].append(where)
+    faults: list[Finding] = []
+    for (received, fix, ending), wheres in similar.items():
+        where = wheres[0]
         if ending in OTHER_SUFFIXES:
-            if len(files) > 1:
-                where, fix = f"{where} and {len(files) - 1} more with {ending}", "convert each"
+            if len(wheres) > 1:
+                where, fix = f"{where} and {len(wheres) - 1} more with {ending}", "convert each"
             fix += f" (`magick mogrify -format jpg *{ending}`) and remove the original"
         expected = "a complete JPEG, PNG, BMP, GIF or WebP image"
-        faults.append(Fault(where, received, expected, fix, examples=len(files)))
+        faults.append(Fault(where, received, expected, fix, examples=len(wheres)))
     return faults
 
 

@@ -144,7 +144,7 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
 
 
-def _files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """Lists the visible files at any depth. A folder with several links to it is listed once."""
     found, seen = [], set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -183,7 +183,7 @@ def _from_folder(
                 else:
                     beside.append(entry)
                 continue
-            below = _files_below(entry)
+            below = files_below(entry)
             paths = [path for path in below if path.suffix.lower() in suffixes]
             beside += [path for path in below if path.suffix.lower() not in suffixes]
             for path in paths:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.images import sample_digits
+from data.object_masks import bounds
 from data.sources import SPLITS
 
 SIZE = 128
@@ -123,24 +124,3 @@ def _interpolation(side: int) -> np.ndarray:
     """Returns the weights `(side, 8)` of a bilinear enlargement of 8 pixels."""
     centers = (np.arange(side, dtype=np.float32) + 0.5) * 8 / side - 0.5
     return np.maximum(0, 1 - np.abs(np.clip(centers, 0, 7)[:, None] - np.arange(8)))
-
-
-def bounds(masks: np.ndarray) -> np.ndarray:
-    """Returns the smallest boxes that contain masks.
-
-    Args:
-        masks: bool `(masks, height, width)`, none of them empty.
-
-    Returns:
-        float32 `(masks, 4)`: xmin, ymin, xmax, ymax in pixels.
-
-    Example:
-        >>> bounds(np.pad(np.ones((1, 2, 3), bool), [(0, 0), (1, 4), (2, 4)])).tolist()
-        [[2.0, 1.0, 5.0, 3.0]]
-    """
-    sides = []
-    for axis in (1, 2):  # Rows of pixels hide the columns, and columns the rows.
-        line = masks.any(axis=axis)
-        sides.append((line.argmax(axis=1), line.shape[1] - line[:, ::-1].argmax(axis=1)))
-    (xmin, xmax), (ymin, ymax) = sides
-    return np.stack([xmin, ymin, xmax, ymax], axis=1).astype(np.float32).reshape(-1, 4)

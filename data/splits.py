@@ -103,8 +103,7 @@ class Splits:
         numbers = tf.constant([order.index(name) for name in names])
 
         def renumber(inputs, labels):
-            # Texts that belong to no class have the label -1.
-            return inputs, tf.where(labels < 0, labels, tf.gather(numbers, tf.maximum(labels, 0)))
+            return inputs, self._renumbered(labels, numbers)
 
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         changes: dict[str, Any] = {
@@ -113,6 +112,11 @@ class Splits:
             "other": {name: split.map(renumber) for name, split in self.other.items()},
         }
         return replace(self, **changes)
+
+    def _renumbered(self, labels: Any, numbers: tf.Tensor) -> Any:
+        """Returns the labels of an example with new numbers, `numbers[i]` for i."""
+        # Texts that belong to no class have the label -1.
+        return tf.where(labels < 0, labels, tf.gather(numbers, tf.maximum(labels, 0)))
 
     def counted(self, what: str) -> str:
         """Describes how many examples there are.

@@ -15,6 +15,7 @@ from data import (
     demonstrations,
     dialogues,
     images,
+    objects,
     parallel_texts,
     plain_text,
     preferences,
@@ -54,6 +55,16 @@ def write_images(folder: Path, numbers: list[int]) -> None:
     for number in numbers:
         pixels = np.full((4, 4 + number, 1), 9, "uint8")
         (folder / "cat" / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def write_objects(folder: Path, numbers: list[int], label: str = "cat") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        pixels = np.full((4, 4 + number, 1), 9, "uint8")
+        (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+        sides = "<xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax>"
+        content = f"<object><name>{label}</name><bndbox>{sides}</bndbox></object>"
+        (folder / f"{number}.xml").write_text(f"<annotation>{content}</annotation>")
 
 
 def write_texts(path: Path, numbers: list[int]) -> None:
@@ -115,6 +126,13 @@ LOADERS = {
         lambda one: tf.io.decode_png(one[0]).shape[1] - 4,
         ("ant", "cat"),
     ),
+    "objects": Loader(
+        objects.load,
+        write_objects,
+        "{}",
+        lambda one: tf.io.decode_png(one[0]).shape[1] - 4,
+        ("ant", "cat"),
+    ),
     "text": Loader(
         text.load, write_texts, "{}.csv", lambda one: last_number(one[0][0]), ("ant", "cat")
     ),
@@ -172,7 +190,7 @@ def test_one_example_without_splits_is_enough(loader, tmp_path):
     assert "Evaluated: all examples, because none is in a test or validation split." in data.remarks
     if loader.labels:
         # The labels are those of the network, whichever the data has.
-        assert getattr(data, data.LABELS) == loader.labels
+        assert tuple(getattr(data, data.LABELS)) == loader.labels
         assert "Classes (test): ant (0), cat (1)." in data.remarks
 
 
@@ -200,7 +218,7 @@ def test_splits_that_are_not_evaluated_are_not_read(loader, tmp_path):
     for split in ("train", "test"):
         loader.write(tmp_path / loader.name.format(split), [1])
     train = tmp_path / loader.name.format("train")
-    bad = train / "cat" / "1.png" if train.is_dir() else train
+    bad = next(train.rglob("*1.*")) if train.is_dir() else train
     bad.write_bytes(b"\x80" * 9)
     data, numbers = evaluated(loader, tmp_path)
     assert numbers == [1] and data.skipped == 0
@@ -229,7 +247,10 @@ def test_faults_in_rows_of_other_splits_are_not_reported(name, rows, tmp_path):
 def test_labels_that_the_network_does_not_know_are_named_with_their_location(name, tmp_path):
     loader, path = LOADERS[name], tmp_path / LOADERS[name].name.format("new")
     loader.write(path, [1])
-    if path.is_dir():
+    if name == "objects":
+        write_objects(path, [7, 8], "dog")
+        where = "7.xml object 1 and 1 more"
+    elif path.is_dir():
         write_images(tmp_path / "more", [7, 8])
         (tmp_path / "more" / "cat").rename(path / "dog")
         where = "dog/7.png and 1 more"
@@ -243,7 +264,8 @@ def test_labels_that_the_network_does_not_know_are_named_with_their_location(nam
     with pytest.raises(BadData, match=rf"{expected}\. Received: {label}\. Fix: .*--skip-bad"):
         evaluated(loader, path)
     data, numbers = evaluated(loader, path, skip_bad=True)
-    assert numbers == [1] and data.skipped == 2
+    # Only the objects with these labels are left out, not their images.
+    assert numbers == ([1, 7, 8] if name == "objects" else [1]) and data.skipped == 2
 
 
 @each_loader

@@ -1,0 +1,154 @@
+"""Images with objects: the built-in scenes, splits, sizes, masks, and what is said about them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data import object_masks, objects
+from data.scenes import scenes
+from data.sources import SPLITS, BadData, Evaluated
+from tests.data.annotated import encoded_image, write_voc
+
+
+def contents(found, split="train"):
+    """The objects of each image, without padding, by the encoded image."""
+    return {
+        data: {name: rows[things["kind"] > 0] for name, rows in things.items()}
+        for data, things in found.split(split).as_numpy_iterator()
+    }
+
+
+def test_scenes_are_loaded_with_their_exact_boxes_and_masks():
+    found = objects.load("digits", masks=True, evaluated=Evaluated(tuple("0123456789")))
+    assert found.train is None and len(found.test) == 200
+    assert found.image_size == (128, 128) and found.max_objects == 8
+    assert found.max_detections == 100 and found.classes == list("0123456789")
+    for (data, things), scene in zip(found.test.take(3), scenes("test"), strict=False):
+        np.testing.assert_array_equal(tf.io.decode_png(data), scene.pixels)
+        count = len(scene.digits)
+        assert things["kind"].numpy().tolist() == [1] * count + [0] * (8 - count)
+        np.testing.assert_array_equal(things["boxes"][:count], scene.boxes)
+        np.testing.assert_array_equal(things["classes"][:count], scene.digits)
+        for mask, box, whole in zip(
+            things["masks"].numpy(), scene.boxes, scene.masks, strict=False
+        ):
+            np.testing.assert_array_equal(object_masks.pasted(mask, box, 128, 128), whole)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder in VOC's layout with 40 images of cats, every third with a dog."""
+    for number in range(40):
+        things = [("cat", (1, 1, 4, 5), 0)]
+        things += [("dog", (3, 2, 8, 6), 1)] * (number % 3 == 0)
+        write_voc(tmp_path / "voc", f"{number}", things)
+    return tmp_path / "voc"
+
+
+def test_splits_are_chosen_by_a_hash_and_hold_every_class(tree):
+    found = objects.load(str(tree))
+    names = {split: set(contents(found, split)) for split in SPLITS}
+    assert sum(len(some) for some in names.values()) == 40 and min(map(len, names.values())) >= 2
+    for split in SPLITS:
+        seen = {
+            int(label) for things in contents(found, split).values() for label in things["classes"]
+        }
+        assert seen == {0, 1}
+        assert [found.origin(split, row)[-4:] for row in range(2)] == [".xml"] * 2
+    assert "Chosen by a hash: validation and test, about 10 % each." in found.remarks
+    for number in range(40, 60):
+        write_voc(tree, f"{number}", [("cat", (1, 1, 4, 5), 0)])
+    after = objects.load(str(tree))
+    assert len(names["train"] - set(contents(after, "train"))) <= 2
+
+
+def test_boxes_are_padded_and_numbered(tree):
+    found = objects.load(str(tree))
+    assert found.classes == ["cat", "dog"] and found.max_objects == 8
+    for things in contents(found).values():
+        expected = {1: [[0, 0, 4, 5]], 2: [[0, 0, 4, 5], [2, 1, 8, 6]]}[len(things["boxes"])]
+        assert things["boxes"].tolist() == expected
+        assert things["classes"].tolist() == [0, 1][: len(expected)]
+        assert things["kind"].tolist() == [1, 2][: len(expected)]
+    assert len(found.train_boxes) == sum(
+        len(things["boxes"]) for things in contents(found).values()
+    )
+    # Images of 8 x 10 pixels are enlarged to 32 x 32, so boxes grow by a factor of 3.2.
+    assert found.image_size == (32, 32)
+    np.testing.assert_allclose(np.unique(found.train_boxes[:, 2]), [12.8, 25.6], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("median", "size"),
+    [
+        ((480, 640), (480, 640)),
+        ((1080, 1920), (352, 640)),
+        ((50, 99), (64, 96)),
+        ((9, 9), (32, 32)),
+    ],
+)
+def test_size_for_a_network(median, size):
+    assert objects._size(np.array(median)) == size
+
+
+def test_classes_of_a_finished_network_keep_their_numbers(tree):
+    found = objects.load(str(tree)).renumbered(["dog", "ant"])
+    assert [*found.classes] == ["dog", "ant", "cat"]
+    for things in contents(found).values():
+        assert things["classes"].tolist() in ([2], [2, 0])
+    _, things = next(iter(found.train))
+    assert np.all(things["classes"].numpy()[things["kind"].numpy() == 0] == 0)
+
+
+def test_images_without_objects_are_kept_and_counted(tree):
+    write_voc(tree, "empty", [])
+    (tree / "Annotations" / "nothing.xml").write_text("")
+    (tree / "JPEGImages" / "nothing.png").write_bytes(encoded_image(99))
+    found = objects.load(str(tree))
+    counts = [
+        len(things["boxes"]) for split in SPLITS for things in contents(found, split).values()
+    ]
+    assert len(counts) == 42 and counts.count(0) == 2
+
+
+def test_a_class_without_training_objects_is_a_fault(tree):
+    lists = tree / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    write_voc(tree, "odd", [("emu", (1, 1, 4, 5), 0)])
+    names = {"train": range(2, 20), "val": range(20, 30), "test": [*range(30, 40), "odd"]}
+    for split, numbers in names.items():
+        (lists / f"{split}.txt").write_text("\n".join(map(str, numbers)))
+    with pytest.raises(BadData, match="class 'emu': expected at least one training object"):
+        objects.load(str(tree))
+    found = objects.load(str(tree), skip_bad=True)
+    assert found.classes == ["cat", "dog"] and len(found.test) == 11 and len(found.train) == 18
+    assert "Not read: 2 images that no list names." in found.remarks
+
+
+def test_equal_images_in_two_lists_are_named(tree):
+    lists = tree / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (tree / "JPEGImages" / "39.png").write_bytes((tree / "JPEGImages" / "0.png").read_bytes())
+    for split, numbers in {"train": range(20), "val": range(20, 30), "test": range(30, 40)}.items():
+        (lists / f"{split}.txt").write_text("\n".join(map(str, numbers)))
+    remark = "In test, 1 of 10 different images is also in train, such as 'Annotations/39.xml'."
+    assert remark in objects.load(str(tree)).remarks
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"format": "pascal"}, "`format` must be one of voc"), ({"image_size": (0, 9)}, "positive")],
+)
+def test_impossible_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        objects.load("digits", **options)
+
+
+def test_data_without_masks_is_refused_if_they_are_needed(tree):
+    with pytest.raises(BadData, match=r"object 1: expected a mask .* Received: no mask"):
+        objects.load(str(tree), masks=True)
+
+
+def test_folders_without_annotations_are_refused(tmp_path):
+    with pytest.raises(BadData, match=r"expected annotations in one format \(voc"):
+        objects.load(str(tmp_path))
