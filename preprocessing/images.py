@@ -87,7 +87,7 @@ def decode(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tens
 def _fitted(pixels: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
     """Turns the pixels of an image into the input shape of a network."""
     height, width, channels = input_shape
-    pixels = _with_channels(pixels, channels)
+    pixels = with_channels(pixels, channels)
     size = tf.shape(pixels)[:2]
 
     def resized():
@@ -168,7 +168,7 @@ def _from_palette(image_bytes: tf.Tensor, header: tf.Tensor, indices: tf.Tensor)
     return tf.gather(tf.reshape(palette, (-1, 4))[:, 2::-1], tf.cast(indices[..., 0], tf.int32))
 
 
-def _with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
+def with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
     """Turns uint8 pixels with 1 to 4 channels into uint8 pixels with 1 or 3."""
 
     def on_white():
