@@ -19,6 +19,7 @@ from layers.patch_embedding import PatchEmbedding
 from layers.projected_lstm_cell import ProjectedLSTMCell
 from layers.reward_head import RewardHead
 from layers.roi_align import PyramidROIAlign, ROIAlign
+from layers.roi_pooling import ROIPooling
 from layers.scalar_mix import ScalarMix
 from layers.spectral_pooling import SpectralPooling2D
 from layers.stochastic_pooling import StochasticPooling2D
@@ -42,6 +43,7 @@ __all__ = [
     "ProjectedLSTMCell",
     "PyramidROIAlign",
     "ROIAlign",
+    "ROIPooling",
     "RewardHead",
     "ScalarMix",
     "SpectralPooling2D",

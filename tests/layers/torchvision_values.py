@@ -38,7 +38,7 @@ def regions() -> tuple[np.ndarray, np.ndarray]:
 
 def regions_gradient() -> np.ndarray:
     """The gradient to outputs of size 2 in `tests.layers.check.gradients`: `(3, 334, 2, 2, 1)`."""
-    return np.float32(np.random.default_rng(1).normal(size=(3, 334, 2, 2, 1)) / 8)
+    return (np.random.default_rng(1).normal(size=(3, 334, 2, 2, 1)) / 8).astype("float32")
 
 
 def scored_boxes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
