@@ -1,5 +1,6 @@
 """Keras layers that are missing in Keras, or slower or less exact there."""
 
+from layers.anchors import Anchors
 from layers.attention_decoder import AttentionDecoder
 from layers.attention_pooling import AttentionPooling
 from layers.batch_normalization import BatchNormalization
@@ -15,6 +16,7 @@ from layers.layer_normalization_cells import (
 from layers.local_response_normalization import LocalResponseNormalization
 from layers.lp_pooling import LpPooling2D
 from layers.mixed_pooling import MixedPooling2D
+from layers.non_max_suppression import NonMaxSuppression
 from layers.patch_embedding import PatchEmbedding
 from layers.projected_lstm_cell import ProjectedLSTMCell
 from layers.reward_head import RewardHead
@@ -26,6 +28,7 @@ from layers.stochastic_pooling import StochasticPooling2D
 from layers.whitening import Whitening
 
 __all__ = [
+    "Anchors",
     "AttentionDecoder",
     "AttentionPooling",
     "BatchNormalization",
@@ -39,6 +42,7 @@ __all__ = [
     "LocalResponseNormalization",
     "LpPooling2D",
     "MixedPooling2D",
+    "NonMaxSuppression",
     "PatchEmbedding",
     "ProjectedLSTMCell",
     "PyramidROIAlign",
