@@ -248,7 +248,10 @@ def _mask(annotation: Annotation, size: tuple[int, int], unit: np.ndarray) -> np
         if any(len(one) < 6 or len(one) % 2 for one in mask) or not mask:
             return Fault(annotation.where, "a polygon of other numbers", "at least 3 pairs x, y")
         mask = [(np.reshape(one, (-1, 2)) * unit).ravel().tolist() for one in mask]
-    whole = object_masks.decoded(mask, *size)
+    try:
+        whole = object_masks.decoded(mask, *size)
+    except (KeyError, TypeError, ValueError) as error:
+        return Fault(annotation.where, f"a mask that cannot be decoded ({error})", expected)
     if whole.shape != size:
         received = f"a mask of {whole.shape[1]} x {whole.shape[0]} pixels"
         return Fault(annotation.where, received, expected)

@@ -67,7 +67,8 @@ def read(root: Path, evaluated: Evaluated | None) -> Annotated:
                     images.append(found[0])
                     findings += found[1]
     if left:
-        findings.append(f"Not read: {left:,} images that no list names.")
+        some = "1 image" if left == 1 else f"{left:,} images"
+        findings.append(f"Not read: {some} that no list names.")
     origin = "0, because an xmin or ymin is 0" if first == 0 else "1, as in VOC"
     return Annotated(images, [*findings, f"Pixels of the boxes are counted from {origin}."])
 

@@ -150,5 +150,5 @@ def test_data_without_masks_is_refused_if_they_are_needed(tree):
 
 
 def test_folders_without_annotations_are_refused(tmp_path):
-    with pytest.raises(BadData, match=r"expected annotations in one format \(voc"):
+    with pytest.raises(BadData, match=r"expected annotations in one format \(voc, coco"):
         objects.load(str(tmp_path))
