@@ -163,7 +163,7 @@ def checked(
         content, height, width, _, orientation = (int(fact) for fact in row)
         upright = (height, width)
         stored = upright[::-1] if orientation >= 5 else upright
-        size = image.size or upright
+        size = image.size or (stored if _are_as_stored(image, stored) else upright)
         if size not in (upright, stored):
             received = f"{size[1]} x {size[0]} pixels"
             expected = f"the size of the image, {width} x {height} pixels"
@@ -187,6 +187,12 @@ def checked(
     if has_broken:
         findings.append("Images with broken objects are kept without these.")
     return kept, findings
+
+
+def _are_as_stored(image: AnnotatedImage, stored: tuple[int, int]) -> bool:
+    """Whether the masks of an image that declares no size have the size of the stored image."""
+    masks = [one.mask for one in image.annotations if isinstance(one.mask, dict)]
+    return bool(masks) and all(tuple(mask["size"]) == stored for mask in masks)
 
 
 def _object(

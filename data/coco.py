@@ -40,7 +40,8 @@ def read(root: Path, evaluated: Evaluated | None) -> Annotated:
     The split is in the name of a file (instances_train2017.json) or of its folder
     (train/_annotations.coco.json). Files with captions alone are not read. If there are
     files instances_*.json, others are not read either. An image is looked for by its path relative
-    to the file, and then by its name in all folders. Polygons and run lengths, compressed or not, are masks.
+    to the file, and then by its name in all folders.
+    Polygons and run lengths, compressed or not, are masks.
 
     Args:
         root: The folder or the file.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data import coco, object_masks, voc
+from data import coco, mask_images, object_masks, voc
 from data.annotations import CROWD, PADDING, CheckedImage, Object, checked
 from data.scenes import SIZE, scenes
 from data.sources import (
@@ -28,7 +28,7 @@ from data.sources import (
 from data.splits import Splits, by_class, chosen_by_hash, shared, stratified
 
 BUILT_IN = ("digits",)
-FORMATS = {"voc": voc, "coco": coco}
+FORMATS = {"voc": voc, "coco": coco, "masks": mask_images}
 """The module that reads each format of files."""
 LARGEST_SIDE = 640
 """Maximum height and width of the size that is chosen for a network, in pixels."""
