@@ -386,6 +386,12 @@ def listed_splits(
     return splits, findings
 
 
+def declared_size(height: str | None, width: str | None) -> tuple[int, int] | None:
+    """Reads the height and width of an image; None if one of them is not a positive number."""
+    sides = [int(side) if side and side.strip().isdecimal() else 0 for side in (height, width)]
+    return (sides[0], sides[1]) if all(sides) else None
+
+
 def without_annotation(where: str, received: str, fix: str) -> Fault:
     """Reports an image that no annotation describes."""
     return Fault(where, f"{received} without annotation", "an annotation for each image", fix)

@@ -237,8 +237,8 @@ def _from_csv(
         names, rows = rows[0][1], rows[1:]
     elif (
         rows
-        and not _file_of(path, rows[0][1][0])
-        and any(_file_of(path, cells[0]) for _, cells in rows[1:])
+        and not file_of(path, rows[0][1][0])
+        and any(file_of(path, cells[0]) for _, cells in rows[1:])
     ):
         received = f"the columns {', '.join(rows[0][1])}"
         expected = "a header such as path, label"
@@ -278,14 +278,14 @@ def _from_csv(
             faults.append(Fault(where, received, "train, validation or test"))
         else:
             name = Path(row["path"]).as_posix()
-            found = _file_of(path, name) or path.parent / name
+            found = file_of(path, name) or path.parent / name
             file_path, where = str(found), f"{where} ({name})"
             group = row.get("group", "")
             files.append(LabeledFile(name, row["label"], split, where, file_path, group=group))
     return files, faults
 
 
-def _file_of(table: Path, name: str) -> Path | None:
+def file_of(table: Path, name: str) -> Path | None:
     """Returns the file that a cell names, relative to the table; it may be a Windows path."""
     paths = (table.parent / one for one in (name, name.replace("\\", "/")))
     return next((path for path in paths if path.is_file()), None)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data import coco, mask_images, object_masks, voc
-from data.annotations import CROWD, PADDING, CheckedImage, Object, checked
+from data import box_tables, coco, mask_images, object_masks, tfds_objects, voc, yolo
+from data.annotations import CROWD, PADDING, AnnotatedImage, CheckedImage, Object, checked
 from data.scenes import SIZE, scenes
 from data.sources import (
     SPLITS,
@@ -28,7 +28,7 @@ from data.sources import (
 from data.splits import Splits, by_class, chosen_by_hash, shared, stratified
 
 BUILT_IN = ("digits",)
-FORMATS = {"voc": voc, "coco": coco, "masks": mask_images}
+FORMATS = {"voc": voc, "coco": coco, "yolo": yolo, "csv": box_tables, "masks": mask_images}
 """The module that reads each format of files."""
 LARGEST_SIDE = 640
 """Maximum height and width of the size that is chosen for a network, in pixels."""
@@ -111,9 +111,13 @@ def load(
         images, encoded = _digits(masks, evaluated)
         findings: list[Finding] = []
         classes: Sequence[str] = [str(digit) for digit in range(10)]
+    elif data.startswith("tfds:"):
+        read, encoded = tfds_objects.read(data.removeprefix("tfds:"), masks, evaluated)
+        images, encoded, found = _checked_rows(read.images, encoded)
+        findings, classes = read.findings + found, read.classes
     else:
         existing(data, "a folder or file with annotated images", BUILT_IN)
-        read = FORMATS[format or _format_of(data)].read(Path(data), evaluated)
+        read = FORMATS[_format_of(data, format)].read(Path(data), evaluated)
         seen, found = checked(read.images, None, masks)
         images = [image for image in seen if image]
         images.sort(key=lambda image: stable_order(image.where))
@@ -127,15 +131,36 @@ def load(
     return _made(splits, encoded, names, masks, image_size, fields)
 
 
-def _format_of(data: str) -> str:
+def _format_of(data: str, format: str | None) -> str:
     """Finds the format from the files; raises `BadData` unless it is exactly one."""
-    fits = [name for name, module in FORMATS.items() if module.is_format(Path(data))]
+    known = {name: module for name, module in FORMATS.items() if format in (None, name)}
+    fits = [name for name, module in known.items() if module.is_format(Path(data))]
     if len(fits) != 1:
-        received = f"files of {' and '.join(fits)}" if fits else "none of their files"
-        expected = f"annotations in one format ({', '.join(FORMATS)})"
+        received = f"files of {' and '.join(fits)}" if fits else "no such files"
+        expected = f"annotations in one format ({', '.join(known)})"
         fix = "choose one with --format" if fits else ""
         raise BadData(data, [Fault(data, received, expected, fix, skippable=False)])
     return fits[0]
+
+
+def _checked_rows(
+    images: Sequence[AnnotatedImage], encoded: Mapping[str, tf.data.Dataset]
+) -> tuple[list[CheckedImage], dict[str, tf.data.Dataset], list[Finding]]:
+    """Checks the images of each split, and leaves out the bad ones of its encoded images, too."""
+    kept: list[CheckedImage] = []
+    usable, findings = {}, list[Finding]()
+    for split, rows in encoded.items():
+        some = [image for image in images if image.split == split]
+        seen, found = checked(some, rows, masks=False)
+        good = [image for image in seen if image]
+        is_good = tf.data.Dataset.from_tensor_slices([image is not None for image in seen])
+        rows = tf.data.Dataset.zip(rows, is_good).filter(lambda _, good: good)
+        usable[split] = rows.map(lambda image_bytes, _: image_bytes).apply(
+            tf.data.experimental.assert_cardinality(len(good))
+        )
+        kept += good
+        findings += found
+    return kept, usable, findings
 
 
 def _digits(

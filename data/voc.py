@@ -10,6 +10,7 @@ from data.annotations import (
     Annotated,
     AnnotatedImage,
     Annotation,
+    declared_size,
     images_in,
     listed_splits,
     split_folders,
@@ -111,12 +112,6 @@ def _image(
             continue
         kind = DIFFICULT if (node.findtext("difficult") or "").strip() == "1" else OBJECT
         objects.append(Annotation(at, name, (xmin, ymin, xmax, ymax), kind))
-    sides = [_number(tree.findtext(f"size/{side}")) for side in ("height", "width")]
-    size = (sides[0], sides[1]) if all(sides) else None
+    size = declared_size(tree.findtext("size/height"), tree.findtext("size/width"))
     image = AnnotatedImage(str(picture), where, split, tuple(objects), size, first=first)
     return image, faults
-
-
-def _number(text: str | None) -> int:
-    """Reads a positive number; 0 if there is none."""
-    return int(text) if text and text.strip().isdecimal() else 0

@@ -3,11 +3,25 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from data import object_masks, objects
+from data.annotations import AnnotatedImage, Annotation, checked
 from data.scenes import scenes
 from data.sources import SPLITS, BadData, Evaluated
 from tests.data.annotated import encoded_image, write_voc
+
+TURN = Image.Transpose
+BACK = {
+    2: TURN.FLIP_LEFT_RIGHT,
+    3: TURN.ROTATE_180,
+    4: TURN.FLIP_TOP_BOTTOM,
+    5: TURN.TRANSPOSE,
+    6: TURN.ROTATE_90,
+    7: TURN.TRANSVERSE,
+    8: TURN.ROTATE_270,
+}
+"""How an upright picture is stored with each EXIF orientation."""
 
 
 def contents(found, split="train"):
@@ -144,11 +158,58 @@ def test_impossible_options_are_refused(options, message):
         objects.load("digits", **options)
 
 
+@pytest.mark.parametrize("is_upright", [True, False])
+def test_a_photograph_in_all_orientations_has_the_same_boxes(is_upright, tmp_path):
+    upright = np.zeros((8, 10), np.uint8)
+    upright[2:7, 1:4] = 255
+    images = []
+    for orientation in range(1, 9):
+        stored = Image.fromarray(upright)
+        if method := BACK.get(orientation):
+            stored = stored.transpose(method)
+        tags, path = Image.Exif(), tmp_path / f"{orientation}.png"
+        tags[0x0112] = orientation
+        stored.save(path, exif=tags)
+        mask = np.asarray(stored) > 0
+        # Only lying images say by their size that they are described as they are stored.
+        if is_upright or orientation < 5:
+            mask = upright > 0
+        box = object_masks.bounds(mask[None])[0].tolist()
+        for declared in (mask.shape, None):
+            encoded = object_masks.encoded(mask)
+            things = [
+                Annotation("", "cat", box, mask=encoded),
+                Annotation("", "cat", None, mask=encoded),
+            ]
+            if declared or is_upright or orientation < 5:
+                images.append(AnnotatedImage(str(path), "", "", (*things,), declared))
+            else:  # The size of the masks says it, too.
+                images.append(AnnotatedImage(str(path), "", "", (things[1],)))
+    found, findings = checked(images, None, masks=True)
+    assert not findings
+    for image in found:
+        assert image.size == (8, 10)
+        for one in image.objects:
+            assert one.box.tolist() == [1, 2, 4, 7]
+            mask = object_masks.unpacked(tf.constant([one.mask]))[0].numpy()
+            np.testing.assert_array_equal(object_masks.pasted(mask, one.box, 8, 10), upright > 0)
+
+
 def test_data_without_masks_is_refused_if_they_are_needed(tree):
     with pytest.raises(BadData, match=r"object 1: expected a mask .* Received: no mask"):
         objects.load(str(tree), masks=True)
 
 
-def test_folders_without_annotations_are_refused(tmp_path):
-    with pytest.raises(BadData, match=r"expected annotations in one format \(voc, coco"):
-        objects.load(str(tmp_path))
+def test_folders_without_annotations_or_with_two_kinds_are_refused(tree, tmp_path):
+    (tmp_path / "empty").mkdir()
+    known = r"expected annotations in one format \(voc, coco, yolo, csv, masks\)\. Received: "
+    with pytest.raises(BadData, match=rf"{known}no such files"):
+        objects.load(str(tmp_path / "empty"))
+    (tree / "boxes.csv").write_text("path,xmin,ymin,xmax,ymax,label\n")
+    with pytest.raises(
+        BadData, match=rf"{known}files of voc and csv\. Fix: choose one with --format"
+    ):
+        objects.load(str(tree))
+    assert len(objects.load(str(tree), format="voc").test) > 1
+    with pytest.raises(BadData, match=r"in one format \(yolo\)\. Received: no such files"):
+        objects.load(str(tree / "boxes.csv"), format="yolo")

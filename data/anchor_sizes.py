@@ -1,0 +1,158 @@
+"""Sizes and ratios of anchors that fit the boxes of a data set."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from data.sources import Finding
+
+SCORED = (0.5, 0.7)
+"""IoU that the best anchor of a box should reach."""
+MOST_UNFIT = 0.05
+"""Maximum share of boxes whose best anchor may have an IoU under `SCORED[0]`."""
+ROUNDS = 100
+"""Maximum number of rounds of k-means."""
+
+Sizes = tuple[tuple[float, ...], ...]
+
+
+def best_ious(
+    boxes: np.ndarray,
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+    strides: Sequence[int],
+    image_size: tuple[int, int],
+) -> np.ndarray:
+    """Returns the IoU of each box with its best anchor.
+
+    An anchor of size s and ratio r is s sqrt(1 / r) wide and s sqrt(r) high. On a level of stride t
+    there is one of each size and ratio at every (j t, i t) inside the image. For a shape, the
+    nearest center has the highest IoU, so only that one is computed.
+
+    Args:
+        boxes: `(boxes, 4)`: xmin, ymin, xmax, ymax in pixels.
+        sizes: Sizes of the anchors of each level in pixels.
+        ratios: Height by width.
+        strides: Distance of the centers of each level in pixels.
+        image_size: `(height, width)` of the images in pixels.
+
+    Returns:
+        `(boxes,)`, in [0, 1].
+    """
+    boxes = np.asarray(boxes, np.float64)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    sides = boxes[:, 2:] - boxes[:, :2]
+    best = np.zeros(len(boxes))
+    for level, stride in zip(sizes, strides, strict=True):
+        last = np.ceil(np.array(image_size[::-1]) / stride) - 1
+        nearest = np.clip(np.round(centers / stride), 0, last) * stride
+        distance = np.abs(centers - nearest)
+        for shape in _shapes(level, ratios):
+            common = np.minimum((sides + shape) / 2 - distance, np.minimum(sides, shape))
+            overlap = np.maximum(common, 0).prod(axis=1)
+            best = np.maximum(best, overlap / (sides.prod(axis=1) + shape.prod() - overlap))
+    return best
+
+
+def _shapes(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
+    """Returns the width and height of each size and ratio, `(sizes * ratios, 2)`."""
+    roots = np.sqrt(np.asarray(ratios, np.float64))
+    shapes = [[size / root, size * root] for size in sizes for root in roots]
+    return np.array(shapes)
+
+
+def fitted_anchors(
+    boxes: np.ndarray, num_sizes: Sequence[int], num_ratios: int
+) -> tuple[Sizes, tuple[float, ...]]:
+    """Chooses sizes and ratios by k-means with the distance 1 - IoU of centered boxes.
+
+    The clusters are all pairs of a size and a ratio. A box belongs to the pair of highest IoU; then
+    each size becomes the geometric mean of the sizes of its boxes, and each ratio that of their
+    ratios. The first sizes and ratios are quantiles. Levels get the sizes in ascending order.
+
+    Reference:
+        Redmon & Farhadi, YOLO9000: Better, Faster, Stronger, 2017, section 2 (dimension clusters).
+        https://arxiv.org/abs/1612.08242
+
+    Args:
+        boxes: `(boxes, 4)` in pixels; at least one.
+        num_sizes: Number of sizes of each level.
+        num_ratios: Number of ratios; all levels have the same.
+
+    Returns:
+        The sizes of each level and the ratios (height by width), ascending, rounded to three
+        digits.
+    """
+    sides = np.asarray(boxes, np.float64)[:, 2:] - np.asarray(boxes, np.float64)[:, :2]
+    features = np.log(np.stack([np.sqrt(sides.prod(axis=1)), sides[:, 1] / sides[:, 0]]))
+    counts = sum(num_sizes), num_ratios
+    logs = [
+        np.quantile(feature, (np.arange(count) + 0.5) / count)
+        for feature, count in zip(features, counts, strict=True)
+    ]
+    pairs = np.zeros(len(sides), int) - 1
+    for _ in range(ROUNDS):
+        shapes = _shapes(np.exp(logs[0]).tolist(), np.exp(logs[1]).tolist())
+        overlap = np.minimum(sides[:, None], shapes).prod(axis=2)
+        union = sides.prod(axis=1)[:, None] + shapes.prod(axis=1) - overlap
+        chosen = np.argmax(overlap / union, axis=1)
+        if np.array_equal(chosen, pairs):
+            break
+        pairs = chosen
+        for axis, members in enumerate(np.divmod(pairs, num_ratios)):
+            for number in np.unique(members):
+                logs[axis][number] = features[axis][members == number].mean()
+    sizes, ratios = (np.sort([float(f"{value:.3g}") for value in np.exp(one)]) for one in logs)
+    ends = np.cumsum([0, *num_sizes])
+    levels = tuple(
+        tuple(float(size) for size in sizes[first:last]) for first, last in pairwise(ends)
+    )
+    return levels, tuple(float(ratio) for ratio in ratios)
+
+
+def chosen_anchors(
+    boxes: np.ndarray,
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+    strides: Sequence[int],
+    image_size: tuple[int, int],
+) -> tuple[Sizes, tuple[float, ...], list[Finding]]:
+    """Keeps anchors, unless more than 5 % of the boxes have an IoU under 0.5 with their best one.
+
+    Args:
+        boxes: The training boxes, as in `best_ious`.
+        sizes: Sizes of the paper's anchors, as in `best_ious`.
+        ratios: Their ratios.
+        strides: As in `best_ious`.
+        image_size: As in `best_ious`.
+
+    Returns:
+        The sizes of each level, the ratios, and remarks on them.
+    """
+    given = tuple(tuple(float(size) for size in level) for level in sizes), tuple(ratios)
+    if not len(boxes):
+        return *given, []
+    ious = best_ious(boxes, *given, strides, image_size)
+    remarks: list[Finding] = [_share("the paper's anchors", ious)]
+    if np.mean(ious < SCORED[0]) <= MOST_UNFIT:
+        return *given, remarks
+    fitted = fitted_anchors(boxes, [len(level) for level in sizes], len(ratios))
+    better = best_ious(boxes, *fitted, strides, image_size)
+    if np.mean(better < SCORED[0]) >= np.mean(ious < SCORED[0]):
+        return *given, remarks
+    levels = "; ".join(", ".join(f"{size:g}" for size in level) for level in fitted[0])
+    shown = ", ".join(f"{ratio:g}" for ratio in fitted[1])
+    remarks.append(
+        f"Anchors were chosen from the training boxes: sizes {levels} pixels by level, ratios "
+        f"{shown} (height by width)."
+    )
+    return *fitted, [*remarks, _share("the chosen anchors", better)]
+
+
+def _share(anchors: str, ious: np.ndarray) -> str:
+    low, high = (100 * np.mean(ious >= score) for score in SCORED)
+    return (
+        f"Of the training boxes, {low:.1f} % have an IoU of at least {SCORED[0]} with the best of "
+        f"{anchors}, {high:.1f} % of at least {SCORED[1]}."
+    )
