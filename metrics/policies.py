@@ -1,6 +1,6 @@
 """What the answers of a policy are worth, before and after its training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,8 @@ from metrics.replies import variety
 
 VARIETY = ("distinct_2", "commonest_share")
 """Measures of `metrics.replies.variety` that show how much a policy repeats itself."""
+NOISE = 2.0
+"""Standard errors of a difference of means that may be chance."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,34 @@ def compared(before: Answered, after: Answered) -> dict[str, float]:
     return scores | {f"{name}_before": value for name, value in before.means.items()}
 
 
-def exploited(scores: Mapping[str, float]) -> list[str]:
-    """Warns if the judge likes the answers less although the reward has risen."""
-    if "judge" not in scores or scores["reward"] <= scores["reward_before"]:
-        return []
-    if scores["judge"] >= scores["judge_before"]:
-        return []
-    return [
-        f"The policy exploits the reward: that of the judge fell from {scores['judge_before']:.4g} "
-        f"to {scores['judge']:.4g} while the reward rose. Try a larger --beta or fewer --epochs."
-    ]
+def exploited(scores: Mapping[str, float], history: Mapping[str, Sequence[float]]) -> Iterator[str]:
+    """Warns where the judge likes the answers less although the reward rises.
+
+    Args:
+        scores: From `compared`.
+        history: Values of `val_reward`, `val_judge` and its standard error `val_judge_error` after
+            each epoch; empty if there was no judge.
+    """
+    advice = "Try a larger --beta or fewer --epochs."
+    if "judge" in scores and scores["reward"] > scores["reward_before"]:
+        before, after = scores["judge_before"], scores["judge"]
+        if after < before:
+            yield (
+                f"The policy exploits the reward: that of the judge fell from {before:.4g} to "
+                f"{after:.4g} while the reward rose. {advice}"
+            )
+    if "val_judge" in history:
+        rewards, judged, errors = (
+            np.array(history[f"val_{name}"]) for name in ("reward", "judge", "judge_error")
+        )
+        best = int(judged.argmax())
+        fell = judged[best] - judged[-1] > NOISE * np.hypot(errors[best], errors[-1])
+        if fell and rewards[-1] > rewards[best]:
+            yield (
+                f"After epoch {best + 1} the policy exploits the reward: on the validation prompts "
+                f"that of the judge fell from {judged[best]:.4g} to {judged[-1]:.4g} while the "
+                f"reward rose from {rewards[best]:.4g} to {rewards[-1]:.4g}. {advice}"
+            )
 
 
 def baselines(groups: Mapping[str, Answered]) -> dict[str, tuple[str, float]]:

@@ -198,7 +198,8 @@ def rewards_over_divergence(
         https://arxiv.org/abs/2210.10760
 
     Args:
-        history: Values of `kl` and `reward` after each epoch, in training.
+        history: Values of `kl` and `reward` after each epoch, in training, and if there are some of
+            `val_` and a judge's name in validation.
         points: For each policy, its divergence in nats and its mean rewards, by name of the judge.
     """
     figure = Figure(figsize=(5.5, 3.8), layout="constrained")
@@ -206,6 +207,9 @@ def rewards_over_divergence(
     roots = np.sqrt(np.maximum(history.get("kl", []), 0))
     axes.plot(roots, history.get("reward", []), marker=".", color="gray", label="in training")
     for number, judge in enumerate(next(iter(points.values()))[1]):
+        if f"val_{judge}" in history:
+            label = f"in validation, by the {_plain(judge)}"
+            axes.plot(roots, history[f"val_{judge}"], ":", color=f"C{number}", label=label)
         for marker, (policy, (kl, rewards)) in zip("osD^v", points.items(), strict=False):
             label = f"{_plain(policy)}, by the {_plain(judge)}"
             axes.plot(max(kl, 0) ** 0.5, rewards[judge], marker, color=f"C{number}", label=label)

@@ -283,8 +283,9 @@ def train(
         monitor = config.monitor
     best = None
     if validation and config.keep == "best":
-        # Weighted metrics count predictions, and a row has many of them.
-        rows = None if watched[1] else feed.count("validation")
+        # Weighted metrics count predictions, and a row has many of them; a model with a training
+        # step of its own has metrics that may be no proportions.
+        rows = feed.count("validation") if watched[0] and not watched[1] else None
         best = BestWeights(monitor, num_examples=rows)
     history = fit(
         model,
@@ -510,7 +511,7 @@ def finish(
             titles begin with the word "training".
         baselines: Makes those of `runs.report.Report` from training examples, so it is not called
             if the run is on other data; `majority` always gives the most frequent answer.
-        warnings: Reasons to doubt the scores that only the app knows, in addition to
+        warnings: Reasons to doubt the scores that only the app knows, before those of
             `runs.doubts`.
         tokens: The tokenizer of the network; its `save` writes its files into a folder.
         preset: Writes a pretrained network for other apps into a folder.
@@ -535,7 +536,7 @@ def finish(
         sections=report,
         baselines=simpler,
     )
-    doubted = (*doubts(written, num_test, examples), *warnings)
+    doubted = (*warnings, *doubts(written, num_test, examples))
     on_test, on_validation = _divided(scores)
 
     def write(*further: Section) -> Path:

@@ -313,6 +313,23 @@ class _Largest(keras.metrics.Metric):
         return tf.convert_to_tensor(self.largest)
 
 
+class _StandardError(keras.metrics.Metric):
+    """The standard error of the mean of numbers."""
+
+    def __init__(self, name: str):
+        super().__init__(name=name)
+        self.sums = self.add_weight(shape=(3,), initializer="zeros", name="sums")
+
+    def update_state(self, values):
+        powers = [tf.ones_like(values), values, values**2]
+        self.sums.assign_add([tf.reduce_sum(power) for power in powers])
+
+    def result(self):
+        count, total, squares = tf.unstack(self.sums.value)
+        mean, square = (tf.math.divide_no_nan(one, count) for one in (total, squares))
+        return tf.sqrt(tf.math.divide_no_nan(tf.nn.relu(square - mean**2), count))
+
+
 MEANS = (
     *("reward", "kl", "kl_low_variance", "entropy", "clipped", "policy_loss", "value_loss"),
     *("explained_variance", "length", "ended", "beta"),
@@ -337,6 +354,9 @@ class PPO(keras.Model):
     mean ratio of a minibatch; `beta`; the shares of a step's time `time_writing`, `time_scoring`
     (which includes reading the answers with policy and reference) and `time_updates`.
 
+    A validation, which needs a `judge`, writes an answer to each prompt with the same seeds in
+    every epoch, and logs the means `reward` and `judge` and the standard error `judge_error`.
+
     Args:
         network: From the features of a rollout to a dict of `logits` `(n, t, vocabulary)` and
             `values` `(n, t)`. It is trained.
@@ -346,6 +366,7 @@ class PPO(keras.Model):
             with them. All its randomness must come from the seeds.
         score: From a batch and its `Rollout` to scores, float32 `(n,)`.
         optimizer: Trains policy and values.
+        judge: As `score`, for the validation alone. None: there is no validation.
         beta: As in `AdaptiveKL`.
         target: As in `AdaptiveKL`.
         horizon: As in `AdaptiveKL`.
@@ -361,7 +382,7 @@ class PPO(keras.Model):
         value_weight: Factor of the value loss beside the policy loss; at least 0.
     """
 
-    shown_logs = ("reward", "kl", "length", "entropy")
+    shown_logs = ("reward", "val_reward", "kl", "length", "entropy")
 
     def __init__(
         self,
@@ -371,6 +392,7 @@ class PPO(keras.Model):
         score: Callable[[Any, Rollout], tf.Tensor],
         optimizer: keras.optimizers.Optimizer,
         *,
+        judge: Callable[[Any, Rollout], tf.Tensor] | None = None,
         beta: float = 0.05,
         target: float | None = None,
         horizon: float = 10_000,
@@ -407,6 +429,7 @@ class PPO(keras.Model):
         self.read_reference = lambda features: reference(features)
         self.write = write
         self.score = score
+        self.judge = judge
         self.adaptive_kl = AdaptiveKL(beta, target, horizon)
         self.beta = self.adaptive_kl.beta
         self.random = keras.random.SeedGenerator()
@@ -421,6 +444,10 @@ class PPO(keras.Model):
         self.value_weight = value_weight
         self.logged = {name: keras.metrics.Mean(name) for name in MEANS}
         self.logged["ratio"] = _Largest("ratio")
+        self.judged = {
+            "judge": keras.metrics.Mean("judge"),
+            "judge_error": _StandardError("judge_error"),
+        }
 
     @property
     def updates_per_step(self) -> int:
@@ -453,6 +480,16 @@ class PPO(keras.Model):
         ):
             self._log(**{name: tf.math.divide_no_nan(stop - start, end - begin)})
         return {name: metric.result() for name, metric in self.logged.items()}
+
+    def test_step(self, batch):
+        seeds = tf.range(tf.shape(tf.nest.flatten(batch)[0])[0], dtype=tf.int64)
+        rollout = self.write(batch, seeds)
+        self._log(reward=self.score(batch, rollout))
+        ratings = self.judge(batch, rollout)
+        for metric in self.judged.values():
+            metric.update_state(ratings)
+        judged = {name: metric.result() for name, metric in self.judged.items()}
+        return {"reward": self.logged["reward"].result(), **judged}
 
     def _updates_so_far(self) -> tf.Tensor:
         """Reads the number of updates, which waits for them."""

@@ -46,13 +46,11 @@ class Steps:
     def build_metrics(self, batches: tf.data.Dataset, validation: tf.data.Dataset | None) -> None:
         """Has Keras make the metrics of `compile`, which otherwise happens in the first step.
 
-        A model with its own `train_step` may have no `test_step`: it needs none where there is no
-        validation.
+        A model with its own `train_step` has made them in its constructor.
         """
-        if validation is not None:
-            self._test_step(_filled(validation.element_spec))
-        elif type(self.model).train_step is keras.Model.train_step:
-            self._test_step(_filled(batches.element_spec))
+        if type(self.model).train_step is keras.Model.train_step:
+            some = batches if validation is None else validation
+            self._test_step(_filled(some.element_spec))
         self.model.reset_metrics()
         in_scope = self.strategy.extended.variable_created_in_scope
         if not all(in_scope(variable.value) for variable in self.model.metrics_variables):

@@ -33,6 +33,8 @@ from training.ppo import PPO
 
 UNSEEN = 400
 """Maximum number of prompts, of those not trained on, that are answered before and after."""
+JUDGED = 200
+"""Maximum number of validation prompts that are answered after each epoch for the judge."""
 SHOWN = 20
 """Number of prompts in the report."""
 RATE, EPSILON = 1e-5, 1e-5
@@ -58,8 +60,9 @@ class Config(dialogue.Config):
     """Class of text_classification whose log-probability, less that of the likeliest other, is the
     reward."""
     judge: Training[str] = "none"
-    """Folder of another such run, which rates the answers before and after but trains nothing: it
-    shows whether they are better or only exploit the reward."""
+    """Folder of another such run, which rates the answers before and after and in validation, but
+    trains nothing: it shows whether they are better or only exploit the reward, and decides which
+    epoch is the best."""
     out: Path = Path("saved_models/alignment")
     stage: Literal["ppo"] = "ppo"
     """The stage to run; `--stage sft`, `reward` and `all` have other options."""
@@ -143,19 +146,24 @@ def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on prompts that were not trained on."""
     run = start(config)
     data = counted(run, prompts.load(**config.loading), "prompts")
-    splits = ("test",) if run.is_foreign else ("test", "validation")
-    unseen = [text for split in splits for text in data.prompts(split)]
-    unseen = unseen[:: -(-len(unseen) // UNSEEN)]  # Evenly over all sets.
     tokens = turn_tokens(tokenizer(**config.tokenizer), config.preset)
     judges = judges_of(config)
-    fed = Feed(replace(data, validation=None))
+    unseen, validation = data.prompts("test"), None
+    if "judge" in judges:
+        some = _evenly(data.prompts("validation"), JUDGED)
+        validation = tf.data.Dataset.from_tensor_slices(some)
+    elif not run.is_foreign:
+        unseen += data.prompts("validation")
+    unseen = _evenly(unseen, UNSEEN)
+    fed = Feed(replace(data, validation=validation))
     if fed.count() < config.minibatches:
         config._refuse("minibatches", f"at most the training prompts, {fed.count()}")
     trained = train(
         run,
-        partial(build, run, tokens, judges["reward"], fed.steps_per_epoch(config.batch_size)),
+        partial(build, run, tokens, judges, fed.steps_per_epoch(config.batch_size)),
         fed,
         rates=Rates(config.peak),
+        monitor="val_judge",
         callbacks=lambda checkpoint: [PolicyGuard(config.max_kl, checkpoint.last_good)],
     )
     if trained is None:  # Another process evaluates and writes.
@@ -186,12 +194,17 @@ def main(config: Config) -> dict[str, float]:
         },
         report=report(unseen, groups, trained.history),
         baselines=partial(measures.baselines, groups),
-        warnings=measures.exploited(scores),
+        warnings=[*measures.exploited(scores, trained.history)],
         tokens=tokens.tokens,
     )
 
 
-def build(run: Run, tokens: TurnTokens, judge: Judge, steps_per_epoch: int) -> PPO:
+def _evenly(texts: list[bytes], most: int) -> list[bytes]:
+    """Returns at most so many texts, evenly over all sets."""
+    return texts[:: max(1, -(-len(texts) // most))]
+
+
+def build(run: Run, tokens: TurnTokens, judges: Mapping[str, Judge], steps_per_epoch: int) -> PPO:
     config: Any = run.config
     policy, before = presets.network(config.continued), presets.network(config.continued)
     if config.value == "own":
@@ -206,14 +219,20 @@ def build(run: Run, tokens: TurnTokens, judge: Judge, steps_per_epoch: int) -> P
     chosen = optimizer(config.optimizer, rate, config.weight_decay, config.clip_norm)
     if "adam" in config.optimizer:
         chosen.epsilon = EPSILON
-    size = 4 * (3 * network.count_params() + before.count_params() + judge.size) / 2**30
+    judge_size = sum(judge.size for judge in judges.values())
+    size = 4 * (3 * network.count_params() + before.count_params() + judge_size) / 2**30
     said = f"{size:.2g} GiB for the weights of the networks that train and the averages of Adam."
     reading.said(run, "memory", f"Memory before the first step: {said}")
+
+    def rates(name):
+        return lambda some, rollout: judges[name](some, texts_of(rollout, tokens))
+
     return PPO(
         network,
         lambda features: before(features, training=False)["logits"],
         write=writer(config, tokens, part_that_writes(network)),
-        score=lambda some, rollout: judge(some, texts_of(rollout, tokens)),
+        score=rates("reward"),
+        judge=rates("judge") if "judge" in judges else None,
         optimizer=chosen,
         beta=config.beta,
         target=config.target_kl,

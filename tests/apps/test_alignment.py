@@ -294,7 +294,7 @@ def taught(policy_run, tmp_path_factory):
         out=tmp_path_factory.mktemp("out"),
     )
     tokens = TurnTokens(Bytes())
-    return config, tokens, ppo.build(run := start(config), tokens, spaces, 1), run
+    return config, tokens, ppo.build(run := start(config), tokens, {"reward": spaces}, 1), run
 
 
 def test_a_rollout_has_the_log_probabilities_of_a_plain_pass(taught, policy_run):

@@ -8,7 +8,12 @@ from callbacks.monitor import Monitor
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [("val_loss", "min"), ("mean_squared_error", "min"), ("val_accuracy", "max"), ("auc", "max")],
+    [
+        ("val_loss", "min"),
+        ("mean_squared_error", "min"),
+        ("val_accuracy", "max"),
+        ("val_judge", "max"),
+    ],
 )
 def test_auto_reads_the_direction_from_the_name(name, mode):
     assert Monitor(name).mode == mode

@@ -69,7 +69,19 @@ def test_samples_show_both_answers_with_their_ratings():
 
 def test_a_reward_that_rises_while_the_judge_falls_is_exploited():
     scores = {"reward": 1.0, "reward_before": 0.0, "judge": 0.0, "judge_before": 1.0}
-    assert "exploits the reward: that of the judge fell from 1 to 0" in exploited(scores)[0]
+    (found,) = exploited(scores, {})
+    assert "exploits the reward: that of the judge fell from 1 to 0" in found
     for change in ({"judge": 2.0}, {"reward": -1.0}):
-        assert exploited(scores | change) == []
-    assert exploited({"reward": 1.0, "reward_before": 0.0}) == []
+        assert [*exploited(scores | change, {})] == []
+    assert [*exploited({"reward": 1.0, "reward_before": 0.0}, {})] == []
+
+
+def test_a_judge_that_falls_after_the_best_epoch_is_a_warning_unless_it_may_be_chance():
+    scores = {"reward": 1.0, "reward_before": 0.0, "judge": 1.0, "judge_before": 0.0}
+    history = {"val_reward": [0, 1, 2, 3.0], "val_judge": [0, 1, 0.5, 0.25]}
+    (found,) = exploited(scores, history | {"val_judge_error": [0.2] * 4})
+    assert found.startswith("After epoch 2 the policy exploits the reward")
+    assert "fell from 1 to 0.25 while the reward rose from 1 to 3." in found
+    assert [*exploited(scores, history | {"val_judge_error": [0.3] * 4})] == []
+    history["val_reward"] = [0, 1, 2, 1.0]
+    assert [*exploited(scores, history | {"val_judge_error": [0.2] * 4})] == []

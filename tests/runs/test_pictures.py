@@ -141,6 +141,9 @@ def test_rewards_are_drawn_over_the_root_of_the_divergence():
         "before, by the judge": [0, 1],
         "after, by the judge": [4, 0.5],
     }
+    lines = rewards_over_divergence(history | {"val_judge": [1, 2, 0]}, points).axes[0].lines
+    (judged,) = (line for line in lines if line.get_label() == "in validation, by the judge")
+    np.testing.assert_array_equal(judged.get_xydata(), [[0, 1], [2, 2], [3, 0]])
 
 
 def test_curves_of_two_classes_name_the_positive_one_and_the_areas():

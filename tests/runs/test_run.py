@@ -365,9 +365,9 @@ def test_baselines_are_scores_of_the_run_and_warnings_stand_before_them(tmp_path
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
     assert card["scores"] == scores
     *_, first, second, third, score, compared, _, _, _, _ = capsys.readouterr().out.splitlines()
-    assert first.startswith("Warning: A simpler predictor beats this network")
-    assert second == "Warning: The test set has fewer than 100 points: 16."
-    assert third == "Warning: No point is found."
+    assert first == "Warning: No point is found."
+    assert second.startswith("Warning: A simpler predictor beats this network")
+    assert third == "Warning: The test set has fewer than 100 points: 16."
     assert score == "Test accuracy 0.5 on 16 points"
     assert compared == "Baselines: accuracy of majority 0.25, linear 0.9877"
     page = (tmp_path / "report.html").read_text()

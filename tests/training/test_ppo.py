@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from callbacks import PolicyGuard
+from callbacks import BestWeights, PolicyGuard
 from callbacks.policy_guard import PolicyLost
 from tests.training.toy_gan import state_of
 from tests.training.toy_ppo import STEPS_PER_EPOCH, SYMBOLS, World, prompts
@@ -301,6 +301,43 @@ def test_run_that_the_guard_stopped_resumes_inside_an_epoch_and_ends_with_the_sa
         assert name.startswith("time_") or same[name] == history[name], name
     for mine, other in zip(state_of(resumed), state_of(whole), strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def test_the_judge_decides_which_epoch_is_kept():
+    world, epochs, rated = World(1), [], []
+
+    def judge(batch, rollout):
+        rated.append(-world.score(batch, rollout))
+        return rated[-1]
+
+    start(0)
+    model = world.ppo(keras.optimizers.Adam(0.05), judge=judge)
+    noting = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: epochs.append(model.network.get_weights())
+    )
+    best = BestWeights("val_judge")
+    history = fit(
+        model,
+        prompts(16),
+        epochs=2,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        validation=tf.data.Dataset.from_tensor_slices(tf.zeros((24,))).batch(16),
+        callbacks=[noting, best],
+    )
+    np.testing.assert_allclose(history["val_judge"], -np.array(history["val_reward"]), rtol=1e-5)
+    assert history["val_reward"] == sorted(history["val_reward"]) and best.kept_epoch == 0
+    for kept, first, last in zip(model.network.get_weights(), *epochs, strict=True):
+        np.testing.assert_array_equal(kept, first)
+        assert not np.array_equal(kept, last)
+    rated.clear()
+    model.reset_metrics()
+    for size in (16, 8):
+        logs = model.test_step(tf.zeros((size,)))
+    ratings = np.concatenate(rated)
+    assert ratings.shape == (24,)
+    assert float(logs["judge"]) == pytest.approx(history["val_judge"][0], rel=1e-5)
+    assert float(logs["judge"]) == pytest.approx(ratings.mean(), rel=1e-5)
+    assert float(logs["judge_error"]) == pytest.approx(ratings.std() / 24**0.5, rel=1e-4)
 
 
 def learn(world, **options):
