@@ -13,8 +13,10 @@ from apps import dialogue
 from apps.stages.policies import LIMITS, Judge, judges_of, require_readable
 from apps.stages.rollouts import Write, compare, texts_of, writing
 from callbacks import PolicyGuard
-from data import prompts
+from data import demonstrations, prompts
+from data.dialogues import BUILT_IN, Dialogues
 from data.feed import Feed
+from metrics import language_models
 from metrics import policies as measures
 from metrics.policies import Answered
 from models import gpt
@@ -96,6 +98,9 @@ class Config(dialogue.Config):
     value: Training[Literal["own", "head"]] = "own"
     """What predicts the rewards: `own`: a network of its own that begins as the reward model, which
     must have the tokens of the policy; `head`: one more head of the policy, which begins as 0."""
+    demonstrations: Training[str] = ""
+    """Data as of the stage sft. The perplexity of answers in its test split, before and after,
+    shows what the higher rewards cost. Default: the data of `preset`, if that is a run of sft."""
     max_kl: Training[float] = 100.0
     """KL divergence, in nats per answer, at which the run stops."""
     best_of: int = 4
@@ -132,6 +137,14 @@ class Config(dialogue.Config):
         # A finished run is evaluated against the network that it began with.
         return Path(self.values_of(self.preset)["preset"] if self.EVALUATES else self.preset)
 
+    @property
+    def held_out(self) -> str:
+        """Data with answers that the network before was not trained on; "" if there are none."""
+        if self.demonstrations or self.values_of(self.reference).get("stage") != "sft":
+            return self.demonstrations
+        data = self.sources_of(self.reference)[-1]
+        return data if data in BUILT_IN or Path(data).exists() else ""
+
     def peak(self, policy: keras.Model) -> float:
         """Returns the peak learning rate."""
         usual = RATE * 768 / width(policy)
@@ -147,7 +160,7 @@ def main(config: Config) -> dict[str, float]:
     run = start(config)
     data = counted(run, prompts.load(**config.loading), "prompts")
     tokens = turn_tokens(tokenizer(**config.tokenizer), config.preset)
-    judges = judges_of(config)
+    judges, answers = judges_of(config), held_out(run)
     unseen, validation = data.prompts("test"), None
     if "judge" in judges:
         some = _evenly(data.prompts("validation"), JUDGED)
@@ -170,9 +183,10 @@ def main(config: Config) -> dict[str, float]:
         return {}
     trained = replace(trained, model=policy_of(trained.model))
     networks = presets.network(config.reference), trained.model
+    cost = perplexities(config, tokens, answers, networks)
     write_with = partial(writer, config, tokens)
     groups = compare(networks, write_with, tokens, judges, unseen, config.best_of)
-    scores = measures.compared(groups["before"], groups["after"])
+    scores = measures.compared(groups["before"], groups["after"]) | cost
     past = turns_of(tf.constant(unseen[:8]))[0].to_tensor("").numpy()
     return finish(
         run,
@@ -199,9 +213,21 @@ def main(config: Config) -> dict[str, float]:
     )
 
 
-def _evenly(texts: list[bytes], most: int) -> list[bytes]:
+def _evenly(texts: Sequence, most: int) -> Any:
     """Returns at most so many texts, evenly over all sets."""
     return texts[:: max(1, -(-len(texts) // most))]
+
+
+def held_out(run: Run) -> Dialogues | None:
+    """Returns some demonstrations whose answers the network before was not trained on."""
+    config: Any = run.config
+    if not config.held_out:
+        reading.said(run, "perplexity", "No perplexity is measured: there are no demonstrations.")
+        return None
+    # The run that was trained on it has named its faults.
+    data = demonstrations.load(config.held_out, skip_bad=True)
+    some = _evenly(data.test, UNSEEN)
+    return replace(data, train=some[:1], validation=some[:1], test=some)
 
 
 def build(run: Run, tokens: TurnTokens, judges: Mapping[str, Judge], steps_per_epoch: int) -> PPO:
@@ -247,6 +273,24 @@ def build(run: Run, tokens: TurnTokens, judges: Mapping[str, Judge], steps_per_e
         value_clip=config.value_clip,
         value_weight=config.value_weight,
     )
+
+
+def perplexities(
+    config: Config,
+    tokens: TurnTokens,
+    answers: Dialogues | None,
+    networks: tuple[keras.Model, keras.Model],
+) -> dict[str, float]:
+    """Returns the perplexity per token of held-out answers after the training and before."""
+    if answers is None:
+        return {}
+    fed = dialogue.feed(config, dialogue.arrange(config, answers, tokens))
+    batches = fed.evaluation("test", config.batch_size)
+    before, after = (
+        language_models.evaluate(network, batches)["logits"].scores["perplexity"]
+        for network in networks
+    )
+    return {"perplexity": after, "perplexity_before": before}
 
 
 def writer(config: Config, tokens: TurnTokens, policy: keras.Model) -> Write:

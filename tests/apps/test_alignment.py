@@ -14,8 +14,10 @@ from apps import alignment, dialogue
 from apps.stages import every, policies, ppo, sft
 from apps.stages import reward as app
 from apps.stages.rollouts import compare, texts_of
+from data import demonstrations
+from data.dialogues import Dialogue
 from preprocessing.answers import answer_reader, turns_of
-from preprocessing.byte_tokens import Bytes
+from preprocessing.byte_tokens import Bytes, as_features
 from preprocessing.turns import TurnTokens
 from runs import command
 from runs.run import start
@@ -356,6 +358,28 @@ def test_answers_before_and_after_are_compared(taught, policy_run):
     assert (best >= groups["before"].ratings["reward"]).all()
 
 
+def test_the_perplexity_of_held_out_answers_is_that_of_their_tokens(taught, policy_run):
+    config, tokens, _, run = taught
+    assert config.held_out == "python_docs" and config.demonstrations == ""
+    answers = ppo.held_out(run)
+    assert {*answers.test} == {*demonstrations.load("python_docs").test}
+    some = Dialogue(("A red car.", "Oh, red.")), Dialogue(("Hi", "Ho", "A", "Ah"), first_reply=3)
+    policy, even = (keras.saving.load_model(policy_run / "model.keras") for _ in range(2))
+    even.set_weights([np.zeros_like(weight) for weight in even.get_weights()])
+    losses = []
+    for one in some:
+        past, _ = tokens.prompts(tf.constant([one.turns[:-1]]), tf.constant([""]), tf.constant([99]))
+        reply = [*one.turns[-1].encode(), tokens.end_id]
+        row = tf.constant([[tokens.begin_id, *past[0].numpy(), *reply]])
+        logits = policy(as_features(row[:, :-1]))["logits"]
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(row[:, 1:], logits)
+        losses += [*each[0].numpy()[-len(reply) :]]
+    found = ppo.perplexities(config, tokens, replace(answers, test=some), (policy, even))
+    assert found["perplexity"] == pytest.approx(tokens.vocabulary_size, rel=1e-4)
+    assert found["perplexity_before"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
+    assert ppo.perplexities(config, tokens, None, (policy, even)) == {}
+
+
 def test_the_stage_ppo_refuses_what_it_ignores(policy_run, tmp_path):
     for name, value in {
         "train_on": "all",
@@ -432,7 +456,7 @@ def test_the_stages_follow_one_another(tmp_path, capsys):
     )
     scores = alignment.main(config)
     assert scores["judge"] == scores["reward"] and np.isfinite([*scores.values()]).all()
-    assert scores["kl"] > 0
+    assert scores["kl"] > 0 and scores["perplexity"] != scores["perplexity_before"] > 1
     said = capsys.readouterr().out
     assert "reward " in said and "Memory before the first step" in said
     page = (config.out / "report.html").read_text()
