@@ -149,13 +149,14 @@ def samples(
     """Returns heading and rows of a table of the first prompts with both answers."""
     rows: list[tuple[str, ...]] = []
     for number, prompt in enumerate(prompts):
-        ratings = [
-            ", ".join(f"{values[number]:.3g}" for values in group.ratings.values())
-            for group in (before, after)
-        ]
-        texts = before.texts[number], after.texts[number]
-        rows.append((prompt.decode().strip(), texts[0], ratings[0], texts[1], ratings[1]))
-    return ("prompt", "answer before", "ratings", "answer after", "ratings after"), rows
+        cells = [prompt.decode().strip()]
+        for group in (before, after):
+            ratings = (f"{values[number]:.3g}" for values in group.ratings.values())
+            cells += [group.texts[number], *ratings]
+        rows.append(tuple(cells))
+    columns = ("answer", *after.ratings)
+    heading = [f"{name} {when}" for when in ("before", "after") for name in columns]
+    return ("prompt", *heading), rows
 
 
 def table(groups: Mapping[str, Answered]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -55,11 +55,18 @@ class Table:
     """A section with a table; numbers are aligned to the right.
 
     The report leaves it out if there is no row, and columns in which all cells are "".
+
+    Args:
+        title: Heading of the section.
+        heading: Names of the columns, each another one.
+        rows: The cells.
+        in_card: Whether the model card has it, too, and so the playground.
     """
 
     title: str
     heading: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    in_card: bool = False
 
 
 @dataclass(frozen=True)

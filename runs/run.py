@@ -30,6 +30,7 @@ from runs.report import (
     Picture,
     Report,
     Section,
+    Table,
     in_words,
     keep_report,
     write_report,
@@ -568,6 +569,11 @@ def finish(
         "scores": written.all_scores,
         "num_test": num_test,
         "config": config.saved,
+        **{
+            section.title: [dict(zip(section.heading, row, strict=True)) for row in section.rows]
+            for section in report
+            if isinstance(section, Table) and section.in_card
+        },
     }
     lines = []
     if preset:

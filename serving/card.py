@@ -70,7 +70,7 @@ def write_card(
 
 
 def in_markdown(card: Mapping[str, Any]) -> str:
-    """Returns a model card as Markdown: a list, then a table for each of its parts.
+    """Returns a model card as Markdown: a list, then a table for each object or list of objects.
 
     Args:
         card: JSON values by name. If it has `task`, `model` and `data`, they are its title.
@@ -79,7 +79,7 @@ def in_markdown(card: Mapping[str, Any]) -> str:
     title = "{}: {} on {}".format(*known) if len(known) == 3 else "Model card"
     lines = [f"# {_in_line(title[:1].upper() + title[1:])}", ""]
     for name, value in card.items():
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) and not _is_table(value):
             lines.append(f"- **{_in_line(name)}**: {_in_line(value)}")
     for name, value in card.items():
         if name == "signatures":
@@ -89,7 +89,15 @@ def in_markdown(card: Mapping[str, Any]) -> str:
         elif isinstance(value, Mapping) and value:
             table = _markdown_table(("name", "value"), value.items())
             lines += ["", f"## {_in_line(name)}", "", *table]
+        elif _is_table(value):
+            table = _markdown_table(value[0], (row.values() for row in value))
+            lines += ["", f"## {_in_line(name)}", "", *table]
     return "\n".join(lines) + "\n"
+
+
+def _is_table(value: Any) -> bool:
+    """Whether a value is a list of objects, which are rows with the same columns."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 
 def _of_signature(described: Mapping[str, Any]) -> list[str]:

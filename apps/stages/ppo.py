@@ -304,5 +304,5 @@ def report(unseen: Sequence[bytes], groups: Mapping[str, Answered], history) -> 
     return [
         Table("Answers", *measures.table(groups)),
         Picture("Rewards and divergence", drawn),
-        Table("Before and after", *shown),
+        Table("Before and after", *shown, in_card=True),
     ]

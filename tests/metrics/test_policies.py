@@ -59,7 +59,9 @@ def test_a_table_has_a_row_for_each_policy():
 
 def test_samples_show_both_answers_with_their_ratings():
     heading, (row, _) = samples([b" Hi ", b"Ho"], BEFORE, AFTER)
-    assert row == ("Hi", "a b", "0, 1", "a b", "1, 2") and len(heading) == len(row)
+    assert row == ("Hi", "a b", "0", "1", "a b", "1", "2")
+    assert heading[:4] == ("prompt", "answer before", "reward before", "judge before")
+    assert heading[4:] == ("answer after", "reward after", "judge after")
     found = means_by_divergence({"before": BEFORE, "after": AFTER})
     assert found == {
         "before": (0.0, {"reward": 0.5, "judge": 1.0}),

@@ -80,7 +80,10 @@ def finished(run, made, **options) -> dict[str, float]:
             "num_test": 16,
             "examples": "points",
             "facts": {"classes": ("low", "high")},
-            "report": [Table("Mistakes", ("point", "class"), [("a", "b")])],
+            "report": [
+                Table("Mistakes", ("point", "class"), [("a", "b")]),
+                Table("Samples", ("point", "class"), [("c", "d")], in_card=True),
+            ],
             **options,
         },
     )
@@ -332,6 +335,7 @@ def test_a_finished_run_says_what_it_left(tmp_path, answered, capsys):
         assert (tmp_path / name).exists() and str(tmp_path / name) in said
     card = json.loads((tmp_path / "1" / "assets.extra" / "model_card.json").read_text())
     assert (card["task"], card["classes"], card["num_test"]) == ("points", ["low", "high"], 16)
+    assert card["Samples"] == [{"point": "c", "class": "d"}] and "Mistakes" not in card
     stored = json.loads((tmp_path / "config.json").read_text())
     assert stored == run.config.saved | {"sources": ["points"]}
     assert Config.load(tmp_path) == run.config

@@ -8,6 +8,7 @@ CARD = {
     "remarks": "two\nlines",
     "scores": {"macro_f1": 0.5, "accuracy": None},
     "config": {},
+    "Before and after": [{"prompt": "Hi", "reward": "1"}, {"prompt": "a|b", "reward": "2"}],
     "signatures": {
         "serving_default": {
             "inputs": [
@@ -40,6 +41,13 @@ MARKDOWN = r"""# Image classification: lenet5 on pets_2024
 | --- | --- |
 | macro_f1 | 0.5 |
 | accuracy | None |
+
+## Before and after
+
+| prompt | reward |
+| --- | --- |
+| Hi | 1 |
+| a\|b | 2 |
 
 ## Signature serving_default
 

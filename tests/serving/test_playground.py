@@ -247,6 +247,7 @@ def save_classifier(folder: Path) -> None:
         "scores": {"accuracy": 0.98765432},
         "num_test": 270,
         "date": "2026-03-01T12:00:00+00:00",
+        "Samples": [{"file": "a.png", "score": 0.25}, {"file": MARKUP, "score": "high"}],
         **meanings(image_bytes=f"PNG files {MARKUP}", scores="probabilities"),
     }
     save(folder, {"serving_default": (classify, texts("image_bytes"))}, card)
@@ -446,6 +447,8 @@ def test_models_are_listed_with_versions_and_card(page):
     assert card["task"] == "image classification"
     assert card["scores"] == "accuracy 0.98765\non 270 test examples"
     assert "2026" in card["date"]
+    assert words(about, "dd th") == ["file", "score"]
+    assert words(about, "dd td") == ["a.png", "0.25", MARKUP, "high"]
 
 
 def test_first_model_is_shown_when_none_is_named(page):
