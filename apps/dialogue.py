@@ -172,7 +172,7 @@ def feed(config: Config, rows: DialogueRows) -> Feed:
 
 def build(config: Config, tokens: TurnTokens) -> keras.Model:
     if config.continued:
-        return presets.network(config.continued)
+        return presets.network(config.continued, lora_rank=config.new_adapters)
     if config.is_seq2seq:
         return translators.translator(SEQ2SEQ, tokens.vocabulary_size, **config.encoder_decoder)
     return text_writers.text_writer(config.model, tokens.vocabulary_size, **config.text_writer)

@@ -172,7 +172,7 @@ def feed(tokens: Tokens, rows: TokenRows) -> Feed:
 
 def build(config: Config, tokens: Tokens) -> keras.Model:
     if config.continued:
-        return presets.network(config.continued)
+        return presets.network(config.continued, lora_rank=config.new_adapters)
     return text_writers.text_writer(config.model, tokens.vocabulary_size, **config.text_writer)
 
 

@@ -37,6 +37,8 @@ class ActorCritic(keras.Model):
 class PretrainedActorCritic(PretrainedDecoder):
     """A pretrained decoder that predicts the next token and a value from the same features."""
 
+    learned = ("values",)
+
     @staticmethod
     def head(backbone: Any) -> Any:
         values = _values(decoder_features(backbone))
@@ -46,6 +48,8 @@ class PretrainedActorCritic(PretrainedDecoder):
 @keras.saving.register_keras_serializable(package="hornbook")
 class PretrainedCritic(PretrainedDecoder):
     """A pretrained decoder that predicts values."""
+
+    learned = ("values",)
 
     @staticmethod
     def head(backbone: Any) -> Any:
@@ -99,11 +103,13 @@ def part_that_writes(network: keras.Model) -> keras.Model:
 
 
 def policy_of(network: keras.Model) -> keras.Model:
-    """Returns the policy of a network from `ActorCritic` or `with_values`."""
+    """Returns the policy of a network from `ActorCritic` or `with_values`, without adapters."""
+    policy = part_that_writes(network)
+    if isinstance(policy, PretrainedDecoder):
+        policy = policy.finished()
+        return policy if isinstance(network, ActorCritic) else _as(PretrainedDecoder, policy)
     if isinstance(network, ActorCritic):
-        return network.policy
-    if isinstance(network, PretrainedDecoder):
-        return _as(PretrainedDecoder, network)
+        return policy
     return keras.Model(network.input, {"logits": network.output["logits"]}, name="policy")
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from models.lora import merged
+
 HIDDEN = -1e9
 """Added to the scores of what a token does not see, in float32."""
 
@@ -48,8 +50,11 @@ class _Layer:
 
     def __init__(self, layer: Any):
         self.dtype = layer.compute_dtype
+        # Once for all tokens that are written.
+        weights = {w.path: w for w in layer.weights} | merged(layer)
         self._weights = {
-            w.path.partition(f"{layer.name}/")[2]: tf.convert_to_tensor(w) for w in layer.weights
+            path.partition(f"{layer.name}/")[2]: tf.convert_to_tensor(weight)
+            for path, weight in weights.items()
         }
         self._activation = layer.activation
         self._epsilon = layer.layer_norm_epsilon

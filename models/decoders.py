@@ -11,6 +11,7 @@ from keras import ops
 
 from models.decoder_layers import decoder_layers, normalized, positions_of, rms_normalized
 from models.generation import Steps
+from models.lora import merged
 from models.transformers import able_to_read
 
 KINDS = {
@@ -65,6 +66,9 @@ class PretrainedDecoder(keras.Model):
         `logits`, float32 `(batch, tokens, vocabulary_size)`, in a dict.
     """
 
+    learned: tuple[str, ...] = ()
+    """Names of the layers of the head that learn beside adapters."""
+
     def __init__(self, backbone: Any, **kwargs):
         super().__init__(backbone.input, self.head(backbone), **kwargs)
         # KerasHub leaves out whether the embeddings are tied.
@@ -95,9 +99,12 @@ class PretrainedDecoder(keras.Model):
         """
         import keras_hub
 
+        learned = [one for name in self.learned for one in self.get_layer(name).trainable_variables]
         keras_hub.models.Backbone.enable_lora(self, rank, ["query", "value"])
         for variable in self.trainable_variables:
             variable.trainable = "lora" in variable.name  # Keras leaves biases trainable.
+        for variable in learned:
+            variable.trainable = True
 
     def with_weights_of(self, values: Mapping[str, Any]) -> Self:
         """Sets the weights that have a value, by path, and returns the network."""
@@ -108,17 +115,12 @@ class PretrainedDecoder(keras.Model):
 
     def finished(self) -> keras.Model:
         """Returns the network with the updates of the adapters in its weights; itself if none."""
-        adapted = [
-            layer
-            for layer in self._flatten_layers(include_self=False)
-            if getattr(layer, "lora_enabled", False)
-        ]
-        if not adapted:
+        kernels = merged(self)
+        if not kernels:
             return self
         plain = type(self).from_config(self.get_config())
         values = {variable.path: variable for variable in self.variables}
-        values |= {_named(layer, "kernel").path: layer.kernel for layer in adapted}
-        return plain.with_weights_of(values)
+        return plain.with_weights_of(values | kernels)
 
 
 def pretrained_decoder(
@@ -309,10 +311,6 @@ def _has(model: keras.Model, name: str) -> bool:
 
 def _is_gpt2(backbone: Any) -> bool:
     return type(backbone).__name__ == "GPT2Backbone"
-
-
-def _named(layer: keras.layers.Layer, name: str) -> keras.Variable:
-    return next(variable for variable in layer.variables if variable.name == name)
 
 
 def _unread_by_keras_hub(path: Path, config: dict[str, Any]) -> dict[str, Any]:

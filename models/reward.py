@@ -35,14 +35,12 @@ def reward_model(backbone: Any) -> keras.Model:
 class PretrainedRater(PretrainedDecoder):
     """Rates the answer at the end of a row with a pretrained decoder, as `reward_model` does."""
 
+    learned = ("reward",)
+
     @staticmethod
     def head(backbone: Any) -> Any:
         mask = backbone.input["padding_mask"]
         return RewardHead(name="reward")(decoder_features(backbone), mask=mask)
-
-    def enable_lora(self, rank: int) -> None:
-        super().enable_lora(rank)
-        self.get_layer("reward").kernel.trainable = True
 
 
 def pretrained_rater(

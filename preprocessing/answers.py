@@ -4,7 +4,7 @@ A prompt is one turn of the user, or a transcript whose turns begin with `SPEAKE
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from preprocessing.byte_tokens import as_features
 from preprocessing.tokenizers import of_run, tokenizer
-from preprocessing.turns import TurnTokens, turn_tokens
+from preprocessing.turns import TurnTokens, lengths, turn_tokens
 from preprocessing.windows import slices
 from preprocessing.word_pieces import WordPieces
 
@@ -64,6 +64,37 @@ def turns_of(prompts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
         tf.RaggedTensor.from_value_rowids(values, rows, texts.nrows())
         for values in (joined, tf.boolean_mask(roles.values, begins))
     )
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """Reads prompts for a network that replies.
+
+    A prompt that is too long loses its oldest turns, and a turn that is too long its beginning.
+
+    Args:
+        tokens: Splits texts.
+        length: Maximum number of tokens of a prompt, the system text included.
+        system: System text of all prompts.
+        most_system: As in `TurnTokens.prompts`.
+    """
+
+    tokens: TurnTokens
+    length: int
+    system: str = ""
+    most_system: int | None = None
+    longer: ClassVar[str] = "they lose their oldest turns"
+    """Says what happens to prompts that are longer."""
+
+    def sizes(self, prompts: tf.Tensor) -> tf.Tensor:
+        """Counts the tokens of whole prompts `(n,)`, int32 `(n,)`."""
+        return lengths(replace(self, length=MANY).encode(prompts))
+
+    def encode(self, prompts: tf.Tensor) -> tf.Tensor:
+        """Encodes prompts `(n,)` as int32 `(n, tokens)`, -1 in padding."""
+        turns, rows = turns_of(prompts)[0].to_tensor(""), tf.shape(prompts)[:1]
+        system, room = tf.fill(rows, self.system), tf.fill(rows, self.length)
+        return self.tokens.prompts(turns, system, room, self.most_system)[0]
 
 
 @dataclass(frozen=True)

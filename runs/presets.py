@@ -59,7 +59,9 @@ def scores(run: Path) -> dict[str, float]:
     return json.loads((run / "scores.json").read_text(encoding="utf-8"))
 
 
-def network(run: Path, num_classes: int | None = None, freeze: bool | None = None) -> keras.Model:
+def network(
+    run: Path, num_classes: int | None = None, freeze: bool | None = None, lora_rank: int = 0
+) -> keras.Model:
     """Loads the network of a finished run.
 
     Args:
@@ -67,8 +69,11 @@ def network(run: Path, num_classes: int | None = None, freeze: bool | None = Non
         num_classes: Number of classes; those of the run come first. The others get new weights in
             the head, the last dense layer. None: as in the run.
         freeze: Whether only the head is trained. None: as in the run.
+        lora_rank: Rank of adapters, which then are all that learns. 0: none.
     """
     model = keras.saving.load_model(run / "model.keras", compile=False)
+    if lora_rank:
+        model.enable_lora(lora_rank)
     if num_classes is freeze is None:
         return model
     *_, head = (layer for layer in model.layers if isinstance(layer, keras.layers.Dense))

@@ -240,8 +240,6 @@ class WritingSettings(Settings):
         if self.vocabulary != "pieces" and self.vocabulary_size != WritingSettings.vocabulary_size:
             self._refuse("vocabulary_size", "left out without vocabulary='pieces'")
         self.require_preset_of(["gpt"])
-        if self.continued and self.lora_rank and not self.EVALUATES:
-            self._refuse("lora_rank", "0 for the network of a finished run")
 
     @property
     def usual(self) -> dict[str, Any]:
@@ -278,6 +276,11 @@ class WritingSettings(Settings):
             return self.rate((0.3 if self.lora_rank else 0.1) * factor)
 
         return Rates(rate)
+
+    @property
+    def new_adapters(self) -> int:
+        """Rank of the adapters that the network of a finished run gets; 0: none."""
+        return 0 if self.EVALUATES else self.lora_rank
 
     @property
     def tokenizer(self) -> dict[str, Any]:

@@ -10,37 +10,39 @@ import keras
 import tensorflow as tf
 
 from apps import dialogue
-from apps.stages.policies import LIMITS, Judge, judges_of, require_readable
-from apps.stages.rollouts import Write, compare, texts_of, writing
+from apps.stages.held_out import held_out, perplexities
+from apps.stages.policies import LIMITS, judges_of
+from apps.stages.policy_networks import build, reader_of, writer
+from apps.stages.rollouts import compare
 from callbacks import PolicyGuard
-from data import demonstrations, prompts
-from data.dialogues import BUILT_IN, Dialogues
+from data import prompts
+from data.dialogues import BUILT_IN
 from data.feed import Feed
-from metrics import language_models
 from metrics import policies as measures
 from metrics.policies import Answered
 from models import gpt
-from models.actor_critic import ActorCritic, critic_of, part_that_writes, policy_of, with_values
+from models.actor_critic import policy_of
 from models.transformers import width
 from preprocessing.answers import turns_of
 from preprocessing.tokenizers import tokenizer
-from preprocessing.turns import TurnTokens, turn_tokens
+from preprocessing.turns import turn_tokens
 from runs import presets, reading
 from runs.pictures import rewards_over_divergence
 from runs.report import Picture, Section, Table
-from runs.run import Example, Run, counted, finish, start, train
-from runs.settings import Rates, Training
-from training.optimizers import OptimizerName, Schedule, learning_rate_schedule, optimizer
-from training.ppo import PPO
+from runs.run import Example, counted, finish, start, train
+from runs.settings import AUTO, Auto, Rates, Training
+from training.optimizers import OptimizerName, Schedule
 
 UNSEEN = 400
 """Maximum number of prompts, of those not trained on, that are answered before and after."""
+LEAST_PROMPT = 4
+"""Minimum number of tokens of a prompt: one, with what is around a turn."""
 JUDGED = 200
 """Maximum number of validation prompts that are answered after each epoch for the judge."""
 SHOWN = 20
 """Number of prompts in the report."""
-RATE, EPSILON = 1e-5, 1e-5
-"""Learning rate at a width of 768 features, and the number that Adam divides by at least."""
+RATE = 1e-5
+"""Learning rate at a width of 768 features."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ class Config(dialogue.Config):
     demonstrations: Training[str] = ""
     """Data as of the stage sft. The perplexity of answers in its test split, before and after,
     shows what the higher rewards cost. Default: the data of `preset`, if that is a run of sft."""
+    prompt_length: Training[Auto[int]] = AUTO
+    """Maximum number of tokens of a prompt with the system text; longer ones lose their oldest
+    turns. Default: what `length` leaves beside `max_tokens`."""
     max_kl: Training[float] = 100.0
     """KL divergence, in nats per answer, at which the run stops."""
     best_of: int = 4
@@ -117,6 +122,9 @@ class Config(dialogue.Config):
         self.require_least(0 if self.target_kl is None else 1e-6, "beta")
         self.require_least(0, "value_weight")
         self.require_least(1, "horizon", "update_epochs", "minibatches", "best_of")
+        self.require_least(LEAST_PROMPT, "prompt_length")
+        if self.prompt_length > self.most_prompt:
+            self._refuse("prompt_length", f"at most {self.most_prompt}, beside max_tokens")
         self.require_least(1e-6, "clip", "value_clip", "max_kl", "target_kl")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:
@@ -146,13 +154,19 @@ class Config(dialogue.Config):
         return data if data in BUILT_IN or Path(data).exists() else ""
 
     def peak(self, policy: keras.Model) -> float:
-        """Returns the peak learning rate."""
-        usual = RATE * 768 / width(policy)
+        """Returns the peak learning rate, as elsewhere three times as large with LoRA."""
+        usual = RATE * 768 / width(policy) * (3 if self.lora_rank else 1)
         return usual if self.learning_rate is None else self.learning_rate
 
     @property
+    def most_prompt(self) -> int:
+        """Number of tokens that an answer leaves of the length, as in the export."""
+        written = super().usual["max_tokens"] if self.max_tokens is None else self.max_tokens
+        return self.length - 1 - written
+
+    @property
     def usual(self) -> dict[str, Any]:
-        return super().usual | {"warmup_epochs": 0.0}
+        return super().usual | {"warmup_epochs": 0.0, "prompt_length": self.most_prompt}
 
 
 def main(config: Config) -> dict[str, float]:
@@ -160,6 +174,7 @@ def main(config: Config) -> dict[str, float]:
     run = start(config)
     data = counted(run, prompts.load(**config.loading), "prompts")
     tokens = turn_tokens(tokenizer(**config.tokenizer), config.preset)
+    reading.lengths(run, data.train, reader_of(config, tokens), "prompts")
     judges, answers = judges_of(config), held_out(run)
     unseen, validation = data.prompts("test"), None
     if "judge" in judges:
@@ -216,86 +231,6 @@ def main(config: Config) -> dict[str, float]:
 def _evenly(texts: Sequence, most: int) -> Any:
     """Returns at most so many texts, evenly over all sets."""
     return texts[:: max(1, -(-len(texts) // most))]
-
-
-def held_out(run: Run) -> Dialogues | None:
-    """Returns some demonstrations whose answers the network before was not trained on."""
-    config: Any = run.config
-    if not config.held_out:
-        reading.said(run, "perplexity", "No perplexity is measured: there are no demonstrations.")
-        return None
-    # The run that was trained on it has named its faults.
-    data = demonstrations.load(config.held_out, skip_bad=True)
-    some = _evenly(data.test, UNSEEN)
-    return replace(data, train=some[:1], validation=some[:1], test=some)
-
-
-def build(run: Run, tokens: TurnTokens, judges: Mapping[str, Judge], steps_per_epoch: int) -> PPO:
-    config: Any = run.config
-    policy, before = presets.network(config.continued), presets.network(config.continued)
-    if config.value == "own":
-        require_readable(config, Path(config.reward))
-        network = ActorCritic(policy, critic_of(presets.network(Path(config.reward))))
-    else:
-        network = with_values(policy)
-    per_epoch = config.update_epochs * config.minibatches * steps_per_epoch
-    total = max(1, config.epochs * per_epoch)
-    warmup = min(round(config.warmup_epochs * per_epoch), total - 1)
-    rate = learning_rate_schedule(config.peak(policy), config.schedule, warmup, total)
-    chosen = optimizer(config.optimizer, rate, config.weight_decay, config.clip_norm)
-    if "adam" in config.optimizer:
-        chosen.epsilon = EPSILON
-    judge_size = sum(judge.size for judge in judges.values())
-    size = 4 * (3 * network.count_params() + before.count_params() + judge_size) / 2**30
-    said = f"{size:.2g} GiB for the weights of the networks that train and the averages of Adam."
-    reading.said(run, "memory", f"Memory before the first step: {said}")
-
-    def rates(name):
-        return lambda some, rollout: judges[name](some, texts_of(rollout, tokens))
-
-    return PPO(
-        network,
-        lambda features: before(features, training=False)["logits"],
-        write=writer(config, tokens, part_that_writes(network)),
-        score=rates("reward"),
-        judge=rates("judge") if "judge" in judges else None,
-        optimizer=chosen,
-        beta=config.beta,
-        target=config.target_kl,
-        horizon=config.horizon,
-        missing_end=config.missing_end,
-        gamma=config.gamma,
-        lambda_=config.gae_lambda,
-        whiten_rewards=config.whiten_rewards,
-        update_epochs=config.update_epochs,
-        minibatches=config.minibatches,
-        clip=config.clip,
-        value_clip=config.value_clip,
-        value_weight=config.value_weight,
-    )
-
-
-def perplexities(
-    config: Config,
-    tokens: TurnTokens,
-    answers: Dialogues | None,
-    networks: tuple[keras.Model, keras.Model],
-) -> dict[str, float]:
-    """Returns the perplexity per token of held-out answers after the training and before."""
-    if answers is None:
-        return {}
-    fed = dialogue.feed(config, dialogue.arrange(config, answers, tokens))
-    batches = fed.evaluation("test", config.batch_size)
-    before, after = (
-        language_models.evaluate(network, batches)["logits"].scores["perplexity"]
-        for network in networks
-    )
-    return {"perplexity": after, "perplexity_before": before}
-
-
-def writer(config: Config, tokens: TurnTokens, policy: keras.Model) -> Write:
-    names = ("length", "max_tokens", "system", "most_system")
-    return writing(policy, tokens, **{name: getattr(config, name) for name in names})
 
 
 def report(unseen: Sequence[bytes], groups: Mapping[str, Answered], history) -> list[Section]:

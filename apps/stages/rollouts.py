@@ -11,7 +11,7 @@ from metrics.policies import Answered, best
 from models.decoders import decoder_steps
 from models.generation import PADDING, Choice, generate
 from models.writing import beginning
-from preprocessing.answers import turns_of
+from preprocessing.answers import PromptReader
 from preprocessing.byte_tokens import as_features
 from preprocessing.turns import TurnTokens, lengths
 from training.ppo import Rollout, divergences
@@ -24,34 +24,20 @@ Judges = Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]
 """By name, from prompts and answers `(n,)` to ratings, float32 `(n,)`."""
 
 
-def writing(
-    policy: keras.Model,
-    tokens: TurnTokens,
-    *,
-    length: int,
-    max_tokens: int,
-    system: str = "",
-    most_system: int | None = None,
-) -> Write:
+def writing(policy: keras.Model, reader: PromptReader, *, length: int, max_tokens: int) -> Write:
     """Returns the function that answers prompts at temperature 1, with the policy's weights.
 
     Args:
         policy: A GPT or a pretrained decoder.
-        tokens: Its tokens.
-        length: Maximum number of tokens of prompt and answer.
-        max_tokens: Maximum number of tokens of an answer, below the length.
-        system: The system text of all dialogues.
-        most_system: As in `TurnTokens.prompts`.
+        reader: Reads the prompts; its length and that of an answer are below `length` together.
+        length: Maximum number of tokens of prompt and answer, with one that begins a text.
+        max_tokens: Maximum number of tokens of an answer.
     """
+    tokens = reader.tokens
 
     def write(prompts: tf.Tensor, seeds: tf.Tensor) -> Rollout:
         rows = tf.shape(prompts)[0]
-        turns = turns_of(prompts)[0].to_tensor("")
-        room = length - 1 - max_tokens  # As in the export.
-        past, _ = tokens.prompts(
-            turns, tf.fill((rows,), system), tf.fill((rows,), room), most_system
-        )
-        past = beginning(past, tokens.begin_id, tokens.end_id)
+        past = beginning(reader.encode(prompts), tokens.begin_id, tokens.end_id)
         ones = tf.ones((rows,))
         choice = Choice(
             max_tokens=tf.fill((rows,), max_tokens),

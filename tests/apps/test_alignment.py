@@ -16,15 +16,18 @@ from apps.stages import reward as app
 from apps.stages.rollouts import compare, texts_of
 from data import demonstrations
 from data.dialogues import Dialogue
+from models.actor_critic import policy_of
+from models.decoders import pretrained_decoder
 from preprocessing.answers import answer_reader, turns_of
 from preprocessing.byte_tokens import Bytes, as_features
 from preprocessing.turns import TurnTokens
-from runs import command
+from runs import command, presets
 from runs.run import start
 from serving import checks
 from serving.writing import filled
 from tests.apps.every_app import Small
 from tests.apps.test_bert_pretraining import COLORS, ODD, THINGS
+from tests.models.tiny_llama import write_llama
 
 
 def colors(folder: Path) -> str:
@@ -345,6 +348,32 @@ def test_a_step_of_ppo_changes_the_policy_and_not_the_reference(taught, policy_r
     assert run.facts["memory"].startswith("Memory before the first step: ")
 
 
+def test_with_lora_policy_and_reference_share_one_base(tmp_path):
+    write_llama(tmp_path, vocab_size=300, max_position_embeddings=64)
+    pretrained_decoder(tmp_path, 64).save(tmp_path / "model.keras")
+    sft_config = sft.Config(model="gpt", preset="folder", length=64, max_tokens=8)
+    (tmp_path / "config.json").write_text(json.dumps(sft_config.saved))
+    settings: dict[str, Any] = {"value": "head", "max_tokens": 8, "lora_rank": 2}
+    config = ppo.Config.continuing(tmp_path, **settings, out=tmp_path / "out")
+    tokens, run = TurnTokens(Bytes()), start(config)
+    model = ppo.build(run, tokens, {"reward": spaces}, 1)
+    assert " 0 for the values, 0 for the reference, " in run.facts["memory"]
+    names = {variable.name for variable in model.network.trainable_variables}
+    assert names == {"lora_kernel_a", "lora_kernel_b", "kernel", "bias"}
+    for variable in model.network.trainable_variables:
+        variable.assign(keras.random.normal(variable.shape, 0.0, 0.5, seed=0))
+    prompts, seeds = tf.constant(PROMPTS), tf.constant([1, 2, 3], tf.int64)
+    rollout = model.write(prompts, seeds)
+    before = presets.network(tmp_path, lora_rank=2)(rollout.features)["logits"]
+    np.testing.assert_array_equal(model.read_reference(rollout.features), before)
+    logits = model.network(rollout.features)["logits"]
+    assert np.abs(logits - before).max() > 0.1
+    merged = policy_of(model.network)
+    np.testing.assert_allclose(merged(rollout.features)["logits"], logits, atol=1e-4)
+    again = ppo.writer(config, tokens, merged)(prompts, seeds)
+    np.testing.assert_array_equal(again.targets, rollout.targets)
+
+
 def test_answers_before_and_after_are_compared(taught, policy_run):
     config, tokens, _, _ = taught
     networks = tuple(keras.saving.load_model(policy_run / "model.keras") for _ in range(2))
@@ -368,7 +397,9 @@ def test_the_perplexity_of_held_out_answers_is_that_of_their_tokens(taught, poli
     even.set_weights([np.zeros_like(weight) for weight in even.get_weights()])
     losses = []
     for one in some:
-        past, _ = tokens.prompts(tf.constant([one.turns[:-1]]), tf.constant([""]), tf.constant([99]))
+        past, _ = tokens.prompts(
+            tf.constant([one.turns[:-1]]), tf.constant([""]), tf.constant([99])
+        )
         reply = [*one.turns[-1].encode(), tokens.end_id]
         row = tf.constant([[tokens.begin_id, *past[0].numpy(), *reply]])
         logits = policy(as_features(row[:, :-1]))["logits"]
@@ -391,6 +422,7 @@ def test_the_stage_ppo_refuses_what_it_ignores(policy_run, tmp_path):
         "clip": 0.0,
         "jit_compile": True,
         "lora_rank": 2,
+        "prompt_length": 32,
         "target_kl": 0.0,
         "precision": "float16",
     }.items():
@@ -459,8 +491,12 @@ def test_the_stages_follow_one_another(tmp_path, capsys):
     assert scores["kl"] > 0 and scores["perplexity"] != scores["perplexity_before"] > 1
     said = capsys.readouterr().out
     assert "reward " in said and "Memory before the first step" in said
+    assert "training prompts is longer than 83 tokens" in said and "val_judge" in said
+    assert "Perplexity is measured on 12 dialogues of " in said
     page = (config.out / "report.html").read_text()
     assert "--stage ppo" in page and "Before and after" in page
+    card = json.loads((config.out / "model_card.json").read_text())
+    assert card["Before and after"][0].keys() >= {"prompt", "reward before", "judge after"}
     results = list(checks.run(config.out / "1"))
     assert {one.check: one.detail for one in results if not one.passed} == {}
     again = alignment.Config.evaluating(config.out, out=tmp_path / "evaluation")

@@ -5,8 +5,10 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from models.decoders import PretrainedDecoder, pretrained_decoder
+from models.decoders import PretrainedDecoder, decoder_steps, pretrained_decoder
+from models.lora import without_adapters
 from tests.models.tiny_llama import LLAMA, write_llama
 
 TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]], "int32")
@@ -173,3 +175,8 @@ def test_merged_adapters_give_the_logits_of_the_trained_network(decoder):
     assert np.abs(trained - before).max() > 1e-3
     np.testing.assert_allclose(merged(INPUTS)["logits"], trained, atol=1e-5)
     assert not any("lora" in variable.path for variable in merged.variables)
+    with without_adapters(decoder):
+        np.testing.assert_array_equal(decoder(INPUTS)["logits"], before)
+    np.testing.assert_array_equal(decoder(INPUTS)["logits"], trained)
+    first, _ = decoder_steps(decoder, 12).start(tf.constant(TOKENS[:1]), 1)
+    np.testing.assert_allclose(first, trained[:1, -1], atol=1e-5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from preprocessing.answers import AnswerReader, answer_reader, turns_of
+from preprocessing.answers import AnswerReader, PromptReader, answer_reader, turns_of
 from preprocessing.byte_tokens import Bytes
 from preprocessing.turns import TurnTokens
 from preprocessing.word_pieces import WordPieces
@@ -60,6 +60,15 @@ def test_a_long_row_loses_its_oldest_turns_and_never_the_end_of_the_answer(of_by
     assert whole == [END, *turns, ASSISTANT, *b"answer", END]
     assert cut == [END, USER, *b"ho?", END, ASSISTANT, *b"x" * 12, END]
     assert alone == [END, USER, END, ASSISTANT, *b"y" * 14, *b"z", END]
+
+
+def test_a_long_prompt_loses_its_oldest_turns_and_is_counted_whole(of_bytes):
+    reader, prompts = PromptReader(of_bytes.tokens, 9), tf.constant([TALK, "Hi"])
+    last, hi = (tf.constant([USER, *text, END, ASSISTANT]) for text in (b"Who?", b"Hi"))
+    ids = reader.encode(prompts)
+    np.testing.assert_array_equal(ids[0, :7], last)
+    np.testing.assert_array_equal(ids[1, :5], hi)
+    np.testing.assert_array_equal(reader.sizes(prompts), [4 + 4 + 7, 5])
 
 
 def test_word_pieces_lose_the_oldest(of_pieces):
