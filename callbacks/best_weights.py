@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from callbacks.monitor import Monitor
 from callbacks.resumable import Resumable
 
@@ -81,7 +83,8 @@ class BestWeights(Resumable):
             self.best, self.best_epoch, self.best_tie = value, epoch, tie
         if self.best_epoch == epoch or self._is_near(value):
             self.kept, self.kept_epoch = value, epoch
-            self.kept_weights = self.model.get_weights()
+            # A checkpoint would turn a weight without axes into a number.
+            self.kept_weights = [np.asarray(weight) for weight in self.model.get_weights()]
         if logs is not None:
             logs["kept_epoch"] = 0 if self.kept_epoch is None else self.kept_epoch + 1
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from callbacks.monitor import Monitor
 from callbacks.resumable import Resumable
 
@@ -98,7 +100,8 @@ class EarlyStopping(Resumable):
         if self.monitor.is_better(value, self.best):
             self.best, self.best_epoch, self.epochs_since_best = value, epoch, 0
             if self.restore_best_weights:
-                self.best_weights = self.model.get_weights()
+                # A checkpoint would turn a weight without axes into a number.
+                self.best_weights = [np.asarray(weight) for weight in self.model.get_weights()]
         else:
             self.epochs_since_best += 1
         if self._must_stop(epoch, value):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from callbacks import BestWeights, EarlyStopping
+from training.checkpoint import Checkpoint
 
 
 def play(callback, epochs, start=0, state=None):
@@ -73,6 +74,24 @@ def test_a_resumed_run_ends_with_the_same_weights(interrupted_after):
     model = play(resumed, epochs, interrupted_after, first.get_state())
     assert (resumed.best, resumed.best_epoch, resumed.last_epoch) == (0.8, 2, 4)
     assert final_weight(resumed, model) == 2.0
+
+
+def test_a_weight_without_axes_comes_back_from_a_checkpoint(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(1)])
+    scale = model.add_weight(shape=(), initializer="ones", name="scale")
+    for kind in (BestWeights, EarlyStopping):
+        first, resumed = (kind("val_accuracy") for _ in range(2))
+        checkpoint = Checkpoint(tmp_path / kind.__name__)
+        for callback in (first, resumed):
+            callback.set_model(model)
+            callback.on_train_begin()
+        scale.assign(2.0)
+        first.on_epoch_end(0, {"val_accuracy": 0.5, "val_loss": 1.0})
+        checkpoint.save({"callback": first.get_state()})
+        scale.assign(3.0)
+        resumed.set_state((checkpoint.load() or {})["callback"])
+        resumed.on_train_end()
+        assert float(scale) == 2.0
 
 
 def test_weights_are_released_when_the_model_has_them():

@@ -2,22 +2,18 @@
 
 import os
 import signal
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.training.killed import run_script
 from tests.training.toy_gan import STEPS_PER_EPOCH, ToyGan, UnseededGan, batches, state_of
 from training.checkpoint import Checkpoint
 from training.loop import Interrupted, NotFinite, fit
 from training.setup import start, undistributed
-
-ROOT = Path(__file__).parents[2]
 
 
 def train(folder=None, *, epochs=3, callbacks=(), make_model=ToyGan, data=batches, **options):
@@ -150,42 +146,26 @@ def test_copy_without_a_strategy_has_its_own_equal_weights():
 
 
 KILLED = """
-import os, signal, sys
+import os, sys
 import numpy as np
+from tests.training.killed import kill_at_call
 from tests.training.test_gan import train
 from tests.training.toy_gan import UnseededGan, state_of
 from training import loop
 
 owners = {"take_steps": loop._Run, "fsync": os, "replace": os}
-
-def killed_at_call(name, number):
-    owner = owners[name]
-    real, calls = getattr(owner, name), []
-    def counted(*arguments, **options):
-        calls.append(1)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **options)
-    setattr(owner, name, counted)
-
 folder, result, name, number = sys.argv[1:]
 if name:
-    killed_at_call(name, int(number))
+    kill_at_call(owners[name], name, int(number))
 model, history = train(folder, checkpoint_every=4, make_model=UnseededGan)
 np.savez(result, *state_of(model), *history.values())
 """
 
 
-def run_script(*arguments) -> int:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, "-c", KILLED, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-
-
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> dict[str, np.ndarray]:
     folder = tmp_path_factory.mktemp("unbroken")
-    assert run_script(folder / "checkpoint", folder / "result.npz", "", 0) == 0
+    assert run_script(KILLED, folder / "checkpoint", folder / "result.npz", "", 0) == 0
     return dict(np.load(folder / "result.npz"))
 
 
@@ -202,9 +182,9 @@ def unbroken(tmp_path_factory) -> dict[str, np.ndarray]:
 )
 def test_killed_gan_ends_as_if_it_had_never_been(unbroken, tmp_path, name, call):
     checkpoint, result = tmp_path / "checkpoint", tmp_path / "result.npz"
-    assert run_script(checkpoint, result, name, call) == -signal.SIGKILL
+    assert run_script(KILLED, checkpoint, result, name, call) == -signal.SIGKILL
     assert Checkpoint(checkpoint).path.exists() and not result.exists()
-    assert run_script(checkpoint, result, "", 0) == 0
+    assert run_script(KILLED, checkpoint, result, "", 0) == 0
     resumed = np.load(result)
     assert resumed.files == list(unbroken)
     for key in unbroken:

@@ -1,5 +1,7 @@
 """PPO: its arithmetic against NumPy, its training against policies that are known to be best."""
 
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 
 from callbacks import BestWeights, PolicyGuard
 from callbacks.policy_guard import PolicyLost
+from tests.training.killed import run_script
 from tests.training.toy_gan import state_of
 from tests.training.toy_ppo import STEPS_PER_EPOCH, SYMBOLS, World, prompts
 from training import ppo
@@ -169,7 +172,18 @@ def test_strategies_are_refused():
         World(1).ppo(keras.optimizers.SGD())
 
 
-def train(world, optimizer, *, rows, epochs, folder=None, callbacks=(), every=None, **options):
+def train(
+    world,
+    optimizer,
+    *,
+    rows,
+    epochs,
+    folder=None,
+    callbacks=(),
+    every=None,
+    validation=None,
+    **options,
+):
     start(0)
     model = world.ppo(optimizer, **options)
     history = fit(
@@ -177,6 +191,7 @@ def train(world, optimizer, *, rows, epochs, folder=None, callbacks=(), every=No
         prompts(rows),
         epochs=epochs,
         steps_per_epoch=STEPS_PER_EPOCH,
+        validation=validation,
         callbacks=callbacks,
         checkpoint=Checkpoint(folder) if folder else None,
         checkpoint_every=every,
@@ -310,19 +325,18 @@ def test_the_judge_decides_which_epoch_is_kept():
         rated.append(-world.score(batch, rollout))
         return rated[-1]
 
-    start(0)
-    model = world.ppo(keras.optimizers.Adam(0.05), judge=judge)
     noting = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda *_: epochs.append(model.network.get_weights())
+        on_epoch_end=lambda *_: epochs.append(noting.model.network.get_weights())
     )
     best = BestWeights("val_judge")
-    history = fit(
-        model,
-        prompts(16),
+    model, history = train(
+        world,
+        keras.optimizers.Adam(0.05),
+        rows=16,
         epochs=2,
-        steps_per_epoch=STEPS_PER_EPOCH,
         validation=tf.data.Dataset.from_tensor_slices(tf.zeros((24,))).batch(16),
         callbacks=[noting, best],
+        judge=judge,
     )
     np.testing.assert_allclose(history["val_judge"], -np.array(history["val_reward"]), rtol=1e-5)
     assert history["val_reward"] == sorted(history["val_reward"]) and best.kept_epoch == 0
@@ -338,6 +352,82 @@ def test_the_judge_decides_which_epoch_is_kept():
     assert float(logs["judge"]) == pytest.approx(history["val_judge"][0], rel=1e-5)
     assert float(logs["judge"]) == pytest.approx(ratings.mean(), rel=1e-5)
     assert float(logs["judge_error"]) == pytest.approx(ratings.std() / 24**0.5, rel=1e-4)
+
+
+KILLED = """
+import os, sys
+from types import SimpleNamespace
+import keras, numpy as np, tensorflow as tf
+from callbacks import BestWeights
+from tests.training.killed import kill_at_call
+from tests.training.test_ppo import ENDING, train
+from tests.training.toy_gan import state_of
+from tests.training.toy_ppo import World
+from training import ppo
+
+moments = SimpleNamespace(rollout=lambda: np.int32(0), update=lambda: np.int32(0))
+owners = {"fsync": os, "replace": os, "rollout": moments, "update": moments}
+
+def during(moment):
+    happens = tf.numpy_function(lambda: getattr(moments, moment)(), [], tf.int32)
+    return tf.control_dependencies([happens])
+
+class Noting(World):
+    def write(self, network, seeds):
+        with during("rollout"):
+            return super().write(network, seeds)
+
+def value_loss(*arguments):
+    with during("update"):
+        return tf.identity(real(*arguments))
+
+real, ppo.value_loss = ppo.value_loss, value_loss
+folder, result, name, number = sys.argv[1:]
+if name:
+    kill_at_call(owners[name], name, int(number))
+world = Noting(2, end=0)
+model, history = train(
+    world,
+    keras.optimizers.Adam(0.01),
+    folder=folder,
+    callbacks=[BestWeights("val_judge")],
+    judge=lambda batch, rollout: -world.score(batch, rollout),
+    validation=tf.data.Dataset.from_tensors(tf.zeros((24,))),
+    **ENDING,
+)
+kept = [values for name, values in history.items() if not name.startswith("time_")]
+np.savez(result, *state_of(model), *kept)
+"""
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> dict[str, np.ndarray]:
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert run_script(KILLED, folder / "checkpoint", folder / "result.npz", "", 0) == 0
+    return dict(np.load(folder / "result.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        # Of 20 steps of 12 updates, with a validation after each 10 and checkpoints after each 7.
+        pytest.param("rollout", 18, id="in a rollout"),
+        pytest.param("update", 105, id="in an update"),
+        # Writing a checkpoint flushes the file, renames it and flushes the folder.
+        pytest.param("fsync", 3, id="while a checkpoint is written"),
+        pytest.param("replace", 2, id="before a checkpoint replaces the last"),
+    ],
+)
+def test_killed_run_ends_as_if_it_had_never_been(unbroken, tmp_path, name, call):
+    checkpoint, result = tmp_path / "checkpoint", tmp_path / "result.npz"
+    assert run_script(KILLED, checkpoint, result, name, call) == -signal.SIGKILL
+    assert Checkpoint(checkpoint).path.exists() and not result.exists()
+    assert run_script(KILLED, checkpoint, result, "", 0) == 0
+    resumed = np.load(result)
+    assert resumed.files == list(unbroken)
+    for key in unbroken:
+        np.testing.assert_array_equal(resumed[key], unbroken[key])
 
 
 def learn(world, **options):
