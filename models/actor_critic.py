@@ -64,11 +64,16 @@ def with_values(policy: keras.Model) -> keras.Model:
         https://arxiv.org/abs/1909.08593
 
     Args:
-        policy: A GPT or a pretrained decoder. A GPT shares its layers with the result.
+        policy: A GPT, a recurrent network or a pretrained decoder. The result has its layers,
+            unless it is pretrained.
     """
     if isinstance(policy, PretrainedDecoder):
         return _as(PretrainedActorCritic, policy)
-    values = _values(policy.get_layer("layer_norm").output)
+    names = [layer.name for layer in policy.layers]
+    # The head of a recurrent network reads the features of its last layer as they are.
+    is_gpt = "layer_norm" in names
+    features = policy.get_layer("layer_norm").output if is_gpt else policy.get_layer("logits").input
+    values = _values(features)
     return keras.Model(policy.input, {"logits": policy.output["logits"], "values": values})
 
 

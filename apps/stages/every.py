@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from apps import dialogue
 from apps.stages import ppo, reward, sft
+from models import gpt
 from runs.settings import Data, Settings
 
 SHARED = ("skip_bad", "seed", "precision")
@@ -28,6 +29,10 @@ class Config(dialogue.Config):
     _judge behind it."""
     stage: Literal["all"] = "all"
     """The stage to run. The options are those of sft; the other stages have their defaults."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_one_of(gpt.NAMES, "model")  # Reward models begin with it.
 
 
 def main(config: Config) -> dict[str, float]:

@@ -114,6 +114,22 @@ class Judge:
         return tf.math.log(of_wanted + LEAST) - tf.math.log(of_others + LEAST)
 
 
+def require_runs(config: Any) -> None:
+    """Raises `FileNotFoundError` if a run is gone that a policy is trained or evaluated with.
+
+    Args:
+        config: Settings of the stage ppo.
+    """
+    runs = {"preset": config.reference, "reward": config.reward, "judge": config.judge}
+    for name, run in runs.items():
+        if str(run) != "none" and not (Path(run) / "model.keras").is_file():
+            of = f"`{name}` of {config.continued}" if config.EVALUATES else f"`{name}`"
+            raise FileNotFoundError(
+                f"{run}: expected the finished run that is the {of}. Received: no model.keras in "
+                "it. Fix: if the folder has been moved, move it back."
+            )
+
+
 def judges_of(config: Any) -> dict[str, Judge]:
     """Loads what rates the answers of a policy, and says if one reads less than the policy.
 

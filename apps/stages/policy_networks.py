@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 
 from apps.stages.policies import Judge, require_readable
 from apps.stages.rollouts import Write, texts_of, writing
+from models import text_writers
 from models.actor_critic import ActorCritic, critic_of, part_that_writes, with_values
 from models.lora import without_adapters
 from preprocessing.answers import PromptReader
@@ -105,5 +107,5 @@ def reader_of(config: Any, tokens: TurnTokens) -> PromptReader:
 
 
 def writer(config: Any, tokens: TurnTokens, policy: keras.Model) -> Write:
-    reader = reader_of(config, tokens)
-    return writing(policy, reader, length=config.length, max_tokens=config.max_tokens)
+    steps_of = text_writers.steps_of(config.model, config.length)
+    return writing(partial(steps_of, policy), reader_of(config, tokens), config.max_tokens)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from apps import dialogue
 from apps.stages.held_out import held_out, perplexities
-from apps.stages.policies import LIMITS, judges_of
+from apps.stages.policies import LIMITS, judges_of, require_runs
 from apps.stages.policy_networks import build, reader_of, writer
 from apps.stages.rollouts import compare
 from callbacks import PolicyGuard
@@ -20,7 +20,7 @@ from data.dialogues import BUILT_IN
 from data.feed import Feed
 from metrics import policies as measures
 from metrics.policies import Answered
-from models import gpt
+from models import recurrent, text_writers
 from models.actor_critic import policy_of
 from models.transformers import width
 from preprocessing.answers import turns_of
@@ -55,7 +55,8 @@ class Config(dialogue.Config):
     .gz) of `prompt` or of preferences, or a folder with such files or with a sub-folder for each
     set. `preset` must be a network that was not trained on their validation and test splits."""
     preset: str = "none"
-    """Folder of a finished run of the stage sft or of dialogue with a GPT: the network to train."""
+    """Folder of a finished run of the stage sft or of dialogue, but for seq2seq: the network to
+    train."""
     model: str = "gpt_nano"
     reward: Training[str] = "saved_models/alignment_reward"
     """Folder of a run of the stage reward, or of text_classification with `reward_class`, whose
@@ -118,7 +119,7 @@ class Config(dialogue.Config):
         if self.out.resolve() == self.continued.resolve():
             self._refuse("out", "another folder than `preset`, which is the reference")
         super().__post_init__()
-        self.require_one_of(gpt.NAMES, "model")
+        self.require_one_of(text_writers.NAMES, "model")
         self.require_least(0 if self.target_kl is None else 1e-6, "beta")
         self.require_least(0, "value_weight")
         self.require_least(1, "horizon", "update_epochs", "minibatches", "best_of")
@@ -171,6 +172,7 @@ class Config(dialogue.Config):
 
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on prompts that were not trained on."""
+    require_runs(config)
     run = start(config)
     data = counted(run, prompts.load(**config.loading), "prompts")
     tokens = turn_tokens(tokenizer(**config.tokenizer), config.preset)
@@ -197,6 +199,7 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     trained = replace(trained, model=policy_of(trained.model))
+    recurrent.without_cudnn(trained.model)
     networks = presets.network(config.reference), trained.model
     cost = perplexities(config, tokens, answers, networks)
     write_with = partial(writer, config, tokens)

@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from metrics.policies import Answered, best
-from models.decoders import decoder_steps
-from models.generation import PADDING, Choice, generate
+from models.generation import PADDING, Choice, Steps, generate
 from models.writing import beginning
 from preprocessing.answers import PromptReader
 from preprocessing.byte_tokens import as_features
@@ -24,13 +23,12 @@ Judges = Mapping[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]
 """By name, from prompts and answers `(n,)` to ratings, float32 `(n,)`."""
 
 
-def writing(policy: keras.Model, reader: PromptReader, *, length: int, max_tokens: int) -> Write:
+def writing(steps_of: Callable[[], Steps], reader: PromptReader, max_tokens: int) -> Write:
     """Returns the function that answers prompts at temperature 1, with the policy's weights.
 
     Args:
-        policy: A GPT or a pretrained decoder.
-        reader: Reads the prompts; its length and that of an answer are below `length` together.
-        length: Maximum number of tokens of prompt and answer, with one that begins a text.
+        steps_of: Returns how the policy reads, with the weights of that moment.
+        reader: Reads the prompts.
         max_tokens: Maximum number of tokens of an answer.
     """
     tokens = reader.tokens
@@ -47,8 +45,7 @@ def writing(policy: keras.Model, reader: PromptReader, *, length: int, max_token
             repetition_penalty=ones,
             seed=seeds,
         )
-        steps = decoder_steps(policy, length)
-        written = generate(steps, past, past, choice, limit=max_tokens, end_id=tokens.end_id)
+        written = generate(steps_of(), past, past, choice, limit=max_tokens, end_id=tokens.end_id)
         return _rollout(past, written.token_ids, written.ended, tokens.end_id)
 
     return write

@@ -374,6 +374,34 @@ def test_with_lora_policy_and_reference_share_one_base(tmp_path):
     np.testing.assert_array_equal(again.targets, rollout.targets)
 
 
+def test_runs_that_are_gone_are_named(policy_run, tmp_path):
+    config = ppo.Config.continuing(policy_run, reward=str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError, match=r"gone: expected the finished run .* `reward`\."):
+        alignment.main(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["gru", "lstm"])
+def test_a_recurrent_network_is_a_policy(tmp_path, model):
+    before = sft.Config(model=model, units=8, length=64, max_tokens=8)
+    tokens = TurnTokens(Bytes())
+    dialogue.build(before, tokens).save(tmp_path / "model.keras")
+    (tmp_path / "config.json").write_text(json.dumps(before.saved))
+    config = ppo.Config.continuing(tmp_path, value="head", max_tokens=8, out=tmp_path / "out")
+    trained = ppo.build(start(config), tokens, {"reward": spaces}, 1)
+    rollout = trained.write(tf.constant(PROMPTS), tf.constant([1, 2, 3], tf.int64))
+    outputs = trained.network(rollout.features)
+    np.testing.assert_array_equal(outputs["logits"], trained.read_reference(rollout.features))
+    assert outputs["values"].shape == rollout.mask.shape
+    # The likeliest tokens of a network that is certain are those of a plain pass.
+    head = trained.network.get_layer("logits")
+    head.set_weights([1e6 * weight for weight in head.get_weights()])
+    rollout = trained.write(tf.constant(PROMPTS), tf.constant([1, 2, 3], tf.int64))
+    likeliest = tf.argmax(policy_of(trained.network)(rollout.features)["logits"], axis=-1)
+    is_answer = rollout.mask.numpy() > 0
+    np.testing.assert_array_equal(likeliest.numpy()[is_answer], rollout.targets[is_answer])
+
+
 def test_answers_before_and_after_are_compared(taught, policy_run):
     config, tokens, _, _ = taught
     networks = tuple(keras.saving.load_model(policy_run / "model.keras") for _ in range(2))
@@ -491,7 +519,8 @@ def test_the_stages_follow_one_another(tmp_path, capsys):
     assert scores["kl"] > 0 and scores["perplexity"] != scores["perplexity_before"] > 1
     said = capsys.readouterr().out
     assert "reward " in said and "Memory before the first step" in said
-    assert "training prompts is longer than 83 tokens" in said and "val_judge" in said
+    assert "training prompts" in said and " longer than 47 tokens" in said
+    assert "the best by val_judge" in said
     assert "Perplexity is measured on 12 dialogues of " in said
     page = (config.out / "report.html").read_text()
     assert "--stage ppo" in page and "Before and after" in page
@@ -500,6 +529,12 @@ def test_the_stages_follow_one_another(tmp_path, capsys):
     results = list(checks.run(config.out / "1"))
     assert {one.check: one.detail for one in results if not one.passed} == {}
     again = alignment.Config.evaluating(config.out, out=tmp_path / "evaluation")
+    (tmp_path / "sft").rename(tmp_path / "moved")
+    with pytest.raises(
+        FileNotFoundError, match=r"sft: expected the finished run that is the `pres"
+    ):
+        alignment.main(again)
+    (tmp_path / "moved").rename(tmp_path / "sft")
     repeated = alignment.main(again)
     assert {name: repeated[name] for name in ("reward", "kl", "length")} == pytest.approx(
         {name: scores[name] for name in ("reward", "kl", "length")}, rel=1e-3

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from models.decoders import PretrainedDecoder, decoder_steps, pretrained_decoder
+from models.generation import Choice, generate
 from models.lora import without_adapters
 from tests.models.tiny_llama import LLAMA, write_llama
 
@@ -180,3 +181,22 @@ def test_merged_adapters_give_the_logits_of_the_trained_network(decoder):
     np.testing.assert_array_equal(decoder(INPUTS)["logits"], trained)
     first, _ = decoder_steps(decoder, 12).start(tf.constant(TOKENS[:1]), 1)
     np.testing.assert_allclose(first, trained[:1, -1], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_weights_are_read_and_adapters_merged_before_the_first_token(decoder):
+    decoder.enable_lora(3)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
+    def write(prompt):
+        ones = tf.ones((tf.shape(prompt)[0],))
+        whole = tf.cast(ones, tf.int32)
+        choice = Choice(4 * whole, ones, 0 * whole, ones, ones, tf.cast(ones, tf.int64))
+        steps = decoder_steps(decoder, 12)
+        return generate(steps, prompt, prompt, choice, limit=4, end_id=0).token_ids
+
+    graph = write.get_concrete_function().graph.as_graph_def()
+    bodies = [one for one in graph.library.function if "while_body" in one.signature.name]
+    inside = {node.op for body in bodies for node in body.node_def}
+    assert "MatMul" in inside and "ReadVariableOp" not in inside
+    assert "ReadVariableOp" in {node.op for node in graph.node}
