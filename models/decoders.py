@@ -1,7 +1,7 @@
 """Decoders that write text token by token: GPT, and pretrained ones like GPT-2's and Llama's."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -244,6 +244,7 @@ def decoder_steps(
     embedding = model.get_layer("token_embedding")
     embeddings = tf.convert_to_tensor(embedding.embeddings)
     tokens_table = tf.cast(embeddings, dtype)
+    normalize = _last_normalization(model)
     tied = embedding.tie_weights
     kernel = embeddings if tied else tf.convert_to_tensor(embedding.reverse_embeddings)
     positions_table: Any = None
@@ -270,7 +271,7 @@ def decoder_steps(
 
     def logits(x):
         # In 16 bits, many of a vocabulary would be equal.
-        return tf.matmul(tf.cast(_normalized_last(model, x), tf.float32), kernel, transpose_b=tied)
+        return tf.matmul(tf.cast(normalize(x), tf.float32), kernel, transpose_b=tied)
 
     def start(prompt, room):
         rows, width = tf.shape(prompt)[0], tf.shape(prompt)[1]
@@ -296,13 +297,15 @@ def decoder_steps(
     return Steps(start, step, pick)
 
 
-def _normalized_last(model: keras.Model, x: tf.Tensor) -> tf.Tensor:
-    """Applies the normalization after the last layer."""
+def _last_normalization(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the normalization after the last layer."""
     if _has(model, "layer_norm"):
         norm = model.get_layer("layer_norm")
-        return normalized(x, norm.gamma, norm.beta, norm.epsilon)
+        gamma, beta = tf.convert_to_tensor(norm.gamma), tf.convert_to_tensor(norm.beta)
+        return lambda x: normalized(x, gamma, beta, norm.epsilon)
     norm = model.get_layer("sequence_output_layernorm")
-    return rms_normalized(x, norm.scale, norm.epsilon)
+    scale = tf.convert_to_tensor(norm.scale)
+    return lambda x: rms_normalized(x, scale, norm.epsilon)
 
 
 def _has(model: keras.Model, name: str) -> bool:
