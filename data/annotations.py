@@ -149,9 +149,9 @@ def checked(
         The images, None for those that cannot be used, and the findings.
     """
     if encoded is None:
-        facts = inspected([image.path for image in images], tf.io.read_file)
+        facts = inspected([image.path for image in images], len(images), tf.io.read_file)
     else:
-        facts = inspected(encoded)
+        facts = inspected(encoded, len(images))
     bad = [image for image, row in zip(images, facts, strict=True) if row is None]
     findings = unreadable([(image.where, image.path) for image in bad])
     kept: list[CheckedImage | None] = []

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from data import mask_images, object_masks, objects
-from data.sources import BadData, Evaluated
+from data.sources import BadData, Evaluated, Fault
 from tests.data.annotated import encoded_image
 
 
@@ -67,29 +67,38 @@ def test_lists_name_the_splits(tree):
     assert len(mask_images.read(tree, Evaluated()).images) == 2
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_one_mask_with_the_numbers_of_all_objects(kind, tmp_path):
-    most = np.iinfo(kind).max
+def write_numbers(root, kind):
+    """Writes one mask in each split, with the objects 7 and the highest number of its kind."""
+    most = int(np.iinfo(kind).max)
     for split in ("train", "val", "test"):
-        folder = tmp_path / split
-        (folder / "images").mkdir(parents=True)
-        (folder / "images" / "a.png").write_bytes(encoded_image(len(split)))
-        save(folder / "masks" / "a.png", square(1, 1, 7, kind=kind) + square(5, 5, most, kind=kind))
+        (root / split / "images").mkdir(parents=True)
+        (root / split / "images" / "a.png").write_bytes(encoded_image(len(split)))
+        pixels = square(1, 1, 7, kind=kind) + square(5, 5, most, kind=kind)
+        save(root / split / "masks" / "a.png", pixels)
+    return [f"test/masks/a.png instance {number}" for number in (7, most)]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_pixels_of_one_mask_are_the_numbers_of_all_objects(kind, tmp_path):
+    expected = write_numbers(tmp_path, kind)
     read = mask_images.read(tmp_path, None)
     assert [image.split for image in read.images] == ["test", "train", "validation"]
-    wheres = [one.where for one in read.images[0].annotations]
-    assert wheres == [f"test/masks/a.png instance {number}" for number in (7, most)]
+    assert [one.where for one in read.images[0].annotations] == expected
+
+
+def test_a_table_names_the_class_of_each_number(tmp_path):
+    write_numbers(tmp_path, np.uint16)
+    rows = ["path,instance,label"]
+    for split in ("train", "val", "test"):
+        rows += [f"{split}/masks/a.png,7,cat", f"{split}/masks/a.png,65535,dog"]
+    (tmp_path / "classes.csv").write_text("\n".join(rows))
     found = objects.load(str(tmp_path), masks=True)
     _, things = next(iter(found.test))
     assert things["boxes"][:2].numpy().tolist() == [[1, 1, 5, 4], [5, 5, 9, 8]]
-    rows = ["path,instance,label"]
-    for split in ("train", "val", "test"):
-        rows += [f"{split}/masks/a.png,7,cat", f"{split}/masks/a.png,{most},dog"]
-    (tmp_path / "classes.csv").write_text("\n".join(rows))
-    assert objects.load(str(tmp_path)).classes == ["cat", "dog"]
+    assert found.classes == ["cat", "dog"] and things["classes"][:2].numpy().tolist() == [0, 1]
     (tmp_path / "classes.csv").write_text("\n".join(rows[:-1]))
-    with pytest.raises(BadData, match=f"test/masks/a.png instance {most}: .*Received: no class"):
-        objects.load(str(tmp_path))
+    (fault,) = (one for one in mask_images.read(tmp_path, None).findings if isinstance(one, Fault))
+    assert (fault.where, fault.received) == ("test/masks/a.png instance 65535", "no class")
 
 
 def test_odd_masks_are_named(tree):
