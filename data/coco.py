@@ -1,6 +1,7 @@
 """Objects in images as COCO describes them: a .json file for each split, and images."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ def read(root: Path, evaluated: Evaluated | None) -> Annotated:
     names: dict[str, None] = {}
     for split, path in files.items():
         try:
-            some, faults, classes = _read_table(path, tables[path], split, found)
+            some, faults, classes = _read_table(folder, path, tables[path], split, found)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             received = f"an entry without the usual content ({type(error).__name__}: {error})"
             fault = Fault(path.name, received, "lists of images and so on", skippable=False)
@@ -132,11 +133,12 @@ def _splits(
 
 
 def _read_table(
-    path: Path, content: dict[str, Any], split: str, found: Mapping[str, list[Path]]
+    folder: Path, path: Path, content: dict[str, Any], split: str, found: Mapping[str, list[Path]]
 ) -> tuple[list[AnnotatedImage], list[Finding], list[str]]:
     """Reads the content of one file.
 
     Args:
+        folder: The folder of the data.
         path: The file.
         content: Its content.
         split: Its split.
@@ -175,8 +177,8 @@ def _read_table(
     seen: set[str] = set()
     for one in content["images"]:
         name = str(one["file_name"]).replace("\\", "/")
-        where = f"{path.name} image {name}"
         if name in seen:
+            where = f"{path.name} image {name}"
             findings.append(Fault(where, "an image that is listed twice", "each image once"))
             continue
         seen.add(name)
@@ -184,6 +186,7 @@ def _read_table(
         declared = (int(size[0]), int(size[1])) if size[0] and size[1] else None
         picture = _picture(path, name, split, found)
         objects = tuple(things.get(one["id"], ()))
+        where = Path(os.path.relpath(picture, folder)).as_posix()
         images.append(AnnotatedImage(str(picture), where, split, objects, declared))
     return images, findings, [*names.values()]
 

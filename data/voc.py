@@ -46,7 +46,8 @@ def read(root: Path, evaluated: Evaluated | None) -> Annotated:
     left = 0
     for split, folder in folders.items():
         beside = root / "JPEGImages"
-        pictures = images_in(beside if folder.name == "Annotations" and beside.is_dir() else folder)
+        beside = beside if folder.name == "Annotations" and beside.is_dir() else folder
+        pictures = images_in(beside)
         tables = {path.stem: path for path in folder.glob("*.xml")}
         names = sorted({*tables, *pictures, *splits})
         for name in names:
@@ -59,9 +60,8 @@ def read(root: Path, evaluated: Evaluated | None) -> Annotated:
                 findings.append(without_annotation(shown, received, fix))
             else:
                 path = tables[name]
-                picture = pictures.get(name, folder / f"{name}.jpg")
-                where = path.relative_to(root).as_posix()
-                found = _image(path, where, picture, splits.get(name, split), first)
+                picture = pictures.get(name, beside / f"{name}.jpg")
+                found = _image(root, path, picture, splits.get(name, split), first)
                 if isinstance(found, Fault):
                     findings.append(found)
                 else:
@@ -87,12 +87,13 @@ def _first_pixel(root: Path) -> int:
 
 
 def _image(
-    path: Path, where: str, picture: Path, split: str, first: int
+    root: Path, path: Path, picture: Path, split: str, first: int
 ) -> tuple[AnnotatedImage, list[Finding]] | Fault:
     """Reads one .xml file; returns the image with the faults of its objects."""
+    where, shown = (one.relative_to(root).as_posix() for one in (path, picture))
     content = path.read_bytes()
     if not content.strip():
-        return AnnotatedImage(str(picture), where, split), []
+        return AnnotatedImage(str(picture), shown, split), []
     try:
         tree = ElementTree.fromstring(content)
     except (ElementTree.ParseError, ValueError) as error:
@@ -113,5 +114,5 @@ def _image(
         kind = DIFFICULT if (node.findtext("difficult") or "").strip() == "1" else OBJECT
         objects.append(Annotation(at, name, (xmin, ymin, xmax, ymax), kind))
     size = declared_size(tree.findtext("size/height"), tree.findtext("size/width"))
-    image = AnnotatedImage(str(picture), where, split, tuple(objects), size, first=first)
+    image = AnnotatedImage(str(picture), shown, split, tuple(objects), size, first=first)
     return image, faults

@@ -157,7 +157,7 @@ def test_faults_name_the_annotation(tmp_path):
         objects.load(str(tmp_path), masks=True)
     seen = {fault.received: fault.where for fault in caught.value.faults}
     expected = {one: f"all.json annotation {i}" for i, one in enumerate(bad, 8)}
-    expected["no such file"] = "all.json image lost.png"
+    expected["no such file"] = "lost.png"
     expected["an image that is listed twice"] = "all.json image 0.png"
     assert seen == expected
     known = next(fault for fault in caught.value.faults if fault.received == "3")

@@ -78,7 +78,7 @@ def test_splits_are_chosen_by_a_hash_and_hold_every_class(loaded):
     assert sum(map(len, splits.values())) == 42 and min(map(len, splits.values())) >= 2
     for split, images in splits.items():
         assert {int(label) for things in images.values() for label in things["classes"]} == {0, 1}
-        assert [found.origin(split, row)[-4:] for row in range(2)] == [".xml"] * 2
+        assert [found.origin(split, row)[-4:] for row in range(2)] == [".png"] * 2
     assert "Chosen by a hash: validation and test, about 10 % each." in found.remarks
     for number in range(40, 60):
         write_voc(root, f"{number}", [("cat", (1, 1, 4, 5), 0)])
@@ -137,7 +137,7 @@ def test_a_class_without_training_objects_is_a_fault_and_equal_images_are_named(
     found = objects.load(str(tree), skip_bad=True)
     assert found.classes == ["cat", "dog"] and len(found.test) == 11 and len(found.train) == 18
     assert "Not read: 4 images that no list names." in found.remarks
-    remark = "In test, 1 of 11 different images is also in train, such as 'Annotations/39.xml'."
+    remark = "In test, 1 of 11 different images is also in train, such as 'JPEGImages/39.png'."
     assert remark in found.remarks
 
 

@@ -46,9 +46,9 @@ def test_images_beside_their_files_in_folders_of_splits(tmp_path):
             (tmp_path / split / folder).rmdir()
     read = voc.read(tmp_path, None)
     assert [(image.split, image.where) for image in read.images] == [
-        ("train", "train/train.xml"),
-        ("validation", "valid/valid.xml"),
-        ("test", "test/test.xml"),
+        ("train", "train/train.png"),
+        ("validation", "valid/valid.png"),
+        ("test", "test/test.png"),
     ]
     assert "Not read: notes/." in read.findings
     assert [image.split for image in voc.read(tmp_path, Evaluated()).images] == ["test"]
@@ -110,9 +110,9 @@ def test_faults_of_images_name_the_file(tmp_path):
         "Fix: add new.xml, empty if the image shows no object.",
         "Annotations/a.xml: expected an annotation in VOC's format. Received: invalid XML (no "
         "element found: line 1, column 20).",
-        "Annotations/lost.xml: expected a complete JPEG, PNG, BMP, GIF or WebP image. Received: no "
+        "JPEGImages/lost.jpg: expected a complete JPEG, PNG, BMP, GIF or WebP image. Received: no "
         "such file.",
-        "Annotations/size.xml: expected the size of the image, 10 x 8 pixels. Received: a declared "
+        "JPEGImages/size.png: expected the size of the image, 10 x 8 pixels. Received: a declared "
         "size of 9 x 9 pixels.",
     ]
     lines = [line.strip() for line in str(caught.value).split("\n")]
