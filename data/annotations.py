@@ -20,6 +20,7 @@ from data.sources import (
     not_read,
     split_named,
     splits_to_read,
+    watched,
 )
 from data.text_files import given_by, not_utf8, read_text
 
@@ -156,7 +157,8 @@ def checked(
     findings = unreadable([(image.where, image.path) for image in bad])
     kept: list[CheckedImage | None] = []
     has_broken = False
-    for image, row in zip(images, facts, strict=True):
+    pairs = ([pair] for pair in zip(images, facts, strict=True))
+    for [(image, row)] in watched(pairs, len(images), "Checking objects"):
         if row is None:
             kept.append(None)
             continue

@@ -249,7 +249,7 @@ def test_labels_that_the_network_does_not_know_are_named_with_their_location(nam
     loader.write(path, [1])
     if name == "objects":
         write_objects(path, [7, 8], "dog")
-        where = "7.xml object 1 and 1 more"
+        where = "[78].xml object 1 and 1 more"
     elif path.is_dir():
         write_images(tmp_path / "more", [7, 8])
         (tmp_path / "more" / "cat").rename(path / "dog")
