@@ -17,6 +17,8 @@ from data.sources import (
 
 LABEL = "object"
 """The class of all objects, if the dataset has no classes."""
+USUAL = ("label", "type", "bbox", "image")
+"""Names that are preferred if there are several features of a kind, such as class and pose."""
 FROM_BOTTOM = ("kitti",)
 """Datasets whose y axis starts at the bottom."""
 COUNTED_FROM_1 = ("voc",)
@@ -53,6 +55,7 @@ def read(
         (key, box)
         for key, feature in features.items()
         if isinstance(feature, tfds.features.Sequence)
+        and isinstance(feature.feature, tfds.features.FeaturesDict)
         and (box := _named(feature.feature, tfds.features.BBoxFeature))
     ]
     if not image or len(found) != 1:
@@ -84,10 +87,14 @@ def read(
 
 
 def _named(features: Any, kind: type) -> str:
-    """Returns the name of the only feature of a kind in a dict of features; empty if there is no
-    such one."""
+    """Finds the feature of a kind in a dict of features.
+
+    Returns:
+        Its name, one of `USUAL` if there are several; empty if there is none.
+    """
     names = [name for name in features if isinstance(features[name], kind)]
-    return names[0] if len(names) == 1 else ""
+    usual = [name for name in USUAL if name in names]
+    return (usual or names)[0] if usual or len(names) == 1 else ""
 
 
 def _objects(

@@ -18,18 +18,20 @@ def stored(store):
         thing = {"bbox": tfds.features.BBoxFeature()}
         if label:
             thing[label] = tfds.features.ClassLabel(names=["cat", "dog"])
+            thing["pose"] = tfds.features.ClassLabel(names=["left"])
         thing |= dict.fromkeys(flags, np.bool_)
         features = {
             "image": tfds.features.Image(shape=(8, 10, 3)),
             key: tfds.features.Sequence(thing),
+            "all": tfds.features.Sequence(tfds.features.ClassLabel(names=["cat", "dog"])),
         }
         rows = []
         for number in range(10):
             box = tfds.features.BBox(ymin=1 / 8, xmin=2 / 10, ymax=3 / 8, xmax=6 / 10)
-            one = {"bbox": box, label: number % 2} if label else {"bbox": box}
+            one = {"bbox": box, label: number % 2, "pose": 0} if label else {"bbox": box}
             one |= {flag: value for flag, value in flags.items()}
             pixels = tf.io.decode_png(encoded_image(number)).numpy()
-            rows.append({"image": pixels, key: [one] * (number % 3)})
+            rows.append({"image": pixels, key: [one] * (number % 3), "all": [0]})
         hidden = [{**row, key: []} for row in rows]
         store(features, train=rows, validation=rows[:4], test=hidden)
 
