@@ -46,12 +46,13 @@ class Steps:
     def build_metrics(self, batches: tf.data.Dataset, validation: tf.data.Dataset | None) -> None:
         """Has Keras make the metrics of `compile`, which otherwise happens in the first step.
 
+        Tracing the test step makes them. The trace is that of all batches of the validation.
+
         A model with its own `train_step` has made them in its constructor.
         """
         if type(self.model).train_step is keras.Model.train_step:
             some = batches if validation is None else validation
-            self._test_step(_filled(some.element_spec))
-        self.model.reset_metrics()
+            self._test_step.get_concrete_function(some.element_spec)
         in_scope = self.strategy.extended.variable_created_in_scope
         if not all(in_scope(variable.value) for variable in self.model.metrics_variables):
             raise ValueError(
@@ -122,15 +123,3 @@ def _noting_names(step: Callable[[Any], dict], names: list[str]) -> Callable[[An
         return logs
 
     return noting
-
-
-def _filled(element_spec):
-    """Returns a batch of 2 examples of ones: cuDNN's recurrent layers refuse rows of padding."""
-
-    def filled(fill, specs):
-        return tf.nest.map_structure(
-            lambda spec: fill([size or 2 for size in spec.shape], spec.dtype), specs
-        )
-
-    features, *others = element_spec
-    return (filled(tf.ones, features), *filled(tf.zeros, others))
