@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import re
-import shutil
 import signal
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -48,23 +47,18 @@ def app_of(name: str) -> Any:
 
 @dataclass
 class Finished:
-    """A finished run: its folder and scores, how it trained and what it exported.
+    """A finished run: its folder and scores, and what it exported.
 
-    `half_done` is its folder of checkpoints as it was after step 6, inside the first epoch.
-    `weights` are those at the end of the last training, before the app changes any.
     `loaded` is the export as it was loaded before it appeared.
     """
 
     folder: Path
-    half_done: Path
     config: Any
     scores: dict[str, float]
-    trainings: list[tuple[tuple[Any, ...], dict[str, Any]]]
     model: Any
     signatures: dict[str, Any]
     warmup: dict[str, np.ndarray]
     loaded: Any
-    weights: list[np.ndarray]
 
     @property
     def version(self) -> Path:
@@ -91,7 +85,6 @@ def finished(request, tmp_path_factory) -> Finished:
 def run_small(name: str, folder: Path, **changes: Any) -> Finished:
     """Runs an app as its SMALL says, with some settings changed."""
     app, wanted = app_of(name), small(name)
-    trainings: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     exported: dict[str, Any] = {}
     (folder / "data").mkdir()
     config = app.Config(
@@ -99,22 +92,9 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
             **wanted.settings,
             "data": wanted.write(folder / "data"),
             "out": folder / "out",
-            # So that at most three steps are taken at once.
-            "checkpoint_every": 3,
             **changes,
         }
     )
-
-    def train(run, *arguments, **options):
-        trainings.append((arguments, options))
-        trained = run_module.train(run, *arguments, **options)
-        exported["weights"] = trained.model.get_weights()
-        return trained
-
-    def save(self, state):
-        real_save(self, state)
-        if state["step"] == 6 and not (folder / "half_done").exists():
-            shutil.copytree(self.folder, folder / "half_done")
 
     def export(base, model, signatures, warmup, card):
         exported.update(model=model, signatures=signatures, warmup=warmup)
@@ -129,15 +109,13 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
         done = type("Done", (), {"returncode": predict(command[-2], (Path(command[-1]),))})
         return done
 
-    real_save, real_export, real_load = Checkpoint.save, run_module.export, graph.load
+    real_export, real_load = run_module.export, graph.load
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "train", train)
-        patch.setattr(Checkpoint, "save", save)
         patch.setattr(run_module, "export", export)
         patch.setattr(graph, "load", load)
         patch.setattr(run_module.subprocess, "run", query)
         scores = app.main(config)
-    return Finished(folder / "out", folder / "half_done", config, scores, trainings, **exported)
+    return Finished(folder / "out", config, scores, **exported)
 
 
 def each_app():
@@ -329,25 +307,14 @@ def test_a_run_repeats_or_continues_another_with_its_settings(finished, request)
     assert set(app.Config.NETWORK) <= {f.name for f in fields(config)}
 
 
-@each_app()
-def test_a_training_that_goes_on_inside_an_epoch_ends_with_the_same_bits(finished, tmp_path):
-    config = replace(finished.config, out=tmp_path / "out")
-    assert Checkpoint(finished.half_done).load(arrays=False)["history"] == {}
-    shutil.copytree(finished.half_done, config.out / "checkpoint")
-    run = run_module.start(config)
-    for arguments, options in finished.trainings:
-        trained = run_module.train(run, *arguments, **options)
-    assert "after step 6 of " in run.facts["resumed"]
-    assert_same_bits(trained.model, finished.weights)
-
-
 @pytest.mark.slow
 @each_app()
 def test_a_run_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
     finished, request, tmp_path, monkeypatch
 ):
     app, calls, ended = app_of(request.node.callspec.params["finished"]), [], []
-    config = replace(finished.config, out=tmp_path / "out")
+    # So that at most three steps are taken at once.
+    config = replace(finished.config, out=tmp_path / "out", checkpoint_every=3)
     real = Throughput.on_train_batch_end
 
     def stop_at_second_call(self, batch, logs=None):
@@ -357,7 +324,7 @@ def test_a_run_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
         return real(self, batch, logs)
 
     def finish(run, trained, **options):
-        ended.append(trained.model)
+        ended.append((run, trained.model))
         return {}
 
     monkeypatch.setattr(app, "finish", finish)
@@ -369,11 +336,9 @@ def test_a_run_that_is_stopped_inside_an_epoch_ends_with_the_same_bits(
     state = Checkpoint(config.out / "checkpoint").load(arrays=False)
     assert state and state["step"] == 6 and state["history"] == {}
     app.main(config)
-    assert_same_bits(ended[-1], finished.model.get_weights())
-
-
-def assert_same_bits(model, whole):
-    for after, expected in zip(model.get_weights(), whole, strict=True):
+    ((run, model),) = ended
+    assert "after step 6 of " in run.facts["resumed"]
+    for after, expected in zip(model.get_weights(), finished.model.get_weights(), strict=True):
         np.testing.assert_array_equal(after, expected)
 
 
