@@ -1,6 +1,7 @@
 """The command `hornbook`: from arguments to an app, in a moment."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -43,8 +44,8 @@ def test_options_of_every_app_are_read_without_a_library():
 import sys
 from apps.__main__ import _read, descriptions
 from runs.stand_ins import stand_ins
-for name in descriptions():
-    with stand_ins():
+with stand_ins():
+    for name in descriptions():
         assert _read(name, ["--seed", "7"]).seed == 7
 print(*sys.modules)
 import numpy
@@ -68,7 +69,9 @@ def test_model_help_lists_the_networks(name, capsys):
     assert app.Config().model in listed and len(set(listed)) == len(listed) > 3
 
 
-def test_help_and_mistakes_come_at_once_and_in_a_folder_with_modules_of_the_same_names(tmp_path):
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with modules of the same names as ours, and with a run of bad settings."""
     (tmp_path / "models.py").write_text("raise RuntimeError")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").write_text("raise RuntimeError")
@@ -78,23 +81,53 @@ def test_help_and_mistakes_come_at_once_and_in_a_folder_with_modules_of_the_same
     (run / "1" / "assets.extra" / "model_card.json").write_text(card)
     (run / "config.json").write_text('{"seed": "one"}')
     (run / "model.keras").touch()
-    for arguments, status, shown in (
-        (["--help"], 0, "--learning-rate"),
-        (["--lerning-rate", "1"], 2, "--learning-rate"),
-        (["--epochs", "-1"], 2, "`epochs` must be at least 0"),
-        (["--config", "run"], 2, "run/config.json: `seed` must be of type int"),
-        (["--preset", "run"], 2, "run/config.json: `seed` must be of type int"),
+    return tmp_path
+
+
+def test_help_comes_at_once_in_a_folder_with_modules_of_the_same_names(folder):
+    done = hornbook("text_classification", "--help", folder=folder)
+    assert done.returncode == 0 and "--learning-rate" in done.stdout, done
+    assert "absl" not in done.stderr
+
+
+def test_mistakes_are_answered_at_once(folder):
+    code = """
+import contextlib, io, json, sys
+from apps.__main__ import main
+for arguments in json.load(sys.stdin):
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([status, shown.getvalue()]))
+assert not {"tensorflow", "keras", "numpy"} & sys.modules.keys()
+"""
+    app = "text_classification"
+    expected = (
+        ([app, "--lerning-rate", "1"], 2, "--learning-rate"),
+        ([app, "--epochs", "-1"], 2, "`epochs` must be at least 0"),
+        ([app, "--config", "run"], 2, "run/config.json: `seed` must be of type int"),
+        ([app, "--preset", "run"], 2, "run/config.json: `seed` must be of type int"),
         (["evaluate", "run"], 2, "run/config.json: `seed` must be of type int"),
         (["evaluate", "data"], 2, "data: expected a finished run. Received: no model.keras"),
         (["evaluate", "--help"], 0, "usage: hornbook evaluate RUN"),
         (["evaluate"], 2, "usage: hornbook evaluate RUN"),
         (["compare", "run"], 2, "must be at least two different folders"),
-    ):
-        app = [] if arguments[0] in ("evaluate", "compare") else ["text_classification"]
-        done = hornbook(*app, *arguments, folder=tmp_path)
-        assert done.returncode == status, done
-        assert shown in done.stdout + done.stderr
-        assert "absl" not in done.stderr
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],  # Without the current folder on the path.
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=json.dumps([arguments for arguments, _, _ in expected]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers = map(json.loads, done.stdout.splitlines())
+    for (arguments, status, text), (ended, shown) in zip(expected, answers, strict=True):
+        assert ended == status and text in shown, (arguments, shown)
 
 
 def test_ctrl_c_before_the_run_ends_without_a_traceback(monkeypatch, capsys):
