@@ -1,5 +1,8 @@
 """Batches for training and evaluation: order, resuming, completeness, distribution."""
 
+import functools
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -55,29 +58,35 @@ def test_order_depends_on_the_seed_and_on_nothing_global(cache):
     assert not np.array_equal(order(7, global_seed=0), order(8, global_seed=0))
 
 
+@tf.function  # Traced once, and not by every pipeline.
+def augmented(levels, labels, seed):
+    augment = augmentation("light", (6, 6, 1))
+    return augment(tf.cast(levels, tf.float32) / 255, tf.one_hot(labels, 3), seed)
+
+
+def augmented_batches(start_step, cache):
+    return list(
+        pipeline.training_batches(
+            pictures(),
+            batch_size=4,
+            seed=2,
+            epochs=3,
+            start_step=start_step,
+            transform=augmented,
+            cache=cache,
+            shuffle_buffer=8,
+        ).as_numpy_iterator()
+    )
+
+
+unbroken_batches = functools.cache(partial(augmented_batches, 0))
+
+
 @CACHES
 @pytest.mark.parametrize("start_step", [0, 3, 5, 12, 15])
 def test_run_from_any_step_continues_the_unbroken_run_bit_for_bit(cache, start_step):
-    augment = augmentation("light", (6, 6, 1))
-
-    def transform(levels, labels, seed):
-        return augment(tf.cast(levels, tf.float32) / 255, tf.one_hot(labels, 3), seed)
-
-    def run(start):
-        return list(
-            pipeline.training_batches(
-                pictures(),
-                batch_size=4,
-                seed=2,
-                epochs=3,
-                start_step=start,
-                transform=transform,
-                cache=cache,
-                shuffle_buffer=8,
-            ).as_numpy_iterator()
-        )
-
-    unbroken, resumed = run(0)[start_step:], run(start_step)
+    unbroken = unbroken_batches(cache)[start_step:]
+    resumed = augmented_batches(start_step, cache)
     assert len(resumed) == len(unbroken) == 15 - start_step
     for (images, labels), (same_images, same_labels) in zip(unbroken, resumed, strict=True):
         np.testing.assert_array_equal(images, same_images)
