@@ -74,12 +74,16 @@ def test_equals_keras_fit():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_a_step_compiled_by_xla_trains_as_any_other_and_resumes_with_the_same_bits(tmp_path):
+def test_a_step_compiled_by_xla_trains_as_any_other():
     model, history = train(model=network(dropout=0.0))  # XLA draws other numbers.
     compiled, compiled_history = train(model=network(dropout=0.0), jit_compile=True)
     assert compiled_history["loss"] == pytest.approx(history["loss"], rel=1e-5)
     for a, b in zip(compiled.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow  # Compiles the step three times.
+def test_a_step_compiled_by_xla_resumes_with_the_same_bits(tmp_path):
     whole, _ = train(jit_compile=True)
     with pytest.raises(Interrupted):
         train(tmp_path, callbacks=[StopAsking(after=2)], jit_compile=True)
