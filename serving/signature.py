@@ -173,6 +173,21 @@ class Signature:
         features, context = self.prepared(tensors)
         return self.finished(compute(features), context)
 
+    def graph(self, model: Callable) -> Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]:
+        """Returns the three parts with a model as one function of the inputs, traced once."""
+        if id(model) not in self._graphs:  # Which keeps the model.
+            compute = self.compute(model)
+            self._graphs[id(model)] = tf.function(
+                lambda tensors: self.answer(compute, tensors),
+                input_signature=[dict(self.inputs)],
+                autograph=False,
+            )
+        return self._graphs[id(model)]
+
+    @functools.cached_property
+    def _graphs(self) -> dict[int, Callable]:
+        return {}
+
 
 def tensors(
     inputs: Mapping[str, tf.TensorSpec],
@@ -234,12 +249,7 @@ def ask(
         The outputs by name. Where batches are padded to several sizes, the smaller ones are padded
         further with 0, False or "".
     """
-    compute = signature.compute(model)
-
-    @tf.function(input_signature=[dict(signature.inputs)], autograph=False)
-    def answer(batch):
-        return signature.answer(compute, batch)
-
+    answer = signature.graph(model)
     count = len(next(iter(columns.values())))
     indices = range(count)
     parts = []

@@ -1,5 +1,7 @@
 """A trained model is queried with examples of several sizes, and progress may be shown."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -42,3 +44,19 @@ def test_queries_can_be_watched():
     rows = np.ones((5, 2), "float32")
     ask(lengths(tf.float32), identity(), {"rows": rows}, 2, watch)
     assert seen == [(0, 2), (2, 2), (4, 1)]
+
+
+def test_a_signature_is_traced_once_for_each_network():
+    traced = []
+
+    def preprocess(rows):
+        traced.append(rows)
+        return rows
+
+    signature = replace(lengths(tf.float32), preprocess=preprocess)
+    doubling = keras.Sequential([keras.Input((None,)), keras.layers.Rescaling(2.0)])
+    for network, factor in ((identity(), 1), (doubling, 2)):
+        for rows in (np.full((5, 2), factor, "float32"), np.ones((1, 3), "float32")):
+            answer = ask(signature, network, {"rows": rows}, batch_size=2)
+            assert answer["flat"].tolist() == (factor * rows[rows > 0]).tolist()
+    assert len(traced) == 2
