@@ -217,6 +217,7 @@ def test_every_model_answers_in_float32_under_mixed_precision(name):
         assert logits.dtype == tf.float32 and np.isfinite(logits).all()
 
 
+@pytest.mark.slow  # The apps train it, too.
 def test_the_loss_falls_on_one_batch():
     model = bert_classifier(quick_backbone(), 3, dropout=0.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -213,6 +213,7 @@ def test_fine_tuning_trains_the_backbone_too_and_drops():
     assert not np.allclose(model(features, training=True), model(features), atol=1e-4)
 
 
+@pytest.mark.slow  # The app trains it, too.
 def test_the_loss_of_the_language_model_falls_on_one_batch():
     model = elmo_language_model(quick_backbone(), 20)
     words = np.random.default_rng(0).integers(1, 20, (3, 5))

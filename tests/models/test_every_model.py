@@ -109,7 +109,7 @@ NETWORKS = {
     "mobilenet": Network(partial(mobilenet, width=0.25), 32, norms=True),
     "vit": Network(partial(vit, size="quick"), 16),
 }
-SECONDS = ("vgg", "resnet", "mobilenet")
+SECONDS = ("vgg", "resnet", "cifar_resnet", "mobilenet")
 """Those that take seconds to learn a batch."""
 
 

@@ -79,7 +79,7 @@ def test_what_follows_the_extract_token_changes_no_answer():
     np.testing.assert_allclose(model(inputs), model({**inputs, **longer}), atol=1e-5)
 
 
-@pytest.mark.parametrize("orders", ["given", "symmetric"])
+@pytest.mark.parametrize("orders", [pytest.param("given", marks=pytest.mark.slow), "symmetric"])
 def test_the_model_survives_saving_and_compiles(orders, tmp_path):
     model = gpt_classifier(quick_backbone(0.1), 3, orders)
     inputs = features(num_orders(orders))
