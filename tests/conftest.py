@@ -4,6 +4,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,16 +29,35 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
-@pytest.fixture(autouse=True)
-def clean_keras():
+@contextmanager
+def kernels_kept() -> Iterator[None]:
+    """Keeps what Keras clears with its own state: the kernels of all operations and functions.
+
+    A function that tests share would be prepared to run anew in each of them. Only the stateful
+    random operations of TensorFlow need it, which neither Hornbook nor its tests use.
+    """
     import keras  # Not at the top: the process that distributes the tests would wait for it.
 
-    keras.utils.set_random_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        if keras.backend.backend() == "tensorflow":
+            from tensorflow.python import pywrap_tfe
+
+            patch.setattr(pywrap_tfe, "TFE_ContextClearCaches", lambda context: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def clean_keras():
+    import keras
+
+    with kernels_kept():
+        keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
     keras.config.set_image_data_format("channels_last")
     yield
     keras.config.set_dtype_policy("float32")
-    keras.utils.clear_session(free_memory=False)
+    with kernels_kept():
+        keras.utils.clear_session(free_memory=False)
 
 
 def _shared(name: str) -> Path:
