@@ -174,33 +174,28 @@ class NonMaxSuppression(keras.layers.Layer):
         return ops.while_loop(is_unfinished, keep_one, state)[2]
 
     def _keep_by_kernel(self, boxes, scores, num_classes: int):
-        """Computes `_keep` by TensorFlow's kernel, once for each class of each image."""
+        """Computes `_keep` by TensorFlow's kernel for batches and classes.
+
+        The kernel returns scores but no indices, and the order of equal scores is open. So it
+        gets the candidates' ranks as scores: n for the first of n, 0 for what is no candidate.
+        """
         import tensorflow as tf
 
         groups = num_classes if self.classwise else 1
-        number = scores.shape[1] // groups
-
-        def kept_of_group(group):
-            kept = tf.image.non_max_suppression(
-                *group, self.max_boxes, self.iou_threshold, self.score_threshold
-            )
-            return tf.scatter_nd(kept[:, None], tf.ones_like(kept, "bool"), [number])
-
+        number = scores.shape[1]
+        order = tf.argsort(scores, direction="DESCENDING", stable=True)
+        ranks = number - tf.argsort(order)
+        ranks = tf.where(scores > NOTHING, tf.cast(ranks, "float32"), 0.0)
         # The kernel would swap the sides of inverted boxes; here they have no area.
         starts, ends = boxes[..., :2], tf.maximum(boxes[..., :2], boxes[..., 2:])
-        by_class = tf.reshape(tf.concat([starts, ends], axis=-1), (-1, number, groups, 4))
-        by_class = tf.reshape(tf.transpose(by_class, (0, 2, 1, 3)), (-1, number, 4))
-        class_scores = tf.transpose(tf.reshape(scores, (-1, number, groups)), (0, 2, 1))
-        class_scores = tf.reshape(class_scores, (-1, number))
-        is_kept = tf.map_fn(
-            kept_of_group,
-            (by_class, class_scores),
-            fn_output_signature=tf.TensorSpec((number,), "bool"),
-        )
-        is_kept = tf.transpose(tf.reshape(is_kept, (-1, groups, number)), (0, 2, 1))
-        is_kept = tf.reshape(is_kept, (-1, scores.shape[1]))
-        missing = max(self.max_boxes - scores.shape[1], 0)
-        kept_scores = tf.where(is_kept, scores, NOTHING)
-        kept_scores = tf.pad(kept_scores, ((0, 0), (0, missing)), constant_values=NOTHING)
-        ranked, kept = tf.math.top_k(kept_scores, self.max_boxes)
-        return tf.where(ranked > NOTHING, kept, -1)
+        kept_ranks = tf.image.combined_non_max_suppression(
+            tf.reshape(tf.concat([starts, ends], axis=-1), (-1, number // groups, groups, 4)),
+            tf.reshape(ranks, (-1, number // groups, groups)),
+            max_output_size_per_class=self.max_boxes,
+            max_total_size=self.max_boxes,
+            iou_threshold=self.iou_threshold,
+            score_threshold=0.0,
+            clip_boxes=False,
+        ).nmsed_scores
+        kept = tf.minimum(number - tf.cast(kept_ranks, "int32"), number - 1)
+        return tf.where(kept_ranks > 0, tf.gather(order, kept, batch_dims=1), -1)

@@ -7,6 +7,10 @@ from keras import ops
 
 from layers.boxes import finite
 
+PARTS = 4
+"""TensorFlow's kernel crops the boxes of a map in so many parts: smaller arrays of samples are
+written and read faster. Each part costs one gradient as large as the map."""
+
 
 class _ROIAlign(keras.layers.Layer):
     """What both layers share: samples from the map of each box, and the mean of each bin."""
@@ -150,25 +154,25 @@ class _ROIAlign(keras.layers.Layer):
         levels = tf.reshape(levels, (-1,))
 
         def crop(*maps):
-            crops, boxes = [], []
+            numbers, outputs = [], []
             for level, features in enumerate(maps):
-                boxes.append(
-                    tf.where(levels == level)[:, 0] if len(maps) > 1 else tf.range(batch * number)
-                )
-                height, width = features.shape[1:3]
-                sides = tf.constant([height + 1, width + 1] * 2, "float32")
-                crops.append(
-                    tf.image.crop_and_resize(
-                        # One more pixel at each edge: the kernel has 0 from there on.
-                        tf.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), "SYMMETRIC"),
-                        tf.gather(corners, boxes[-1]) / sides,
-                        tf.gather(images, boxes[-1]),
+                # One more pixel at each edge: the kernel has 0 from there on.
+                padded = tf.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)), "SYMMETRIC")
+                sides = tf.constant([x + 1 for x in features.shape[1:3]] * 2, "float32")
+                chosen = tf.cast(tf.where(levels == level)[:, 0], "int32")
+                count = tf.size(chosen)
+                for part in range(PARTS):
+                    boxes = chosen[count * part // PARTS : count * (part + 1) // PARTS]
+                    crops = tf.image.crop_and_resize(
+                        padded,
+                        tf.gather(corners, boxes) / sides,
+                        tf.gather(images, boxes),
                         (self.size * self.samples,) * 2,
                     )
-                )
-            pooled = [tf.nn.avg_pool2d(x, self.samples, self.samples, "VALID") for x in crops]
-            pooled = tf.dynamic_stitch([tf.cast(x, "int32") for x in boxes], pooled)
-            return tf.reshape(pooled, (batch, number, self.size, self.size, maps[0].shape[-1]))
+                    numbers.append(boxes)
+                    outputs.append(tf.nn.avg_pool2d(crops, self.samples, self.samples, "VALID"))
+            outputs = tf.dynamic_stitch(numbers, outputs)
+            return tf.reshape(outputs, (batch, number, self.size, self.size, maps[0].shape[-1]))
 
         @tf.custom_gradient
         def crop_with_gradient(*maps):
