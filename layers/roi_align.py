@@ -7,9 +7,9 @@ from keras import ops
 
 from layers.boxes import finite
 
-PARTS = 4
-"""TensorFlow's kernel crops the boxes of a map in so many parts: smaller arrays of samples are
-written and read faster. Each part costs one gradient as large as the map."""
+SAMPLES_OF_A_PART = 2**22
+"""TensorFlow's kernel crops the boxes of an image in parts with about so many numbers, which stay
+in memory that is used again: all at once they take up to twice as long."""
 
 
 class _ROIAlign(keras.layers.Layer):
@@ -151,6 +151,11 @@ class _ROIAlign(keras.layers.Layer):
         corners = tf.stack(corners, axis=1) + 1
         batch, number = ops.shape(levels)
         images = tf.repeat(tf.range(batch), number)
+
+        channels = maps[0].shape[-1]
+        samples = (levels.shape[1] or 1) * channels * (self.size * self.samples) ** 2
+        # The boxes are on several maps, and each part has a gradient as large as its map.
+        parts = math.ceil(samples / SAMPLES_OF_A_PART / len(maps))
         levels = tf.reshape(levels, (-1,))
 
         def crop(*maps):
@@ -161,8 +166,8 @@ class _ROIAlign(keras.layers.Layer):
                 sides = tf.constant([x + 1 for x in features.shape[1:3]] * 2, "float32")
                 chosen = tf.cast(tf.where(levels == level)[:, 0], "int32")
                 count = tf.size(chosen)
-                for part in range(PARTS):
-                    boxes = chosen[count * part // PARTS : count * (part + 1) // PARTS]
+                for part in range(parts):
+                    boxes = chosen[count * part // parts : count * (part + 1) // parts]
                     crops = tf.image.crop_and_resize(
                         padded,
                         tf.gather(corners, boxes) / sides,
@@ -172,7 +177,7 @@ class _ROIAlign(keras.layers.Layer):
                     numbers.append(boxes)
                     outputs.append(tf.nn.avg_pool2d(crops, self.samples, self.samples, "VALID"))
             outputs = tf.dynamic_stitch(numbers, outputs)
-            return tf.reshape(outputs, (batch, number, self.size, self.size, maps[0].shape[-1]))
+            return tf.reshape(outputs, (batch, number, self.size, self.size, channels))
 
         @tf.custom_gradient
         def crop_with_gradient(*maps):

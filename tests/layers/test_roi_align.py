@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from layers import PyramidROIAlign, ROIAlign
+from layers import PyramidROIAlign, ROIAlign, roi_align
 from tests.layers import torchvision_values
 from tests.layers.check import BACKEND, assert_close, check_layer, gradients, normal
 
@@ -113,7 +113,9 @@ def test_a_pyramid_is_pooled_as_each_of_its_levels(aligned, compilable):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="one form")
-def test_both_forms_agree_on_a_pyramid_and_its_gradients():
+@pytest.mark.parametrize("samples_of_a_part", [roi_align.SAMPLES_OF_A_PART, 50], ids=str)
+def test_both_forms_agree_on_a_pyramid_and_its_gradients(samples_of_a_part, monkeypatch):
+    monkeypatch.setattr(roi_align, "SAMPLES_OF_A_PART", samples_of_a_part)
     inputs = [pyramid(), BOXES]
     compilable = PyramidROIAlign(2, canonical_size=32)
     kernel = PyramidROIAlign(2, canonical_size=32, compilable=False)
