@@ -112,8 +112,8 @@ class TextSettings(Settings):
 
         If it is left out, a pretrained Transformer gets a tenth of the usual rate at a width of
         384, and less the wider it is: with adamw 1e-4, at a width of 768 5e-5 as in BERT. Recurrent
-        networks get `RECURRENT_RATE` times the usual rate. Other networks of finished runs get a
-        tenth of what new ones get, at any width.
+        networks, and ELMo with random weights, get `RECURRENT_RATE` times the usual rate. Other
+        networks of finished runs get a tenth of what new ones get, at any width.
 
         Args:
             width: From a network to its width, as `models.transformers.width`.
@@ -123,7 +123,8 @@ class TextSettings(Settings):
         def rate(model):
             if self.fine_tuned:
                 return self.rate(0.1 * 384 / width(model))
-            usual = RECURRENT_RATE if self.model in RECURRENT else 1.0
+            is_recurrent = self.model in RECURRENT or self.model.startswith("elmo_")
+            usual = RECURRENT_RATE if is_recurrent else 1.0
             return self.rate(0.1 * usual if self.continued else usual)
 
         def scale(model):
@@ -468,6 +469,9 @@ class ClassifierSettings(TextSettings):
         usual = super().usual
         if self.model in RECURRENT:
             return usual | {"dropout": 0.5, "word_dropout": 0.1}
+        if self.model.startswith("elmo_") and not self.continued:
+            # It learns words from their letters, too.
+            usual |= {"epochs": 20, "warmup_epochs": min(1.0, (self.epochs or 20) / 2)}
         return usual | {"word_dropout": 0.0}
 
     @property

@@ -40,6 +40,13 @@ def test_recurrent_networks_hide_some_words():
         assert Config(model=model, preset=preset).word_dropout == 0.0
 
 
+def test_elmo_with_random_weights_trains_longer():
+    chosen = Config(model="elmo_tiny")
+    assert (chosen.epochs, chosen.warmup_epochs) == (20, 1.0)
+    assert Config(model="elmo_tiny", epochs=1).warmup_epochs == 0.5
+    assert Config(model="elmo", preset="folder").epochs == Config(model="lstm").epochs == 10
+
+
 @pytest.mark.parametrize(
     ("width", "settings", "expected"),
     [
@@ -49,6 +56,7 @@ def test_recurrent_networks_hide_some_words():
         (384, {"preset": "folder", "model": "gpt"}, 1e-4),
         (384, {"preset": "folder", "model": "elmo"}, 1e-3),  # only a head is trained
         (384, {"model": "bert_tiny"}, 1e-3),
+        (384, {"model": "elmo_tiny"}, 3e-3),
         (384, {}, 3e-3),
         (384, {"optimizer": "adam", "learning_rate": 0.1}, 0.1),
     ],
