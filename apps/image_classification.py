@@ -19,6 +19,7 @@ from data.feed import Feed
 from metrics import baselines, classification
 from models.image_classifiers import MODELS, taking
 from models.imagenet import PRESETS, pretrained
+from models.timm_weights import NETWORKS
 from preprocessing.augmentation import AugmentationName, augmentation
 from preprocessing.images import as_floats, decode, decode_batch
 from runs import pictures, presets
@@ -45,7 +46,7 @@ class Config(ClassSettings, ImageSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_network(MODELS, PRESETS, norm=taking("norm"), pool=taking("pool"))
+        self.require_network(MODELS, PRESETS, NETWORKS, norm=taking("norm"), pool=taking("pool"))
 
 
 def main(config: Config) -> dict[str, float]:
@@ -85,7 +86,7 @@ def main(config: Config) -> dict[str, float]:
 
 def load(config: Config) -> images.Images:
     size = config.image_size
-    channels: int | None = 3 if config.preset == "imagenet" else config.channels
+    channels: int | None = 3 if config.is_pretrained else config.channels
     if config.continued:
         height, width, channels = map(int, presets.card(config.continued)["input"].split(" x "))
         size = height, width
@@ -105,8 +106,9 @@ def build(config: Config, data: images.Images) -> keras.Model:
     shape, num_classes = data.input_shape, len(data.classes)
     if config.continued:
         return presets.network(config.continued, num_classes, config.freeze)
-    if config.preset == "imagenet":
-        return pretrained(config.model, shape, num_classes, trainable=not config.freeze)
+    if config.is_pretrained:
+        file = config.weights_file
+        return pretrained(config.model, shape, num_classes, not config.freeze, file)
     return MODELS[config.model](input_shape=shape, num_classes=num_classes, **config.replaced)
 
 

@@ -8,6 +8,7 @@ import keras
 
 from models.alexnet import alexnet
 from models.cifar_resnet import cifar_resnet
+from models.efficientnet_lite import LITE_SIZES, efficientnet_lite
 from models.inception_resnet_v2 import inception_resnet_v2
 from models.inception_v1 import googlenet
 from models.inception_v2 import inception_v2
@@ -35,6 +36,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     **{f"resnet{depth}": partial(resnet, depth=depth) for depth in (18, 34, 50, 101, 152)},
     **{f"cifar_resnet{n}": partial(cifar_resnet, depth=n) for n in (20, 32, 44, 56, 110)},
     "mobilenet": mobilenet,
+    **{f"efficientnet_lite{size}": partial(efficientnet_lite, size=size) for size in LITE_SIZES},
     **{f"vit_{size}": partial(vit, size=size) for size in ("tiny", "small", "base", "large")},
 }
 """From `input_shape`, `num_classes` and further choices to a model that returns logits."""

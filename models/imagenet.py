@@ -15,18 +15,24 @@ weights of its counterpart. There are four rules:
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import keras
 import numpy as np
 from keras import tree
 
+from models import timm_weights
+from models.efficientnet_lite import efficientnet_lite
 from models.inception_resnet_v2 import inception_resnet_v2
 from models.inception_v3 import inception_v3
 from models.mobilenet import mobilenet
 from models.resnet import resnet
 from models.vgg import vgg
 
+Mode = Literal["caffe", "tf", "lite"]
+"""Preprocessing: `caffe`: BGR in [0, 255] less the mean pixel; `tf`: RGB in [-1, 1]; `lite`: RGB in
+[0, 255], less 127 and divided by 128."""
 NUM_CLASSES = 1000
 """Classes of ImageNet's classification challenge."""
 
@@ -39,8 +45,7 @@ class Preset:
     """Builds the network here from `input_shape` and `num_classes`."""
     application: Callable[..., keras.Model]
     """Builds its counterpart in keras.applications."""
-    mode: Literal["caffe", "tf"]
-    """Preprocessing: `caffe`: BGR in [0, 255] less the mean pixel; `tf`: RGB in [-1, 1]."""
+    mode: Mode
     size: int
     """Height and width of the training images, in pixels."""
     file: str
@@ -122,6 +127,7 @@ def pretrained(
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = NUM_CLASSES,
     trainable: bool = True,
+    file: str | Path | None = None,
 ) -> keras.Model:
     """Builds a network with a backbone that was trained on ImageNet.
 
@@ -135,6 +141,8 @@ def pretrained(
         num_classes: Number of classes; at least 1. 1000 are those of ImageNet, in its order.
         trainable: Whether to train the backbone. If not, only the last layer (and other new layers)
             are trained, and the batch normalization of the backbone uses its moving statistics.
+        file: A safetensors file with the weights by timm's names, for a network of
+            `models.timm_weights.NETWORKS`. None: those of keras.applications.
 
     Returns:
         A model from RGB images `(batch, height, width, 3)` in [0, 1] to logits
@@ -143,20 +151,26 @@ def pretrained(
     Raises:
         ConnectionError: If the weights are not in the cache and cannot be downloaded.
     """
-    if name not in PRESETS:
-        raise ValueError(f"`name` must be one of {', '.join(PRESETS)}. Received: name={name!r}")
+    known = PRESETS if file is None else timm_weights.NETWORKS
+    if name not in known:
+        raise ValueError(f"`name` must be one of {', '.join(known)}. Received: name={name!r}")
     if len(input_shape) != 3 or input_shape[2] != 3:
         raise ValueError(
             "`input_shape` must be (height, width, 3), because the weights are for color images. "
             f"Received: input_shape={tuple(input_shape)}"
         )
-    preset = PRESETS[name]
-    model = with_preprocessing(
-        preset.build(input_shape=input_shape, num_classes=num_classes), preset.mode
-    )
-    whole_grid = name.startswith("vgg") and tuple(input_shape[:2]) != (preset.size, preset.size)
-    source = download(name, include_top=num_classes == NUM_CLASSES and not whole_grid)
-    loaded = transfer(source, model, preset.mode)
+    if file is not None:
+        network = efficientnet_lite(input_shape, num_classes, size=int(name[-1]))
+        model = with_preprocessing(network, "lite")
+        loaded = timm_weights.load_timm(model, file)
+    else:
+        preset = PRESETS[name]
+        model = with_preprocessing(
+            preset.build(input_shape=input_shape, num_classes=num_classes), preset.mode
+        )
+        whole_grid = name.startswith("vgg") and tuple(input_shape[:2]) != (preset.size, preset.size)
+        source = download(name, include_top=num_classes == NUM_CLASSES and not whole_grid)
+        loaded = transfer(source, model, preset.mode)
     if not trainable:
         last = weighted_layers(model)[0]
         for layer in loaded:
@@ -183,15 +197,16 @@ def download(name: str, include_top: bool) -> keras.Model:
         ) from error
 
 
-def with_preprocessing(model: keras.Model, mode: Literal["caffe", "tf"]) -> keras.Model:
-    """Returns a copy of a network that first scales its images as keras.applications does."""
-    stage = keras.layers.Rescaling(
-        # Red, green, blue. In float32, because 16 bits would round pixels in [0, 255].
-        scale=255.0 if mode == "caffe" else 2.0,
-        offset=[-123.68, -116.779, -103.939] if mode == "caffe" else -1.0,
-        dtype="float32",
-        name="preprocessing",
-    )
+def with_preprocessing(model: keras.Model, mode: Mode) -> keras.Model:
+    """Returns a copy of a network that first scales its images as the weights expect."""
+    # Red, green, blue.
+    scale, offset = {
+        "caffe": (255.0, [-123.68, -116.779, -103.939]),
+        "tf": (2.0, -1.0),
+        "lite": (255 / 128, -127 / 128),
+    }[mode]
+    # In float32, because 16 bits would round pixels in [0, 255].
+    stage = keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")
     images = model.input.name
 
     def call(layer, inputs, **kwargs):
@@ -201,9 +216,7 @@ def with_preprocessing(model: keras.Model, mode: Literal["caffe", "tf"]) -> kera
     return keras.models.clone_model(model, call_function=call)
 
 
-def transfer(
-    source: keras.Model, target: keras.Model, mode: Literal["caffe", "tf"]
-) -> list[keras.layers.Layer]:
+def transfer(source: keras.Model, target: keras.Model, mode: Mode) -> list[keras.layers.Layer]:
     """Copies the weights of a model of keras.applications into the same network here.
 
     Args:

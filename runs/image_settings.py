@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from runs.settings import Settings, Training
@@ -13,8 +14,9 @@ class ImageSettings(Settings):
 
     NETWORK = (*Settings.NETWORK, "norm", "pool", "image_size", "channels")
     preset: str = "none"
-    """Pretrained weights to start from: `imagenet`, the set of keras.applications, or the folder of
-    a finished run of this app. `none` begins with random weights."""
+    """Pretrained weights to start from: `imagenet`, the set of keras.applications; a .safetensors
+    file with timm's weights of an efficientnet_lite; or the folder of a finished run of this app.
+    `none` begins with random weights."""
     freeze: Training[bool] = False
     """Train only the head (with a preset)."""
     norm: Literal["batch", "group", "layer", "none"] | None = None
@@ -29,11 +31,14 @@ class ImageSettings(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_preset("imagenet")
+        if self.weights_file is None:
+            self.require_preset("imagenet", "a .safetensors file")
+        elif not self.weights_file.is_file():
+            raise ValueError(f"`preset` must be a file that exists. Received: {self.preset}")
         self.require_least(1, "image_size")
         if self.freeze and self.preset == "none":
             raise ValueError("`freeze` needs a preset: the trunk of a new network is untrained.")
-        if self.preset == "imagenet" and (self.norm or self.pool or self.channels == 1):
+        if self.is_pretrained and (self.norm or self.pool or self.channels == 1):
             raise ValueError(
                 "With a preset, `norm`, `pool` and `channels` are fixed. "
                 f"Received: norm={self.norm}, pool={self.pool}, channels={self.channels}. "
@@ -44,6 +49,7 @@ class ImageSettings(Settings):
         self,
         models: Collection[str],
         pretrained: Collection[str],
+        in_files: Collection[str],
         **taking: Collection[str],
     ) -> None:
         """Requires one of the networks of the app, and the settings that go with it.
@@ -51,13 +57,25 @@ class ImageSettings(Settings):
         Args:
             models: Names of the networks.
             pretrained: Those with weights in `imagenet`.
+            in_files: Those whose weights may come from a file.
             taking: Those that have a setting, such as `norm`, by its name.
         """
         self.require_one_of(models, "model")
         if not self.continued:
-            self.require_only(pretrained, "preset", "freeze")
+            self.require_only(in_files if self.weights_file else pretrained, "preset", "freeze")
         for name, some in taking.items():
             self.require_only(some, name)
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file with pretrained weights; None for other presets."""
+        path = Path(self.preset)
+        return path if path.suffix == ".safetensors" else None
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the weights come from ImageNet."""
+        return self.preset == "imagenet" or self.weights_file is not None
 
     @property
     def usual(self) -> dict[str, Any]:

@@ -74,6 +74,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
+def shared_presets() -> Path:
+    """The folder of pretrained weights beside the checkout."""
+    return _shared("presets")
+
+
+@pytest.fixture
 def shared_tfds() -> Path:
     """The prepared TensorFlow Datasets folder beside the checkout."""
     return _shared("tfds")

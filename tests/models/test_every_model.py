@@ -15,6 +15,7 @@ import models
 from apps.image_classification import MODELS
 from models.alexnet import alexnet
 from models.cifar_resnet import cifar_resnet
+from models.efficientnet_lite import efficientnet_lite
 from models.inception_v1 import googlenet
 from models.lenet import lenet5
 from models.mlp import mlp
@@ -38,6 +39,7 @@ NOT_FOR_IMAGES = {
         "transformers",
         "translators",
     ),
+    "timm_weights",
     "writing",
 }
 MODULES = sorted({path.stem for path in Path(models.__file__).parent.glob("[a-z]*.py")})
@@ -57,6 +59,7 @@ TRAINABLE = {
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
     "inception_v4": 42_679_816,
+    "efficientnet_lite0": 4_652_008,
     "vit_tiny": 5_717_416,
     "vit_small": 22_050_664,
     "vit_base": 86_567_656,
@@ -78,8 +81,12 @@ IN_MILLIONS = {
     "cifar_resnet110": 1.7,
     "googlenet": 7.0,
     "inception_v2": 11.3,
+    "efficientnet_lite1": 5.4,
+    "efficientnet_lite2": 6.1,
+    "efficientnet_lite3": 8.2,
+    "efficientnet_lite4": 13.0,
 }
-"""Trainable parameters where the paper rounds: to the digits given here."""
+"""Trainable parameters where the publication rounds: to the digits given here."""
 
 
 LARGE = {
@@ -107,9 +114,10 @@ NETWORKS = {
     "resnet": Network(partial(resnet, depth=18), 1, norms=True, pools=True),
     "cifar_resnet": Network(cifar_resnet, 4, norms=True),
     "mobilenet": Network(partial(mobilenet, width=0.25), 32, norms=True),
+    "efficientnet_lite": Network(efficientnet_lite, 32, norms=True),
     "vit": Network(partial(vit, size="quick"), 16),
 }
-SECONDS = ("vgg", "resnet", "cifar_resnet", "mobilenet")
+SECONDS = ("vgg", "resnet", "cifar_resnet", "mobilenet", "efficientnet_lite")
 """Those that take seconds to learn a batch."""
 
 
