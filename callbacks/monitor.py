@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 FALLING_SUFFIXES = ("loss", "error")
-RISING_SUFFIXES = ("accuracy", "acc", "auc", "precision", "recall", "f1", "judge")
+RISING_SUFFIXES = ("accuracy", "acc", "auc", "precision", "recall", "f1", "judge", "map50")
 
 
 class Monitor:
@@ -16,7 +16,7 @@ class Monitor:
     Args:
         name: Key of the metric in `logs`, or several, whose mean counts.
         mode: `"min"`, `"max"`, or `"auto"`: falling for names that end in loss or error, rising for
-            names that end in accuracy, auc, precision, recall, f1 or judge.
+            names that end in accuracy, auc, precision, recall, f1, judge or map50.
         min_delta: Least improvement that counts, in the metric's own unit; at least 0.
     """
 

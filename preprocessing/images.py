@@ -192,11 +192,7 @@ def _rounded(levels: tf.Tensor) -> tf.Tensor:
 
 
 def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tf.Tensor:
-    """Decodes a batch of images in parallel, for a server.
-
-    Fails with an InvalidArgumentError that lists the indices and the formats of all undecodable
-    images. In a graph only a dataset can catch errors. It costs 1 to 2 ms per call, so for a
-    single image, as in most requests, the dataset contains only the decoder.
+    """Decodes a batch of images in parallel, for a server, as `decode_many` does.
 
     Args:
         image_bytes: The encoded images, string `(n,)`.
@@ -205,10 +201,28 @@ def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> t
     Returns:
         float32 `(n, height, width, channels)` in [0, 1].
     """
+    return as_floats(decode_many(image_bytes, partial(_fitted, input_shape=input_shape)))
+
+
+def decode_many(image_bytes: tf.Tensor, fit: Callable[[tf.Tensor], Any]) -> Any:
+    """Decodes a batch of images in parallel, for a server.
+
+    Fails with an InvalidArgumentError that lists the indices and the formats of all undecodable
+    images. In a graph only a dataset can catch errors. It costs 1 to 2 ms per call, so for a
+    single image, as in most requests, the dataset contains only the decoder.
+
+    Args:
+        image_bytes: The encoded images, string `(n,)`.
+        fit: From the pixels of an image, as `decoded` returns them, to a nest of tensors of the
+            same shapes for all images.
+
+    Returns:
+        The nest, with a first dimension of n.
+    """
     images, bad = tf.cond(
         tf.size(image_bytes) == 1,
-        lambda: _one(image_bytes, input_shape),
-        lambda: _several(image_bytes, input_shape),
+        lambda: _one(image_bytes, fit),
+        lambda: _several(image_bytes, fit),
     )
     message = f"`image_bytes` must hold {_LISTED} images. Undecodable indices:"
 
@@ -221,11 +235,11 @@ def decode_batch(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> t
     is_good = tf.size(bad) == 0
     facts = [message, bad, tf.cond(is_good, lambda: "", received)]
     with tf.control_dependencies([tf.debugging.Assert(is_good, facts, 1000)]):
-        return as_floats(images)
+        return tf.nest.map_structure(tf.identity, images)
 
 
-def _one(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes a batch of one image; returns uint8 `(1, height, width, channels)` as `_several`."""
+def _one(image_bytes: tf.Tensor, fit: Callable[[tf.Tensor], Any]) -> tuple[Any, tf.Tensor]:
+    """Decodes a batch of one image; returns what `_several` returns."""
     encoded = tf.gather(image_bytes, 0)
     name = kind(encoded)
     nothing = (tf.constant(False), tf.zeros((1, 1, 1), tf.uint8))
@@ -245,27 +259,25 @@ def _one(image_bytes: tf.Tensor, input_shape: tuple[int, int, int]) -> tuple[tf.
         return dataset.take(1).get_single_element()
 
     is_good, pixels = _by_format(name, attempt, lambda: nothing)
-    images = _fitted(_upright(pixels, encoded, name), input_shape)[None]
+    fitted = fit(_upright(pixels, encoded, name))
+    images = tf.nest.map_structure(lambda one: one[None], fitted)
     return images, tf.boolean_mask(tf.zeros(1, tf.int64), ~is_good[None])
 
 
-def _several(
-    image_bytes: tf.Tensor, input_shape: tuple[int, int, int]
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _several(image_bytes: tf.Tensor, fit: Callable[[tf.Tensor], Any]) -> tuple[Any, tf.Tensor]:
     """Decodes images in parallel.
 
     Returns:
-        Those that can be decoded, uint8 `(images, height, width, channels)`, and the indices of the
-        others, int64.
+        A nest of those that can be decoded, and the indices of the others, int64.
     """
 
     @tf.autograph.experimental.do_not_convert
     def numbered(index, encoded):
-        return index, decode(encoded, input_shape)
+        return index, fit(decoded(encoded))
 
     # One additional blank image, so that the batch is not empty if all images are bad.
-    blank = (tf.constant(-1, tf.int64), tf.zeros(input_shape, tf.uint8))
-    decoded = (
+    blank = (tf.constant(-1, tf.int64), fit(tf.zeros((1, 1, 1), tf.uint8)))
+    good = (
         tf.data.Dataset.from_tensor_slices(image_bytes)
         .enumerate()
         .map(numbered, num_parallel_calls=tf.data.AUTOTUNE)
@@ -273,8 +285,9 @@ def _several(
         .concatenate(tf.data.Dataset.from_tensors(blank))
     )
     count = tf.size(image_bytes, out_type=tf.int64)
-    indices, images = decoded.batch(count + 1).get_single_element()
-    return images[:-1], tf.sets.difference(tf.range(count)[None], indices[None, :-1]).values
+    indices, images = good.batch(count + 1).get_single_element()
+    images = tf.nest.map_structure(lambda one: one[:-1], images)
+    return images, tf.sets.difference(tf.range(count)[None], indices[None, :-1]).values
 
 
 def as_floats(images: tf.Tensor) -> tf.Tensor:

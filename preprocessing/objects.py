@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from preprocessing.images import decoded, with_channels
+from preprocessing.images import as_floats, decode_many, decoded, with_channels
 
 AUGMENTATIONS = ("none", "light", "large")
 SCALES = {"light": (0.8, 1.25), "large": (0.1, 2.0)}
@@ -31,7 +31,29 @@ def fitted(image_bytes: tf.Tensor, image_size: tuple[int, int]) -> Features:
         upright image are multiplied; `true_size` int32 `(2,)`, the height and width without
         padding.
     """
-    pixels = with_channels(decoded(image_bytes), 3)
+    return _fitted(decoded(image_bytes), image_size)
+
+
+def fitted_batch(image_bytes: tf.Tensor, image_size: tuple[int, int]) -> Features:
+    """Does what `fitted` does for a batch of images, for a server.
+
+    Args:
+        image_bytes: The encoded images, string `(n,)`; see `preprocessing.images.decode_many`.
+        image_size: `(height, width)` in pixels.
+
+    Returns:
+        As `fitted`, with a first dimension of n, and pixels float32 in [0, 1].
+    """
+    return with_floats(decode_many(image_bytes, lambda pixels: _fitted(pixels, image_size)))
+
+
+def with_floats(image: Features) -> Features:
+    """Scales the pixels to float32 in [0, 1], the input of networks."""
+    return {**image, "pixels": as_floats(image["pixels"])}
+
+
+def _fitted(pixels: tf.Tensor, image_size: tuple[int, int]) -> Features:
+    pixels = with_channels(pixels, 3)
     size = tf.cast(tf.shape(pixels)[:2], tf.float32)
     scale = tf.reduce_min(tf.constant(image_size, tf.float32) / size)
     true_size = _true_size(size * scale, image_size)
@@ -97,7 +119,8 @@ def augmentation(
         vertical_flip: Whether to turn half of the images upside down as well.
 
     Returns:
-        A function of the batched results of `prepared` and a seed, int32 `(2,)`.
+        A function of the batched results of `prepared`, with pixels as they are or from
+        `with_floats`, and a seed, int32 `(2,)`.
     """
     if name not in AUGMENTATIONS:
         known = ", ".join(AUGMENTATIONS)
@@ -140,9 +163,11 @@ def _augmented(
     offset = tf.round(draws[3:5] * spare)  # (y, x)
     true_size = _true_size(new_size - offset, (height, width))
     pixels = _resized(image["pixels"], (height, width), factor, -offset)
-    pixels = _recolored(pixels, _inside(true_size, (height, width)), draws[5:])
+    is_float = image["pixels"].dtype.is_floating
+    inside = _inside(true_size, (height, width))
+    pixels = _recolored(pixels, inside, draws[5:], 1.0 if is_float else 255.0)
     moved = {
-        "pixels": tf.cast(tf.round(pixels), tf.uint8),
+        "pixels": pixels if is_float else tf.cast(tf.round(pixels), tf.uint8),
         "scale": image["scale"] * factor,
         "true_size": true_size,
     }
@@ -271,11 +296,18 @@ def _area(boxes: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), axis=-1)
 
 
-def _recolored(pixels: tf.Tensor, inside: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Changes brightness, contrast and saturation by up to 20 %, by draws in [0, 1)."""
+def _recolored(pixels: tf.Tensor, inside: tf.Tensor, draws: tf.Tensor, largest: float) -> tf.Tensor:
+    """Changes brightness, contrast and saturation by up to 20 %, by draws in [0, 1).
+
+    Args:
+        pixels: `(height, width, 3)`, float32.
+        inside: 1 in the image and 0 in the padding, `(height, width, 1)`.
+        draws: float32 `(3,)`.
+        largest: The level of white.
+    """
     brightness, contrast, saturation = tf.unstack(0.8 + 0.4 * draws)
     gray = tf.tensordot(pixels, tf.constant([[0.299], [0.587], [0.114]]), 1) * inside
     colored = gray + saturation * (pixels - gray)
     mean = tf.reduce_sum(gray) / tf.reduce_sum(inside)
     changed = brightness * (mean + contrast * (colored - mean))
-    return tf.clip_by_value(changed, 0.0, 255.0) * inside
+    return tf.clip_by_value(changed, 0.0, largest) * inside

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 CAPTION_WIDTH = 24
 """Number of letters that fit above a picture in a grid."""
@@ -241,6 +242,86 @@ def image_grid(
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
         lines = [shortened(line, CAPTION_WIDTH) for line in caption.splitlines()]
         axes.set_title(_plain("\n".join(lines)), fontsize=8)
+    return figure
+
+
+def boxes_on_images(
+    images: Sequence[np.ndarray],
+    truths: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    captions: Sequence[str],
+    threshold: float = 0.5,
+) -> Figure | None:
+    """Draws found objects on images, each class in its color, the true ones dashed and white.
+
+    Args:
+        images: Arrays `(height, width, 3)`, uint8.
+        truths: For each image `boxes` `(m, 4)`, in its pixels.
+        found: For each image `boxes` `(n, 4)`, `classes` and `scores` `(n,)`.
+        classes: Names of the classes.
+        captions: One line for each image.
+        threshold: Objects with a lower score are not drawn.
+    """
+    if not len(images):
+        return None
+    columns = 3
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.6 * rows), layout="constrained")
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, image, truth, one, caption in zip(
+        figure.axes, images, truths, found, captions, strict=False
+    ):
+        axes.imshow(image)
+        axes.set_title(_plain(shortened(caption, 40)), fontsize=8)
+        for xmin, ymin, xmax, ymax in truth["boxes"]:
+            axes.add_patch(
+                Rectangle(
+                    (xmin - 0.5, ymin - 0.5),
+                    *(xmax - xmin, ymax - ymin),
+                    fill=False,
+                    color="white",
+                    linestyle="--",
+                    linewidth=1,
+                )
+            )
+        shown = np.flatnonzero(np.asarray(one["scores"]) >= threshold)
+        for i in shown:
+            xmin, ymin, xmax, ymax = one["boxes"][i]
+            color = f"C{int(one['classes'][i]) % 10}"
+            axes.add_patch(
+                Rectangle(
+                    (xmin - 0.5, ymin - 0.5),
+                    *(xmax - xmin, ymax - ymin),
+                    fill=False,
+                    color=color,
+                    linewidth=1.5,
+                )
+            )
+            name = f"{classes[int(one['classes'][i])]} {one['scores'][i]:.2f}"
+            axes.text(xmin, ymin - 1, _plain(name), color=color, fontsize=6)
+    return figure
+
+
+def precision_recall(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], most: int = 10
+) -> Figure | None:
+    """Draws the precision at each recall, a curve for each class; returns None if there are none.
+
+    Args:
+        curves: Recall and precision by name of the class.
+        most: Maximum number of classes drawn: the first ones.
+    """
+    if not curves:
+        return None
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, (recall, precision) in list(curves.items())[:most]:
+        axes.plot(recall, precision, label=_plain(shortened(name)))
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     return figure
 
 

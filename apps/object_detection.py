@@ -1,0 +1,224 @@
+"""Find objects in images: a box, a class and a score for each.
+
+Example:
+
+    hornbook object_detection --data path/to/voc --backbone mobilenet --preset imagenet
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data import objects
+from data.feed import Feed
+from data.images import suffix
+from layers import boxes
+from metrics.average_precision import MeanAveragePrecision
+from metrics.detections import Evaluation
+from models.detectors import BOXES, detector
+from models.trunks import FEATURES, trunk
+from preprocessing import objects as pixels
+from preprocessing.images import decoded, with_channels
+from runs import pictures, presets
+from runs.command import command
+from runs.object_settings import ObjectSettings
+from runs.report import Picture, Section, Table
+from runs.run import Example, counted, finish, start, train
+from serving.signature import Prepared, Signature, ask
+
+
+@dataclass(frozen=True)
+class Config(ObjectSettings):
+    data: str = "digits"
+    """`digits` (built in), `tfds:NAME`, or a folder in the format of VOC, COCO, YOLO or CSV."""
+    model: str = "faster_rcnn_fpn"
+    out: Path = Path("saved_models/object_detection")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_one_of(BOXES, "model")
+        self.require_one_of(FEATURES, "backbone")
+
+
+def main(config: Config) -> dict[str, float]:
+    """Trains, evaluates and exports; returns the scores on the test images."""
+    return trained_and_tested(config, "object detection", has_masks=False)
+
+
+def trained_and_tested(config: ObjectSettings, task: str, has_masks: bool) -> dict[str, float]:
+    """Trains, evaluates and exports a network that finds objects, with or without masks."""
+    run = start(config)
+    data = counted(run, load(config, has_masks), "images")
+    fed = feed(config, data)
+    trained = train(
+        run,
+        partial(build, config, data),
+        fed,
+        metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
+        monitor="val_map50",
+    )
+    if trained is None:  # Another process evaluates and writes.
+        return {}
+    test = evaluated(trained.model, data)
+    return finish(
+        run,
+        trained,
+        task=task,
+        signatures=signatures(data),
+        warmup={"image_bytes": [image for image, _ in data.first("validation", 4)]},
+        example=example(data),
+        scores=test.scores,
+        num_test=len(data.test),
+        examples="images",
+        facts={
+            "classes": data.classes,
+            "input": " x ".join(map(str, (*data.image_size, 3))),
+            "objects found": f"at most {trained.model.max_detections} per image",
+        },
+        report=report(data, test),
+    )
+
+
+def load(config: ObjectSettings, has_masks: bool) -> objects.Objects:
+    return objects.load(**config.loading, masks=has_masks, image_size=config.image_size)
+
+
+def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
+    augment = pixels.augmentation(config.augment, config.vertical_flip)
+
+    def vary(images, objects, seed):
+        images, objects = augment(images, objects, seed)
+        count = tf.shape(images["scale"])[0]
+        # What a network samples in an image depends on the step and on its place in the batch.
+        seeds = tf.random.split(tf.random.fold_in(seed, 1), count)
+        return {**images, "seeds": seeds}, objects
+
+    return Feed(
+        data,
+        prepare=partial(pixels.prepared, image_size=data.image_size),
+        batch=lambda images, objects: (pixels.with_floats(images), objects),
+        vary=vary,
+    )
+
+
+def build(config: ObjectSettings, data: objects.Objects) -> keras.Model:
+    if config.continued:
+        return presets.network(config.continued)
+    features = trunk(
+        config.backbone,
+        (*data.image_size, 3),
+        preset=config.preset,
+        freeze_stages=config.freeze_stages,
+    )
+    return detector(
+        config.model,
+        features,
+        len(data.classes),
+        levels=config.levels,
+        max_detections=config.max_detections or data.max_detections,
+        norm="none" if config.preset != "none" else "group",
+        **config.widths(data.image_size),
+    )
+
+
+def signatures(data: objects.Objects) -> dict[str, Signature]:
+    names = tf.constant([*data.classes, ""])
+
+    def prepare(image_bytes):
+        images = pixels.fitted_batch(image_bytes, data.image_size)
+        return Prepared({name: images[name] for name in INPUTS}, images["scale"])
+
+    def answer(found, scales):
+        count = found["num_detections"]
+        is_found = tf.range(tf.shape(found["scores"])[1])[None] < count[:, None]
+        classes = tf.where(is_found, found["class_ids"], len(data.classes))
+        return {
+            "boxes": pixels.in_upright_image(found["boxes"], scales),
+            "classes": tf.gather(names, classes),
+            "class_ids": found["class_ids"],
+            "scores": found["scores"],
+            "num_detections": count,
+        }
+
+    return {
+        "serving_default": Signature(
+            inputs={"image_bytes": tf.TensorSpec((None,), tf.string)},
+            preprocess=prepare,
+            postprocess=answer,
+            meanings={
+                "image_bytes": "JPEG, PNG, BMP, GIF or WebP files of any size, turned as EXIF says",
+                **MEANINGS,
+            },
+            ties={name: "scores" for name in ("boxes", "classes", "class_ids")},
+        ),
+    }
+
+
+INPUTS = ("pixels", "true_size")
+"""What a network reads."""
+MEANINGS = {
+    "boxes": "xmin, ymin, xmax, ymax in pixels of the upright image; 0 beyond num_detections",
+    "classes": 'name of the class of each object, the best first; "" beyond num_detections',
+    "class_ids": "number of the class",
+    "scores": "probability of the class, in [0, 1]",
+    "num_detections": "number of objects found",
+}
+
+
+def evaluated(model: keras.Model, data: objects.Objects) -> Evaluation:
+    """Queries the network about the test images, as it will be served."""
+    examples = [*data.test.as_numpy_iterator()]
+    images = np.array([image for image, _ in examples], object)
+    answers = ask(signatures(data)["serving_default"], model, {"image_bytes": images}, 8)
+    return Evaluation(
+        truths=[_true(one) for _, one in examples],
+        found=[_found(answers, i) for i in range(len(examples))],
+        classes=data.classes,
+        most=answers["scores"].shape[1],
+    )
+
+
+def _true(one: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    there = one["kind"] > 0
+    return {name: one[name][there] for name in ("boxes", "classes", "kind")}
+
+
+def _found(answers: Mapping[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
+    count = answers["num_detections"][row]
+    names = {"boxes": "boxes", "classes": "class_ids", "scores": "scores"}
+    return {name: answers[column][row, :count] for name, column in names.items()}
+
+
+def report(data: objects.Objects, test: Evaluation) -> list[Section]:
+    quality = test.f1_of_images()
+    worst = [int(i) for i in np.argsort(quality, kind="stable")[:6]]
+    others = np.random.default_rng(0).permutation(len(quality))[:6].tolist()
+
+    def shown(title: str, indices: list[int]) -> Section:
+        examples = data.picked("test", indices)
+        images = [with_channels(decoded(image), 3).numpy() for image, _ in examples]
+        truths, found = ([some[i] for i in indices] for some in (test.truths, test.found))
+        names = [data.origin("test", i) for i in indices]
+        return Picture(title, pictures.boxes_on_images(images, truths, found, data.classes, names))
+
+    return [
+        Table("Scores by class", *test.by_class()),
+        Picture("Precision and recall", pictures.precision_recall(test.curves())),
+        shown("Test images with the objects found, the true ones dashed", others),
+        shown("The worst test images", worst),
+    ]
+
+
+def example(data: objects.Objects) -> Example:
+    ((image, one),) = data.first("test", 1)
+    count = int(np.sum(one["kind"] > 0))
+    return Example(f"a test image with {count} objects", {"image_bytes": image}, suffix(image))
+
+
+if __name__ == "__main__":
+    command(main, Config, __doc__)

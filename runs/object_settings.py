@@ -1,0 +1,97 @@
+"""Settings of the apps that find objects in images, in addition to those of all apps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from runs.settings import Data, Settings, Training
+
+SMALL = 400
+"""Images with no side above this, in pixels, get narrower networks and fewer regions."""
+
+
+@dataclass(frozen=True)
+class ObjectSettings(Settings):
+    """For apps whose networks pool the features of regions."""
+
+    NETWORK = (
+        *Settings.NETWORK,
+        *("backbone", "image_size", "levels", "pyramid_channels", "head_units"),
+        *("canonical_size", "max_detections"),
+    )
+    EPOCHS = 12
+    BATCH_SIZE = 4
+    format: Data[Literal["voc", "coco", "yolo", "csv", "masks"] | None] = None
+    """Format of the annotations. Default: found from the files."""
+    backbone: str = "resnet18"
+    """Network whose features are used; `--backbone help` lists them."""
+    preset: str = "none"
+    """Pretrained weights of the backbone: `imagenet`, the set of keras.applications, or a
+    .safetensors file with timm's weights of an efficientnet_lite; or the folder of a finished run
+    of this app. `none` begins with random weights and group normalization."""
+    freeze_stages: Training[int] = 2
+    """Stages of a pretrained backbone, from the image on, that are not trained: 0 to 5, which end
+    at strides of 2, 4, 8, 16 and 32. Its batch normalization is never trained."""
+    image_size: tuple[int, int] | None = None
+    """Height and width, in pixels, that images are resized into, keeping their aspect; multiples of
+    32. Default: those of the median training image, at most 640."""
+    levels: tuple[int, ...] = (2, 3, 4, 5)
+    """Levels of the feature pyramid: 2 has a stride of 4 pixels, 5 of 32."""
+    pyramid_channels: int | None = None
+    """Channels of the pyramid. Default: 256, or 64 for images of at most 400 pixels a side."""
+    head_units: int | None = None
+    """Units of the dense layers of the head. Default: 1024, or 256 for such small images."""
+    regions: Training[int | None] = None
+    """Regions of each image that the head learns from. Default: 512, or 128 for small images."""
+    canonical_size: int | None = None
+    """Side in pixels of the objects that are read from level 4 of the pyramid. Default: 224, or
+    112 for small images."""
+    max_detections: int | None = None
+    """Maximum number of objects found in an image. Default: twice the number in most training
+    images, at least 100."""
+    augment: Training[Literal["none", "light", "large"]] = "light"
+    """Augmentation of the training images: `light`: mirror, scale by 0.8 to 1.25, colors; `large`:
+    scale by 0.1 to 2."""
+    vertical_flip: Training[bool] = False
+    """Also mirror training images upside down."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.weights_file is None:
+            self.require_preset("imagenet", "a .safetensors file")
+        elif not self.weights_file.is_file():
+            raise ValueError(f"`preset` must be a file that exists. Received: {self.preset}")
+        self.require_least(1, "pyramid_channels", "head_units", "regions", "max_detections")
+        self.require_least(1, "canonical_size")
+        if not 0 <= self.freeze_stages <= 5:
+            self._refuse("freeze_stages", "0 to 5")
+        if self.image_size and any(side < 32 or side % 32 for side in self.image_size):
+            self._refuse("image_size", "two multiples of 32")
+        low, high = min(self.levels, default=0), max(self.levels, default=0)
+        if low < 2 or high > 5 or self.levels != tuple(range(low, high + 1)):
+            self._refuse("levels", "rising without gaps, from 2 to 5")
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file with pretrained weights; None for other presets."""
+        path = Path(self.preset)
+        return path if path.suffix == ".safetensors" else None
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        return super().usual | {"warmup_epochs": 0.5}
+
+    def widths(self, image_size: tuple[int, int]) -> dict[str, int]:
+        """Returns the widths of a network, which depend on the size of the images.
+
+        Args:
+            image_size: Height and width, in pixels.
+        """
+        is_small = max(image_size) <= SMALL
+        usual = {
+            "pyramid_channels": 64 if is_small else 256,
+            "head_units": 256 if is_small else 1024,
+            "regions": 128 if is_small else 512,
+            "canonical_size": 112 if is_small else 224,
+        }
+        return {name: getattr(self, name) or value for name, value in usual.items()}

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+
+from layers import boxes
+from metrics.average_precision import MeanAveragePrecision
+from metrics.detections import Evaluation, iou
+
+CLASSES = ["cat", "dog", "eel"]
+
+
+def images(count: int = 40, *, crowds: bool = False, seed: int = 0):
+    """Makes true objects, and found ones that are near them, doubled, wrong or missing."""
+    random = np.random.default_rng(seed)
+    truths, found = [], []
+    for _ in range(count):
+        number = random.integers(0, 6)
+        corners = random.uniform(0, 200, (number, 2))
+        true = np.concatenate([corners, corners + random.uniform(10, 80, (number, 2))], axis=1)
+        classes = random.integers(0, 3, number)
+        kind = random.choice([1, 2, 3], number, p=[0.8, 0.1, 0.1]) if crowds else np.ones(number)
+        near = np.repeat(true, 2, axis=0) + random.normal(0, 6, (2 * number, 4))
+        wrong = random.uniform(0, 100, (3, 4)) + np.array([0, 0, 110, 110])
+        boxes_found = np.concatenate([near, wrong])
+        labels = np.concatenate([np.repeat(classes, 2), random.integers(0, 3, 3)])
+        scores = random.permutation(np.linspace(0.06, 0.99, 400))[: len(labels)]
+        order = np.argsort(-scores)
+        truths.append({"boxes": true, "classes": classes, "kind": kind.astype(int)})
+        found.append(
+            {"boxes": boxes_found[order], "classes": labels[order], "scores": scores[order]}
+        )
+    return truths, found
+
+
+def written_out(truths, found, number: int) -> float:
+    """The average precision of a class at an IoU of 0.5, by the definition of VOC."""
+    queue = [
+        (score, image, box)
+        for image, one in enumerate(found)
+        for score, box, label in zip(one["scores"], one["boxes"], one["classes"], strict=True)
+        if label == number
+    ]
+    right, taken = [], set()
+    for _, image, box in sorted(queue, key=lambda one: -one[0]):
+        truth = truths[image]
+        best, best_iou = None, 0.5
+        for i, other in enumerate(truth["boxes"]):
+            if truth["classes"][i] != number:
+                continue
+            width = min(box[2], other[2]) - max(box[0], other[0])
+            height = min(box[3], other[3]) - max(box[1], other[1])
+            if width <= 0 or height <= 0:
+                continue
+            areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, other)]
+            overlap = width * height / (sum(areas) - width * height)
+            if overlap >= best_iou:
+                best, best_iou = i, overlap
+        right.append(best is not None and (image, best) not in taken)
+        taken.add((image, best))
+    total = sum(np.sum(truth["classes"] == number) for truth in truths)
+    precisions = np.cumsum(right) / np.arange(1, len(right) + 1)
+    recalls = np.cumsum(right) / total
+    area, before = 0.0, 0.0
+    for i, recall in enumerate(recalls):
+        area += (recall - before) * max(precisions[i:])
+        before = recall
+    return area
+
+
+def test_vocs_precision_is_that_of_its_definition():
+    truths, found = images()
+    precision = Evaluation(truths, found, CLASSES, 100).voc()
+    for number in range(3):
+        assert precision[number] == pytest.approx(written_out(truths, found, number), abs=1e-9)
+
+
+def test_where_the_protocols_agree_cocos_precision_is_near_vocs():
+    # No object is found twice, so that both protocols match alike; they sum in other steps.
+    truths, found = images(200)
+    for one in found:
+        kept = np.unique(np.round(one["boxes"] / 25), axis=0, return_index=True)[1]
+        kept.sort()
+        for name in one:
+            one[name] = one[name][kept]
+    evaluation = Evaluation(truths, found, CLASSES, 100)
+    assert evaluation.scores["map50"] == pytest.approx(evaluation.scores["voc_map50"], abs=0.01)
+
+
+def test_perfect_boxes_have_all_precision_and_no_boxes_none():
+    truths, _ = images()
+    perfect = [{**truth, "scores": np.ones(len(truth["boxes"]))} for truth in truths]
+    scores = Evaluation(truths, perfect, CLASSES, 100).scores
+    assert scores["map"] == scores["map50"] == scores["voc_map50"] == scores["recall"] == 1
+    empty = np.zeros(0)
+    nothing = [
+        {"boxes": np.zeros((0, 4)), "classes": empty.astype(int), "scores": empty} for _ in truths
+    ]
+    scores = Evaluation(truths, nothing, CLASSES, 100).scores
+    assert scores["map"] == scores["map50"] == scores["voc_map50"] == scores["recall"] == 0
+
+
+def test_difficult_objects_and_crowds_count_neither_way():
+    truths, found = images(crowds=True)
+    evaluation = Evaluation(truths, found, CLASSES, 100)
+    only = [
+        {name: truth[name][truth["kind"] == 1] for name in ("boxes", "classes", "kind")}
+        for truth in truths
+    ]
+    without = Evaluation(only, found, CLASSES, 100)
+    assert (evaluation.voc() > without.voc()).all()
+    assert evaluation.by_class()[1][0][-1] == sum(np.sum(one["classes"] == 0) for one in only)
+
+
+def test_an_iou_by_hand():
+    first = np.array([[0, 0, 10, 10], [0, 0, 10, 20], [50, 50, 60, 60]])
+    second = np.array([[5, 5, 15, 15], [0, 0, 10, 10]])
+    assert iou(first, second) == pytest.approx(np.array([[25 / 175, 1], [50 / 250, 0.5], [0, 0]]))
+
+
+@pytest.mark.parametrize("crowds", [False, True])
+def test_the_metric_of_training_counts_the_same(crowds):
+    truths, found = images(crowds=crowds)
+    metric = MeanAveragePrecision(3, boxes.iou)
+    most = max(len(one["scores"]) for one in found)
+    for begin in range(0, len(truths), 8):
+        true_rows = np.zeros((8, 6, 6), "float32")
+        found_rows = np.zeros((8, most, 6), "float32")
+        for i, (truth, one) in enumerate(zip(truths[begin:][:8], found[begin:][:8], strict=True)):
+            true_rows[i, : len(truth["kind"])] = np.column_stack(
+                [truth["boxes"], truth["classes"], truth["kind"]]
+            )
+            found_rows[i, : len(one["scores"])] = np.column_stack(
+                [one["boxes"], one["classes"], one["scores"]]
+            )
+        metric.update_state(true_rows, found_rows)
+    expected = Evaluation(truths, found, CLASSES, 100).voc().mean()
+    assert float(metric.result()) == pytest.approx(expected, abs=2e-3)
+    metric.reset_state()
+    assert float(metric.result()) == 0
