@@ -6,7 +6,7 @@ Example:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from data import objects
+from data.anchor_sizes import Sizes, chosen_anchors
 from data.feed import Feed
 from data.images import suffix
 from layers import boxes
 from metrics.average_precision import MeanAveragePrecision
 from metrics.detections import Evaluation
-from models.detectors import BOXES, detector
+from models.detectors import BOXES, RATIOS, detector, strides_of
 from models.trunks import FEATURES, trunk
 from preprocessing import objects as pixels
 from preprocessing.images import decoded, with_channels
@@ -30,6 +31,8 @@ from runs.object_settings import ObjectSettings
 from runs.report import Picture, Section, Table
 from runs.run import Example, counted, finish, start, train
 from serving.signature import Prepared, Signature, ask
+
+Ratios = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,13 @@ def main(config: Config) -> dict[str, float]:
 def trained_and_tested(config: ObjectSettings, task: str, has_masks: bool) -> dict[str, float]:
     """Trains, evaluates and exports a network that finds objects, with or without masks."""
     run = start(config)
-    data = counted(run, load(config, has_masks), "images")
+    loaded = load(config, has_masks)
+    sizes, ratios, remarks = anchors_for(config, loaded)
+    data = counted(run, replace(loaded, remarks=(*loaded.remarks, *remarks)), "images")
     fed = feed(config, data)
     trained = train(
         run,
-        partial(build, config, data),
+        partial(build, config, data, sizes, ratios),
         fed,
         metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
         monitor="val_map50",
@@ -88,6 +93,15 @@ def load(config: ObjectSettings, has_masks: bool) -> objects.Objects:
     return objects.load(**config.loading, masks=has_masks, image_size=config.image_size)
 
 
+def anchors_for(config: ObjectSettings, data: objects.Objects) -> tuple[Sizes, Ratios, list[str]]:
+    """Returns the sizes of the anchors of each level, their ratios and remarks on them."""
+    strides = strides_of(config.levels)
+    if config.anchors:
+        return tuple((float(size),) for size in config.anchors), RATIOS, []
+    sizes = [(8.0 * stride,) for stride in strides]
+    return chosen_anchors(data.train_boxes, sizes, RATIOS, strides, data.image_size)
+
+
 def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
     augment = pixels.augmentation(config.augment, config.vertical_flip)
 
@@ -106,7 +120,9 @@ def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
     )
 
 
-def build(config: ObjectSettings, data: objects.Objects) -> keras.Model:
+def build(
+    config: ObjectSettings, data: objects.Objects, sizes: Sizes, ratios: Ratios
+) -> keras.Model:
     if config.continued:
         return presets.network(config.continued)
     features = trunk(
@@ -120,6 +136,8 @@ def build(config: ObjectSettings, data: objects.Objects) -> keras.Model:
         features,
         len(data.classes),
         levels=config.levels,
+        anchor_sizes=sizes,
+        anchor_ratios=ratios,
         max_detections=config.max_detections or data.max_detections,
         norm="none" if config.preset != "none" else "group",
         **config.widths(data.image_size),
@@ -145,6 +163,10 @@ def signatures(data: objects.Objects) -> dict[str, Signature]:
             "num_detections": count,
         }
 
+    def whole(images):
+        sizes = tf.tile([data.image_size], (tf.shape(images)[0], 1))
+        return {"pixels": images, "true_size": sizes}
+
     return {
         "serving_default": Signature(
             inputs={"image_bytes": tf.TensorSpec((None,), tf.string)},
@@ -154,11 +176,24 @@ def signatures(data: objects.Objects) -> dict[str, Signature]:
                 "image_bytes": "JPEG, PNG, BMP, GIF or WebP files of any size, turned as EXIF says",
                 **MEANINGS,
             },
-            ties={name: "scores" for name in ("boxes", "classes", "class_ids")},
+            ties=TIES,
+        ),
+        "from_pixels": Signature(
+            inputs={"images": tf.TensorSpec((None, *data.image_size, 3), tf.float32)},
+            preprocess=whole,
+            core=lambda network, images: network.model.detect(images, compilable=True),
+            postprocess=lambda found: found,
+            meanings={
+                "images": "pixels in [0, 1], resized",
+                **{name: meaning for name, meaning in MEANINGS.items() if name != "classes"},
+                "boxes": "xmin, ymin, xmax, ymax in these pixels; 0 beyond num_detections",
+            },
+            ties={name: "scores" for name in TIES if name != "classes"},
         ),
     }
 
 
+TIES = {name: "scores" for name in ("boxes", "classes", "class_ids")}
 INPUTS = ("pixels", "true_size")
 """What a network reads."""
 MEANINGS = {

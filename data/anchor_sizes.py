@@ -5,8 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from data.sources import Finding
-
 SCORED = (0.5, 0.7)
 """IoU that the best anchor of a box should reach."""
 MOST_UNFIT = 0.05
@@ -117,7 +115,7 @@ def chosen_anchors(
     ratios: Sequence[float],
     strides: Sequence[int],
     image_size: tuple[int, int],
-) -> tuple[Sizes, tuple[float, ...], list[Finding]]:
+) -> tuple[Sizes, tuple[float, ...], list[str]]:
     """Keeps anchors, unless more than 5 % of the boxes have an IoU under 0.5 with their best one.
 
     Args:
@@ -134,7 +132,7 @@ def chosen_anchors(
     if not len(boxes):
         return *given, []
     ious = best_ious(boxes, *given, strides, image_size)
-    remarks: list[Finding] = [_share("the paper's anchors", ious)]
+    remarks = [_share("the paper's anchors", ious)]
     if np.mean(ious < SCORED[0]) <= MOST_UNFIT:
         return *given, remarks
     fitted = fitted_anchors(boxes, [len(level) for level in sizes], len(ratios))

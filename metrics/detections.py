@@ -59,7 +59,9 @@ class Evaluation:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
 
-        images, annotations, results = [], [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         for number, (truth, found) in enumerate(zip(self.truths, self.found, strict=True), 1):
             images.append({"id": number})
             for i, box in enumerate(truth["boxes"]):

@@ -17,6 +17,17 @@ RATIOS = (0.5, 1.0, 2.0)
 """Height over width of anchors: Ren et al. (2015), section 3.1.1."""
 
 
+def strides_of(levels: Sequence[int]) -> tuple[int, ...]:
+    """Returns the strides in pixels of levels of a pyramid, and of one more for the proposals.
+
+    Example:
+        >>> strides_of((2, 3))
+        (4, 8, 16)
+    """
+    strides = [STRIDES[level - 2] for level in levels]
+    return (*strides, 2 * strides[-1])
+
+
 def detector(
     name: str,
     trunk: keras.Model,
@@ -53,8 +64,7 @@ def detector(
         regions, canonical_size, max_detections: As in `models.faster_rcnn.FasterRCNN`.
         norm: Normalization in pyramid and mask head, as in `models.parts.normalization`.
     """
-    strides = [STRIDES[level - 2] for level in levels]
-    strides.append(2 * strides[-1])
+    strides = strides_of(levels)
     sizes = anchor_sizes or [(8.0 * stride,) for stride in strides]
     parts = {
         "features": feature_pyramid(trunk, levels, pyramid_channels, norm),

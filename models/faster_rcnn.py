@@ -86,7 +86,7 @@ class FasterRCNN(keras.Model):
     ):
         super().__init__(name=name)
         self.features, self.proposals, self.head = features, proposals, head
-        self._numbers = {
+        self._numbers: dict[str, Any] = {
             "anchor_sizes": [list(sizes) for sizes in anchor_sizes],
             "anchor_ratios": list(anchor_ratios),
             "strides": list(strides),
@@ -100,9 +100,8 @@ class FasterRCNN(keras.Model):
             "rounded": rounded,
         }
         self.regions, self.proposed = regions, proposed
-        self.num_classes = head.output_shape[1][1]
+        self.max_detections = max_detections
         self.anchors = Anchors(anchor_sizes, anchor_ratios, strides, rounded=rounded)
-        self.pool = self._pooling(head.input_shape[1])
         self.logged = {
             name: keras.metrics.Mean(name)
             for name in (
@@ -112,17 +111,6 @@ class FasterRCNN(keras.Model):
             )
         }
         self.built = True
-
-    def _pooling(self, size: int) -> keras.layers.Layer:
-        strides = self._numbers["strides"]
-        if len(strides) == 1:
-            return ROIAlign(size, strides[0], aligned=self._numbers["aligned"])
-        return PyramidROIAlign(
-            size,
-            strides[:-1],
-            canonical_size=self._numbers["canonical_size"],
-            aligned=self._numbers["aligned"],
-        )
 
     def get_config(self) -> dict[str, Any]:
         parts = {
@@ -141,16 +129,21 @@ class FasterRCNN(keras.Model):
     def call(self, inputs, training=False):
         return self.detect(inputs)
 
-    def detect(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Finds the objects in images, as the class says."""
+    def detect(self, inputs: dict[str, Any], compilable: bool = False) -> dict[str, Any]:
+        """Finds the objects in images, as the class says.
+
+        Args:
+            inputs: As the class takes them.
+            compilable: Whether XLA can compile it. What it cannot compile is faster on CPUs.
+        """
         maps = self.features(inputs["pixels"], training=False)
         sizes = ops.cast(inputs["true_size"], "float32")
-        found = self._proposed(maps, sizes, training=False)
-        return self._detected(maps, found["boxes"], found["valid"], sizes)
+        found = self._proposed(maps, sizes, training=False, compilable=compilable)
+        return self._detected(maps, found["boxes"], found["valid"], sizes, compilable)
 
-    def _detected(self, maps, boxes, valid, sizes) -> dict[str, Any]:
+    def _detected(self, maps, boxes, valid, sizes, compilable) -> dict[str, Any]:
         """Classifies and moves proposals, and suppresses what overlaps a better object."""
-        logits, deltas = self._read(self.head, self.pool, maps, boxes)
+        logits, deltas = self._read(self.head, maps, boxes, compilable)
         scores = ops.softmax(logits, axis=-1)[..., 1:]
         scores = ops.where(valid[..., None], scores, 0.0)
         moved = decode(deltas, boxes[:, :, None], BOX_WEIGHTS)
@@ -158,6 +151,7 @@ class FasterRCNN(keras.Model):
             self._numbers["iou_threshold"],
             self._numbers["max_detections"],
             score_threshold=self._numbers["score_threshold"],
+            compilable=compilable,
         )
         found = suppress([clip(moved, sizes[:, 0], sizes[:, 1]), scores])
         return {
@@ -167,9 +161,17 @@ class FasterRCNN(keras.Model):
             "num_detections": found["count"],
         }
 
-    def _read(self, head, pool, maps, boxes, training=False) -> list:
+    def _read(self, head, maps, boxes, compilable=False, training=False) -> list:
         """Reads the features in boxes `(batch, n, 4)`, and returns what a head says of each."""
-        pooled = pool([maps[:-1] if len(maps) > 1 else maps[0], boxes])
+        size, numbers = head.input_shape[1], self._numbers
+        how = {"aligned": numbers["aligned"], "compilable": compilable}
+        if len(maps) == 1:
+            pooled = ROIAlign(size, numbers["strides"][0], **how)([maps[0], boxes])
+        else:
+            pool = PyramidROIAlign(
+                size, numbers["strides"][:-1], canonical_size=numbers["canonical_size"], **how
+            )
+            pooled = pool([maps[:-1], boxes])
         rows = ops.reshape(pooled, (-1, *pooled.shape[2:]))
         outputs = head(rows, training=training)
         shape = ops.shape(boxes)[:2]
@@ -178,7 +180,7 @@ class FasterRCNN(keras.Model):
             for one in (outputs if isinstance(outputs, list) else [outputs])
         ]
 
-    def _proposed(self, maps, sizes, training: bool) -> dict[str, Any]:
+    def _proposed(self, maps, sizes, training: bool, compilable=False) -> dict[str, Any]:
         """Returns the outputs of the proposal network, and its best boxes with their validity."""
         each = [self.proposals(features, training=training) for features in maps]
         anchors = self.anchors(maps)
@@ -194,7 +196,8 @@ class FasterRCNN(keras.Model):
             boxes = clip(decode(chosen_deltas, chosen_anchors), sizes[:, 0], sizes[:, 1])
             sides = boxes[..., 2:] - boxes[..., :2]
             scores = ops.where(ops.all(sides >= SMALLEST_SIDE, axis=-1), scores, 0.0)
-            suppress = NonMaxSuppression(0.7, min(self.proposed, chosen.shape[1]))
+            most = min(self.proposed, chosen.shape[1])
+            suppress = NonMaxSuppression(0.7, most, compilable=compilable)
             kept.append(suppress([boxes, scores]))
             start += count
         scores = ops.concatenate([one["scores"] for one in kept], axis=1)
@@ -222,7 +225,9 @@ class FasterRCNN(keras.Model):
 
     def test_step(self, batch):
         inputs, objects = batch
-        return self.compute_metrics(inputs, as_rows(objects), as_rows(self.detect(inputs)), None)
+        logs = self.compute_metrics(inputs, as_rows(objects), as_rows(self.detect(inputs)))
+        # Losses compare samples of regions, which validation does not draw.
+        return {name: value for name, value in logs.items() if name != "loss"}
 
     def losses_of(self, inputs: dict[str, Any], objects: dict[str, Any]) -> dict[str, Any]:
         """Returns this replica's share of each loss, and of the positives.
@@ -295,7 +300,7 @@ class FasterRCNN(keras.Model):
 
     def _head_losses(self, maps, drawn) -> dict[str, Any]:
         is_drawn, is_positive = drawn["is_drawn"], drawn["is_positive"]
-        logits, deltas = self._read(self.head, self.pool, maps, drawn["boxes"], training=True)
+        logits, deltas = self._read(self.head, maps, drawn["boxes"], training=True)
         labels = ops.where(is_positive, drawn["classes"] + 1, 0)
         wrong = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         of_class = tf.gather(deltas, drawn["classes"], axis=2, batch_dims=2)

@@ -37,12 +37,11 @@ class MaskRCNN(FasterRCNN):
     def __init__(self, *, masks: keras.Model, **options: Any):
         super().__init__(**options)
         self.masks = masks
-        self.mask_pool = self._pooling(masks.input_shape[1])
         self.logged["mask_loss"] = keras.metrics.Mean("mask_loss")
 
-    def _detected(self, maps, boxes, valid, sizes) -> dict[str, Any]:
-        found = super()._detected(maps, boxes, valid, sizes)
-        (logits,) = self._read(self.masks, self.mask_pool, maps, found["boxes"])
+    def _detected(self, maps, boxes, valid, sizes, compilable) -> dict[str, Any]:
+        found = super()._detected(maps, boxes, valid, sizes, compilable)
+        (logits,) = self._read(self.masks, maps, found["boxes"], compilable)
         is_found = ops.arange(logits.shape[1])[None] < found["num_detections"][:, None]
         masks = ops.sigmoid(_of_classes(logits, found["class_ids"]))
         return {**found, "masks": ops.where(is_found[..., None, None], masks, 0.0)}
@@ -51,7 +50,7 @@ class MaskRCNN(FasterRCNN):
         most = min(int(self.regions * POSITIVE_SHARE), MOST_DRAWN)
         # The positive regions come first.
         first = {name: value[:, :most] for name, value in drawn.items() if name != "masks"}
-        (logits,) = self._read(self.masks, self.mask_pool, maps, first["boxes"], training=True)
+        (logits,) = self._read(self.masks, maps, first["boxes"], training=True)
         targets = seen_masks(drawn["masks"], first, logits.shape[2])
         wrong = ops.binary_crossentropy(
             targets, _of_classes(logits, first["classes"]), from_logits=True
@@ -81,7 +80,7 @@ def seen_masks(masks, regions: dict[str, Any], side: int):
     inside = (boxes - corner) / sides * scale
     chosen = tf.gather(masks, regions["matched"], batch_dims=1)
     rows = ops.reshape(ops.cast(chosen, "float32"), (-1, height, width, 1))
-    seen = ROIAlign(side)([rows, ops.reshape(inside, (-1, 1, 4))])
+    seen = ROIAlign(side, compilable=False)([rows, ops.reshape(inside, (-1, 1, 4))])
     return ops.cast(ops.reshape(seen, (-1, boxes.shape[1], side, side)) >= 0.5, "float32")
 
 

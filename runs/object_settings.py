@@ -17,7 +17,7 @@ class ObjectSettings(Settings):
     NETWORK = (
         *Settings.NETWORK,
         *("backbone", "image_size", "levels", "pyramid_channels", "head_units"),
-        *("canonical_size", "max_detections"),
+        *("canonical_size", "max_detections", "anchors"),
     )
     EPOCHS = 12
     BATCH_SIZE = 4
@@ -37,6 +37,9 @@ class ObjectSettings(Settings):
     32. Default: those of the median training image, at most 640."""
     levels: tuple[int, ...] = (2, 3, 4, 5)
     """Levels of the feature pyramid: 2 has a stride of 4 pixels, 5 of 32."""
+    anchors: tuple[float, ...] | None = None
+    """Sizes of the anchors in pixels, one for each level and one more. Default: 8 strides of each
+    level as published, or by the training boxes if these do not fit more than 5 % of them."""
     pyramid_channels: int | None = None
     """Channels of the pyramid. Default: 256, or 64 for images of at most 400 pixels a side."""
     head_units: int | None = None
@@ -62,7 +65,7 @@ class ObjectSettings(Settings):
         elif not self.weights_file.is_file():
             raise ValueError(f"`preset` must be a file that exists. Received: {self.preset}")
         self.require_least(1, "pyramid_channels", "head_units", "regions", "max_detections")
-        self.require_least(1, "canonical_size")
+        self.require_least(1, "canonical_size", "anchors")
         if not 0 <= self.freeze_stages <= 5:
             self._refuse("freeze_stages", "0 to 5")
         if self.image_size and any(side < 32 or side % 32 for side in self.image_size):
@@ -70,6 +73,8 @@ class ObjectSettings(Settings):
         low, high = min(self.levels, default=0), max(self.levels, default=0)
         if low < 2 or high > 5 or self.levels != tuple(range(low, high + 1)):
             self._refuse("levels", "rising without gaps, from 2 to 5")
+        if self.anchors and len(self.anchors) != len(self.levels) + 1:
+            self._refuse("anchors", f"{len(self.levels) + 1} sizes, one more than there are levels")
 
     @property
     def weights_file(self) -> Path | None:

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tests.apps.every_app import Small
+
+
+def squares(folder: Path) -> str:
+    """Writes 60 images with one to three squares, light or dark, as VOC does."""
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for number in range(60):
+        random = np.random.default_rng(number)
+        pixels = random.integers(90, 130, (64, 64, 3)).astype(np.uint8)
+        things = []
+        for column in range(1 + number % 2):
+            side = int(random.integers(16, 28))
+            xmin = int(random.integers(0, 32 - side + 1)) + 32 * column
+            ymin = int(random.integers(0, 64 - side))
+            kind = ("light", "dark")[int(random.integers(2))]
+            pixels[ymin : ymin + side, xmin : xmin + side] = 240 if kind == "light" else 10
+            box = (xmin + 1, ymin + 1, xmin + side, ymin + side)
+            corners = "".join(
+                f"<{name}>{value}</{name}>"
+                for name, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+            )
+            things.append(f"<object><name>{kind}</name><bndbox>{corners}</bndbox></object>")
+        stem = f"image{number}"
+        (folder / f"JPEGImages/{stem}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+        (folder / f"Annotations/{stem}.xml").write_text(
+            f"<annotation><filename>{stem}.png</filename>"
+            "<size><width>64</width><height>64</height><depth>3</depth></size>"
+            f"{''.join(things)}</annotation>"
+        )
+        splits["test" if number % 5 == 0 else "val" if number % 5 == 1 else "train"].append(stem)
+    for split, stems in splits.items():
+        (folder / f"ImageSets/Main/{split}.txt").write_text("\n".join(stems) + "\n")
+    return str(folder)
+
+
+def encoded(height: int, width: int, channels: int) -> bytes:
+    return tf.io.encode_png(np.zeros((height, width, channels), np.uint8)).numpy()
+
+
+SMALL = Small(
+    write=squares,
+    settings={
+        "epochs": 8,
+        "batch_size": 4,
+        "backbone": "mobilenet",
+        "levels": (2, 3),
+        "anchors": (16.0, 24.0, 32.0),
+        "pyramid_channels": 16,
+        "head_units": 32,
+        "regions": 16,
+        "learning_rate": 2e-3,
+        "augment": "none",
+        "max_detections": 10,
+    },
+    beats=("map50", 0.3),
+    sections=[
+        "Scores by class",
+        "Precision and recall",
+        "Test images with the objects found, the true ones dashed",
+        "The worst test images",
+    ],
+    few=("a.csv", ""),
+    odd=[
+        {"image_bytes": encoded(1, 1, 1)},
+        {"image_bytes": encoded(300, 2, 3)},
+        {"image_bytes": encoded(5, 7, 4)},
+    ],
+    bad={
+        "backbone": "no_such_backbone",
+        "format": "no_such_format",
+        "freeze_stages": 6,
+        "image_size": (100, 64),
+        "levels": (2, 4),
+        "anchors": (1.0, 2.0),
+        "pyramid_channels": 0,
+        "head_units": 0,
+        "regions": 0,
+        "canonical_size": 0,
+        "max_detections": 0,
+        "augment": "no_such_augmentation",
+        "preset": "no_such_preset",
+    },
+    free=("vertical_flip",),
+)
