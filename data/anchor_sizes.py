@@ -9,6 +9,10 @@ SCORED = (0.5, 0.7)
 """IoU that the best anchor of a box should reach."""
 MOST_UNFIT = 0.05
 """Maximum share of boxes whose best anchor may have an IoU under `SCORED[0]`."""
+SINGLE, THIRDS = (1.0,), (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
+"""Sizes of a level, in units of the smallest: one, or three within an octave."""
+SCALES = 2.0 ** np.arange(-3, 1.5, 0.5)
+"""Factors by which the given sizes are tried."""
 ROUNDS = 100
 """Maximum number of rounds of k-means."""
 
@@ -118,6 +122,9 @@ def chosen_anchors(
 ) -> tuple[Sizes, tuple[float, ...], list[str]]:
     """Keeps anchors, unless more than 5 % of the boxes have an IoU under 0.5 with their best one.
 
+    Otherwise clusters are tried, then the given sizes times a factor, one or three of each level,
+    with the ratios of the clusters and those given.
+
     Args:
         boxes: The training boxes, as in `best_ious`.
         sizes: Sizes of the paper's anchors, as in `best_ious`.
@@ -135,7 +142,23 @@ def chosen_anchors(
     remarks = [_share("the paper's anchors", ious)]
     if np.mean(ious < SCORED[0]) <= MOST_UNFIT:
         return *given, remarks
-    fitted = fitted_anchors(boxes, [len(level) for level in sizes], len(ratios))
+    clusters = fitted_anchors(boxes, [len(level) for level in sizes], len(ratios))
+    candidates = [clusters]
+    for octaves in (SINGLE, THIRDS):
+        for factor in SCALES:
+            scaled = tuple(
+                tuple(
+                    float(f"{size * factor * octave:.3g}") for size in level for octave in octaves
+                )
+                for level in sizes
+            )
+            candidates += [(scaled, clusters[1]), (scaled, given[1])]
+    # The first that fits is kept: the fewest anchors.
+    shares = [
+        np.mean(best_ious(boxes, *one, strides, image_size) < SCORED[0]) for one in candidates
+    ]
+    fits = [number for number, share in enumerate(shares) if share <= MOST_UNFIT]
+    fitted = candidates[fits[0] if fits else int(np.argmin(shares))]
     better = best_ious(boxes, *fitted, strides, image_size)
     if np.mean(better < SCORED[0]) >= np.mean(ious < SCORED[0]):
         return *given, remarks
