@@ -54,6 +54,11 @@ def decoded(mask: Any, height: int, width: int) -> np.ndarray:
     return coco.decode(coco.merge(runs) if isinstance(runs, list) else runs).astype(bool)
 
 
+def all_decoded(masks: list[Any]) -> np.ndarray:
+    """Decodes compressed run lengths of one image, at least one, to bool `(n, height, width)`."""
+    return coco.decode(masks).transpose(2, 0, 1).astype(bool)
+
+
 def cut(mask: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Cuts a mask to its box: each of 112 x 112 cells gets the pixel at its center.
 

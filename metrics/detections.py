@@ -63,7 +63,9 @@ class Evaluation:
         annotations: list[dict[str, Any]] = []
         results: list[dict[str, Any]] = []
         for number, (truth, found) in enumerate(zip(self.truths, self.found, strict=True), 1):
-            images.append({"id": number})
+            sizes = [mask["size"] for one in (truth, found) for mask in one.get("masks", ())][:1]
+            sides = dict(zip(("height", "width"), sizes[0], strict=True)) if sizes else {}
+            images.append({"id": number, **sides})
             for i, box in enumerate(truth["boxes"]):
                 annotation = {
                     "id": len(annotations) + 1,

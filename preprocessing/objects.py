@@ -15,6 +15,7 @@ CROWD = 3
 """Kind of a region to ignore, as in `data.objects.Objects`."""
 
 Features = dict[str, tf.Tensor]
+Paste = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def fitted(image_bytes: tf.Tensor, image_size: tuple[int, int]) -> Features:
@@ -29,7 +30,7 @@ def fitted(image_bytes: tf.Tensor, image_size: tuple[int, int]) -> Features:
     Returns:
         `pixels` uint8 `(height, width, 3)`; `scale` float32 `()`, by which coordinates in the
         upright image are multiplied; `true_size` int32 `(2,)`, the height and width without
-        padding.
+        padding; `upright_size` int32 `(2,)`, those of the upright image.
     """
     return _fitted(decoded(image_bytes), image_size)
 
@@ -61,6 +62,7 @@ def _fitted(pixels: tf.Tensor, image_size: tuple[int, int]) -> Features:
         "pixels": tf.cast(tf.round(_resized(pixels, image_size, scale, tf.zeros(2))), tf.uint8),
         "scale": scale,
         "true_size": true_size,
+        "upright_size": tf.cast(size, tf.int32),
     }
 
 
@@ -94,6 +96,39 @@ def in_upright_image(boxes: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         float32 `(..., boxes, 4)` in pixels of the upright image.
     """
     return boxes / scale[..., None, None]
+
+
+def as_files(
+    masks: tf.Tensor, boxes: tf.Tensor, sizes: tf.Tensor, count: tf.Tensor, paste: Paste
+) -> tf.Tensor:
+    """Returns masks of objects as PNG files of the size of their images, one at a time.
+
+    Args:
+        masks: Probabilities float32 `(images, objects, side, side)`.
+        boxes: float32 `(images, objects, 4)` in pixels of the upright images.
+        sizes: Height and width of each upright image, int32 `(images, 2)`.
+        count: Number of objects in each image, int32 `(images,)`.
+        paste: From a mask `(side, side)`, a box `(4,)`, height and width to bool `(height, width)`.
+
+    Returns:
+        string `(images, objects)`: levels of 0 and 255, "" beyond the count.
+    """
+    most = tf.shape(masks)[1]
+
+    def file(row):
+        image, place = row // most, row % most
+
+        def drawn():
+            height, width = tf.unstack(sizes[image])
+            inside = paste(masks[image, place], boxes[image, place], height, width)
+            return tf.io.encode_png(255 * tf.cast(inside, tf.uint8)[..., None])
+
+        return tf.cond(place < count[image], drawn, lambda: "")
+
+    rows = tf.range(tf.size(count) * most)
+    spec = tf.TensorSpec((), tf.string)
+    files = tf.map_fn(file, rows, fn_output_signature=spec, parallel_iterations=1)
+    return tf.reshape(files, (tf.size(count), most))
 
 
 def augmentation(
@@ -167,6 +202,7 @@ def _augmented(
     inside = _inside(true_size, (height, width))
     pixels = _recolored(pixels, inside, draws[5:], 1.0 if is_float else 255.0)
     moved = {
+        **image,
         "pixels": pixels if is_float else tf.cast(tf.round(pixels), tf.uint8),
         "scale": image["scale"] * factor,
         "true_size": true_size,

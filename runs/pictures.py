@@ -258,7 +258,8 @@ def boxes_on_images(
     Args:
         images: Arrays `(height, width, 3)`, uint8.
         truths: For each image `boxes` `(m, 4)`, in its pixels.
-        found: For each image `boxes` `(n, 4)`, `classes` and `scores` `(n,)`.
+        found: For each image `boxes` `(n, 4)`, `classes` and `scores` `(n,)`, and perhaps `masks`,
+            bool `(n, height, width)`, whose outlines are drawn.
         classes: Names of the classes.
         captions: One line for each image.
         threshold: Objects with a lower score are not drawn.
@@ -290,6 +291,8 @@ def boxes_on_images(
         for i in shown:
             xmin, ymin, xmax, ymax = one["boxes"][i]
             color = f"C{int(one['classes'][i]) % 10}"
+            if "masks" in one:
+                axes.contour(one["masks"][i], [0.5], colors=[color], linewidths=1)
             axes.add_patch(
                 Rectangle(
                     (xmin - 0.5, ymin - 0.5),

@@ -47,9 +47,8 @@ def encoded(height: int, width: int, channels: int) -> bytes:
 SMALL = Small(
     write=squares,
     settings={
-        "epochs": 8,
+        "epochs": 6,
         "batch_size": 4,
-        "backbone": "mobilenet",
         "levels": (2, 3),
         "anchors": (16.0, 24.0, 32.0),
         "pyramid_channels": 16,

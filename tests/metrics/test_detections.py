@@ -136,3 +136,20 @@ def test_the_metric_of_training_counts_the_same(crowds):
     assert float(metric.result()) == pytest.approx(expected, abs=2e-3)
     metric.reset_state()
     assert float(metric.result()) == 0
+
+
+def test_masks_count_by_their_pixels():
+    from data.object_masks import encoded
+
+    left, whole = np.zeros((8, 10), bool), np.ones((8, 10), bool)
+    left[:, :4] = True
+    box = np.array([[0.0, 0, 10, 8]])
+    one = {"boxes": box, "classes": np.array([0])}
+    truths = [{**one, "kind": np.array([1]), "masks": [encoded(left)]}]
+    found = [{**one, "scores": np.array([0.9]), "masks": [encoded(whole)]}]
+    scores = Evaluation(truths, found, ["cat"], 100).scores
+    # The boxes agree, the masks share 0.4 of their union.
+    assert scores["map50"] == pytest.approx(1) and scores["mask_map50"] == 0
+    found[0]["masks"] = [encoded(left)]
+    right = Evaluation(truths, found, ["cat"], 100).scores
+    assert right["mask_map"] == pytest.approx(1)

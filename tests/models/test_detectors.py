@@ -1,35 +1,213 @@
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
+from layers.boxes import iou
 from models.detectors import detector
-from models.trunks import trunk
+from models.faster_rcnn import mean_over, smooth_l1, uniform
+from models.mask_rcnn import seen_masks
+from models.trunks import FEATURES, trunk
 from tests.models.blueprint import blueprint, count
 
-UNITS = 1024 + 1
+WEIGHTS_OF_AN_OUTPUT = 1024 + 1
 """Weights of an output of the head, with its bias."""
 
 
-def published(name: str) -> keras.Model:
-    """Builds a network with the sizes of torchvision's, without values for its weights."""
-    return blueprint(
-        lambda: detector(
-            name, trunk("resnet50", (320, 320, 3), norm="batch"), 90, anchor_sizes=ANCHORS
-        )
-    )
-
-
-ANCHORS = ((32,), (64,), (128,), (256,), (512,))
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "theirs", "of_background"),
     [
         # torchvision also moves the box of the background, and draws its mask.
-        ("faster_rcnn_fpn", 41_808_406, 4 * UNITS),
-        ("mask_rcnn", 44_454_513, 4 * UNITS + 256 + 1),
+        ("faster_rcnn_fpn", 41_808_406, 4 * WEIGHTS_OF_AN_OUTPUT),
+        ("mask_rcnn", 44_454_513, 4 * WEIGHTS_OF_AN_OUTPUT + 256 + 1),
     ],
 )
 def test_parameters_are_those_of_torchvision_less_what_it_does_with_background(
     name, theirs, of_background
 ):
-    assert count(published(name).trainable_weights) == theirs - of_background
+    model = blueprint(
+        lambda: detector(name, trunk("resnet50", (320, 320, 3), norm="batch"), 90),
+    )
+    assert count(model.trainable_weights) == theirs - of_background
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet", "efficientnet_lite0", "vgg16"])
+def test_features_of_a_trunk_have_strides_of_4_to_32(name):
+    model = blueprint(lambda: trunk(name, (64, 96, 3)))
+    sides = [tuple(map(int, features.shape[1:3])) for features in model.outputs]
+    assert sides == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_every_trunk_is_a_network_of_image_classification():
+    from models.image_classifiers import MODELS
+
+    assert set(FEATURES) <= set(MODELS)
+
+
+def tiny_trunk(side: int = 64) -> keras.Model:
+    images = x = keras.Input((side, side, 3))
+    features = []
+    for number in range(4):
+        x = keras.layers.Conv2D(8, 3, 4 if number == 0 else 2, "same", activation="relu")(x)
+        features.append(x)
+    return keras.Model(images, features)
+
+
+def tiny(name: str = "mask_rcnn", classes: int = 2) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return detector(
+        name,
+        tiny_trunk(),
+        classes,
+        levels=(2, 3),
+        anchor_sizes=((16,), (24,), (40,)),
+        pyramid_channels=8,
+        head_units=16,
+        regions=16,
+        max_detections=12,
+    )
+
+
+def batch(kinds=((1, 2, 0), (1, 3, 0))):
+    random = np.random.default_rng(0)
+    boxes = np.array(
+        [
+            [[4, 4, 24, 20], [30, 30, 60, 58], [0, 0, 0, 0]],
+            [[10, 20, 40, 44], [40, 0, 64, 30], [0, 0, 0, 0]],
+        ],
+        "float32",
+    )
+    inputs = {
+        "pixels": tf.constant(random.uniform(size=(2, 64, 64, 3)).astype("float32")),
+        "true_size": tf.constant([[64, 64], [64, 48]]),
+        "seeds": tf.constant([[1, 2], [3, 4]]),
+    }
+    objects = {
+        "boxes": tf.constant(boxes),
+        "classes": tf.constant([[0, 1, 0], [1, 0, 0]]),
+        "kind": tf.constant(kinds),
+        "masks": tf.constant(random.integers(0, 2, (2, 3, 112, 112), np.uint8)),
+    }
+    return inputs, objects
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    made = tiny()
+    # Scores far from the threshold and from each other, so that rounding decides nothing.
+    for layer in ("objectness", "moves"):
+        kernel = made.proposals.get_layer(layer).kernel
+        kernel.assign(kernel * 30)
+    kernel = made.head.get_layer("classes").kernel
+    kernel.assign(kernel * 30)
+    return made
+
+
+def test_what_xla_compiles_answers_as_the_kernels_of_the_cpu(model):
+    inputs, _ = batch()
+    fast = tf.function(model.detect)(inputs)
+    compiled = tf.function(lambda given: model.detect(given, compilable=True), jit_compile=True)
+    answers = compiled(inputs)
+    assert int(fast["num_detections"][0]) > 3
+    for name, values in fast.items():
+        np.testing.assert_allclose(answers[name], values, rtol=1e-4, atol=1e-4)
+
+
+def test_detections_are_inside_the_image_sorted_and_do_not_overlap(model):
+    inputs, _ = batch()
+    found = {name: value.numpy() for name, value in model.detect(inputs).items()}
+    for i, (height, width) in enumerate(inputs["true_size"].numpy()):
+        number = found["num_detections"][i]
+        boxes, scores = found["boxes"][i, :number], found["scores"][i, :number]
+        assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()
+        assert (np.diff(scores) <= 0).all() and (scores > 0.05).all()
+        same = found["class_ids"][i, :number, None] == found["class_ids"][i, None, :number]
+        overlaps = np.asarray(iou(boxes, boxes)) * same
+        assert (overlaps - np.eye(number) <= 0.5 + 1e-6).all()
+        assert not found["boxes"][i, number:].any() and not found["masks"][i, number:].any()
+
+
+def test_a_saved_network_answers_alike(model, tmp_path):
+    inputs, _ = batch()
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    for name, values in model.detect(inputs).items():
+        np.testing.assert_allclose(restored.detect(inputs)[name], values, atol=1e-5)
+
+
+def test_images_without_objects_train_as_background():
+    model = tiny()
+    inputs, objects = batch(kinds=((0, 0, 0), (0, 3, 0)))
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            losses = model.losses_of(inputs, objects)
+            total = tf.add_n([value for name, value in losses.items() if name.endswith("loss")])
+        weights = model.trainable_variables
+        return losses, tape.gradient(total, weights, unconnected_gradients="zero")
+
+    losses, found = gradients()
+    assert all(np.isfinite(value) for value in losses.values())
+    by_name = {
+        weight.path: float(tf.reduce_max(tf.abs(gradient)))
+        for weight, gradient in zip(model.trainable_variables, found, strict=True)
+    }
+    trained = {path for path, size in by_name.items() if size > 0}
+    assert any("objectness" in path for path in trained)
+    assert any("classes/" in path for path in trained)
+    for path in by_name.keys() - trained:
+        assert any(part in path for part in ("moves", "mask")), path
+    assert not any("moves" in path or "mask" in path for path in trained)
+    assert float(losses["box_loss"]) == float(losses["proposal_box_loss"]) == 0
+    assert float(losses["mask_loss"]) == 0
+
+
+def test_the_loss_of_a_batch_falls():
+    model = tiny()
+    model.compile(keras.optimizers.Adam(3e-3))
+    step = tf.function(model.train_step)
+    losses = []
+    for _ in range(30):
+        step(batch())
+        losses.append(float(model.logged["loss"].result()))
+        model.logged["loss"].reset_state()
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_smooth_l1_by_hand():
+    errors = np.array([[0.0, 0.05, -1.0]])
+    assert float(smooth_l1(errors, 0.1)[0]) == pytest.approx(0.5 * 0.05**2 / 0.1 + 1 - 0.05)
+
+
+def test_a_mean_over_what_is_counted():
+    values = tf.constant([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]])
+    chosen = tf.constant([[True, False, True], [False, False, False]])
+    counted = tf.constant([[True, True, True], [True, False, False]])
+    assert float(mean_over(values, chosen, counted)) == 5 / 4
+    nothing = tf.zeros((2, 3), bool)
+    assert float(mean_over(values, nothing, nothing)) == 0
+
+
+def test_the_numbers_of_an_image_depend_on_its_seed_alone():
+    seeds = tf.constant([[1, 2], [3, 4], [1, 2]])
+    numbers = uniform(seeds, 0, 1000).numpy()
+    np.testing.assert_array_equal(numbers[0], numbers[2])
+    np.testing.assert_array_equal(numbers[1], uniform(seeds[1:2], 0, 1000)[0])
+    assert np.abs(numbers[0] - uniform(seeds, 1, 1000)[0]).max() > 0.5
+    assert numbers.min() >= 0 and numbers.max() < 1 and abs(numbers.mean() - 0.5) < 0.02
+
+
+def test_a_region_shows_its_part_of_a_mask():
+    mask = np.zeros((1, 1, 112, 112), np.uint8)
+    mask[0, 0, :56] = 1  # The upper half of an object from (10, 20) to (30, 60).
+    regions = {
+        "targets": tf.constant([[[10.0, 20, 30, 60]] * 2]),
+        "matched": tf.constant([[0, 0]]),
+        "boxes": tf.constant([[[10.0, 20, 30, 60], [0, 30, 20, 50]]]),
+    }
+    seen = seen_masks(tf.constant(mask), regions, 28).numpy()[0]
+    assert seen[0, :14].all() and not seen[0, 14:].any()
+    # Its left half is beside the object, and its lower half below the middle.
+    assert seen[1, :13, 15:].all() and not seen[1, 15:].any() and not seen[1, :, :13].any()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from serving import parity
 
@@ -176,3 +177,23 @@ def test_other_outputs_and_shapes_are_refused():
         difference({"s": SCORES}, {"k": CLASSES}, 1)
     with pytest.raises(ValueError, match=r"shape \(3,\), expected \(1, 3\)"):
         difference({"s": SCORES}, {"s": SCORES[0]}, 1)
+
+
+def test_png_files_agree_but_for_rounding():
+    random = np.random.default_rng(0)
+    levels = random.integers(1, 250, (64, 64, 1)).astype(np.uint8)
+
+    def files(*pictures):
+        return {"files": np.array([tf.io.encode_png(one).numpy() for one in pictures], object)}
+
+    rounded = levels + random.integers(0, 2, levels.shape).astype(np.uint8)
+    flipped = levels.copy()
+    flipped[3, 5:9] = 255 - flipped[3, 5:9]
+    assert parity.difference([(files(levels, levels), files(rounded, flipped))], 1e-5) == 0
+    wrong = levels.copy()
+    wrong[3, 5:10] = 255
+    for other in (wrong, levels[:, :32], np.repeat(levels, 3, axis=-1)):
+        with pytest.raises(ValueError, match="`files` at"):
+            parity.difference([(files(levels), files(other))], 1e-5)
+    with pytest.raises(ValueError, match="`files` at"):
+        parity.difference([(files(levels), {"files": np.array([b"text"], object)})], 1e-5)
