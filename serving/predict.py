@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -153,6 +153,8 @@ def _collected(
     return answers, failed
 
 
+COUNT = "num_"
+"""The name of an output that counts the rows of an answer begins with this."""
 CLASSES = {"classes": "class", "scores": "confidence"}
 """The outputs of a classification by TensorFlow Serving's names, and columns for one of each."""
 
@@ -186,14 +188,16 @@ def _write(
     """Writes a row for each example and returns how many have an error instead of an answer.
 
     A row has `file` and `line`, the cells of the table that are not inputs, the outputs and
-    `error`. A cell whose column has one of the other names moves to `input_NAME`.
+    `error`. A cell whose column has one of the other names moves to `input_NAME`. An answer that
+    counts its rows gets so many, or one without outputs.
     """
     if _is_classification(signature):
         ranks = ["", *(f"_{rank}" for rank in range(2, top_k + 1))]
         names = [column + rank for rank in ranks for column in CLASSES.values()]
     else:
         dtypes = {name: numpy_dtype(spec.dtype) for name, spec in signature.outputs.items()}
-        names = in_order(dtypes)
+        # Rows that an answer counts need no column for their number.
+        names = [name for name in in_order(dtypes) if not name.startswith(COUNT)]
     first, last = ["file", "line"], [*names, "error"]
     with Predictions(path, first, last) as predictions:
         for example, outcome in outcomes:
@@ -202,23 +206,62 @@ def _write(
                 while column in (*first, *last, *row):
                     column = f"input_{column}"
                 row[column] = cell
+            answers: list[dict[str, Any]]
             if isinstance(outcome, str):
-                row["error"] = outcome
+                answers = [{"error": outcome}]
             elif _is_classification(signature):
                 best = [as_plain(name, outcome[name][:top_k]) for name in CLASSES]
-                row |= zip(names, chain.from_iterable(zip(*best, strict=True)), strict=False)
+                ranked = chain.from_iterable(zip(*best, strict=True))
+                answers = [dict(zip(names, ranked, strict=False))]
             else:
-                row |= {name: as_plain(name, outcome[name]) for name in names}
-            predictions.add(row)
+                counted = counted_rows(outcome)
+                answers = [
+                    {name: as_plain(name, value) for name, value in one.items()}
+                    for one in ([outcome] if counted is None else counted or [{}])
+                ]
+            for answer in answers:
+                predictions.add(row | answer)
             progress.count(example, outcome)
     progress.end(path)
     return progress.failures
 
 
+def counted_rows(outputs: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Returns the rows of an answer that counts them, such as the objects found in an image.
+
+    Its output `num_NAME` is a whole number, and all other outputs are lists of at least so many
+    rows. None: there is no such output.
+
+    Example:
+        >>> counted_rows({"classes": ["cat", ""], "num_detections": np.int32(1)})
+        [{'classes': 'cat'}]
+    """
+    counts = [name for name in outputs if name.startswith(COUNT)]
+    if len(counts) != 1 or np.ndim(outputs[counts[0]]) > 0:
+        return None
+    count = int(outputs[counts[0]])
+    rest = {name: value for name, value in outputs.items() if name not in counts}
+    if not rest or any(np.ndim(value) < 1 or len(value) < count for value in rest.values()):
+        return None
+    return [{name: value[i] for name, value in rest.items()} for i in range(count)]
+
+
 def as_table(answers: Answers) -> str:
-    """Lays out answers, one row per file, or one row per rank if all outputs are rankings."""
+    """Lays out answers, one row per file, per rank if all outputs are rankings, or per object.
+
+    Encoded files in an answer, such as masks, are left out.
+    """
     rows = []
+    shown: list[str] = []
     for name, outputs in answers.items():
+        found = counted_rows(outputs)
+        if found is not None:
+            shown = [key for key in outputs if not key.startswith(COUNT)]
+            shown = [key for key in shown if not key.endswith("_bytes")]
+            for i, one in enumerate(found or [dict.fromkeys(shown, "")]):
+                rows.append([name if i == 0 else "", *(_cell(one[key]) for key in shown)])
+            continue
+        shown = list(outputs)
         lengths = {np.shape(value) for value in outputs.values()}
         ranked = len(lengths) == 1 and len(next(iter(lengths))) == 1
         lines = list(zip(*outputs.values(), strict=True)) if ranked else [tuple(outputs.values())]
@@ -226,7 +269,7 @@ def as_table(answers: Answers) -> str:
         for i, line in enumerate(lines):
             cells = [_cell(value) for value in line]
             rows.append([name if i == 0 else "", *cells])
-    return table(["file", *next(iter(answers.values()))], rows)
+    return table(["file", *shown], rows)
 
 
 def _cell(value: Any) -> str:

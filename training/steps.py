@@ -48,11 +48,13 @@ class Steps:
 
         Tracing the test step makes them. The trace is that of all batches of the validation.
 
-        A model with its own `train_step` has made them in its constructor.
+        A model with its own `train_step` may have no `test_step`: it needs none where there is no
+        validation.
         """
-        if type(self.model).train_step is keras.Model.train_step:
-            some = batches if validation is None else validation
-            self._test_step.get_concrete_function(some.element_spec)
+        if validation is not None:
+            self._test_step.get_concrete_function(validation.element_spec)
+        elif type(self.model).train_step is keras.Model.train_step:
+            self._test_step.get_concrete_function(batches.element_spec)
         in_scope = self.strategy.extended.variable_created_in_scope
         if not all(in_scope(variable.value) for variable in self.model.metrics_variables):
             raise ValueError(

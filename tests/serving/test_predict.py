@@ -15,7 +15,7 @@ import tensorflow as tf
 from serving.answering import answered, as_plain
 from serving.client import ServingError
 from serving.examples import Example
-from serving.predict import as_table, main, quiet
+from serving.predict import as_table, counted_rows, main, quiet
 from tests.serving.conftest import encoded
 
 
@@ -295,3 +295,23 @@ def test_quiet_hides_only_what_is_written_within(capfd):
         os.write(2, b"noise")
     os.write(2, b"news")
     assert capfd.readouterr().err == "news"
+
+
+def test_an_answer_that_counts_its_rows_has_a_row_for_each():
+    found = {
+        "classes": np.array([b"cat", b"eel", b""], object),
+        "mask_bytes": np.array([b"\x89PNG", b"\x89PNG", b""], object),
+        "scores": np.float32([0.75, 0.5, 0]),
+        "boxes": np.float32([[1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 0, 0]]),
+        "num_detections": np.int32(2),
+    }
+    nothing = found | {"num_detections": np.int32(0)}
+    assert as_table({"a.png": found, "b.png": nothing}).splitlines() == [
+        "file   classes  scores  boxes",
+        "a.png  cat      0.75    [1, 2, 3, 4]",
+        "       eel      0.5     [5, 6, 7, 8]",
+        "b.png",
+    ]
+    assert [row["classes"] for row in counted_rows(found)] == [b"cat", b"eel"]
+    assert counted_rows(nothing) == []
+    assert counted_rows({"classes": found["classes"], "scores": found["scores"]}) is None
