@@ -575,8 +575,11 @@ def _typed(kind: Any, value: Any) -> Any:
             if type(value) in map(type, parts):
                 return value
         case origin if origin is tuple:
-            if isinstance(value, list) and len(value) == len(parts):
-                return tuple(map(_typed, parts, value))
+            if isinstance(value, list):
+                if len(parts) == 2 and parts[1] is Ellipsis:
+                    parts = parts[:1] * len(value)
+                if len(value) == len(parts):
+                    return tuple(map(_typed, parts, value))
         case _:
             if kind is Path and isinstance(value, str):
                 return Path(value)

@@ -59,7 +59,8 @@ class Small:
             stay below, such as ("-perplexity", 50).
         sections: Titles of the sections of the report between the learning curves and the run.
         few: The path and the content of a file with one or two examples, of one class if there are
-            classes; data to evaluate the network on. If the path has a folder, that is a class.
+            classes; data to evaluate the network on. If the path has a folder, that is a class. Or
+            a function such as `write`, where one file is not enough.
         odd: Odd inputs of `serving_default`, each a dict by name, that are answered without
             touching the answers to their neighbors.
         bad: A bad value of each setting that this app alone has.
@@ -74,7 +75,7 @@ class Small:
     settings: Mapping[str, Any]
     beats: tuple[str, float]
     sections: Sequence[str]
-    few: tuple[str, str | bytes]
+    few: tuple[str, str | bytes] | Callable[[Path], str]
     odd: Sequence[Mapping[str, Any]]
     bad: Mapping[str, Any] = field(default_factory=dict)
     free: Sequence[str] = ()

@@ -258,12 +258,17 @@ def test_one_or_two_examples_are_enough_to_evaluate(
 ):
     monkeypatch.setattr(report_module, "_figure", lambda caption, figure: caption)
     name = request.node.callspec.params["finished"]
-    app, (path, content) = app_of(name), small(name).few
-    file = tmp_path / "new" / path
-    file.parent.mkdir(parents=True)
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    data = file if file.parent.name == "new" else file.parent.parent
-    config = app.Config.evaluating(finished.folder, data=str(data), out=tmp_path / "evaluation")
+    app, few = app_of(name), small(name).few
+    if callable(few):
+        (tmp_path / "new").mkdir()
+        data = few(tmp_path / "new")
+    else:
+        path, content = few
+        file = tmp_path / "new" / path
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        data = str(file if file.parent.name == "new" else file.parent.parent)
+    config = app.Config.evaluating(finished.folder, data=data, out=tmp_path / "evaluation")
     scores = app.main(config)
     # Predictors that would be made from these examples are left out, and so is validation.
     _, *simpler = getattr(app, "PREDICTORS", {"": ""}).values()

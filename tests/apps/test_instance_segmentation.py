@@ -7,13 +7,13 @@ from tests.apps.every_app import Small
 from tests.apps.test_object_detection import SMALL as BOXES
 
 
-def discs(folder: Path) -> str:
-    """Writes 60 images with one or two light discs, and the number of each in an image."""
+def discs(folder: Path, count: int = 60) -> str:
+    """Writes images with one or two light discs, and the number of each in an image."""
     rows, columns = np.mgrid[:64, :64] + 0.5
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for name in ("images", "masks"):
         (folder / name).mkdir()
-    for number in range(60):
+    for number in range(count):
         random = np.random.default_rng(number)
         pixels = random.integers(40, 90, (64, 64, 3)).astype(np.uint8)
         instances = np.zeros((64, 64), np.uint8)
@@ -37,7 +37,7 @@ SMALL = Small(
     settings=BOXES.settings,
     beats=("mask_map50", 0.3),
     sections=BOXES.sections,
-    few=BOXES.few,
+    few=lambda folder: discs(folder, 1),
     odd=BOXES.odd,
     bad=BOXES.bad,
     free=BOXES.free,

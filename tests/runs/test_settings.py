@@ -15,6 +15,7 @@ class Config(Settings):
     epochs: Auto[int] = AUTO
     out: Path = Path("out")
     size: tuple[int, int] | None = None
+    levels: tuple[int, ...] = (2, 3)
     share: float = 0.5
     kind: Literal["round", "square"] | None = None
     depth: int = 4
@@ -110,6 +111,13 @@ def test_what_the_network_chose_is_chosen_again_and_what_the_user_chose_is_kept(
 def test_a_file_with_bad_settings_is_refused_by_their_names(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         Config.load(written(tmp_path, **changes))
+
+
+def test_a_tuple_may_have_any_length(tmp_path):
+    assert Config.load(written(tmp_path, levels=[4])).levels == (4,)
+    assert Config.load(written(tmp_path, levels=[])).levels == ()
+    with pytest.raises(ValueError, match=r"`levels` must be of type tuple\[int, ...\]"):
+        Config.load(written(tmp_path, levels=[4, "5"]))
 
 
 def test_a_whole_number_is_a_number(tmp_path):
