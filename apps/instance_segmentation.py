@@ -6,13 +6,27 @@ Example:
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from apps.object_detection import trained_and_tested
+from apps.object_detection import (
+    build,
+    evaluated,
+    example,
+    facts,
+    feed,
+    load,
+    report,
+    signatures,
+    with_anchors,
+)
+from layers import boxes
+from metrics.average_precision import MeanAveragePrecision
 from models.detectors import MASKS
 from models.trunks import FEATURES
 from runs.command import command
 from runs.object_settings import ObjectSettings
+from runs.run import counted, finish, start, train
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,33 @@ class Config(ObjectSettings):
 
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test images."""
-    return trained_and_tested(config, "instance segmentation", has_masks=True)
+    run = start(config)
+    data, anchors = with_anchors(config, load(config, masks=True))
+    data = counted(run, data, "images")
+    fed = feed(config, data)
+    trained = train(
+        run,
+        partial(build, config, data, anchors),
+        fed,
+        metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
+        monitor="val_map50",
+    )
+    if trained is None:  # Another process evaluates and writes.
+        return {}
+    test = evaluated(trained.model, data)
+    return finish(
+        run,
+        trained,
+        task="instance segmentation",
+        signatures=signatures(data),
+        warmup={"image_bytes": [image for image, _ in data.first("validation", 4)]},
+        example=example(data),
+        scores=test.scores,
+        num_test=len(data.test),
+        examples="images",
+        facts=facts(data, trained.model),
+        report=report(data, test),
+    )
 
 
 if __name__ == "__main__":

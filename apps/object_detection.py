@@ -51,19 +51,13 @@ class Config(ObjectSettings):
 
 def main(config: Config) -> dict[str, float]:
     """Trains, evaluates and exports; returns the scores on the test images."""
-    return trained_and_tested(config, "object detection", has_masks=False)
-
-
-def trained_and_tested(config: ObjectSettings, task: str, has_masks: bool) -> dict[str, float]:
-    """Trains, evaluates and exports a network that finds objects, with or without masks."""
     run = start(config)
-    loaded = load(config, has_masks)
-    sizes, ratios, remarks = anchors_for(config, loaded)
-    data = counted(run, replace(loaded, remarks=(*loaded.remarks, *remarks)), "images")
+    data, anchors = with_anchors(config, load(config))
+    data = counted(run, data, "images")
     fed = feed(config, data)
     trained = train(
         run,
-        partial(build, config, data, sizes, ratios),
+        partial(build, config, data, anchors),
         fed,
         metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
         monitor="val_map50",
@@ -74,33 +68,34 @@ def trained_and_tested(config: ObjectSettings, task: str, has_masks: bool) -> di
     return finish(
         run,
         trained,
-        task=task,
+        task="object detection",
         signatures=signatures(data),
         warmup={"image_bytes": [image for image, _ in data.first("validation", 4)]},
         example=example(data),
         scores=test.scores,
         num_test=len(data.test),
         examples="images",
-        facts={
-            "classes": data.classes,
-            "input": " x ".join(map(str, (*data.image_size, 3))),
-            "objects found": f"at most {trained.model.max_detections} per image",
-        },
+        facts=facts(data, trained.model),
         report=report(data, test),
     )
 
 
-def load(config: ObjectSettings, has_masks: bool) -> objects.Objects:
-    return objects.load(**config.loading, masks=has_masks, image_size=config.image_size)
+def load(config: ObjectSettings, masks: bool = False) -> objects.Objects:
+    return objects.load(**config.loading, masks=masks, image_size=config.image_size)
 
 
-def anchors_for(config: ObjectSettings, data: objects.Objects) -> tuple[Sizes, Ratios, list[str]]:
-    """Returns the sizes of the anchors of each level, their ratios and remarks on them."""
+def with_anchors(
+    config: ObjectSettings, data: objects.Objects
+) -> tuple[objects.Objects, tuple[Sizes, Ratios]]:
+    """Returns the data with remarks on the anchors, and these: sizes of each level, and ratios."""
     strides = strides_of(config.levels)
     if config.anchors:
-        return tuple((float(size),) for size in config.anchors), RATIOS, []
-    sizes = [(8.0 * stride,) for stride in strides]
-    return chosen_anchors(data.train_boxes, sizes, RATIOS, strides, data.image_size)
+        return data, (tuple((float(size),) for size in config.anchors), RATIOS)
+    published = [(8.0 * stride,) for stride in strides]
+    sizes, ratios, remarks = chosen_anchors(
+        data.train_boxes, published, RATIOS, strides, data.image_size
+    )
+    return replace(data, remarks=(*data.remarks, *remarks)), (sizes, ratios)
 
 
 def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
@@ -122,7 +117,7 @@ def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
 
 
 def build(
-    config: ObjectSettings, data: objects.Objects, sizes: Sizes, ratios: Ratios
+    config: ObjectSettings, data: objects.Objects, anchors: tuple[Sizes, Ratios]
 ) -> keras.Model:
     if config.continued:
         return presets.network(config.continued)
@@ -137,8 +132,8 @@ def build(
         features,
         len(data.classes),
         levels=config.levels,
-        anchor_sizes=sizes,
-        anchor_ratios=ratios,
+        anchor_sizes=anchors[0],
+        anchor_ratios=anchors[1],
         max_detections=config.max_detections or data.max_detections,
         norm="none" if config.preset != "none" else "group",
         **config.widths(data.image_size),
@@ -258,6 +253,14 @@ def _found(answers: Mapping[str, np.ndarray], row: int) -> dict[str, Any]:
             for file in answers["mask_bytes"][row, :count]
         ]
     return found
+
+
+def facts(data: objects.Objects, model: keras.Model) -> dict[str, Any]:
+    return {
+        "classes": data.classes,
+        "input": " x ".join(map(str, (*data.image_size, 3))),
+        "objects found": f"at most {model.max_detections} per image",
+    }
 
 
 def report(data: objects.Objects, test: Evaluation) -> list[Section]:

@@ -68,6 +68,8 @@ class ObjectSettings(Settings):
         self.require_least(1, "canonical_size", "anchors")
         if not 0 <= self.freeze_stages <= 5:
             self._refuse("freeze_stages", "0 to 5")
+        if self.preset == "none" and self.freeze_stages != type(self).freeze_stages:
+            self._refuse("freeze_stages", "left out without a preset, whose stages it freezes")
         if self.image_size and any(side < 32 or side % 32 for side in self.image_size):
             self._refuse("image_size", "two multiples of 32")
         low, high = min(self.levels, default=0), max(self.levels, default=0)

@@ -41,4 +41,5 @@ SMALL = Small(
     odd=BOXES.odd,
     bad=BOXES.bad,
     free=BOXES.free,
+    ignored=[{"model": "mask_rcnn", "freeze_stages": 3}],
 )

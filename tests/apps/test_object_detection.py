@@ -87,4 +87,5 @@ SMALL = Small(
         "preset": "no_such_preset",
     },
     free=("vertical_flip",),
+    ignored=[{"model": "faster_rcnn_fpn", "freeze_stages": 3}],
 )
