@@ -9,20 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from apps.object_detection import (
-    build,
-    evaluated,
-    example,
-    facts,
-    feed,
-    load,
-    report,
-    signatures,
-    with_anchors,
-)
+from apps.detection.answers import evaluated, example, facts, report, signatures
+from apps.object_detection import build, feed, load, with_anchors
 from layers import boxes
 from metrics.average_precision import MeanAveragePrecision
 from models.detectors import MASKS
+from models.timm_weights import NETWORKS
 from models.trunks import FEATURES
 from runs.command import command
 from runs.object_settings import ObjectSettings
@@ -40,7 +32,7 @@ class Config(ObjectSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_one_of(MASKS, "model")
-        self.require_one_of(FEATURES, "backbone")
+        self.require_backbone(FEATURES, NETWORKS)
 
 
 def main(config: Config) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Settings of the apps that find objects in images, in addition to those of all apps."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,7 @@ class ObjectSettings(Settings):
     """Levels of the feature pyramid: 2 has a stride of 4 pixels, 5 of 32."""
     anchors: tuple[float, ...] | None = None
     """Sizes of the anchors in pixels, one for each level and one more. Default: 8 strides of each
-    level as published, or by the training boxes if these do not fit more than 5 % of them."""
+    level as in the paper, or by the training boxes if these do not fit more than 5 % of them."""
     pyramid_channels: int | None = None
     """Channels of the pyramid. Default: 256, or 64 for images of at most 400 pixels a side."""
     head_units: int | None = None
@@ -77,6 +78,16 @@ class ObjectSettings(Settings):
             self._refuse("levels", "rising without gaps, from 2 to 5")
         if self.anchors and len(self.anchors) != len(self.levels) + 1:
             self._refuse("anchors", f"{len(self.levels) + 1} sizes, one more than there are levels")
+
+    def require_backbone(self, known: Collection[str], in_files: Collection[str]) -> None:
+        """Requires one of the known backbones, and one whose weights may come from a file if so."""
+        self.require_one_of(known, "backbone")
+        fitting = [name for name in known if name in in_files]
+        if self.weights_file and self.backbone not in fitting:
+            raise ValueError(
+                f"`preset` is for the backbones {', '.join(fitting)} if it is a file. Received: "
+                f"backbone={self.backbone!r}, preset={self.preset!r}"
+            )
 
     @property
     def weights_file(self) -> Path | None:

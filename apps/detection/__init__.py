@@ -1,0 +1,1 @@
+"""What the apps that find objects in images have in common."""

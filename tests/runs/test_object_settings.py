@@ -1,0 +1,42 @@
+import pytest
+
+from apps.image_classification import Config as Classification
+from apps.object_detection import Config
+
+
+def test_networks_for_small_images_are_narrow():
+    small = Config().widths((128, 400))
+    assert small == {
+        "pyramid_channels": 64,
+        "head_units": 256,
+        "regions": 128,
+        "canonical_size": 112,
+    }
+    large = Config(regions=77).widths((128, 416))
+    assert large == {
+        "pyramid_channels": 256,
+        "head_units": 1024,
+        "regions": 77,
+        "canonical_size": 224,
+    }
+
+
+@pytest.mark.parametrize("config", [Classification, Config])
+def test_weights_may_come_from_a_file(config, tmp_path):
+    file = tmp_path / "lite0.safetensors"
+    with pytest.raises(ValueError, match="`preset` must be a file that exists"):
+        config(preset=str(file))
+    file.write_bytes(b"")
+    name = "model" if config is Classification else "backbone"
+    chosen = config(preset=str(file), **{name: "efficientnet_lite0"})
+    assert chosen.weights_file == file
+    assert config().weights_file is None
+
+
+def test_a_file_has_weights_of_some_networks_only(tmp_path):
+    file = tmp_path / "lite0.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="`preset` is for the models efficientnet_lite0"):
+        Classification(model="lenet5", preset=str(file))
+    with pytest.raises(ValueError, match="`preset` is for the backbones efficientnet_lite0"):
+        Config(backbone="resnet18", preset=str(file))
