@@ -74,7 +74,7 @@ def test_vocs_precision_is_that_of_its_definition():
 
 
 def test_where_the_protocols_agree_cocos_precision_is_near_vocs():
-    # No object is found twice, so that both protocols match in the same way; they sum in other steps.
+    # No object is found twice, so that both protocols match in the same way; their sums differ.
     truths, found = images(200)
     for one in found:
         kept = np.unique(np.round(one["boxes"] / 25), axis=0, return_index=True)[1]
