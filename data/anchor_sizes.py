@@ -11,7 +11,7 @@ MOST_UNFIT = 0.05
 """Maximum share of boxes whose best anchor may have an IoU under `SCORED[0]`."""
 SINGLE, THIRDS = (1.0,), (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 """Sizes of a level, in units of the smallest: one, or three within an octave."""
-SCALES = 2.0 ** np.arange(-3, 1.5, 0.5)
+SCALES = tuple(2 ** (step / 2) for step in range(-6, 3))
 """Factors by which the given sizes are tried."""
 ROUNDS = 100
 """Maximum number of rounds of k-means."""

@@ -72,6 +72,9 @@ class _StandIn(ModuleType):
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
     def __or__(self, other: Any) -> Any:
         return self
 

@@ -39,8 +39,8 @@ NOT_FOR_IMAGES = {
         "transformers",
         "translators",
     ),
-    "timm_weights",
-    "writing",
+    *("detectors", "faster_rcnn", "mask_rcnn", "region_heads", "trunks"),
+    *("lora", "timm_weights", "writing"),
 }
 MODULES = sorted({path.stem for path in Path(models.__file__).parent.glob("[a-z]*.py")})
 

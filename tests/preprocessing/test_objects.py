@@ -211,9 +211,9 @@ def test_augmentation_depends_on_the_seed_alone_and_none_changes_nothing():
 def test_colors_change_by_at_most_a_fifth_in_each_way():
     pixels = np.full((8, 8, 3), (100, 150, 50), np.float32)
     inside = np.ones((8, 8, 1), np.float32)
-    same = objects._recolored(pixels, inside, tf.constant([0.5, 0.5, 0.5]))
+    same = objects._recolored(pixels, inside, tf.constant([0.5, 0.5, 0.5]), 255.0)
     np.testing.assert_allclose(same, pixels, rtol=1e-5)
-    brighter = objects._recolored(pixels, inside, tf.constant([1.0, 0.5, 0.5]))
+    brighter = objects._recolored(pixels, inside, tf.constant([1.0, 0.5, 0.5]), 255.0)
     np.testing.assert_allclose(brighter, pixels * 1.2, rtol=1e-5)
-    grayer = objects._recolored(pixels, inside, tf.constant([0.5, 0.5, 0.0]))
+    grayer = objects._recolored(pixels, inside, tf.constant([0.5, 0.5, 0.0]), 255.0)
     np.testing.assert_allclose(grayer, pixels * 0.8 + 0.2 * 123.65, rtol=1e-5)

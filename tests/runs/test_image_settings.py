@@ -14,7 +14,9 @@ class Config(ImageSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_network(("plain", "deep", "wide"), ("deep",), norm=("plain", "wide"))
+        self.require_network(
+            ("plain", "deep", "wide"), ("deep",), ("wide",), norm=("plain", "wide")
+        )
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,8 @@ class Config(ImageSettings):
         ({"model": "huge"}, "`model` must be one of plain, deep, wide"),
         (
             {"preset": "nothing"},
-            "`preset` must be the folder of a finished run, imagenet or none. Received: preset=",
+            "`preset` must be the folder of a finished run, imagenet, a .safetensors file or none. "
+            "Received: preset=",
         ),
         ({"preset": "imagenet"}, "`preset` is for the models deep"),
         ({"freeze": True, "model": "deep"}, "`freeze` needs a preset"),
