@@ -122,7 +122,7 @@ class Settings:
     weight_decay: Training[Auto[float]] = AUTO
     """Decoupled weight decay. Default: by the network with adamw, 0 with the others."""
     clip_norm: Training[float | None] = None
-    """Maximum norm of all gradients of a step together. Default: no limit."""
+    """Maximum norm of all gradients of a step together. Default: by the network; most have none."""
     accumulate: Training[Auto[int]] = AUTO
     """Batches whose gradients are averaged for one update, for large batches in little memory. A
     loss that is a mean over tokens weighs all these batches equally, regardless of their number of

@@ -471,7 +471,8 @@ class ClassifierSettings(TextSettings):
             return usual | {"dropout": 0.5, "word_dropout": 0.1}
         if self.model.startswith("elmo_") and not self.continued:
             # It learns words from their letters, too.
-            usual |= {"epochs": 20, "warmup_epochs": min(1.0, (self.epochs or 20) / 2)}
+            warmup = min(1.0, (self.epochs or 20) / 2)
+            usual |= {"epochs": 20, "warmup_epochs": warmup, "clip_norm": 1.0}
         return usual | {"word_dropout": 0.0}
 
     @property

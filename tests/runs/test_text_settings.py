@@ -42,7 +42,8 @@ def test_recurrent_networks_hide_some_words():
 
 def test_elmo_with_random_weights_trains_longer():
     chosen = Config(model="elmo_tiny")
-    assert (chosen.epochs, chosen.warmup_epochs) == (20, 1.0)
+    assert (chosen.epochs, chosen.warmup_epochs, chosen.clip_norm) == (20, 1.0, 1.0)
+    assert Config(model="lstm").clip_norm is None
     assert Config(model="elmo_tiny", epochs=1).warmup_epochs == 0.5
     assert Config(model="elmo", preset="folder").epochs == Config(model="lstm").epochs == 10
 
