@@ -18,6 +18,7 @@ from serving.answering import Outcome, Outputs, answered, as_plain, in_order
 from serving.client import Client, ServingError, Signature
 from serving.client.folders import models
 from serving.client.wire import numpy_dtype
+from serving.drawings import drawn
 from serving.examples import Example, Reading
 from serving.predictions import Predictions
 from serving.progress import Progress
@@ -39,6 +40,7 @@ def main(
     columns: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     lines: bool = False,
     shard: str = "1/1",
+    pictures: Path | None = None,
 ) -> int:
     """Query an exported model about files: images, sounds, texts, rows of tables.
 
@@ -65,6 +67,7 @@ def main(
             Default: the column of the training data, or that of the input's name.
         lines: Read each line of .txt files as a separate text.
         shard: I/N answers every N-th input from the I-th, to divide the work among N machines.
+        pictures: Folder for the images with the objects found in them.
     """
     try:
         if not files:
@@ -84,6 +87,8 @@ def main(
             # All answers come from one version, even if a newer one appears.
             ask = partial(client.predict, name, signature=signature, version=found.version)
             outcomes = answered(ask, reading.examples(files, part))
+            if pictures:
+                outcomes = drawn(outcomes, pictures, counted_rows)
             if output:
                 failures = _write(output, queried, top_k or 1, outcomes, Progress(terminal))
             else:
