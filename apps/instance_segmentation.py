@@ -45,7 +45,7 @@ def main(config: Config) -> dict[str, float]:
         run,
         partial(build, config, data, anchors),
         fed,
-        metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
+        weighted_metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
         monitor="val_map50",
     )
     if trained is None:  # Another process evaluates and writes.

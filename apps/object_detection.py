@@ -53,7 +53,7 @@ def main(config: Config) -> dict[str, float]:
         run,
         partial(build, config, data, anchors),
         fed,
-        metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
+        weighted_metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
         monitor="val_map50",
     )
     if trained is None:  # Another process evaluates and writes.
@@ -75,7 +75,11 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: ObjectSettings, masks: bool = False) -> objects.Objects:
-    return objects.load(**config.loading, masks=masks, image_size=config.image_size)
+    size = config.image_size
+    if config.continued:
+        height, width, _ = map(int, presets.card(config.continued)["input"].split(" x "))
+        size = height, width
+    return objects.load(**config.loading, masks=masks, image_size=size)
 
 
 def with_anchors(
@@ -83,6 +87,8 @@ def with_anchors(
 ) -> tuple[objects.Objects, tuple[Sizes, Ratios]]:
     """Returns the data with remarks on the anchors, and these: sizes of each level, and ratios."""
     strides = strides_of(config.levels)
+    if config.continued:
+        return data, ((), ())  # The network has its own.
     if config.anchors:
         return data, (tuple((float(size),) for size in config.anchors), RATIOS)
     published = [(8.0 * stride,) for stride in strides]
@@ -114,7 +120,13 @@ def build(
     config: ObjectSettings, data: objects.Objects, anchors: tuple[Sizes, Ratios]
 ) -> keras.Model:
     if config.continued:
-        return presets.network(config.continued)
+        network = presets.network(config.continued)
+        if len(data.classes) != network.num_classes:
+            raise ValueError(
+                f"`data` must have the {network.num_classes} classes of {config.continued} and no "
+                f"other. Received: {', '.join(data.classes)}. Fix: train a new network."
+            )
+        return network
     features = trunk(
         config.backbone,
         (*data.image_size, 3),

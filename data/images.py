@@ -227,7 +227,10 @@ def inspected(
 
     def inspect(image):
         try:
-            return _facts(read(image)).numpy()
+            with tf.device("CPU"):
+                return _facts(read(image)).numpy()
+        except tf.errors.ResourceExhaustedError:
+            raise
         except tf.errors.OpError:
             return None
 

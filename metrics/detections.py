@@ -56,8 +56,16 @@ class Evaluation:
 
     @cached_property
     def _coco_results(self) -> dict[str, Any]:
+        from pycocotools import mask
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
+
+        class WithDifficult(COCOeval):
+            def _prepare(self):
+                super()._prepare()  # It ignores crowds only, not what an annotation says.
+                for rows in self._gts.values():
+                    for row in rows:
+                        row["ignore"] = row["ignore"] or row["difficult"]
 
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
@@ -74,10 +82,11 @@ class Evaluation:
                     "bbox": _as_xywh(box),
                     "area": float(np.prod(box[2:] - box[:2])),
                     "iscrowd": int(truth["kind"][i] == 3),
-                    "ignore": int(truth["kind"][i] == 2),
+                    "difficult": int(truth["kind"][i] == 2),
                 }
                 if "masks" in truth:
                     annotation["segmentation"] = truth["masks"][i]
+                    annotation["area"] = float(mask.area(truth["masks"][i]))
                 annotations.append(annotation)
             for i, box in enumerate(found["boxes"]):
                 result = {
@@ -105,7 +114,7 @@ class Evaluation:
                 if not results:
                     predicted.dataset = {**truth.dataset, "annotations": []}
                     predicted.createIndex()
-                evaluation = COCOeval(truth, predicted, kind)
+                evaluation = WithDifficult(truth, predicted, kind)
                 evaluation.params.maxDets = [1, 10, max(self.most, LEAST_SHOWN)]
                 evaluation.evaluate()
                 evaluation.accumulate()

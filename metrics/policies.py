@@ -114,7 +114,8 @@ def exploited(scores: Mapping[str, float], history: Mapping[str, Sequence[float]
             yield (
                 f"After epoch {best + 1} the policy exploits the reward: on the validation prompts "
                 f"that of the judge fell from {judged[best]:.4g} to {judged[-1]:.4g} while the "
-                f"reward rose from {rewards[best]:.4g} to {rewards[-1]:.4g}. {advice}"
+                f"reward rose from {rewards[best]:.4g} to {rewards[-1]:.4g}. With --keep best that "
+                f"epoch is exported, and the later ones are not. {advice}"
             )
 
 

@@ -101,6 +101,7 @@ class FasterRCNN(keras.Model):
         }
         self.regions, self.proposed = regions, proposed
         self.max_detections = max_detections
+        self.num_classes = head.output_shape[1][1]
         self.anchors = Anchors(anchor_sizes, anchor_ratios, strides, rounded=rounded)
         self.logged = {
             name: keras.metrics.Mean(name)
@@ -216,8 +217,9 @@ class FasterRCNN(keras.Model):
         with tf.GradientTape() as tape:
             losses = self.losses_of(inputs, objects)
             total = tf.add_n([value for name, value in losses.items() if name.endswith("loss")])
+            scaled = self.optimizer.scale_loss(total)  # In 16 bits small gradients would vanish.
         weights = self.trainable_variables
-        self.optimizer.apply(tape.gradient(total, weights), weights)
+        self.optimizer.apply(tape.gradient(scaled, weights), weights)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         for name, value in {"loss": total, **losses}.items():
             self.logged[name].update_state(value * replicas)

@@ -32,6 +32,9 @@ def signatures(data: objects.Objects) -> dict[str, Signature]:
         is_found = tf.range(tf.shape(found["scores"])[1])[None] < count[:, None]
         classes = tf.where(is_found, found["class_ids"], len(data.classes))
         found_boxes = pixels.in_upright_image(found["boxes"], context["scale"])
+        # The size for the network was rounded.
+        height, width = tf.unstack(context["upright_size"], axis=1)
+        found_boxes = boxes.clip(found_boxes, height, width)
         answered = {
             "boxes": found_boxes,
             "classes": tf.gather(names, classes),

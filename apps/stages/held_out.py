@@ -24,10 +24,13 @@ def held_out(run: Run) -> Dialogues | None:
     if not config.held_out:
         reading.said(run, "held-out answers", "No perplexity is measured: no demonstrations.")
         return None
-    # The run that was trained on it has named its faults.
-    data = demonstrations.load(config.held_out, skip_bad=True)
+    # If nothing else is named, the run that was trained on it has named its faults.
+    skip_bad = config.skip_bad or not config.demonstrations
+    data = demonstrations.load(config.held_out, skip_bad=skip_bad)
     some = data.test[:: -(-len(data.test) // MOST)]  # Evenly over all sets.
     said = f"Perplexity is measured on {len(some):,} dialogues of {Path(config.held_out).name}."
+    if data.skipped:
+        said += f" Bad ones left out: {data.skipped:,}."
     reading.said(run, "held-out answers", said)
     return replace(data, train=some[:1], validation=some[:1], test=some)
 
@@ -42,7 +45,8 @@ def perplexities(
     if answers is None:
         return {}
     fed = dialogue.feed(config, dialogue.arrange(config, answers, tokens))
-    batches = fed.evaluation("test", config.batch_size)
+    # As many rows as a network reads at once in training: logits take megabytes each.
+    batches = fed.evaluation("test", max(1, config.batch_size // config.minibatches))
     before, after = (
         language_models.evaluate(network, batches)["logits"].scores["perplexity"]
         for network in networks

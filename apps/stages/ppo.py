@@ -126,6 +126,9 @@ class Config(dialogue.Config):
         self.require_least(LEAST_PROMPT, "prompt_length")
         if self.prompt_length > self.most_prompt:
             self._refuse("prompt_length", f"at most {self.most_prompt}, beside max_tokens")
+        room = 2 * (len(self.system.encode()) + 8)  # A system text gets at most half of a prompt.
+        if self.system and self.prompt_length < min(room, self.most_prompt):
+            self._refuse("prompt_length", f"at least {room}, so that `system` is read as a whole")
         self.require_least(1e-6, "clip", "value_clip", "max_kl", "target_kl")
         for name in ("gamma", "gae_lambda"):
             if not 0 <= getattr(self, name) <= 1:

@@ -107,6 +107,10 @@ def test_difficult_objects_and_crowds_count_neither_way():
     ]
     without = Evaluation(only, found, CLASSES, 100)
     assert (evaluation.voc() > without.voc()).all()
+    assert evaluation.scores["map50"] > without.scores["map50"] + 0.02
+    # All objects that count are found, so nothing is missed.
+    perfect = [{**one, "scores": np.ones(len(one["boxes"]))} for one in only]
+    assert Evaluation(truths, perfect, CLASSES, 100).scores["map50"] == pytest.approx(1)
     assert evaluation.by_class()[1][0][-1] == sum(np.sum(one["classes"] == 0) for one in only)
 
 
