@@ -63,6 +63,7 @@ def signatures(data: objects.Objects) -> dict[str, Signature]:
                 **(MASK_FILES if data.has_masks else {}),
             },
             ties={name: "scores" for name in (*RANKED, *(MASK_FILES if data.has_masks else ()))},
+            no_xla="It uses CropAndResize and CombinedNonMaxSuppression; from_pixels compiles.",
         ),
         "from_pixels": Signature(
             inputs={"images": tf.TensorSpec((None, *data.image_size, 3), tf.float32)},

@@ -27,7 +27,7 @@ def discs(folder: Path, count: int = 60) -> str:
         (folder / f"masks/{number}.png").write_bytes(tf.io.encode_png(instances[..., None]).numpy())
         split = "test" if number % 5 == 0 else "val" if number % 5 == 1 else "train"
         splits[split].append(str(number))
-    for split, names in splits.items():
+    for split, names in splits.items() if count > 1 else ():
         (folder / f"{split}.txt").write_text("\n".join(names) + "\n")
     return str(folder)
 

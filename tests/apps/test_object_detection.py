@@ -35,7 +35,7 @@ def squares(folder: Path, count: int = 60) -> str:
             f"{''.join(things)}</annotation>"
         )
         splits["test" if number % 5 == 0 else "val" if number % 5 == 1 else "train"].append(stem)
-    for split, stems in splits.items():
+    for split, stems in splits.items() if count > 1 else ():
         (folder / f"ImageSets/Main/{split}.txt").write_text("\n".join(stems) + "\n")
     return str(folder)
 
