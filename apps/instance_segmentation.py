@@ -14,6 +14,7 @@ from apps.object_detection import build, feed, load, with_anchors
 from layers import boxes
 from metrics.average_precision import MeanAveragePrecision
 from models.detectors import MASKS
+from models.imagenet import PRESETS
 from models.timm_weights import NETWORKS
 from models.trunks import FEATURES
 from runs.command import command
@@ -32,7 +33,7 @@ class Config(ObjectSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_one_of(MASKS, "model")
-        self.require_backbone(FEATURES, NETWORKS)
+        self.require_backbone(FEATURES, PRESETS, NETWORKS)
 
 
 def main(config: Config) -> dict[str, float]:
@@ -61,7 +62,7 @@ def main(config: Config) -> dict[str, float]:
         scores=test.scores,
         num_test=len(data.test),
         examples="images",
-        facts=facts(data, trained.model),
+        facts=facts(data),
         report=report(data, test),
     )
 

@@ -19,6 +19,7 @@ from data.feed import Feed
 from layers import boxes
 from metrics.average_precision import MeanAveragePrecision
 from models.detectors import BOXES, RATIOS, detector, strides_of
+from models.imagenet import PRESETS
 from models.timm_weights import NETWORKS
 from models.trunks import FEATURES, trunk
 from preprocessing import objects as pixels
@@ -40,7 +41,7 @@ class Config(ObjectSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_one_of(BOXES, "model")
-        self.require_backbone(FEATURES, NETWORKS)
+        self.require_backbone(FEATURES, PRESETS, NETWORKS)
 
 
 def main(config: Config) -> dict[str, float]:
@@ -69,17 +70,18 @@ def main(config: Config) -> dict[str, float]:
         scores=test.scores,
         num_test=len(data.test),
         examples="images",
-        facts=facts(data, trained.model),
+        facts=facts(data),
         report=report(data, test),
     )
 
 
 def load(config: ObjectSettings, masks: bool = False) -> objects.Objects:
-    size = config.image_size
-    if config.continued:
-        height, width, _ = map(int, presets.card(config.continued)["input"].split(" x "))
-        size = height, width
-    return objects.load(**config.loading, masks=masks, image_size=size)
+    size, most = config.image_size, config.max_detections
+    if config.continued:  # Both are those of the network.
+        card = presets.card(config.continued)
+        height, width, _ = map(int, card["input"].split(" x "))
+        size, most = (height, width), card["max detections"]
+    return objects.load(**config.loading, masks=masks, image_size=size, max_detections=most)
 
 
 def with_anchors(
@@ -140,7 +142,7 @@ def build(
         levels=config.levels,
         anchor_sizes=anchors[0],
         anchor_ratios=anchors[1],
-        max_detections=config.max_detections or data.max_detections,
+        max_detections=data.max_detections,
         norm="none" if config.preset != "none" else "group",
         **config.widths(data.image_size),
     )

@@ -81,6 +81,7 @@ def load(
     format: str | None = None,
     masks: bool = False,
     image_size: tuple[int, int] | None = None,
+    max_detections: int | None = None,
     skip_bad: bool = False,
     evaluated: Evaluated | None = None,
 ) -> Objects:
@@ -97,6 +98,8 @@ def load(
         masks: Whether to read masks; data without masks is then refused.
         image_size: `(height, width)` for the network in pixels. None: the median height and width
             of the training images, reduced to at most 640, rounded to a multiple of 32.
+        max_detections: Number of detections that a network should return per image. None: twice
+            the number of objects in most training images, at least 100.
         skip_bad: Whether to leave out bad images and objects instead of raising.
         evaluated: As in `data.splits.dealt`.
     """
@@ -128,7 +131,7 @@ def load(
     findings += said
     findings += empty_splits({split: len(some) for split, some in splits.items()}, evaluated)
     fields = reported(data, findings, skip_bad)
-    return _made(splits, encoded, names, masks, image_size, fields)
+    return _made(splits, encoded, names, masks, image_size, max_detections, fields)
 
 
 def _format_of(data: str, format: str | None) -> str:
@@ -276,6 +279,7 @@ def _made(
     classes: Sequence[str],
     masks: bool,
     image_size: tuple[int, int] | None,
+    max_detections: int | None,
     fields: Mapping[str, Any],
 ) -> Objects:
     """Makes the datasets and measures the training images (those to evaluate, if there are none).
@@ -286,6 +290,7 @@ def _made(
         classes: Names of the classes.
         masks: Whether there are masks.
         image_size: As in `load`.
+        max_detections: As in `load`.
         fields: From `reported`.
     """
     measured = splits.get("train") or splits["test"]
@@ -294,7 +299,8 @@ def _made(
     counts = np.array([len(image.objects) for image in measured])
     most = max(len(image.objects) for some in splits.values() for image in some)
     max_objects = max(1, -(-most // 8)) * 8
-    max_detections = max(LEAST_DETECTIONS, int(np.ceil(2 * np.percentile(counts, 99))))
+    if max_detections is None:
+        max_detections = max(LEAST_DETECTIONS, int(np.ceil(2 * np.percentile(counts, 99))))
     boxes = [
         one.box * min(image_size[0] / image.size[0], image_size[1] / image.size[1])
         for image in measured

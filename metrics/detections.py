@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from metrics.intervals import DRAWS
-
+DRAWS = 200
+"""Number of test sets that are drawn for an interval: each takes milliseconds to score."""
 LEAST_SHOWN = 100
 """pycocotools gives no average precision unless at least so many objects an image may be found."""
 NAMES = (
@@ -190,12 +190,11 @@ class Evaluation:
     @cached_property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the mean of VOC's precision, by the bootstrap over images."""
-        draws = min(DRAWS, 200)
         count = len(self.truths)
         random = np.random.default_rng(0)
         means = [
             np.nanmean(self.voc(weights=random.multinomial(count, np.full(count, 1 / count))))
-            for _ in range(draws)
+            for _ in range(DRAWS)
         ]
         low, high = np.nanquantile(means, (0.025, 0.975))
         return float(low), float(high)

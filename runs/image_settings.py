@@ -9,7 +9,30 @@ from runs.settings import Settings, Training
 
 
 @dataclass(frozen=True)
-class ImageSettings(Settings):
+class WeightSettings(Settings):
+    """For apps whose networks may begin with weights from ImageNet."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.weights_file is None:
+            self.require_preset("imagenet", "a .safetensors file")
+        elif not self.weights_file.is_file():
+            raise ValueError(f"`preset` must be a file that exists. Received: {self.preset}")
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file with pretrained weights; None for other presets."""
+        path = Path(self.preset)
+        return path if path.suffix == ".safetensors" else None
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the weights come from ImageNet."""
+        return self.preset == "imagenet" or self.weights_file is not None
+
+
+@dataclass(frozen=True)
+class ImageSettings(WeightSettings):
     """For apps that read images with networks that may be pretrained."""
 
     NETWORK = (*Settings.NETWORK, "norm", "pool", "image_size", "channels")
@@ -31,10 +54,6 @@ class ImageSettings(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.weights_file is None:
-            self.require_preset("imagenet", "a .safetensors file")
-        elif not self.weights_file.is_file():
-            raise ValueError(f"`preset` must be a file that exists. Received: {self.preset}")
         self.require_least(1, "image_size")
         if self.freeze and self.preset == "none":
             raise ValueError("`freeze` needs a preset: the trunk of a new network is untrained.")
@@ -65,17 +84,6 @@ class ImageSettings(Settings):
             self.require_only(in_files if self.weights_file else pretrained, "preset", "freeze")
         for name, some in taking.items():
             self.require_only(some, name)
-
-    @property
-    def weights_file(self) -> Path | None:
-        """The file with pretrained weights; None for other presets."""
-        path = Path(self.preset)
-        return path if path.suffix == ".safetensors" else None
-
-    @property
-    def is_pretrained(self) -> bool:
-        """Whether the weights come from ImageNet."""
-        return self.preset == "imagenet" or self.weights_file is not None
 
     @property
     def usual(self) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from runs.image_settings import WeightSettings
 from runs.settings import Data, Settings, Training
 
 SMALL = 400
@@ -12,7 +12,7 @@ SMALL = 400
 
 
 @dataclass(frozen=True)
-class ObjectSettings(Settings):
+class ObjectSettings(WeightSettings):
     """For apps whose networks pool the features of regions."""
 
     NETWORK = (
@@ -61,10 +61,6 @@ class ObjectSettings(Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.weights_file is None:
-            self.require_preset("imagenet", "a .safetensors file")
-        elif not self.weights_file.is_file():
-            raise ValueError(f"`preset` must be a file that exists. Received: {self.preset}")
         self.require_least(1, "pyramid_channels", "head_units", "regions", "max_detections")
         self.require_least(1, "canonical_size", "anchors")
         if not 0 <= self.freeze_stages <= 5:
@@ -79,21 +75,24 @@ class ObjectSettings(Settings):
         if self.anchors and len(self.anchors) != len(self.levels) + 1:
             self._refuse("anchors", f"{len(self.levels) + 1} sizes, one more than there are levels")
 
-    def require_backbone(self, known: Collection[str], in_files: Collection[str]) -> None:
-        """Requires one of the known backbones, and one whose weights may come from a file if so."""
+    def require_backbone(
+        self, known: Collection[str], pretrained: Collection[str], in_files: Collection[str]
+    ) -> None:
+        """Requires one of the known backbones, and one that has the weights of the preset.
+
+        Args:
+            known: Names of the backbones.
+            pretrained: Networks with weights in `imagenet`.
+            in_files: Those whose weights may come from a file.
+        """
         self.require_one_of(known, "backbone")
-        fitting = [name for name in known if name in in_files]
-        if self.weights_file and self.backbone not in fitting:
+        having = in_files if self.weights_file else pretrained
+        if self.is_pretrained and self.backbone not in having:
             raise ValueError(
-                f"`preset` is for the backbones {', '.join(fitting)} if it is a file. Received: "
+                f"`preset` must be none, or `backbone` one of "
+                f"{', '.join(name for name in known if name in having)}. Received: "
                 f"backbone={self.backbone!r}, preset={self.preset!r}"
             )
-
-    @property
-    def weights_file(self) -> Path | None:
-        """The file with pretrained weights; None for other presets."""
-        path = Path(self.preset)
-        return path if path.suffix == ".safetensors" else None
 
     @property
     def usual(self) -> dict[str, Any]:

@@ -138,11 +138,11 @@ def _found(answers: Mapping[str, np.ndarray], row: int) -> dict[str, Any]:
     return found
 
 
-def facts(data: objects.Objects, model: keras.Model) -> dict[str, Any]:
+def facts(data: objects.Objects) -> dict[str, Any]:
     return {
         "classes": data.classes,
         "input": " x ".join(map(str, (*data.image_size, 3))),
-        "objects found": f"at most {model.max_detections} per image",
+        "max detections": data.max_detections,
     }
 
 

@@ -32,10 +32,22 @@ def contents(found, split="train"):
     }
 
 
+def test_the_number_of_detections_may_be_given():
+    known = Evaluated(tuple("0123456789"))
+    found = objects.load("digits", max_detections=7, evaluated=known)
+    assert found.max_detections == 7
+    assert any("At most 7 detections are returned." in remark for remark in found.remarks)
+
+
 def test_scenes_are_loaded_with_their_exact_boxes_and_masks():
     found = objects.load("digits", masks=True, evaluated=Evaluated(tuple("0123456789")))
     assert found.train is None and len(found.test) == 200
     assert found.image_size == (128, 128) and found.max_objects == 8
+    assert (
+        objects.load("digits", max_detections=7)
+        .remarks[-2]
+        .endswith("At most 7 detections are returned.")
+    )
     assert found.max_detections == 100 and found.classes == list("0123456789")
     for (data, things), scene in zip(found.test.take(3), scenes("test"), strict=False):
         np.testing.assert_array_equal(tf.io.decode_png(data), scene.pixels)

@@ -40,6 +40,12 @@ class Letters(tf.Module):
             "ends": tf.strings.substr(image_bytes, 0, 1),
         }
 
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="text")])
+    def find(self, text):
+        counts = tf.strings.length(tf.strings.regex_replace(text, "[^a]", ""))
+        is_found = tf.range(3)[None] < counts[:, None]
+        return {"letters": tf.where(is_found, "a", ""), "num_letters": counts}
+
     @tf.function(
         input_signature=[
             tf.TensorSpec((None, 1), tf.float32, name="size"),
@@ -58,6 +64,7 @@ def letters(tmp_path_factory) -> str:
         "serving_default": module.classify,
         "files": module.measure,
         "table": module.multiply,
+        "letters": module.find,
     }
     tf.saved_model.save(module, str(version), signatures=signatures)
     (version / "assets.extra").mkdir()
@@ -113,6 +120,13 @@ def test_tables_of_each_kind_are_answered_by_the_column_of_training(letters, suf
     # 5 of 7, and the first nearest float32 that reads back.
     assert (second["class"], second["confidence"]) == ("c", "0.71428573")
     assert (second["id"], second["stars"]) == ("8", "")
+
+
+def test_an_answer_that_counts_its_rows_has_as_many_and_at_least_one(letters, tmp_path):
+    table = save_table(tmp_path / "in.csv", [{"id": 1, "review": "aab"}, {"id": 2, "review": "b"}])
+    rows = written(letters, table, output=tmp_path / "out.csv", signature="letters")
+    assert list(rows[0]) == ["file", "line", "id", "letters", "error"]
+    assert [(row["id"], row["letters"]) for row in rows] == [("1", "a"), ("1", "a"), ("2", "")]
 
 
 def test_tab_separated_values_have_no_quotes(letters, tmp_path):
