@@ -228,8 +228,8 @@ class FasterRCNN(keras.Model):
     def test_step(self, batch):
         inputs, objects = batch
         logs = self.compute_metrics(inputs, as_rows(objects), as_rows(self.detect(inputs)))
-        # Losses compare samples of regions, which validation does not draw.
-        return {name: value for name, value in logs.items() if name != "loss"}
+        # The metrics of training are there, too. They are of samples that validation does not draw.
+        return {name: value for name, value in logs.items() if name not in self.logged}
 
     def losses_of(self, inputs: dict[str, Any], objects: dict[str, Any]) -> dict[str, Any]:
         """Returns this replica's share of each loss, and of the positives.

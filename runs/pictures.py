@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+NOT_DRAWN = ("examples_per_second", "kept_epoch")
+"""What callbacks log that is no metric of a network."""
 CAPTION_WIDTH = 24
 """Number of letters that fit above a picture in a grid."""
 
@@ -22,12 +24,14 @@ def learning_curves(
     """Draws each metric over the epochs, training and validation in one panel.
 
     Args:
-        history: Values of each metric after each epoch, by its name.
+        history: Values of each metric after each epoch, by its name; those of `NOT_DRAWN` are left
+            out.
         rates: Learning rates by the number of the step, for one more panel.
         baselines: Horizontal lines in the panel of a metric: by its name, the values of simpler
             predictors on the test examples by their description.
     """
-    names = [name for name in history if f"val_{name}" in history] or list(history)
+    known = [name.removeprefix("val_") for name in history if name not in NOT_DRAWN]
+    names = list(dict.fromkeys(known))
     number = len(names) + bool(rates)
     columns = min(3, number)
     rows = -(-number // columns)
@@ -36,15 +40,17 @@ def learning_curves(
     for axes in panels[number:]:
         axes.remove()
     for axes, name in zip(panels, names, strict=False):
-        epochs = range(1, len(history[name]) + 1)
-        axes.plot(epochs, history[name], marker=".", label="training")
-        if f"val_{name}" in history:
-            axes.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
-        for number, (what, value) in enumerate((baselines or {}).get(name, {}).items(), start=2):
+        most = 2  # With a single epoch the axis would show fractions of it.
+        for prefix, label, color in (("", "training", 0), ("val_", "validation", 1)):
+            values = history.get(f"{prefix}{name}", ())
+            most = max(most, len(values))
+            if len(values):
+                epochs = range(1, len(values) + 1)
+                axes.plot(epochs, values, marker=".", label=label, color=f"C{color}")
+        for color, (what, value) in enumerate((baselines or {}).get(name, {}).items(), start=2):
             label = f"{_plain(shortened(what))} (test)"
-            axes.axhline(value, color=f"C{number}", linestyle="--", label=label)
-        # With a single epoch the axis would show fractions of it.
-        axes.set(xlabel="epoch", title=name, xlim=(0.8, max(2, len(epochs)) + 0.2))
+            axes.axhline(value, color=f"C{color}", linestyle="--", label=label)
+        axes.set(xlabel="epoch", title=name, xlim=(0.8, most + 0.2))
         axes.legend()
     if rates:
         panels[len(names)].plot(list(rates), list(rates.values()))

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from layers.boxes import iou
+from metrics.average_precision import MeanAveragePrecision
 from models.detectors import detector
 from models.faster_rcnn import mean_over, smooth_l1, uniform
 from models.mask_rcnn import seen_masks
@@ -174,6 +175,13 @@ def test_the_loss_of_a_batch_falls():
         losses.append(float(model.logged["loss"].result()))
         model.logged["loss"].reset_state()
     assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_validation_logs_its_own_metrics_alone():
+    model = tiny()
+    model.compile(weighted_metrics=[MeanAveragePrecision(2, iou)])
+    logs = model.test_step(batch())
+    assert set(logs) == {"map50"} and 0 <= float(logs["map50"]) <= 1
 
 
 def test_smooth_l1_by_hand():

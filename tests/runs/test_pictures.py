@@ -76,6 +76,17 @@ def test_learning_curves_pair_training_with_validation():
     assert [list(line.get_ydata()) for line in axes[0].lines] == [[1.0, 0.5], [1.1, 0.7]]
 
 
+def test_a_metric_of_training_or_of_validation_alone_has_a_panel_too():
+    history = {"loss": [1.0, 0.5], "val_map50": [0.2, 0.4], "kept_epoch": [1.0, 2.0]}
+    loss, precision = learning_curves(history, baselines={"map50": {"clusters": 0.1}}).axes
+    assert (loss.get_title(), precision.get_title()) == ("loss", "map50")
+    assert [text.get_text() for text in precision.get_legend().get_texts()] == [
+        *("validation", "clusters (test)"),
+    ]
+    assert list(precision.lines[0].get_ydata()) == [0.2, 0.4]
+    assert all(axes.get_xgridlines()[0].get_visible() for axes in (loss, precision))
+
+
 def test_baselines_are_horizontal_lines_in_the_panel_of_their_metric():
     history = {name: [1.0, 0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
     loss, accuracy = learning_curves(history, baselines={"accuracy": {"cost in $": 0.25}}).axes
