@@ -13,7 +13,7 @@ from apps.detection.answers import evaluated, example, facts, report, signatures
 from apps.object_detection import build, feed, load, with_anchors
 from layers import boxes
 from metrics.average_precision import MeanAveragePrecision
-from models.detectors import MASKS
+from models.detectors import MASKS, PYRAMIDS
 from models.imagenet import PRESETS
 from models.timm_weights import NETWORKS
 from models.trunks import FEATURES
@@ -33,6 +33,7 @@ class Config(ObjectSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_one_of(MASKS, "model")
+        self.require_pyramid(PYRAMIDS)
         self.require_backbone(FEATURES, PRESETS, NETWORKS)
 
 

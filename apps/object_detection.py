@@ -18,10 +18,10 @@ from data.anchor_sizes import Sizes, chosen_anchors
 from data.feed import Feed
 from layers import boxes
 from metrics.average_precision import MeanAveragePrecision
-from models.detectors import BOXES, RATIOS, detector, strides_of
+from models.detectors import BOXES, PYRAMIDS, RATIOS, detector, published_sizes, strides_of
 from models.imagenet import PRESETS
 from models.timm_weights import NETWORKS
-from models.trunks import FEATURES, trunk
+from models.trunks import FEATURES, load_dense, trunk
 from preprocessing import objects as pixels
 from runs import presets
 from runs.command import command
@@ -41,6 +41,7 @@ class Config(ObjectSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_one_of(BOXES, "model")
+        self.require_pyramid({*BOXES} & {*PYRAMIDS})
         self.require_backbone(FEATURES, PRESETS, NETWORKS)
 
 
@@ -88,12 +89,14 @@ def with_anchors(
     config: ObjectSettings, data: objects.Objects
 ) -> tuple[objects.Objects, tuple[Sizes, Ratios]]:
     """Returns the data with remarks on the anchors, and these: sizes of each level, and ratios."""
-    strides = strides_of(config.levels)
     if config.continued:
         return data, ((), ())  # The network has its own.
+    strides = strides_of(config.model, config.levels)
     if config.anchors:
-        return data, (tuple((float(size),) for size in config.anchors), RATIOS)
-    published = [(8.0 * stride,) for stride in strides]
+        given = tuple(map(float, config.anchors))
+        is_pyramid = config.model in PYRAMIDS
+        return data, (tuple((size,) for size in given) if is_pyramid else (given,), RATIOS)
+    published = published_sizes(config.model, strides)
     sizes, ratios, remarks = chosen_anchors(
         data.train_boxes, published, RATIOS, strides, data.image_size
     )
@@ -135,7 +138,7 @@ def build(
         preset=config.preset,
         freeze_stages=config.freeze_stages,
     )
-    return detector(
+    network = detector(
         config.model,
         features,
         len(data.classes),
@@ -146,6 +149,9 @@ def build(
         norm="none" if config.preset != "none" else "group",
         **config.widths(data.image_size),
     )
+    if config.preset == "imagenet" and config.backbone == "vgg16" and config.model not in PYRAMIDS:
+        load_dense(network.head, config.backbone)
+    return network
 
 
 if __name__ == "__main__":

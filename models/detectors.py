@@ -6,26 +6,54 @@ import keras
 
 from models.faster_rcnn import FasterRCNN
 from models.mask_rcnn import MaskRCNN
-from models.region_heads import box_head, feature_pyramid, mask_head, region_proposals
+from models.region_heads import (
+    box_head,
+    feature_pyramid,
+    last_stage_head,
+    mask_head,
+    region_proposals,
+)
 from models.trunks import STRIDES
 
-BOXES = ("faster_rcnn_fpn",)
+BOXES = ("faster_rcnn", "faster_rcnn_fpn")
 MASKS = ("mask_rcnn",)
 """Networks that find boxes, and those that find masks, too."""
+PYRAMIDS = ("faster_rcnn_fpn", *MASKS)
+"""Networks with a feature pyramid."""
 
 RATIOS = (0.5, 1.0, 2.0)
 """Height over width of anchors: Ren et al. (2015), section 3.1.1."""
+SIZES = (128.0, 256.0, 512.0)
+"""Sizes of the anchors without a pyramid, in pixels: the same section."""
+LAST_BUT_ONE = 2
+"""Number of the trunk's map that is read without a pyramid."""
+FC_UNITS = 4096
+"""Units of fc6 and fc7 of VGG: Simonyan & Zisserman (2015), table 1."""
 
 
-def strides_of(levels: Sequence[int]) -> tuple[int, ...]:
-    """Returns the strides in pixels of levels of a pyramid, and of one more for the proposals.
+def strides_of(name: str, levels: Sequence[int]) -> tuple[int, ...]:
+    """Returns the strides in pixels of the maps of a network.
+
+    With a pyramid these are the levels and one more for the proposals.
 
     Example:
-        >>> strides_of((2, 3))
-        (4, 8, 16)
+        >>> strides_of("faster_rcnn_fpn", (2, 3)), strides_of("faster_rcnn", ())
+        ((4, 8, 16), (16,))
     """
+    if name not in PYRAMIDS:
+        return (STRIDES[LAST_BUT_ONE],)
     strides = [STRIDES[level - 2] for level in levels]
     return (*strides, 2 * strides[-1])
+
+
+def published_sizes(name: str, strides: Sequence[int]) -> list[tuple[float, ...]]:
+    """Returns the sizes of the paper's anchors of each map, in pixels.
+
+    Args:
+        name: As in `detector`.
+        strides: From `strides_of`.
+    """
+    return [(8.0 * stride,) for stride in strides] if name in PYRAMIDS else [SIZES]
 
 
 def detector(
@@ -38,6 +66,7 @@ def detector(
     anchor_ratios: Sequence[float] = RATIOS,
     pyramid_channels: int = 256,
     head_units: int = 1024,
+    region_size: int = 14,
     regions: int = 512,
     canonical_size: int = 224,
     max_detections: int = 100,
@@ -56,22 +85,36 @@ def detector(
         trunk: From `models.trunks.trunk`.
         num_classes: Number of classes; at least 1.
         levels: Levels of the pyramid, rising.
-        anchor_sizes: Sizes of the anchors of each level and of one more, in pixels. None: 8 times
-            the stride, as in Lin et al.
+        anchor_sizes: Sizes of the anchors of each of `strides_of`, in pixels. None:
+            `published_sizes`.
         anchor_ratios: Height over width of the anchors.
         pyramid_channels: Channels of the pyramid, of the proposal network and of the mask head.
-        head_units: Units of the dense layers of the head.
+        head_units: Units of the dense layers of the head above a pyramid.
+        region_size: Height and width of the features of a region that the trunk's last stage reads,
+            without a pyramid. The fc6 of VGG reads 7.
         regions, canonical_size, max_detections: As in `models.faster_rcnn.FasterRCNN`.
         norm: Normalization in pyramid and mask head, as in `models.parts.normalization`.
     """
-    strides = strides_of(levels)
-    sizes = anchor_sizes or [(8.0 * stride,) for stride in strides]
+    strides = strides_of(name, levels)
+    sizes = anchor_sizes or published_sizes(name, strides)
+    if name in PYRAMIDS:
+        channels = width = pyramid_channels
+        features = feature_pyramid(trunk, levels, channels, norm)
+        head = box_head(7, channels, num_classes, head_units)
+    else:
+        features = keras.Model(trunk.input, [trunk.outputs[LAST_BUT_ONE]], name="features")
+        channels = features.outputs[0].shape[-1]
+        # Ren et al., section 3.1: 512 for VGG-16 with its 512 channels, 256 for ZFNet with 256.
+        width = 512 if channels >= 512 else 256
+        stage = keras.Model(trunk.outputs[LAST_BUT_ONE], trunk.outputs[-1])
+        if stage.weights:
+            head = last_stage_head(stage, region_size, num_classes)
+        else:  # VGG ends in pooling, which the pooling of regions replaces.
+            head = box_head(7, channels, num_classes, FC_UNITS)
     parts = {
-        "features": feature_pyramid(trunk, levels, pyramid_channels, norm),
-        "proposals": region_proposals(
-            pyramid_channels, pyramid_channels, len(sizes[0]) * len(anchor_ratios)
-        ),
-        "head": box_head(7, pyramid_channels, num_classes, head_units),
+        "features": features,
+        "proposals": region_proposals(channels, width, len(sizes[0]) * len(anchor_ratios)),
+        "head": head,
     }
     network: type[FasterRCNN] = FasterRCNN
     if name in MASKS:

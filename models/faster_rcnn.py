@@ -38,10 +38,11 @@ class FasterRCNN(keras.Model):
         https://arxiv.org/abs/1612.03144
 
     Args:
-        features: From images `(batch, height, width, channels)` in [0, 1] to a list of maps. With
-            several, all but the last are a pyramid that regions are pooled from.
+        features: From images `(batch, height, width, channels)` in [0, 1] to a list of maps.
+            Regions are pooled from the only one, or from the pyramid of all but the last.
         proposals: From `models.region_heads.region_proposals`.
-        head: From regions to logits and deltas, as `models.region_heads.box_head`.
+        head: From regions to logits and deltas, as `models.region_heads.box_head` or
+            `last_stage_head`.
         anchor_sizes: Sizes of the anchors of each map, in pixels.
         anchor_ratios: Height over width of the anchors.
         strides: Pixels of an image per pixel of each map.
@@ -137,10 +138,14 @@ class FasterRCNN(keras.Model):
             inputs: As the class takes them.
             compilable: Whether XLA can compile it. What it cannot compile is faster on CPUs.
         """
-        maps = self.features(inputs["pixels"], training=False)
+        maps = self._maps(inputs, training=False)
         sizes = ops.cast(inputs["true_size"], "float32")
         found = self._proposed(maps, sizes, training=False, compilable=compilable)
         return self._detected(maps, found["boxes"], found["valid"], sizes, compilable)
+
+    def _maps(self, inputs, training: bool) -> list:
+        # Keras returns a single output without its list.
+        return keras.tree.flatten(self.features(inputs["pixels"], training=training))
 
     def _detected(self, maps, boxes, valid, sizes, compilable) -> dict[str, Any]:
         """Classifies and moves proposals, and suppresses what overlaps a better object."""
@@ -240,7 +245,7 @@ class FasterRCNN(keras.Model):
             objects: `boxes` `(batch, m, 4)`, `classes` and `kind` `(batch, m)`.
         """
         sizes = ops.cast(inputs["true_size"], "float32")
-        maps = self.features(inputs["pixels"], training=True)
+        maps = self._maps(inputs, training=True)
         found = self._proposed(maps, sizes, training=True)
         losses = self._proposal_losses(found, sizes, objects, inputs["seeds"])
         drawn = self._drawn(found, objects, inputs["seeds"])

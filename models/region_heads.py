@@ -102,6 +102,27 @@ def box_head(side: int, channels: int, num_classes: int, units: int = 1024) -> k
     return keras.Model(regions, outputs_of_regions(x, num_classes), name="box_head")
 
 
+def last_stage_head(stage: keras.Model, side: int, num_classes: int) -> keras.Model:
+    """Builds a head of the last stage of a trunk, whose layers it shares.
+
+    Reference:
+        He et al., Deep Residual Learning for Image Recognition, 2016, appendix A.
+        https://arxiv.org/abs/1512.03385
+
+    Args:
+        stage: From features of an image `(batch, height, width, channels)` to the last ones.
+        side: Height and width of the features of a region.
+        num_classes: Number of classes without background.
+
+    Returns:
+        As `box_head`.
+    """
+    regions = keras.Input((side, side, stage.input_shape[-1]), name="regions")
+    of_regions = keras.models.clone_model(stage, regions, clone_function=lambda layer: layer)
+    x = keras.layers.GlobalAveragePooling2D(name="mean")(of_regions.output)
+    return keras.Model(regions, outputs_of_regions(x, num_classes), name="box_head")
+
+
 def outputs_of_regions(x, num_classes: int) -> list:
     """Returns logits and deltas from the last features of a region `(n, units)`."""
     logits = keras.layers.Dense(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import keras
 
+from models import imagenet
 from models.image_classifiers import MODELS
-from models.imagenet import pretrained
 from models.resnet import RESNET_SIZES
 
 STRIDES = (4, 8, 16, 32)
@@ -63,12 +63,23 @@ def trunk(
         network = MODELS[name](input_shape=input_shape, num_classes=1, norm=kind)
     else:
         file = None if preset == "imagenet" else Path(preset)
-        network = pretrained(name, input_shape, num_classes=2, file=file)
+        network = imagenet.pretrained(name, input_shape, num_classes=2, file=file)
     features = [network.get_layer(layer).output for layer in FEATURES[name]]
     model = keras.Model(network.input, features, name=name)
     if preset != "none":
         freeze(model, freeze_stages)
     return model
+
+
+def load_dense(head: keras.Model, name: str) -> None:
+    """Copies fc6 and fc7 of a VGG trained on ImageNet into a head with layers of these names.
+
+    Reference:
+        Girshick, Fast R-CNN, 2015, section 2.2. https://arxiv.org/abs/1504.08083
+    """
+    source = imagenet.download(name, include_top=True)
+    for ours, theirs in {"fc6": "fc1", "fc7": "fc2"}.items():
+        head.get_layer(ours).set_weights(source.get_layer(theirs).get_weights())
 
 
 def freeze(model: keras.Model, stages: int) -> None:

@@ -37,10 +37,12 @@ class ObjectSettings(WeightSettings):
     """Height and width, in pixels, that images are resized into, keeping their aspect; multiples of
     32. Default: those of the median training image, at most 640."""
     levels: tuple[int, ...] = (2, 3, 4, 5)
-    """Levels of the feature pyramid: 2 has a stride of 4 pixels, 5 of 32."""
+    """Levels of the feature pyramid: 2 has a stride of 4 pixels, 5 of 32. Without a pyramid,
+    features with a stride of 16 are read."""
     anchors: tuple[float, ...] | None = None
-    """Sizes of the anchors in pixels, one for each level and one more. Default: 8 strides of each
-    level as in the paper, or by the training boxes if these do not fit more than 5 % of them."""
+    """Sizes of the anchors in pixels, with a pyramid one for each level and one more. Default: as
+    in the paper, 8 strides of each level, or 128, 256 and 512 without a pyramid; by the training
+    boxes if these do not fit more than 5 % of them."""
     pyramid_channels: int | None = None
     """Channels of the pyramid. Default: 256, or 64 for images of at most 400 pixels a side."""
     head_units: int | None = None
@@ -72,8 +74,13 @@ class ObjectSettings(WeightSettings):
         low, high = min(self.levels, default=0), max(self.levels, default=0)
         if low < 2 or high > 5 or self.levels != tuple(range(low, high + 1)):
             self._refuse("levels", "rising without gaps, from 2 to 5")
-        if self.anchors and len(self.anchors) != len(self.levels) + 1:
-            self._refuse("anchors", f"{len(self.levels) + 1} sizes, one more than there are levels")
+
+    def require_pyramid(self, models: Collection[str]) -> None:
+        """Requires the models with a pyramid for its settings, and for them a size per level."""
+        self.require_only(models, "levels", "pyramid_channels", "head_units", "canonical_size")
+        sizes = len(self.levels) + 1
+        if self.model in models and self.anchors and len(self.anchors) != sizes:
+            self._refuse("anchors", f"{sizes} sizes, one more than there are levels")
 
     def require_backbone(
         self, known: Collection[str], pretrained: Collection[str], in_files: Collection[str]
@@ -111,4 +118,5 @@ class ObjectSettings(WeightSettings):
             "regions": 128 if is_small else 512,
             "canonical_size": 112 if is_small else 224,
         }
-        return {name: getattr(self, name) or value for name, value in usual.items()}
+        chosen = {name: getattr(self, name) or value for name, value in usual.items()}
+        return {**chosen, "region_size": 7 if is_small else 14}

@@ -15,12 +15,17 @@ RECURRENT = {"layers": 2, "bidirectional": False, "layer_normalization": True}
 CHARACTERS = {"vocabulary_size": 8000}
 TRANSFORMER = {"units": 128}
 """Defaults of settings that a network ignores, in place of those of SMALL."""
+NO_PYRAMID = {
+    **{"levels": (2, 3, 4, 5), "pyramid_channels": None, "head_units": None},
+    "anchors": (16.0, 24.0),
+}
 FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("image_classification", {"model": "mlp"}),
     ("image_classification", {"model": "cifar_resnet20", "norm": "group"}),
     ("image_classification", {"model": "googlenet", "image_size": (72, 72)}),
     ("image_classification", {"model": "mobilenet", "image_size": (32, 32)}),
     ("image_classification", {"model": "vit_tiny", "image_size": (32, 32)}),
+    ("object_detection", {"model": "faster_rcnn", **NO_PYRAMID}),
     ("text_classification", {"model": "lstm", "pooling": "last", **RECURRENT}),
     ("text_classification", {"model": "rnn", "pooling": "max"}),
     ("text_classification", {"model": "bert_tiny", "pooling": "mean", **TRANSFORMER}),

@@ -87,5 +87,11 @@ SMALL = Small(
         "preset": "no_such_preset",
     },
     free=("vertical_flip",),
-    ignored=[{"model": "faster_rcnn_fpn", "freeze_stages": 3}],
+    ignored=[
+        {"model": "faster_rcnn_fpn", "freeze_stages": 3},
+        {"model": "faster_rcnn", "levels": (2, 3)},
+        {"model": "faster_rcnn", "pyramid_channels": 8},
+        {"model": "faster_rcnn", "head_units": 8},
+        {"model": "faster_rcnn", "canonical_size": 8},
+    ],
 )

@@ -5,10 +5,12 @@ import tensorflow as tf
 
 from layers.boxes import iou
 from metrics.average_precision import MeanAveragePrecision
+from models import imagenet
 from models.detectors import detector
 from models.faster_rcnn import mean_over, smooth_l1, uniform
 from models.mask_rcnn import seen_masks
-from models.trunks import FEATURES, trunk
+from models.region_heads import box_head
+from models.trunks import FEATURES, load_dense, trunk
 from tests.models.blueprint import blueprint, count
 
 WEIGHTS_OF_AN_OUTPUT = 1024 + 1
@@ -31,6 +33,46 @@ def test_parameters_are_those_of_torchvision_less_what_it_does_with_background(
         lambda: detector(name, trunk("resnet50", (320, 320, 3), norm="batch"), 90),
     )
     assert count(model.trainable_weights) == theirs - of_background
+
+
+@pytest.mark.parametrize(
+    ("name", "trunk_weights", "width", "head_weights"),
+    [
+        # All of VGG-16 but fc8 (4096 x 1000), and of ResNet-50 but the logits (2048 x 1000).
+        ("vgg16", 138_357_544 - 4_097_000, 512, 4097),
+        ("resnet50", 25_557_032 - 2_049_000, 512, 2049),
+        ("resnet18", 11_689_512 - 513_000, 256, 513),
+    ],
+)
+def test_without_pyramid_the_parameters_are_those_of_classifier_proposals_and_outputs(
+    name, trunk_weights, width, head_weights
+):
+    norm = "none" if name == "vgg16" else "batch"
+    model = blueprint(
+        lambda: detector("faster_rcnn", trunk(name, (320, 320, 3), norm=norm), 20),
+    )
+    channels = model.features.output_shape[-1]
+    nine_anchors = (width + 1) * 9 * 5
+    proposals = 9 * channels * width + width + nine_anchors
+    outputs = head_weights * (21 + 4 * 20)
+    assert count(model.trainable_weights) == trunk_weights + proposals + outputs
+    assert model.features.output_shape[1:3] == (20, 20)
+
+
+def test_the_dense_layers_of_vgg_come_from_imagenet(monkeypatch):
+    units, side = 8, 4
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(2, 8, 8, name="block5_conv3")(images))
+    for name in ("fc1", "fc2"):
+        x = keras.layers.Dense(units, "relu", name=name)(x)
+    source = keras.Model(images, x)
+    monkeypatch.setattr(imagenet, "download", lambda name, include_top: source)
+    head = box_head(side, 2, 3, units)
+    load_dense(head, "vgg16")
+    features = source.get_layer("block5_conv3").output
+    expected = keras.Model(images, [features, x])(np.ones((1, 32, 32, 3)))
+    fc7 = keras.Model(head.input, head.get_layer("fc7").output)
+    np.testing.assert_allclose(fc7(expected[0]), expected[1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet", "efficientnet_lite0", "vgg16"])
@@ -70,6 +112,22 @@ def tiny(name: str = "mask_rcnn", classes: int = 2) -> keras.Model:
     )
 
 
+def without_pyramid() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return detector(
+        "faster_rcnn",
+        tiny_trunk(),
+        2,
+        anchor_sizes=((16, 24, 40),),
+        region_size=6,
+        regions=16,
+        max_detections=12,
+    )
+
+
+BOTH = [tiny, pytest.param(without_pyramid, marks=pytest.mark.slow)]
+
+
 def batch(kinds=((1, 2, 0), (1, 3, 0))):
     random = np.random.default_rng(0)
     boxes = np.array(
@@ -93,9 +151,9 @@ def batch(kinds=((1, 2, 0), (1, 3, 0))):
     return inputs, objects
 
 
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
-    made = tiny()
+@pytest.fixture(scope="module", params=[tiny, without_pyramid])
+def model(request) -> keras.Model:
+    made = request.param()
     # Scores far from the threshold and from each other, so that rounding decides nothing.
     for layer in ("objectness", "moves"):
         kernel = made.proposals.get_layer(layer).kernel
@@ -105,6 +163,7 @@ def model() -> keras.Model:
     return made
 
 
+@pytest.mark.parametrize("model", BOTH, indirect=True)
 def test_what_xla_compiles_answers_as_the_kernels_of_the_cpu(model):
     inputs, _ = batch()
     fast = tf.function(model.detect)(inputs)
@@ -126,7 +185,8 @@ def test_detections_are_inside_the_image_sorted_and_do_not_overlap(model):
         same = found["class_ids"][i, :number, None] == found["class_ids"][i, None, :number]
         overlaps = np.asarray(iou(boxes, boxes)) * same
         assert (overlaps - np.eye(number) <= 0.5 + 1e-6).all()
-        assert not found["boxes"][i, number:].any() and not found["masks"][i, number:].any()
+        rest = [found[name][i, number:] for name in ("boxes", "scores", "masks") if name in found]
+        assert not any(values.any() for values in rest)
 
 
 def test_a_saved_network_answers_alike(model, tmp_path):
@@ -165,8 +225,9 @@ def test_images_without_objects_train_as_background():
     assert float(losses["mask_loss"]) == 0
 
 
-def test_the_loss_of_a_batch_falls():
-    model = tiny()
+@pytest.mark.parametrize("build", BOTH)
+def test_the_loss_of_a_batch_falls(build):
+    model = build()
     model.compile(keras.optimizers.Adam(3e-3))
     step = tf.function(model.train_step)
     losses = []

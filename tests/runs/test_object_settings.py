@@ -11,6 +11,7 @@ def test_networks_for_small_images_are_narrow():
         "head_units": 256,
         "regions": 128,
         "canonical_size": 112,
+        "region_size": 7,
     }
     large = Config(regions=77).widths((128, 416))
     assert large == {
@@ -18,6 +19,7 @@ def test_networks_for_small_images_are_narrow():
         "head_units": 1024,
         "regions": 77,
         "canonical_size": 224,
+        "region_size": 14,
     }
 
 
