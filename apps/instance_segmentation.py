@@ -53,12 +53,13 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     test = evaluated(trained.model, data)
+    images = [image for image, _ in data.first("validation", 4)]
     return finish(
         run,
         trained,
         task="instance segmentation",
-        signatures=signatures(data),
-        warmup={"image_bytes": [image for image, _ in data.first("validation", 4)]},
+        signatures=signatures(data, images),
+        warmup={"image_bytes": images},
         example=example(data),
         scores=test.scores,
         num_test=len(data.test),

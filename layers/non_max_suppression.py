@@ -33,6 +33,8 @@ class NonMaxSuppression(keras.layers.Layer):
 
     Call arguments:
         inputs: The pair `[boxes, scores]`; boxes are `(xmin, ymin, xmax, ymax)`.
+        iou_threshold: That of each image, `(batch,)`, in place of the layer's, without TensorFlow's
+            kernel. None: the layer's.
 
     Input shape:
         boxes `(batch, boxes, 4)`, or `(batch, boxes, classes, 4)` with a box for each class;
@@ -88,7 +90,7 @@ class NonMaxSuppression(keras.layers.Layer):
                 f"Received: boxes {boxes_shape}, scores {scores_shape}"
             )
 
-    def call(self, inputs):
+    def call(self, inputs, iou_threshold=None):
         boxes, scores = (ops.cast(x, "float32") for x in inputs)
         if len(scores.shape) == 2:
             scores = scores[..., None]
@@ -105,8 +107,10 @@ class NonMaxSuppression(keras.layers.Layer):
             fixed_scores > self.score_threshold, ops.all(ops.isfinite(fixed_boxes), axis=-1)
         )
         candidates = ops.where(is_candidate, fixed_scores, NOTHING)
-        if self.compilable or keras.backend.backend() != "tensorflow":
-            kept = self._keep(fixed_boxes, candidates, num_classes)
+        is_open = iou_threshold is not None
+        if is_open or self.compilable or keras.backend.backend() != "tensorflow":
+            limit = iou_threshold[:, None] if is_open else self.iou_threshold
+            kept = self._keep(fixed_boxes, candidates, num_classes, limit)
         else:
             kept = self._keep_by_kernel(fixed_boxes, candidates, num_classes)
 
@@ -131,7 +135,7 @@ class NonMaxSuppression(keras.layers.Layer):
             "count": (batch,),
         }
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs, iou_threshold=None):
         shapes = self.compute_output_shape([x.shape for x in inputs])
         types = {"boxes": "float32", "scores": "float32"}
         return {
@@ -149,7 +153,7 @@ class NonMaxSuppression(keras.layers.Layer):
             "compilable": self.compilable,
         }
 
-    def _keep(self, boxes, scores, num_classes: int):
+    def _keep(self, boxes, scores, num_classes: int, iou_threshold):
         """Returns the numbers of the kept candidates, `(batch, max_boxes)`, then -1."""
         numbers = ops.arange(scores.shape[1], dtype="int32")
         steps = ops.arange(self.max_boxes, dtype="int32")
@@ -162,7 +166,7 @@ class NonMaxSuppression(keras.layers.Layer):
             is_candidate = ops.max(scores, axis=1, keepdims=True) > NOTHING
             kept = ops.where(steps == step, ops.where(is_candidate, best, -1), kept)
             box = ops.take_along_axis(boxes, best[..., None], axis=1)
-            is_removed = iou(box, boxes)[:, 0] > self.iou_threshold  # (batch, candidates)
+            is_removed = iou(box, boxes)[:, 0] > iou_threshold  # (batch, candidates)
             if self.classwise:
                 is_same_class = numbers % num_classes == best % num_classes
                 is_removed = ops.logical_and(is_removed, is_same_class)

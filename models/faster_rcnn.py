@@ -135,31 +135,37 @@ class FasterRCNN(keras.Model):
         """Finds the objects in images, as the class says.
 
         Args:
-            inputs: As the class takes them.
+            inputs: As the class takes them, and perhaps `score_threshold` and `iou_threshold` of
+                each image, `(batch,)`, in place of the network's.
             compilable: Whether XLA can compile it. What it cannot compile is faster on CPUs.
         """
         maps = self._maps(inputs, training=False)
         sizes = ops.cast(inputs["true_size"], "float32")
         found = self._proposed(maps, sizes, training=False, compilable=compilable)
-        return self._detected(maps, found["boxes"], found["valid"], sizes, compilable)
+        return self._detected(maps, found, inputs, compilable)
 
     def _maps(self, inputs, training: bool) -> list:
         # Keras returns a single output without its list.
         return keras.tree.flatten(self.features(inputs["pixels"], training=training))
 
-    def _detected(self, maps, boxes, valid, sizes, compilable) -> dict[str, Any]:
+    def _detected(self, maps, proposed, inputs, compilable) -> dict[str, Any]:
         """Classifies and moves proposals, and suppresses what overlaps a better object."""
+        boxes, sizes = proposed["boxes"], ops.cast(inputs["true_size"], "float32")
         logits, deltas = self._read(self.head, maps, boxes, compilable)
         scores = ops.softmax(logits, axis=-1)[..., 1:]
-        scores = ops.where(valid[..., None], scores, 0.0)
+        least = inputs.get("score_threshold", self._numbers["score_threshold"])
+        is_open = scores > ops.reshape(ops.cast(least, "float32"), (-1, 1, 1))
+        is_open = ops.logical_and(is_open, proposed["valid"][..., None])
         moved = decode(deltas, boxes[:, :, None], BOX_WEIGHTS)
         suppress = NonMaxSuppression(
             self._numbers["iou_threshold"],
             self._numbers["max_detections"],
-            score_threshold=self._numbers["score_threshold"],
             compilable=compilable,
         )
-        found = suppress([clip(moved, sizes[:, 0], sizes[:, 1]), scores])
+        found = suppress(
+            [clip(moved, sizes[:, 0], sizes[:, 1]), ops.where(is_open, scores, 0.0)],
+            iou_threshold=inputs.get("iou_threshold"),
+        )
         return {
             "boxes": found["boxes"],
             "class_ids": found["classes"],

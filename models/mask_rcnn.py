@@ -39,8 +39,8 @@ class MaskRCNN(FasterRCNN):
         self.masks = masks
         self.logged["mask_loss"] = keras.metrics.Mean("mask_loss")
 
-    def _detected(self, maps, boxes, valid, sizes, compilable) -> dict[str, Any]:
-        found = super()._detected(maps, boxes, valid, sizes, compilable)
+    def _detected(self, maps, proposed, inputs, compilable) -> dict[str, Any]:
+        found = super()._detected(maps, proposed, inputs, compilable)
         (logits,) = self._read(self.masks, maps, found["boxes"], compilable)
         is_found = ops.arange(logits.shape[1])[None] < found["num_detections"][:, None]
         masks = ops.sigmoid(_of_classes(logits, found["class_ids"]))

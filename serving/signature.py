@@ -220,6 +220,30 @@ def tensors(
     )
 
 
+def within(
+    values: Mapping[str, tf.Tensor],
+    allowed: Mapping[str, tuple[str, Callable[[tf.Tensor], tf.Tensor]]],
+) -> dict[str, tf.Tensor]:
+    """Returns the values of a client; fails if one is out of range, and names it and the rows.
+
+    Args:
+        values: `(n,)` each, by name of the input.
+        allowed: By name of the input what is expected, for the message, and a function from its
+            values to where they are so. Some may be of inputs that are not there.
+    """
+    checks = []
+    for name, (expected, is_good) in allowed.items():
+        if name not in values:
+            continue
+        good = is_good(values[name])
+        rows = tf.where(~good)[:, 0]
+        said = f"`{name}` must be {expected}. Rows, and what was received:"
+        facts = [said, rows, tf.gather(values[name], rows)]
+        checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(value) for name, value in values.items()}
+
+
 def _alone_or_named(**features: tf.Tensor) -> Any:
     return features if len(features) > 1 else next(iter(features.values()))
 

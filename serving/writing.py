@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from serving.signature import Prepared, Signature, tensors
+from serving.signature import Prepared, Signature, tensors, within
 from serving.verify import XLA_BATCH_SIZES
 
 PADDING = -1
@@ -329,17 +329,7 @@ def checked(choice: Mapping[str, tf.Tensor], limit: int) -> Features:
         "repetition_penalty": ("in 0.01 to 100", lambda x: (x >= 0.01) & (x <= 100)),
         "length_penalty": ("at least 0", lambda x: (x >= 0) & tf.math.is_finite(x)),
     }
-    checks = []
-    for name, (expected, is_good) in allowed.items():
-        if name not in choice:
-            continue
-        good = is_good(choice[name])
-        rows = tf.where(~good)[:, 0]
-        said = f"`{name}` must be {expected}. Rows, and what was received:"
-        facts = [said, rows, tf.gather(choice[name], rows)]
-        checks.append(tf.debugging.Assert(tf.reduce_all(good), facts, 1000))
-    with tf.control_dependencies(checks):
-        return {name: tf.identity(value) for name, value in choice.items()}
+    return within(choice, allowed)
 
 
 def checked_stop(stop: tf.Tensor, further: str = "") -> tf.Tensor:

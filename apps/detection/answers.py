@@ -1,6 +1,7 @@
 """How networks that find objects answer, and how good the answers are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,10 +17,16 @@ from preprocessing.images import decoded, with_channels
 from runs import pictures
 from runs.report import Picture, Section, Table
 from runs.run import Example
-from serving.signature import Prepared, Signature, ask
+from serving.signature import Prepared, Signature, ask, within
 
 
-def signatures(data: objects.Objects) -> dict[str, Signature]:
+def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str, Signature]:
+    """Returns how a network answers.
+
+    Args:
+        data: What it was trained on.
+        images: Examples for the export.
+    """
     names = tf.constant([*data.classes, ""])
 
     def prepare(image_bytes):
@@ -52,18 +59,39 @@ def signatures(data: objects.Objects) -> dict[str, Signature]:
         sizes = tf.tile([data.image_size], (tf.shape(images)[0], 1))
         return {"pixels": images, "true_size": sizes}
 
+    def with_thresholds(image_bytes, **thresholds):
+        thresholds = within(thresholds, {name: SHARE for name in thresholds})
+        prepared = prepare(image_bytes)
+        return Prepared({**prepared.features, **thresholds}, prepared.context)
+
+    default = Signature(
+        inputs={"image_bytes": tf.TensorSpec((None,), tf.string)},
+        preprocess=prepare,
+        postprocess=answer,
+        meanings={
+            "image_bytes": "JPEG, PNG, BMP, GIF or WebP files of any size, turned as EXIF says",
+            **MEANINGS,
+            **(MASK_FILES if data.has_masks else {}),
+        },
+        ties={name: "scores" for name in (*RANKED, *(MASK_FILES if data.has_masks else ()))},
+        no_xla="It uses CropAndResize and CombinedNonMaxSuppression; from_pixels compiles.",
+    )
+    chosen = np.linspace(0.1, 0.5, len(images), dtype=np.float32)
     return {
-        "serving_default": Signature(
-            inputs={"image_bytes": tf.TensorSpec((None,), tf.string)},
-            preprocess=prepare,
-            postprocess=answer,
-            meanings={
-                "image_bytes": "JPEG, PNG, BMP, GIF or WebP files of any size, turned as EXIF says",
-                **MEANINGS,
-                **(MASK_FILES if data.has_masks else {}),
+        "serving_default": default,
+        "with_thresholds": replace(
+            default,
+            inputs={
+                **default.inputs,
+                **{name: tf.TensorSpec((None,), tf.float32) for name in THRESHOLDS},
             },
-            ties={name: "scores" for name in (*RANKED, *(MASK_FILES if data.has_masks else ()))},
-            no_xla="It uses CropAndResize and CombinedNonMaxSuppression; from_pixels compiles.",
+            preprocess=with_thresholds,
+            meanings={**THRESHOLDS, **default.meanings},
+            examples={
+                "image_bytes": np.array(images, object),
+                **{name: chosen for name in THRESHOLDS},
+            },
+            no_xla="It uses CropAndResize; from_pixels compiles.",
         ),
         "from_pixels": Signature(
             inputs={"images": tf.TensorSpec((None, *data.image_size, 3), tf.float32)},
@@ -84,6 +112,12 @@ def signatures(data: objects.Objects) -> dict[str, Signature]:
     }
 
 
+SHARE = ("in 0 to 1", lambda values: (values >= 0) & (values <= 1))
+THRESHOLDS = {
+    "score_threshold": "objects with a score above this are found, in [0, 1]",
+    "iou_threshold": "of two objects of a class whose intersection over union is above this, in "
+    "[0, 1], the one with the higher score is found",
+}
 MASK_FILES = {
     "mask_bytes": "mask of each object: a PNG file of the size of the upright image, 255 inside"
 }

@@ -1,8 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
+from apps.detection.answers import signatures
+from data import objects
 from tests.apps.every_app import Small
 
 
@@ -95,3 +98,21 @@ SMALL = Small(
         {"model": "faster_rcnn", "canonical_size": 8},
     ],
 )
+
+
+def test_a_client_may_choose_thresholds_for_each_image(tmp_path):
+    data = objects.load(squares(tmp_path, 10))
+    images = tf.constant([image for image, _ in data.first("train", 2)])
+    signature = signatures(data)["with_thresholds"]
+
+    def read(**thresholds):
+        return signature.prepared({"image_bytes": images, **thresholds}).features
+
+    good = tf.constant([0.0, 1.0])
+    features = read(score_threshold=good, iou_threshold=good)
+    assert features["pixels"].shape == (2, 64, 64, 3)
+    assert features["score_threshold"].numpy().tolist() == [0, 1]
+    for name, bad in [("score_threshold", 1.5), ("score_threshold", np.nan), ("iou_threshold", -1)]:
+        error = rf"`{name}` must be in 0 to 1. Rows, and what was received:'\n1\n"
+        with pytest.raises(tf.errors.InvalidArgumentError, match=error):
+            read(**{"score_threshold": good, "iou_threshold": good, name: tf.constant([0.5, bad])})

@@ -154,6 +154,18 @@ def test_2000_boxes_compile_to_what_the_kernel_keeps():
     assert wanted["count"] > 300
 
 
+def test_each_image_may_have_its_own_threshold():
+    boxes, scores = random_boxes(2, 50), np.random.default_rng(0).random((2, 50, 3))
+    scores = scores.astype("float32")
+    layer = NonMaxSuppression(0.5, 150, compilable=False)
+    both = layer([boxes, scores], iou_threshold=np.array([0.5, 0.1], "float32"))
+    for image, threshold in enumerate([0.5, 0.1]):
+        alone = kept(boxes[image : image + 1], scores[image : image + 1], threshold, 150)
+        for name, values in alone.items():
+            np.testing.assert_array_equal(both[name][image], values[0], name)
+    assert both["count"][1] < layer([boxes, scores])["count"][1]
+
+
 @pytest.mark.parametrize("compilable", FORMS)
 def test_kept_boxes_and_scores_have_the_gradient_of_copies(compilable):
     boxes, scores = random_boxes(1, 3), np.array([[0.5, 0.0, 0.9]], "float32")

@@ -189,6 +189,21 @@ def test_detections_are_inside_the_image_sorted_and_do_not_overlap(model):
         assert not any(values.any() for values in rest)
 
 
+def test_each_image_may_have_its_own_thresholds(model):
+    inputs, _ = batch()
+    found = {name: value.numpy() for name, value in model.detect(inputs).items()}
+    usual = {"score_threshold": tf.constant([0.05] * 2), "iou_threshold": tf.constant([0.5] * 2)}
+    for name, values in model.detect({**inputs, **usual}).items():
+        np.testing.assert_allclose(values, found[name], atol=1e-5)
+    least = (found["scores"][1, 0] + found["scores"][1, 1]) / 2
+    chosen = {"score_threshold": [0.05, least], "iou_threshold": [1.0, 0.5]}
+    others = model.detect({**inputs, **{name: tf.constant(two) for name, two in chosen.items()}})
+    assert int(others["num_detections"][1]) == 1
+    # Nothing is suppressed in the first image, whose rows have the best scores.
+    gain = others["scores"][0].numpy() - found["scores"][0]
+    assert gain.min() >= -1e-6 and gain.max() > 1e-4
+
+
 def test_a_saved_network_answers_alike(model, tmp_path):
     inputs, _ = batch()
     model.save(tmp_path / "model.keras")
