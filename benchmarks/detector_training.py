@@ -23,6 +23,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -60,7 +61,7 @@ class Config:
     image_size: tuple[int, int] = (256, 320)
     levels: tuple[int, ...] = (3, 4, 5)
     anchors: tuple[float, ...] = (20, 45, 90, 180)
-    augment: str = "none"
+    augment: Literal["none", "light", "large"] = "none"
     epochs: int = 4
     batch_size: int = 4
     learning_rate: float = 1.5e-3
@@ -201,6 +202,7 @@ def train(config: Config, seed: int) -> tuple[dict[str, float], dict[str, list[f
     total = config.epochs * fed.steps_per_epoch(config.batch_size)
     warmup = total // config.epochs // 2
     schedule = learning_rate_schedule(config.learning_rate, "cosine", warmup, total)
+    rates = [float(schedule(number)) for number in range(total)]  # type: ignore[operator]
     ours = detection.build(settings, data, anchors)
     ours.compile(optimizer=optimizer("adamw", schedule))
     theirs = torchvision_detector(config, len(data.classes), settings.widths(data.image_size))
@@ -221,7 +223,7 @@ def train(config: Config, seed: int) -> tuple[dict[str, float], dict[str, list[f
         step((images, objects))
         middle = time.perf_counter()
         for group in descent.param_groups:
-            group["lr"] = float(schedule(number))
+            group["lr"] = rates[number]
         loss = sum(theirs(inputs, targets).values())
         descent.zero_grad()
         loss.backward()
