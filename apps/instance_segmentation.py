@@ -16,6 +16,7 @@ from metrics.average_precision import MeanAveragePrecision
 from models.detectors import MASKS, PYRAMIDS
 from models.imagenet import PRESETS
 from models.timm_weights import NETWORKS
+from models.torchvision_weights import TRUNKS
 from models.trunks import FEATURES
 from runs.command import command
 from runs.object_settings import ObjectSettings
@@ -34,7 +35,7 @@ class Config(ObjectSettings):
         super().__post_init__()
         self.require_one_of(MASKS, "model")
         self.require_pyramid(PYRAMIDS)
-        self.require_backbone(FEATURES, PRESETS, NETWORKS)
+        self.require_backbone(FEATURES, PRESETS, (*NETWORKS, *TRUNKS))
 
 
 def main(config: Config) -> dict[str, float]:

@@ -18,6 +18,7 @@ from data.anchor_sizes import Sizes, chosen_anchors
 from data.feed import Feed
 from layers import boxes
 from metrics.average_precision import MeanAveragePrecision
+from models import torchvision_weights
 from models.detectors import BOXES, PYRAMIDS, RATIOS, detector, published_sizes, strides_of
 from models.imagenet import PRESETS
 from models.timm_weights import NETWORKS
@@ -42,7 +43,11 @@ class Config(ObjectSettings):
         super().__post_init__()
         self.require_one_of(BOXES, "model")
         self.require_pyramid({*BOXES} & {*PYRAMIDS})
-        self.require_backbone(FEATURES, PRESETS, NETWORKS)
+        self.require_backbone(
+            FEATURES,
+            PRESETS,
+            (*NETWORKS, *(torchvision_weights.TRUNKS if self.model in PYRAMIDS else ())),
+        )
 
 
 def main(config: Config) -> dict[str, float]:
@@ -78,12 +83,16 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: ObjectSettings, masks: bool = False) -> objects.Objects:
-    size, most = config.image_size, config.max_detections
-    if config.continued:  # Both are those of the network.
+    size, sides, most = config.image_size, config.sides, config.max_detections
+    if is_whole(config) and not size:
+        sides = sides or torchvision_weights.SIDES
+    if config.continued:  # All are those of the network.
         card = presets.card(config.continued)
         height, width, _ = map(int, card["input"].split(" x "))
-        size, most = (height, width), card["max detections"]
-    return objects.load(**config.loading, masks=masks, image_size=size, max_detections=most)
+        size, sides, most = (height, width), card.get("sides"), card["max detections"]
+    return objects.load(
+        **config.loading, masks=masks, image_size=size, sides=sides, max_detections=most
+    )
 
 
 def with_anchors(
@@ -98,10 +107,17 @@ def with_anchors(
         is_pyramid = config.model in PYRAMIDS
         return data, (tuple((size,) for size in given) if is_pyramid else (given,), RATIOS)
     published = published_sizes(config.model, strides)
+    if is_whole(config):  # The proposal network is pretrained for these.
+        return data, (tuple(published), RATIOS)
     sizes, ratios, remarks = chosen_anchors(
         data.train_boxes, published, RATIOS, strides, data.image_size
     )
     return replace(data, remarks=(*data.remarks, *remarks)), (sizes, ratios)
+
+
+def is_whole(config: ObjectSettings) -> bool:
+    """Returns whether the preset has the weights of a whole network, not only of its trunk."""
+    return config.weights_file is not None and config.backbone in torchvision_weights.TRUNKS
 
 
 def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
@@ -116,7 +132,7 @@ def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
 
     return Feed(
         data,
-        prepare=partial(pixels.prepared, image_size=data.image_size),
+        prepare=partial(pixels.prepared, image_size=data.image_size, sides=data.sides),
         batch=lambda images, objects: (pixels.with_floats(images), objects),
         vary=vary,
     )
@@ -148,8 +164,13 @@ def build(
         anchor_ratios=anchors[1],
         max_detections=data.max_detections,
         norm="none" if config.preset != "none" else "group",
-        **config.widths(data.image_size),
+        aligned=not is_whole(config),
+        rounded=is_whole(config),
+        **config.widths(None if is_whole(config) else data.image_size),
     )
+    if is_whole(config):
+        ids = torchvision_weights.coco_ids(data.classes)
+        torchvision_weights.load_torchvision(network, config.preset, ids)
     if config.preset == "imagenet" and config.backbone == "vgg16" and config.model not in PYRAMIDS:
         load_dense(network.head, config.backbone)
     return network

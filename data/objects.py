@@ -55,6 +55,8 @@ class Objects(Splits):
     Args:
         classes: Names of the classes.
         image_size: `(height, width)` that a network should take, in pixels.
+        sides: Maximum lengths of the shortest and of the longest side of a resized image, in
+            pixels. None: as large as fits `image_size`.
         max_objects: Number of objects to which an image is padded.
         has_masks: Whether objects have masks.
         max_detections: Number of detections that a network should return per image.
@@ -68,6 +70,7 @@ class Objects(Splits):
     max_objects: int
     has_masks: bool
     max_detections: int
+    sides: tuple[int, int] | None = None
     train_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     def _renumbered(self, labels: Any, numbers: tf.Tensor) -> Any:
@@ -81,6 +84,7 @@ def load(
     format: str | None = None,
     masks: bool = False,
     image_size: tuple[int, int] | None = None,
+    sides: tuple[int, int] | None = None,
     max_detections: int | None = None,
     skip_bad: bool = False,
     evaluated: Evaluated | None = None,
@@ -97,7 +101,9 @@ def load(
         format: One of `FORMATS`. None: found from the files.
         masks: Whether to read masks; data without masks is then refused.
         image_size: `(height, width)` for the network in pixels. None: the median height and width
-            of the training images, reduced to at most 640, rounded to a multiple of 32.
+            of the training images, reduced to at most 640, rounded to a multiple of 32; with
+            `sides` what all training images fit.
+        sides: As in `Objects`.
         max_detections: Number of detections that a network should return per image. None: twice
             the number of objects in most training images, at least 100.
         skip_bad: Whether to leave out bad images and objects instead of raising.
@@ -131,7 +137,7 @@ def load(
     findings += said
     findings += empty_splits({split: len(some) for split, some in splits.items()}, evaluated)
     fields = reported(data, findings, skip_bad)
-    return _made(splits, encoded, names, masks, image_size, max_detections, fields)
+    return _made(splits, encoded, names, masks, image_size, sides, max_detections, fields)
 
 
 def _format_of(data: str, format: str | None) -> str:
@@ -279,6 +285,7 @@ def _made(
     classes: Sequence[str],
     masks: bool,
     image_size: tuple[int, int] | None,
+    sides: tuple[int, int] | None,
     max_detections: int | None,
     fields: Mapping[str, Any],
 ) -> Objects:
@@ -290,20 +297,28 @@ def _made(
         classes: Names of the classes.
         masks: Whether there are masks.
         image_size: As in `load`.
+        sides: As in `load`.
         max_detections: As in `load`.
         fields: From `reported`.
     """
     measured = splits.get("train") or splits["test"]
     sizes = np.array([image.size for image in measured])
+    # By how much each image may grow; without `sides` only `image_size` limits it.
+    limits = np.min(np.array(sides or np.inf) / np.sort(sizes, axis=1), axis=1)
+    if sides and not image_size:
+        largest = np.max(np.round(sizes * limits[:, None]), axis=0).astype(int)
+        height, width = (-(-side // SIDES_OF) * SIDES_OF for side in largest.tolist())
+        image_size = height, width
     image_size = image_size or _size(np.median(sizes, axis=0))
+    scales = np.minimum(np.min(np.array(image_size) / sizes, axis=1), limits)
     counts = np.array([len(image.objects) for image in measured])
     most = max(len(image.objects) for some in splits.values() for image in some)
     max_objects = max(1, -(-most // 8)) * 8
     if max_detections is None:
         max_detections = max(LEAST_DETECTIONS, int(np.ceil(2 * np.percentile(counts, 99))))
     boxes = [
-        one.box * min(image_size[0] / image.size[0], image_size[1] / image.size[1])
-        for image in measured
+        one.box * scale
+        for image, scale in zip(measured, scales, strict=True)
         for one in image.objects
         if one.kind != CROWD
     ]
@@ -316,8 +331,8 @@ def _made(
         f"have none. At most {max_detections} detections are returned.",
     ]
     if len(boxes):
-        sides = np.sqrt(np.prod(train_boxes[:, 2:] - train_boxes[:, :2], axis=1))
-        low, middle, high = np.percentile(sides, [5, 50, 95])
+        roots = np.sqrt(np.prod(train_boxes[:, 2:] - train_boxes[:, :2], axis=1))
+        low, middle, high = np.percentile(roots, [5, 50, 95])
         remarks.append(
             f"Square root of the area of a box, in pixels of the network: median {middle:.0f}, "
             f"5 % are below {low:.0f}, 5 % above {high:.0f}."
@@ -329,6 +344,7 @@ def _made(
         },
         classes=[*classes],
         image_size=image_size,
+        sides=sides,
         max_objects=max_objects,
         has_masks=masks,
         max_detections=max_detections,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from models.faster_rcnn import FasterRCNN
 from models.mask_rcnn import MaskRCNN
@@ -71,6 +72,8 @@ def detector(
     canonical_size: int = 224,
     max_detections: int = 100,
     norm: str = "none",
+    aligned: bool = True,
+    rounded: bool = False,
 ) -> FasterRCNN:
     """Builds a network that finds objects.
 
@@ -92,7 +95,8 @@ def detector(
         head_units: Units of the dense layers of the head above a pyramid.
         region_size: Height and width of the features of a region that the trunk's last stage reads,
             without a pyramid. The fc6 of VGG reads 7.
-        regions, canonical_size, max_detections: As in `models.faster_rcnn.FasterRCNN`.
+        regions, canonical_size, max_detections, aligned, rounded: As in
+            `models.faster_rcnn.FasterRCNN`.
         norm: Normalization in pyramid and mask head, as in `models.parts.normalization`.
     """
     strides = strides_of(name, levels)
@@ -128,5 +132,17 @@ def detector(
         regions=regions,
         canonical_size=canonical_size,
         max_detections=max_detections,
+        aligned=aligned,
+        rounded=rounded,
+        padding=_black_of(trunk),
         name=name,
     )
+
+
+def _black_of(trunk: keras.Model) -> list[float]:
+    """Returns the color in [0, 1] that the preprocessing of a trunk turns to 0."""
+    for layer in trunk.layers:
+        if isinstance(layer, keras.layers.Rescaling):
+            color = -np.asarray(layer.offset) / np.asarray(layer.scale)
+            return np.broadcast_to(color, 3).tolist()
+    return [0.0] * 3

@@ -56,6 +56,8 @@ class FasterRCNN(keras.Model):
             higher score stays.
         aligned: As in `layers.ROIAlign`.
         rounded: As in `layers.Anchors`.
+        padding: Value in [0, 1] of each channel beyond the true size of an image, which the
+            preprocessing of `features` turns to 0.
 
     Returns:
         From a dict of `pixels`, images `(batch, height, width, channels)` in [0, 1], and their
@@ -83,6 +85,7 @@ class FasterRCNN(keras.Model):
         iou_threshold: float = 0.5,
         aligned: bool = True,
         rounded: bool = False,
+        padding: Sequence[float] = (0.0, 0.0, 0.0),
         name: str | None = None,
     ):
         super().__init__(name=name)
@@ -99,6 +102,7 @@ class FasterRCNN(keras.Model):
             "iou_threshold": iou_threshold,
             "aligned": aligned,
             "rounded": rounded,
+            "padding": list(padding),
         }
         self.regions, self.proposed = regions, proposed
         self.max_detections = max_detections
@@ -145,8 +149,16 @@ class FasterRCNN(keras.Model):
         return self._detected(maps, found, inputs, compilable)
 
     def _maps(self, inputs, training: bool) -> list:
+        pixels = inputs["pixels"]
+        is_inside = [
+            ops.arange(side)[None] < ops.cast(inputs["true_size"][:, axis, None], "int32")
+            for axis, side in enumerate(pixels.shape[1:3])
+        ]
+        is_inside = ops.logical_and(is_inside[0][:, :, None], is_inside[1][:, None])
+        padding = ops.convert_to_tensor(self._numbers["padding"], pixels.dtype)
+        pixels = ops.where(is_inside[..., None], pixels, padding)
         # Keras returns a single output without its list.
-        return keras.tree.flatten(self.features(inputs["pixels"], training=training))
+        return keras.tree.flatten(self.features(pixels, training=training))
 
     def _detected(self, maps, proposed, inputs, compilable) -> dict[str, Any]:
         """Classifies and moves proposals, and suppresses what overlaps a better object."""

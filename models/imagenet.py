@@ -30,9 +30,10 @@ from models.mobilenet import mobilenet
 from models.resnet import resnet
 from models.vgg import vgg
 
-Mode = Literal["caffe", "tf", "lite"]
+Mode = Literal["caffe", "tf", "lite", "torch"]
 """Preprocessing: `caffe`: BGR in [0, 255] less the mean pixel; `tf`: RGB in [-1, 1]; `lite`: RGB in
-[0, 255], less 127 and divided by 128."""
+[0, 255], less 127 and divided by 128; `torch`: RGB in [0, 1], less the mean and divided by the
+standard deviation of each channel."""
 NUM_CLASSES = 1000
 """Classes of ImageNet's classification challenge."""
 
@@ -204,6 +205,10 @@ def with_preprocessing(model: keras.Model, mode: Mode) -> keras.Model:
         "caffe": (255.0, [-123.68, -116.779, -103.939]),
         "tf": (2.0, -1.0),
         "lite": (255 / 128, -127 / 128),
+        "torch": (
+            [1 / 0.229, 1 / 0.224, 1 / 0.225],
+            [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225],
+        ),
     }[mode]
     # In float32, because 16 bits would round pixels in [0, 255].
     stage = keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")

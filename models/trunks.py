@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from models import imagenet
+from models import imagenet, torchvision_weights
 from models.image_classifiers import MODELS
 from models.resnet import RESNET_SIZES
 
@@ -48,7 +48,8 @@ def trunk(
         norm: As in `models.parts.normalization`. None: group normalization, because batches of
             few large images have no useful statistics. VGG has no normalization by default.
         preset: `none` for random weights, `imagenet`, or a safetensors file as in
-            `models.imagenet.pretrained`.
+            `models.imagenet.pretrained`; one of a whole detector leaves the weights random, for
+            `models.torchvision_weights.load_torchvision`.
         freeze_stages: Number of stages of a pretrained trunk, from the images on, that are not
             trained: 0 to 5. They end at strides of 2, 4, 8, 16 and 32.
 
@@ -61,6 +62,9 @@ def trunk(
     if preset == "none":
         kind = norm or ("none" if name.startswith("vgg") else "group")
         network = MODELS[name](input_shape=input_shape, num_classes=1, norm=kind)
+    elif name in torchvision_weights.TRUNKS and preset != "imagenet":
+        network = MODELS[name](input_shape=input_shape, num_classes=1, norm="batch")
+        network = imagenet.with_preprocessing(network, "torch")
     else:
         file = None if preset == "imagenet" else Path(preset)
         network = imagenet.pretrained(name, input_shape, num_classes=2, file=file)

@@ -18,7 +18,9 @@ Features = dict[str, tf.Tensor]
 Paste = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def fitted(image_bytes: tf.Tensor, image_size: tuple[int, int]) -> Features:
+def fitted(
+    image_bytes: tf.Tensor, image_size: tuple[int, int], sides: tuple[int, int] | None = None
+) -> Features:
     """Decodes an image upright, and resizes it to fit a size, padded right and below with black.
 
     The resizing keeps the aspect ratio exactly, with antialiasing when the image shrinks.
@@ -26,26 +28,30 @@ def fitted(image_bytes: tf.Tensor, image_size: tuple[int, int]) -> Features:
     Args:
         image_bytes: The encoded image, string `()`; see `preprocessing.images.decode`.
         image_size: `(height, width)` in pixels.
+        sides: Maximum lengths of the shortest and of the longest side, in pixels. None: none.
 
     Returns:
         `pixels` uint8 `(height, width, 3)`; `scale` float32 `()`, by which coordinates in the
         upright image are multiplied; `true_size` int32 `(2,)`, the height and width without
         padding; `upright_size` int32 `(2,)`, those of the upright image.
     """
-    return _fitted(decoded(image_bytes), image_size)
+    return _fitted(decoded(image_bytes), image_size, sides)
 
 
-def fitted_batch(image_bytes: tf.Tensor, image_size: tuple[int, int]) -> Features:
+def fitted_batch(
+    image_bytes: tf.Tensor, image_size: tuple[int, int], sides: tuple[int, int] | None = None
+) -> Features:
     """Does what `fitted` does for a batch of images, for a server.
 
     Args:
         image_bytes: The encoded images, string `(n,)`; see `preprocessing.images.decode_many`.
         image_size: `(height, width)` in pixels.
+        sides: As in `fitted`.
 
     Returns:
         As `fitted`, with a first dimension of n, and pixels float32 in [0, 1].
     """
-    return with_floats(decode_many(image_bytes, lambda pixels: _fitted(pixels, image_size)))
+    return with_floats(decode_many(image_bytes, lambda pixels: _fitted(pixels, image_size, sides)))
 
 
 def with_floats(image: Features) -> Features:
@@ -53,10 +59,14 @@ def with_floats(image: Features) -> Features:
     return {**image, "pixels": as_floats(image["pixels"])}
 
 
-def _fitted(pixels: tf.Tensor, image_size: tuple[int, int]) -> Features:
+def _fitted(
+    pixels: tf.Tensor, image_size: tuple[int, int], sides: tuple[int, int] | None
+) -> Features:
     pixels = with_channels(pixels, 3)
     size = tf.cast(tf.shape(pixels)[:2], tf.float32)
     scale = tf.reduce_min(tf.constant(image_size, tf.float32) / size)
+    if sides:
+        scale = tf.minimum(scale, tf.reduce_min(tf.constant(sides, tf.float32) / tf.sort(size)))
     true_size = _true_size(size * scale, image_size)
     return {
         "pixels": tf.cast(tf.round(_resized(pixels, image_size, scale, tf.zeros(2))), tf.uint8),
@@ -67,7 +77,10 @@ def _fitted(pixels: tf.Tensor, image_size: tuple[int, int]) -> Features:
 
 
 def prepared(
-    image_bytes: tf.Tensor, objects: Features, image_size: tuple[int, int]
+    image_bytes: tf.Tensor,
+    objects: Features,
+    image_size: tuple[int, int],
+    sides: tuple[int, int] | None = None,
 ) -> tuple[Features, Features]:
     """Prepares an example of `data.objects.Objects` for a network.
 
@@ -75,11 +88,12 @@ def prepared(
         image_bytes: The encoded image, string `()`.
         objects: Its objects, boxes in pixels of the upright image.
         image_size: `(height, width)` in pixels.
+        sides: As in `fitted`.
 
     Returns:
         What `fitted` returns, and the objects with their boxes in its pixels.
     """
-    image = fitted(image_bytes, image_size)
+    image = fitted(image_bytes, image_size, sides)
     limit = _sides(image["true_size"])
     boxes = tf.clip_by_value(objects["boxes"] * image["scale"], 0.0, limit)
     return image, {**objects, "boxes": boxes}

@@ -17,7 +17,7 @@ class ObjectSettings(WeightSettings):
 
     NETWORK = (
         *Settings.NETWORK,
-        *("backbone", "image_size", "levels", "pyramid_channels", "head_units"),
+        *("backbone", "image_size", "sides", "levels", "pyramid_channels", "head_units"),
         *("canonical_size", "max_detections", "anchors"),
     )
     EPOCHS = 12
@@ -28,14 +28,20 @@ class ObjectSettings(WeightSettings):
     """Network whose features are used; `--backbone help` lists them."""
     preset: str = "none"
     """Pretrained weights of the backbone: `imagenet`, the set of keras.applications, or a
-    .safetensors file with timm's weights of an efficientnet_lite; or the folder of a finished run
-    of this app. `none` begins with random weights and group normalization."""
+    .safetensors file with timm's weights of an efficientnet_lite; or of the whole network: a
+    .safetensors file with torchvision's weights for resnet50 with a pyramid, or the folder of a
+    finished run of this app. `none` begins with random weights and group normalization."""
     freeze_stages: Training[int] = 2
     """Stages of a pretrained backbone, from the image on, that are not trained: 0 to 5, which end
     at strides of 2, 4, 8, 16 and 32. Its batch normalization is never trained."""
     image_size: tuple[int, int] | None = None
     """Height and width, in pixels, that images are resized into, keeping their aspect; multiples of
     32. Default: those of the median training image, at most 640."""
+    sides: tuple[int, int] | None = None
+    """Maximum lengths of the shortest and of the longest side, in pixels, that images are resized
+    to, keeping their aspect; then `image_size` is by default what all training images fit. Default:
+    as large as fits `image_size`, and with torchvision's weights 800 and 1333 if that is left out.
+    """
     levels: tuple[int, ...] = (2, 3, 4, 5)
     """Levels of the feature pyramid: 2 has a stride of 4 pixels, 5 of 32. Without a pyramid,
     features with a stride of 16 are read."""
@@ -69,6 +75,8 @@ class ObjectSettings(WeightSettings):
             self._refuse("freeze_stages", "0 to 5")
         if self.preset == "none" and self.freeze_stages != type(self).freeze_stages:
             self._refuse("freeze_stages", "left out without a preset, whose stages it freezes")
+        if self.sides and not 1 <= self.sides[0] <= self.sides[1]:
+            self._refuse("sides", "two lengths, rising")
         if self.image_size and any(side < 32 or side % 32 for side in self.image_size):
             self._refuse("image_size", "two multiples of 32")
         low, high = min(self.levels, default=0), max(self.levels, default=0)
@@ -105,13 +113,13 @@ class ObjectSettings(WeightSettings):
     def usual(self) -> dict[str, Any]:
         return super().usual | {"warmup_epochs": 0.5}
 
-    def widths(self, image_size: tuple[int, int]) -> dict[str, int]:
+    def widths(self, image_size: tuple[int, int] | None) -> dict[str, int]:
         """Returns the widths of a network, which depend on the size of the images.
 
         Args:
-            image_size: Height and width, in pixels.
+            image_size: Height and width, in pixels. None: the widths of the paper.
         """
-        is_small = max(image_size) <= SMALL
+        is_small = image_size is not None and max(image_size) <= SMALL
         usual = {
             "pyramid_channels": 64 if is_small else 256,
             "head_units": 256 if is_small else 1024,

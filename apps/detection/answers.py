@@ -30,7 +30,7 @@ def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str,
     names = tf.constant([*data.classes, ""])
 
     def prepare(image_bytes):
-        images = pixels.fitted_batch(image_bytes, data.image_size)
+        images = pixels.fitted_batch(image_bytes, data.image_size, data.sides)
         context = {name: images[name] for name in ("scale", "upright_size")}
         return Prepared({name: images[name] for name in INPUTS}, context)
 
@@ -177,6 +177,7 @@ def facts(data: objects.Objects) -> dict[str, Any]:
         "classes": data.classes,
         "input": " x ".join(map(str, (*data.image_size, 3))),
         "max detections": data.max_detections,
+        **({"sides": data.sides} if data.sides else {}),
     }
 
 

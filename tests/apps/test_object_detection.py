@@ -5,8 +5,11 @@ import pytest
 import tensorflow as tf
 
 from apps.detection.answers import signatures
+from apps.object_detection import Config, build, load, with_anchors
 from data import objects
+from models import torchvision_weights
 from tests.apps.every_app import Small
+from tests.models.blueprint import blueprint
 
 
 def squares(folder: Path, count: int = 60) -> str:
@@ -79,6 +82,7 @@ SMALL = Small(
         "format": "no_such_format",
         "freeze_stages": 6,
         "image_size": (100, 64),
+        "sides": (64, 32),
         "levels": (2, 4),
         "anchors": (1.0, 2.0),
         "pyramid_channels": 0,
@@ -98,6 +102,25 @@ SMALL = Small(
         {"model": "faster_rcnn", "canonical_size": 8},
     ],
 )
+
+
+def test_weights_of_a_whole_network_bring_their_anchors_sizes_and_classes(tmp_path, monkeypatch):
+    loaded = {}
+    monkeypatch.setattr(
+        torchvision_weights, "load_torchvision", lambda network, path, ids: loaded.update(ids=ids)
+    )
+    file = tmp_path / "coco.safetensors"
+    file.touch()
+    config = Config(data=squares(tmp_path, 10), preset=str(file), backbone="resnet50")
+    data, anchors = with_anchors(config, load(config))
+    assert data.image_size == (800, 800) and data.sides == (800, 1333)
+    numbers = blueprint(build, config, data, anchors).get_config()
+    assert loaded == {"ids": [None, None]}  # Neither light nor dark is a class of COCO.
+    assert numbers["anchor_sizes"] == [[8 * stride] for stride in (4, 8, 16, 32, 64)]
+    assert numbers["rounded"] and not numbers["aligned"] and numbers["canonical_size"] == 224
+    np.testing.assert_allclose(numbers["padding"], [0.485, 0.456, 0.406])
+    with pytest.raises(ValueError, match="`preset` must be none, or `backbone` one of effic"):
+        Config(model="faster_rcnn", preset=str(file), backbone="resnet50")
 
 
 def test_a_client_may_choose_thresholds_for_each_image(tmp_path):

@@ -49,6 +49,17 @@ def test_the_aspect_is_kept_and_the_rest_is_black(size, true_size):
         assert np.abs(found[:height, :width] - np.asarray(expected, int)).max() <= 4
 
 
+@pytest.mark.parametrize(
+    ("sides", "true_size"),
+    [((45, 200), (60, 45)), ((80, 90), (90, 68)), ((300, 300), (128, 96)), (None, (128, 96))],
+)
+def test_the_shortest_and_the_longest_side_have_limits(sides, true_size):
+    image = objects.fitted(png(smooth(120, 90)), (128, 128), sides)
+    assert tuple(image["true_size"].numpy()) == true_size
+    assert image["pixels"].shape == (128, 128, 3)
+    assert float(image["scale"]) == pytest.approx(true_size[0] / 120)
+
+
 def test_photographs_are_turned_upright_before_they_are_fitted():
     pixels, tags = smooth(40, 60), Image.Exif()
     tags[0x0112] = 6

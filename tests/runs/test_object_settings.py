@@ -40,7 +40,9 @@ def test_a_file_has_weights_of_some_networks_only(tmp_path):
     file.write_bytes(b"")
     with pytest.raises(ValueError, match="`preset` is for the models efficientnet_lite0"):
         Classification(model="lenet5", preset=str(file))
-    with pytest.raises(ValueError, match="`preset` must be none, or `backbone` one of effic"):
+    with pytest.raises(
+        ValueError, match="`preset` must be none, or `backbone` one of resnet50, effic"
+    ):
         Config(backbone="resnet18", preset=str(file))
     with pytest.raises(ValueError, match="or `backbone` one of vgg16, resnet50, resnet101, mobil"):
         Config(backbone="resnet18", preset="imagenet")
