@@ -143,12 +143,10 @@ def build(
 ) -> keras.Model:
     if config.continued:
         network = presets.network(config.continued)
-        if len(data.classes) != network.num_classes:
-            raise ValueError(
-                f"`data` must have the {network.num_classes} classes of {config.continued} and no "
-                f"other. Received: {', '.join(data.classes)}. Fix: train a new network."
-            )
-        return network
+        if len(data.classes) == network.num_classes:
+            return network
+        # The known classes come first.
+        return presets.with_first_of(network.with_classes(len(data.classes)), network)
     features = trunk(
         config.backbone,
         (*data.image_size, 3),

@@ -1,7 +1,7 @@
 """Faster R-CNN: proposed regions, classified and moved."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -131,6 +131,20 @@ class FasterRCNN(keras.Model):
             for name in cls.PARTS
         }
         return cls(**config | parts)
+
+    def with_classes(self, num_classes: int) -> Self:
+        """Returns the same network for another number of classes, with new weights."""
+        changes = {
+            "classes": {"units": 1 + num_classes},
+            "moves": {"units": 4 * num_classes},
+            "moves_of_classes": {"target_shape": (num_classes, 4)},
+            "masks": {"filters": num_classes},
+        }
+        config = self.get_config()
+        for part in {*self.PARTS} - {"features", "proposals"}:
+            for layer in config[part]["config"]["layers"]:
+                layer["config"] |= changes.get(layer["name"], {})
+        return self.from_config(config)
 
     def call(self, inputs, training=False):
         return self.detect(inputs)

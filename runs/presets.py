@@ -97,7 +97,11 @@ def _widened(model: keras.Model, name: str, units: int) -> keras.Model:
     for layer in config["layers"]:
         if layer["name"] == name:
             layer["config"]["units"] = units
-    wider = type(model).from_config(config)
+    return with_first_of(type(model).from_config(config), model)
+
+
+def with_first_of(wider: keras.Model, model: keras.Model) -> keras.Model:
+    """Copies the weights of a model into one that differs in wider layers, whose rest remains."""
     for new, old in zip(wider.weights, model.weights, strict=True):
         values = keras.ops.convert_to_numpy(new).copy()
         values[tuple(map(slice, old.shape))] = keras.ops.convert_to_numpy(old)

@@ -11,6 +11,7 @@ from models.faster_rcnn import mean_over, smooth_l1, uniform
 from models.mask_rcnn import seen_masks
 from models.region_heads import box_head
 from models.trunks import FEATURES, load_dense, trunk
+from runs.presets import with_first_of
 from tests.models.blueprint import blueprint, count
 
 WEIGHTS_OF_AN_OUTPUT = 1024 + 1
@@ -210,6 +211,25 @@ def test_a_saved_network_answers_alike(model, tmp_path):
     restored = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     for name, values in model.detect(inputs).items():
         np.testing.assert_allclose(restored.detect(inputs)[name], values, atol=1e-5)
+
+
+def test_known_classes_keep_their_weights_when_others_are_added():
+    model = tiny()
+    wider = with_first_of(model.with_classes(5), model)
+    assert wider.num_classes == 5
+    inputs, objects = batch()
+    maps = model._maps(inputs, training=False)
+    for mine, other in zip(maps, wider._maps(inputs, training=False), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    for head in ("head", "masks"):
+        known, more = (m._read(getattr(m, head), maps, objects["boxes"]) for m in (model, wider))
+        if head == "masks":
+            np.testing.assert_allclose(more[0][..., :2], known[0], atol=1e-6)
+            assert more[0].shape[-1] == 5
+        else:  # Logits, with that of the background, and moves.
+            np.testing.assert_allclose(more[0][..., :3], known[0], atol=1e-6)
+            np.testing.assert_allclose(more[1][:, :, :2], known[1], atol=1e-6)
+            assert more[0].shape[-1] == 6 and more[1].shape[2:] == (5, 4)
 
 
 def test_images_without_objects_train_as_background():
