@@ -6,9 +6,9 @@ import keras
 
 from models.parts import normalization
 
-FIRST_CLASS = keras.initializers.RandomNormal(stddev=0.01)
-FIRST_BOX = keras.initializers.RandomNormal(stddev=0.001)
-"""Initial kernels of the layers that rate regions and of those that move boxes."""
+FIRST_CLASS = 0.01
+FIRST_BOX = 0.001
+"""Standard deviation of the initial kernels of layers that rate regions and that move boxes."""
 
 
 def feature_pyramid(
@@ -68,10 +68,19 @@ def region_proposals(channels: int, width: int, anchors: int) -> keras.Model:
     """
     features = keras.Input((None, None, channels), name="features")
     x = keras.layers.Conv2D(
-        width, 3, padding="same", activation="relu", kernel_initializer=FIRST_CLASS, name="rpn"
+        width,
+        3,
+        padding="same",
+        activation="relu",
+        kernel_initializer=_normal(FIRST_CLASS),
+        name="rpn",
     )(features)
-    logits = keras.layers.Conv2D(anchors, 1, kernel_initializer=FIRST_CLASS, name="objectness")(x)
-    deltas = keras.layers.Conv2D(4 * anchors, 1, kernel_initializer=FIRST_CLASS, name="moves")(x)
+    logits = keras.layers.Conv2D(
+        anchors, 1, kernel_initializer=_normal(FIRST_CLASS), name="objectness"
+    )(x)
+    deltas = keras.layers.Conv2D(
+        4 * anchors, 1, kernel_initializer=_normal(FIRST_CLASS), name="moves"
+    )(x)
     outputs = [
         keras.layers.Reshape((-1,), name="objectness_of_anchors")(logits),
         keras.layers.Reshape((-1, 4), name="moves_of_anchors")(deltas),
@@ -126,10 +135,10 @@ def last_stage_head(stage: keras.Model, side: int, num_classes: int) -> keras.Mo
 def outputs_of_regions(x, num_classes: int) -> list:
     """Returns logits and deltas from the last features of a region `(n, units)`."""
     logits = keras.layers.Dense(
-        1 + num_classes, kernel_initializer=FIRST_CLASS, dtype="float32", name="classes"
+        1 + num_classes, kernel_initializer=_normal(FIRST_CLASS), dtype="float32", name="classes"
     )(x)
     deltas = keras.layers.Dense(
-        4 * num_classes, kernel_initializer=FIRST_BOX, dtype="float32", name="moves"
+        4 * num_classes, kernel_initializer=_normal(FIRST_BOX), dtype="float32", name="moves"
     )(x)
     return [logits, keras.layers.Reshape((num_classes, 4), name="moves_of_classes")(deltas)]
 
@@ -165,6 +174,11 @@ def mask_head(
         num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="masks"
     )(x)
     return keras.Model(regions, logits, name="mask_head")
+
+
+def _normal(stddev: float) -> keras.initializers.Initializer:
+    # One for each layer, made after the seed of the run is set.
+    return keras.initializers.RandomNormal(stddev=stddev)
 
 
 def _convolution(x, filters: int, size: int, norm: str, name: str):

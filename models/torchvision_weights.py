@@ -45,7 +45,7 @@ def coco_ids(classes: Sequence[str]) -> list[int | None]:
 def load_torchvision(model: Any, path: str | Path, ids: Sequence[int | None]) -> None:
     """Copies the weights of a safetensors file into a network with a pyramid on ResNet-50.
 
-    torchvision's batch normalization adds no epsilon to the variance: the scale makes up for ours.
+    torchvision's batch normalization has an epsilon of 0: the scale compensates for ours.
     The head there also moves the box of the background and draws its mask, which is not read.
 
     Reference:

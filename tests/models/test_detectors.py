@@ -9,7 +9,7 @@ from models import imagenet
 from models.detectors import detector
 from models.faster_rcnn import mean_over, smooth_l1, uniform
 from models.mask_rcnn import seen_masks
-from models.region_heads import box_head
+from models.region_heads import box_head, region_proposals
 from models.trunks import FEATURES, load_dense, trunk
 from runs.presets import with_first_of
 from tests.models.blueprint import blueprint, count
@@ -152,16 +152,19 @@ def batch(kinds=((1, 2, 0), (1, 3, 0))):
     return inputs, objects
 
 
-@pytest.fixture(scope="module", params=[tiny, without_pyramid])
-def model(request) -> keras.Model:
-    made = request.param()
-    # Scores far from the threshold and from each other, so that rounding decides nothing.
+def decided(made: keras.Model) -> keras.Model:
+    """Moves scores from the threshold and from each other, so that rounding decides nothing."""
     for layer in ("objectness", "moves"):
         kernel = made.proposals.get_layer(layer).kernel
         kernel.assign(kernel * 30)
     kernel = made.head.get_layer("classes").kernel
     kernel.assign(kernel * 30)
     return made
+
+
+@pytest.fixture(scope="module", params=[tiny, without_pyramid])
+def model(request) -> keras.Model:
+    return decided(request.param())
 
 
 @pytest.mark.parametrize("model", BOTH, indirect=True)
@@ -271,6 +274,33 @@ def test_the_loss_of_a_batch_falls(build):
         losses.append(float(model.logged["loss"].result()))
         model.logged["loss"].reset_state()
     assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
+
+
+def test_the_seed_decides_the_first_weights():
+    kernels = []
+    for seed in (0, 0, 1):
+        keras.utils.set_random_seed(seed)
+        layer = region_proposals(3, 4, 2).get_layer("rpn")
+        kernels.append(keras.ops.convert_to_numpy(layer.kernel))
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert np.abs(kernels[0] - kernels[2]).max() > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["faster_rcnn", "faster_rcnn_fpn", "mask_rcnn"])
+def test_every_network_learns_a_batch_by_heart(name):
+    model = without_pyramid() if name == "faster_rcnn" else tiny(name)
+    model.compile(keras.optimizers.Adam(3e-3), weighted_metrics=[MeanAveragePrecision(2, iou)])
+    inputs, objects = batch(kinds=((1, 1, 0), (1, 1, 0)))
+    pixels = inputs["pixels"].numpy() / 4
+    for image, (boxes, classes) in enumerate(zip(objects["boxes"], objects["classes"])):
+        for (xmin, ymin, xmax, ymax), number in zip(boxes.numpy().astype(int), classes.numpy()):
+            pixels[image, ymin:ymax, xmin:xmax, number] += 0.7
+    inputs["pixels"] = tf.constant(pixels)
+    step, test = tf.function(model.train_step), tf.function(model.test_step)
+    for _ in range(200):
+        step((inputs, objects))
+    assert float(test((inputs, objects))["map50"]) == pytest.approx(1.0)
 
 
 def test_validation_logs_its_own_metrics_alone():

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from callbacks import BestWeights
 from metrics.language_models import cross_entropy
+from tests.models import test_detectors
 from tests.training import toy_gan
 from tests.training.test_loop import examples
 from training.checkpoint import Checkpoint
@@ -92,6 +93,20 @@ def train_gan(strategy, folder: Path, stop_after: int):
         checkpoint=Checkpoint(folder / "checkpoint"),
     )
     return model, history
+
+
+def train_detector(strategy, folder: Path, stop_after: int):
+    with strategy.scope():
+        model = test_detectors.decided(test_detectors.tiny())
+        model.compile(keras.optimizers.SGD(0.01))
+    inputs, objects = test_detectors.batch()
+    images = tf.data.Dataset.from_tensor_slices((inputs, objects)).repeat()
+    seeds = tf.random.stateless_uniform((20, 2), (0, 1), maxval=2**30, dtype="int32")
+    steps = tf.data.Dataset.zip(images, tf.data.Dataset.from_tensor_slices(seeds)).map(
+        lambda example, seeds: ({**example[0], "seeds": seeds}, example[1])
+    )
+    steps = steps.batch(2, drop_remainder=True)
+    return model, fit(model, steps.skip, epochs=2, steps_per_epoch=5)
 
 
 def two_devices() -> tf.distribute.Strategy:
@@ -184,6 +199,17 @@ def test_metrics_of_every_epoch_and_weights_are_those_of_one_process(together, a
 def test_two_devices_of_one_process_train_as_one_does(alone, tmp_path):
     assert process("train_classifier", tmp_path, "0", "two_devices").wait(timeout=300) == 0
     assert_close(tmp_path / "0.npz", alone)
+
+
+@pytest.mark.slow
+def test_two_devices_train_a_detector_on_the_regions_of_one(tmp_path):
+    for strategy in ("none", "two_devices"):
+        made = process("train_detector", tmp_path, strategy, strategy)
+        assert made.wait(timeout=300) == 0
+    one, two = (np.load(tmp_path / f"{name}.npz") for name in ("none", "two_devices"))
+    assert {"mask_loss", "positive_anchors", "positive_regions"} < set(one.files)
+    for name in one.files:
+        np.testing.assert_allclose(two[name], one[name], atol=1e-4, err_msg=name)
 
 
 @pytest.mark.slow
