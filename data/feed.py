@@ -59,20 +59,21 @@ class Feed:
             return self.data.checksums[split]
         return pipeline.checksum(self.rows(split))
 
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Returns the number of training batches of one epoch."""
-        return pipeline.steps_per_epoch(self.count(), batch_size)
+    def steps_per_epoch(self, batch_size: int | None) -> int:
+        """Returns the number of training batches of one epoch; None is one batch of all rows."""
+        return pipeline.steps_per_epoch(self.count(), batch_size or self.count())
 
     def training(
-        self, *, batch_size: int, seed: int, epochs: int, start_step: int = 0
+        self, *, batch_size: int | None, seed: int, epochs: int, start_step: int = 0
     ) -> tf.data.Dataset:
         """Returns the training batches of all epochs from `start_step` on.
 
-        See `data.pipeline.training_batches` for the order and the arguments.
+        See `data.pipeline.training_batches` for the order and the arguments. A batch size of None
+        makes one batch of all rows.
         """
         return pipeline.training_batches(
             self.rows("train"),
-            batch_size=batch_size,
+            batch_size=batch_size or self.count(),
             seed=seed,
             epochs=epochs,
             start_step=start_step,
@@ -81,13 +82,16 @@ class Feed:
             length=self._length,
         )
 
-    def evaluation(self, split: str, batch_size: int) -> tf.data.Dataset | None:
-        """Returns the batches of a split in order; None for a validation set that is not there."""
+    def evaluation(self, split: str, batch_size: int | None) -> tf.data.Dataset | None:
+        """Returns the batches of a split in order; None for a validation set that is not there.
+
+        A batch size of None makes one batch of all rows.
+        """
         if split == "validation" and self.data.validation is None:
             return None
         return pipeline.evaluation_batches(
             self.rows(split),
-            batch_size=batch_size,
+            batch_size=batch_size or self.count(split),
             prepare=self._prepare,
             transform=self._batch,
         )

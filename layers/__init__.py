@@ -5,6 +5,7 @@ from layers.attention_decoder import AttentionDecoder
 from layers.attention_pooling import AttentionPooling
 from layers.batch_normalization import BatchNormalization
 from layers.class_token import ClassToken
+from layers.graph_convolution import GraphConvolution
 from layers.group_normalization import GroupNormalization
 from layers.highway import Highway
 from layers.kernel_noise import DropConnect, WeightNoise
@@ -34,6 +35,7 @@ __all__ = [
     "BatchNormalization",
     "ClassToken",
     "DropConnect",
+    "GraphConvolution",
     "GroupNormalization",
     "Highway",
     "LayerNormalizationGRUCell",

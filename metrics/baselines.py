@@ -28,6 +28,9 @@ MAX_WEIGHTS = {"pixels": 50_000, "words": 1_000_000}
 MAX_CHARACTERS = 5000
 """Maximum number of characters that the linear model reads of a text: the first ones."""
 
+SPREADS = 50
+"""Number of steps in which labels spread to neighbors."""
+
 
 class Baseline(NamedTuple):
     """A predictor and its score on the test examples.
@@ -101,6 +104,42 @@ def of_texts(data: Any) -> dict[str, Baseline]:
         (features(test_texts), test_labels),
         f"the TF-IDF of {len(words.vocabulary_):,} words",
     )
+
+
+def of_nodes(data: Any) -> dict[str, Baseline]:
+    """Scores the most frequent class, a linear model on features, and the spreading of labels.
+
+    Label propagation knows the links and no features: each node takes the mean of its neighbors'
+    classes, again and again, and the training nodes keep theirs.
+
+    Reference:
+        Zhou et al., Learning with Local and Global Consistency, 2004.
+
+    Args:
+        data: A `data.graphs.Graph`.
+    """
+    train, test = data.indices("train"), data.indices("test")
+    labels, test_labels = data.labels[train], data.labels[test]
+    linear = _of_classes(
+        (data.features[train], labels),
+        (data.features[test], test_labels),
+        f"{data.features.shape[1]:,} features",
+    )
+    senders, receivers, weights = data.links
+    count = len(data.ids)
+    links = sparse.csr_matrix((weights, (receivers, senders)), (count, count))
+    degrees = np.maximum(np.asarray(links.sum(axis=1)), 1e-9)
+    start = np.zeros((count, len(data.classes)), np.float32)
+    start[train, labels] = 1
+    spread = start
+    for _ in range(SPREADS):
+        spread = np.asarray(links @ spread) / degrees
+        spread[train] = start[train]
+    # Nodes that no label reaches get the most frequent class.
+    spread += 1e-9 * np.bincount(labels, minlength=len(data.classes))
+    hits = spread[test].argmax(axis=1) == test_labels
+    description = f"label propagation from {len(train):,} training nodes, without features"
+    return {**linear, "propagated": Baseline(description, float(hits.mean()))}
 
 
 def of_tags(data: Any, test: Tagging) -> dict[str, Baseline]:

@@ -336,7 +336,7 @@ def _plan(config: Settings, peak: float) -> str:
     network = f"{config.model} of {config.continued}" if config.continued else config.model
     parts = f" x {config.accumulate}" if config.accumulate > 1 else ""
     return (
-        f"{network}, epochs: {config.epochs}, batch size {config.batch_size}{parts}, "
+        f"{network}, epochs: {config.epochs}, batch size {config.batch_size or 'all'}{parts}, "
         f"{config.optimizer}, learning rate {peak:.3g}, {config.schedule}, warm-up "
         f"{config.warmup_epochs:g} epochs, weight decay {config.weight_decay:g}, {config.precision}"
     )
@@ -456,7 +456,9 @@ def _callbacks(
 ) -> list[keras.callbacks.Callback]:
     config = run.config
     # A set that is smaller than a batch is the batch.
-    made: list[keras.callbacks.Callback] = [Throughput(min(config.batch_size, feed.count()))]
+    made: list[keras.callbacks.Callback] = [
+        Throughput(min(config.batch_size or feed.count(), feed.count()))
+    ]
     if best:
         made.append(best)
     if config.patience:

@@ -31,7 +31,7 @@ APPS = sorted(descriptions())
 OF_MISTAKES = ("Most frequent errors", "Worst mistakes", "Most confident mistakes")
 OF_BASELINES = (
     *("majority_", "linear_", "dictionary_", "copied_", "retrieved_", "ngram_"),
-    "longer_",
+    *("longer_", "propagated_"),
 )
 """What the names of the scores of baselines begin with."""
 

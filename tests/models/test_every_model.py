@@ -40,7 +40,7 @@ NOT_FOR_IMAGES = {
         "translators",
     ),
     *("detectors", "faster_rcnn", "mask_rcnn", "region_heads", "trunks"),
-    *("lora", "timm_weights", "writing"),
+    *("lora", "node_classifiers", "timm_weights", "writing"),
 }
 MODULES = sorted({path.stem for path in Path(models.__file__).parent.glob("[a-z]*.py")})
 
