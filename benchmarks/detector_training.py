@@ -93,22 +93,22 @@ class Trunk(torch.nn.Module):
 
     def __init__(self, config: Config, channels: int):
         super().__init__()
-        places = tuple(level - 2 for level in config.levels)
+        stages = tuple(level - 2 for level in config.levels)
         self.is_pretrained = config.preset != "none"
         if config.backbone == "resnet18":
             network = torchvision.models.resnet18(norm_layer=lambda n: torch.nn.GroupNorm(32, n))
-            layers = {f"layer{place + 1}": str(place) for place in places}
+            layers = {f"layer{stage + 1}": str(stage) for stage in stages}
             self.body = torchvision.models._utils.IntermediateLayerGetter(network, layers)
         else:
             import timm
             from safetensors.torch import load_file
 
             self.body = timm.create_model(
-                f"tf_{config.backbone}", features_only=True, out_indices=[p + 1 for p in places]
+                f"tf_{config.backbone}", features_only=True, out_indices=[p + 1 for p in stages]
             )
             if self.is_pretrained:
                 self.body.load_state_dict(load_file(config.preset), strict=False)
-        widths = [LAST[config.backbone][place] for place in places]
+        widths = [LAST[config.backbone][stage] for stage in stages]
         self.pyramid = FeaturePyramidNetwork(widths, channels, LastLevelMaxPool())
         self.out_channels = channels
         for name, weight in self.body.named_parameters():
