@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from apps.detection.answers import evaluated, example, facts, report, signatures
+from apps.detection.answers import example, facts, signatures
+from apps.detection.report import evaluated, report
 from apps.object_detection import build, feed, load, with_anchors
 from layers import boxes
+from metrics import baselines
 from metrics.average_precision import MeanAveragePrecision
 from models.detectors import MASKS, PYRAMIDS
 from models.imagenet import PRESETS
@@ -53,7 +55,7 @@ def main(config: Config) -> dict[str, float]:
     )
     if trained is None:  # Another process evaluates and writes.
         return {}
-    test = evaluated(trained.model, data)
+    test = evaluated(run, trained.model, data)
     images = [image for image, _ in data.first("validation", 4)]
     return finish(
         run,
@@ -66,7 +68,8 @@ def main(config: Config) -> dict[str, float]:
         num_test=len(data.test),
         examples="images",
         facts=facts(data),
-        report=report(data, test),
+        report=report(trained.model, data, test),
+        baselines=partial(baselines.of_boxes, data, test),
     )
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from apps.detection.answers import evaluated, example, facts, report, signatures
+from apps.detection.answers import example, facts, signatures
+from apps.detection.report import evaluated, report
 from data import objects
 from data.anchor_sizes import Sizes, chosen_anchors
 from data.feed import Feed
 from layers import boxes
+from metrics import baselines
 from metrics.average_precision import MeanAveragePrecision
 from models import torchvision_weights
 from models.detectors import BOXES, PYRAMIDS, RATIOS, detector, published_sizes, strides_of
@@ -65,7 +67,7 @@ def main(config: Config) -> dict[str, float]:
     )
     if trained is None:  # Another process evaluates and writes.
         return {}
-    test = evaluated(trained.model, data)
+    test = evaluated(run, trained.model, data)
     images = [image for image, _ in data.first("validation", 4)]
     return finish(
         run,
@@ -78,7 +80,8 @@ def main(config: Config) -> dict[str, float]:
         num_test=len(data.test),
         examples="images",
         facts=facts(data),
-        report=report(data, test),
+        report=report(trained.model, data, test),
+        baselines=partial(baselines.of_boxes, data, test),
     )
 
 

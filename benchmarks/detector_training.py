@@ -42,7 +42,7 @@ import tensorflow as tf
 import tyro
 
 from apps import object_detection as detection
-from apps.detection.answers import evaluated
+from apps.detection.report import queried
 from metrics.detections import Evaluation
 from training.optimizers import learning_rate_schedule, optimizer
 
@@ -232,7 +232,7 @@ def train(config: Config, seed: int) -> tuple[dict[str, float], dict[str, list[f
         times["torchvision"].append(time.perf_counter() - middle)
     if config.steps:
         return {}, times
-    mine = evaluated(ours, data)
+    mine = queried(ours, data)
     other = torch_evaluation(theirs, fed.evaluation("test", config.batch_size), mine)
     scores = {
         f"{name} {score}": found.scores[score]

@@ -13,6 +13,8 @@ SINGLE, THIRDS = (1.0,), (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 """Sizes of a level, in units of the smallest: one, or three within an octave."""
 SCALES = tuple(2 ** (step / 2) for step in range(-6, 3))
 """Factors by which the given sizes are tried."""
+MOST_COUNTED = 200
+"""Maximum number of boxes whose positive anchors are counted, so that it takes seconds."""
 ROUNDS = 100
 """Maximum number of rounds of k-means."""
 
@@ -55,6 +57,50 @@ def best_ious(
             overlap = np.maximum(common, 0).prod(axis=1)
             best = np.maximum(best, overlap / (sides.prod(axis=1) + shape.prod() - overlap))
     return best
+
+
+def positives_of_levels(
+    boxes: np.ndarray,
+    sizes: Sequence[Sequence[float]],
+    ratios: Sequence[float],
+    strides: Sequence[int],
+    image_size: tuple[int, int],
+) -> np.ndarray:
+    """Returns how many anchors of each level are positive for a box, on average.
+
+    These are the anchors with an IoU of at least 0.7, or those of the highest IoU if none has it.
+
+    Args:
+        boxes: As in `best_ious`; those beyond `MOST_COUNTED` are left out.
+        sizes: As in `best_ious`.
+        ratios: As in `best_ious`.
+        strides: As in `best_ious`.
+        image_size: As in `best_ious`.
+
+    Returns:
+        `(levels,)`.
+    """
+    boxes = np.asarray(boxes, np.float64)[:MOST_COUNTED]
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[:, None, None]
+    best = best_ious(boxes, sizes, ratios, strides, image_size)[:, None, None]
+    least = np.where(best >= SCORED[1], SCORED[1], best - 1e-9)
+    counts = []
+    for level, stride in zip(sizes, strides, strict=True):
+        # A common side depends on the column alone, or on the row.
+        centers = [np.arange(0, side, stride) for side in image_size[::-1]]
+        positives = 0
+        for shape in _shapes(level, ratios):
+            common = [
+                np.minimum(boxes[:, None, 2 + axis], centers[axis] + shape[axis] / 2)
+                - np.maximum(boxes[:, None, axis], centers[axis] - shape[axis] / 2)
+                for axis in (0, 1)
+            ]
+            columns, rows = (np.maximum(one, 0) for one in common)
+            overlap = rows[:, :, None] * columns[:, None]
+            iou = overlap / (area + shape.prod() - overlap)
+            positives += np.sum((iou >= least) & (iou > 0))
+        counts.append(positives / max(len(boxes), 1))
+    return np.array(counts)
 
 
 def _shapes(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:

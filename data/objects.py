@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -62,6 +62,7 @@ class Objects(Splits):
         max_detections: Number of detections that a network should return per image.
         train_boxes: float32 `(boxes, 4)`: those of the training objects without crowds, in pixels
             of the image after it was resized to fit `image_size`.
+        train_classes: int32 `(boxes,)`, the class of each of these.
     """
 
     LABELS = "classes"
@@ -72,6 +73,12 @@ class Objects(Splits):
     max_detections: int
     sides: tuple[int, int] | None = None
     train_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    train_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def renumbered(self, known: Sequence[str]) -> Self:
+        renumbered = super().renumbered(known)
+        numbers = np.array([renumbered.classes.index(name) for name in self.classes], np.int32)
+        return replace(renumbered, train_classes=numbers[self.train_classes])
 
     def _renumbered(self, labels: Any, numbers: tf.Tensor) -> Any:
         classes = tf.gather(numbers, labels["classes"])
@@ -317,12 +324,12 @@ def _made(
     if max_detections is None:
         max_detections = max(LEAST_DETECTIONS, int(np.ceil(2 * np.percentile(counts, 99))))
     boxes = [
-        one.box * scale
+        (one.box * scale, one.label)
         for image, scale in zip(measured, scales, strict=True)
         for one in image.objects
         if one.kind != CROWD
     ]
-    train_boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    train_boxes = np.array([box for box, _ in boxes], np.float32).reshape(-1, 4)
     height, width = image_size
     remarks = [
         f"Size for the network: {height} x {width} pixels (height x width); the images have "
@@ -349,6 +356,7 @@ def _made(
         has_masks=masks,
         max_detections=max_detections,
         train_boxes=train_boxes,
+        train_classes=np.array([classes.index(label) for _, label in boxes], np.int32),
         origins={
             split: [image.where if image.path else "" for image in some]
             for split, some in splits.items()

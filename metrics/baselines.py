@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 from scipy import sparse
+from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from metrics import detections
 from metrics.classification import Evaluation
 from metrics.tagging import Tagging
 
@@ -25,6 +27,8 @@ MAX_SIDE = 32
 """Maximum height and width, in pixels, of the images of the linear model."""
 MAX_WEIGHTS = {"pixels": 50_000, "words": 1_000_000}
 """Maximum number of features times classes, so that a linear model takes seconds."""
+MAX_CLUSTERS = 10
+"""Maximum number of boxes of a class that are given for every image."""
 MAX_CHARACTERS = 5000
 """Maximum number of characters that the linear model reads of a text: the first ones."""
 
@@ -175,6 +179,47 @@ def of_tags(data: Any, test: Tagging) -> dict[str, Baseline]:
             f1([frequent.get(word, majority) for word in test_words]),
         ),
     }
+
+
+def of_boxes(data: Any, test: detections.Evaluation) -> dict[str, Baseline]:
+    """Scores the same boxes in every image: the centers of clusters of the training boxes.
+
+    The score of a box is the share of the training boxes in its cluster. Its mask is filled.
+
+    Args:
+        data: Has `train_boxes` and `train_classes`, as `data.objects.Objects`.
+        test: Has the true objects of the test images, the `size` of each, height and width, and its
+            `scale`, by which boxes are multiplied for the network.
+    """
+    from pycocotools import mask
+
+    most = max(1, min(MAX_CLUSTERS, test.most // len(test.classes)))
+    boxes, classes = data.train_boxes[:MAX_EXAMPLES], data.train_classes[:MAX_EXAMPLES]
+    centers, labels, scores = [], [], []
+    with threadpool_limits(1):
+        for label in np.unique(classes):
+            members = boxes[classes == label]
+            number = min(most, len(np.unique(members, axis=0)))
+            found = KMeans(number, n_init=1, random_state=0).fit(members)
+            centers.append(found.cluster_centers_)
+            labels += [label] * number
+            scores.append(np.bincount(found.labels_, minlength=number) / len(boxes))
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    given = {"classes": np.array(labels)[order], "scores": np.concatenate(scores)[order]}
+
+    def in_image(truth):
+        height, width = truth["size"]
+        placed = np.concatenate(centers)[order] / truth["scale"]
+        found = {**given, "boxes": np.clip(placed, 0, [width, height, width, height])}
+        if "masks" in truth:
+            corners = found["boxes"].copy()
+            corners[:, 2:] -= corners[:, :2]
+            found["masks"] = mask.frPyObjects(corners, height, width)
+        return found
+
+    constant = replace(test, found=[in_image(truth) for truth in test.truths])
+    what = f"the {len(order)} most frequent boxes, centers of clusters of the training boxes"
+    return {"majority": Baseline(what, constant.map50)}
 
 
 def _of_classes(

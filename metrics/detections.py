@@ -5,7 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from math import floor
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,11 +14,31 @@ DRAWS = 200
 """Number of test sets that are drawn for an interval: each takes milliseconds to score."""
 LEAST_SHOWN = 100
 """pycocotools gives no average precision unless at least so many objects an image may be found."""
+PROPOSALS = (100, 300, 1000)
+"""Numbers of proposals of an image whose recall is measured."""
+IOUS = np.linspace(0.5, 0.95, 10)
+"""What COCO averages over."""
+SIZES = ("small, below 32 x 32 pixels", "medium", "large, above 96 x 96 pixels")
+"""COCO's sizes of objects, by their area."""
+USUAL_THRESHOLD = 0.5
+"""Score that an object must reach to be shown, where no better one is known."""
 NAMES = (
     *("map", "map50", "map75", "map_small", "map_medium", "map_large"),
     *("recall_1", "recall_10", "recall", "recall_small", "recall_medium", "recall_large"),
 )
 """COCO's twelve numbers in their order; -1, where there is no such object, is left out."""
+
+
+class Confusion(NamedTuple):
+    """The class of each object, and that of what was found there.
+
+    Args:
+        labels: True classes `(n,)`; the number after the last class is the background.
+        predictions: Classes found `(n,)`, the background for an object that was missed.
+    """
+
+    labels: np.ndarray
+    predictions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,31 +49,45 @@ class Evaluation:
         truths: For each image `boxes` `(m, 4)`, `classes` and `kind` `(m,)`, and with masks `masks`
             as COCO's run lengths, m of them.
         found: For each image `boxes` `(n, 4)`, `classes` and `scores` `(n,)`, best first, and
-            perhaps `masks`, all in the pixels of the upright image.
+            perhaps `masks`, all in the pixels of the upright image. Perhaps `proposals` `(r, 4)`,
+            best first.
         classes: Names of the classes.
         most: Maximum number of objects found in an image.
+        thresholds: Lowest score of each class with which an object is shown. Default: 0.5.
     """
 
     truths: Sequence[Mapping[str, Any]]
     found: Sequence[Mapping[str, Any]]
     classes: Sequence[str]
     most: int
+    thresholds: Sequence[float] = ()
 
     @cached_property
     def scores(self) -> dict[str, float]:
         """VOC's interval round COCO's numbers, that at an IoU of 0.5 first."""
-        boxes = self._coco("bbox")
-        low, high = self.interval
-        scores = {"map50": boxes.pop("map50"), "map50_low": low, "map50_high": high}
-        scores |= boxes | {"voc_map50": float(np.nanmean(self.voc()))}
-        if self.has_masks:
-            masks = {f"mask_{name}": value for name, value in self._coco("segm").items()}
-            scores = {"mask_map50": masks.pop("mask_map50"), **scores, **masks}
-        return scores
+        first: dict[str, float] = {}
+        scores: dict[str, float] = {}
+        for kind, prefix in {"segm": "mask_", "bbox": ""}.items():
+            if kind in self.kinds:
+                low, high = self.interval(kind)
+                numbers = self._coco(kind) | {"map50_low": low, "map50_high": high}
+                named = {f"{prefix}{name}": value for name, value in numbers.items()}
+                first |= {name: named.pop(name) for name in named.copy() if "map50" in name}
+                scores |= named
+        further = {"voc_map50": float(np.nanmean(self.voc()))}
+        recalls = {f"proposal_recall_{n}": row[-1] for n, row in self.proposal_recalls.items()}
+        return first | scores | further | recalls
 
     @property
-    def has_masks(self) -> bool:
-        return bool(self.truths) and "masks" in self.truths[0]
+    def map50(self) -> float:
+        """The first of the scores alone."""
+        return self._coco(self.kinds[-1])["map50"]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is compared, by the names of pycocotools."""
+        has_masks = bool(self.truths) and "masks" in self.truths[0]
+        return ("bbox", "segm") if has_masks else ("bbox",)
 
     @cached_property
     def _coco_results(self) -> dict[str, Any]:
@@ -109,7 +144,7 @@ class Evaluation:
                 "info": {},
             }
             truth.createIndex()
-            for kind in ("bbox", "segm") if self.has_masks else ("bbox",):
+            for kind in self.kinds:
                 predicted = truth.loadRes(_for_kind(results, kind)) if results else COCO()
                 if not results:
                     predicted.dataset = {**truth.dataset, "annotations": []}
@@ -135,49 +170,66 @@ class Evaluation:
 
     def by_class(self) -> tuple[list[str], list[list[Any]]]:
         """Returns heading and rows of a table: for each class COCO's precision and the objects."""
-        kinds = {"bbox": "box", **({"segm": "mask"} if self.has_masks else {})}
-        heading = ["class", *(f"{name} {n}" for name in kinds.values() for n in ("AP50", "AP"))]
         rows = []
         for i, name in enumerate(self.classes):
             cells = []
-            for kind in kinds:
+            for kind in self.kinds:
                 precision = self._coco_results[kind].eval["precision"][:, :, i, 0, 2]
                 cells += [_mean(precision[0]), _mean(precision)]
             count = sum(int(np.sum(_counts(t) & (t["classes"] == i))) for t in self.truths)
-            shown = [f"{cell:.3f}" if cell >= 0 else "" for cell in cells]
-            rows.append([name, *shown, count])
-        return [*heading, "objects"], rows
+            rows.append([name, *map(_shown, cells), count])
+        return ["class", *self._columns("AP50", "AP"), "objects"], rows
+
+    def by_size(self) -> tuple[list[str], list[list[Any]]]:
+        """Returns heading and rows of a table: for each size COCO's precision and recall."""
+        truth = self._coco_results[self.kinds[-1]].cocoGt
+        areas = [
+            one["area"]
+            for one in truth.anns.values()
+            if not one["iscrowd"] and not one["difficult"]
+        ]
+        counts = np.bincount(np.digitize(areas, [32**2, 96**2]), minlength=len(SIZES))
+        rows = []
+        for number, name in enumerate(SIZES, 1):
+            cells = []
+            for kind in self.kinds:
+                found = self._coco_results[kind].eval
+                cells += [_mean(found[one][..., number, 2]) for one in ("precision", "recall")]
+            rows.append([name, *map(_shown, cells), int(counts[number - 1])])
+        return ["size", *self._columns("AP", "recall"), "objects"], rows
+
+    def _columns(self, *names: str) -> list[str]:
+        titles = {"bbox": "box", "segm": "mask"}
+        return [f"{titles[kind]} {name}" for kind in self.kinds for name in names]
 
     @cached_property
-    def hits(self) -> list[dict[str, np.ndarray]]:
-        """For each image the `scores`, `classes` and `right` of the found objects that count.
+    def hits(self) -> dict[str, list[dict[str, np.ndarray]]]:
+        """By kind, for each image the `scores`, `classes` and `right` of objects that count.
 
-        An object is right by the rule of VOC at an IoU of 0.5.
+        A found object is right by the rule of VOC at an IoU of 0.5.
         """
-        return [_hits(truth, found) for truth, found in zip(self.truths, self.found, strict=True)]
+        pairs = [*zip(self.truths, self.found, strict=True)]
+        return {kind: [_hits(truth, found, kind) for truth, found in pairs] for kind in self.kinds}
 
-    def voc(self, eleven_points: bool = False, weights: np.ndarray | None = None) -> np.ndarray:
+    def voc(
+        self,
+        eleven_points: bool = False,
+        weights: np.ndarray | None = None,
+        kind: str = "bbox",
+    ) -> np.ndarray:
         """Returns the average precision of each class by the rules of VOC; NaN without objects.
 
         Args:
             eleven_points: Whether the precision is averaged at recalls of 0, 0.1, ... 1, as until
                 2009, or over all recalls.
             weights: How often each image counts. None: once.
+            kind: One of `kinds`.
         """
         if weights is None:
             weights = np.ones(len(self.truths))
-        repeated = np.repeat(weights, [len(one["scores"]) for one in self.hits])
-        joined = {
-            name: np.concatenate([one[name] for one in self.hits] or [np.zeros(0)])
-            for name in ("scores", "classes", "right")
-        }
-        objects = np.array(
-            [
-                np.bincount(truth["classes"][_counts(truth)], minlength=len(self.classes))
-                for truth in self.truths
-            ]
-        ).reshape(len(self.truths), len(self.classes))
-        totals = weights @ objects
+        joined = self._joined(kind)
+        repeated = np.repeat(weights, [len(one["scores"]) for one in self.hits[kind]])
+        totals = weights @ self._objects
         order = np.argsort(-joined["scores"], kind="stable")
         found = []
         for i, total in enumerate(totals):
@@ -187,13 +239,28 @@ class Evaluation:
             found.append(_area(right, all_found, total, eleven_points) if total else np.nan)
         return np.array(found)
 
+    def _joined(self, kind: str) -> dict[str, np.ndarray]:
+        return {
+            name: np.concatenate([one[name] for one in self.hits[kind]] or [np.zeros(0)])
+            for name in ("scores", "classes", "right")
+        }
+
     @cached_property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the mean of VOC's precision, by the bootstrap over images."""
+    def _objects(self) -> np.ndarray:
+        """The number of objects of each class in each image, `(images, classes)`."""
+        counts = [
+            np.bincount(truth["classes"][_counts(truth)], minlength=len(self.classes))
+            for truth in self.truths
+        ]
+        return np.array(counts).reshape(len(self.truths), len(self.classes))
+
+    def interval(self, kind: str = "bbox") -> tuple[float, float]:
+        """Returns the 95 % interval of the mean of VOC's precision, by a bootstrap over images."""
         count = len(self.truths)
         random = np.random.default_rng(0)
+        even = np.full(count, 1 / count)
         means = [
-            np.nanmean(self.voc(weights=random.multinomial(count, np.full(count, 1 / count))))
+            np.nanmean(self.voc(weights=random.multinomial(count, even), kind=kind))
             for _ in range(DRAWS)
         ]
         low, high = np.nanquantile(means, (0.025, 0.975))
@@ -210,20 +277,104 @@ class Evaluation:
                 curves[name] = (recalls, precision)
         return curves
 
-    def f1_of_images(self, threshold: float = 0.5) -> np.ndarray:
-        """Returns for each image the F1 of the objects found with at least a score."""
+    def best_thresholds(self) -> list[float]:
+        """Returns for each class the lowest score that gives the best F1, to three digits."""
+        joined, thresholds = self._joined(self.kinds[-1]), []
+        order = np.argsort(-joined["scores"], kind="stable")
+        for i, total in enumerate(self._objects.sum(axis=0)):
+            chosen = order[joined["classes"][order] == i]
+            right = np.cumsum(joined["right"][chosen])
+            best = 2 * right / (np.arange(1, len(right) + 1) + total)
+            score = joined["scores"][chosen][np.argmax(best)] if right.any() else USUAL_THRESHOLD
+            thresholds.append(floor(1000 * score) / 1000)
+        return thresholds
+
+    @property
+    def _least_scores(self) -> np.ndarray:
+        return np.array(self.thresholds or [USUAL_THRESHOLD] * len(self.classes))
+
+    def at_thresholds(self) -> tuple[list[str], list[list[Any]]]:
+        """Returns heading and rows of a table: the quality of the objects that are shown."""
+        joined, rows = self._joined(self.kinds[-1]), []
+        shown = joined["scores"] >= self._least_scores[joined["classes"].astype(int)]
+        for i, total in enumerate(self._objects.sum(axis=0)):
+            of_class = shown & (joined["classes"] == i)
+            right, found = np.sum(joined["right"][of_class]), np.sum(of_class)
+            parts = [(right, found), (right, total), (2 * right, found + total)]
+            shares = [f"{part / whole:.3f}" if whole else "" for part, whole in parts]
+            rows.append([self.classes[i], f"{self._least_scores[i]:.3f}", *shares])
+        return ["class", "threshold", "test precision", "test recall", "test F1"], rows
+
+    def f1_of_images(self) -> np.ndarray:
+        """Returns for each image the F1 of the objects that are shown."""
         scores = []
-        for hits, truth in zip(self.hits, self.truths, strict=True):
-            shown = hits["scores"] >= threshold
+        for hits, truth in zip(self.hits[self.kinds[-1]], self.truths, strict=True):
+            shown = hits["scores"] >= self._least_scores[hits["classes"]]
             right, objects = np.sum(hits["right"] & shown), np.sum(_counts(truth))
             both = np.sum(shown) + objects
             scores.append(2 * right / both if both else 1.0)
         return np.array(scores)
 
+    def confusion(self) -> Confusion:
+        """Pairs true objects with those that are shown, at an IoU of the boxes of at least 0.5.
 
-def _hits(truth: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        Each found object, best first, takes the object that it overlaps most of those that are
+        left. One that is alone is background, unless it lies on what does not count.
+        """
+        pairs, background = [], len(self.classes)
+        for truth, found in zip(self.truths, self.found, strict=True):
+            classes = found["classes"][found["scores"] >= self._least_scores[found["classes"]]]
+            boxes = found["boxes"][found["scores"] >= self._least_scores[found["classes"]]]
+            left = _counts(truth)
+            for label, overlaps in zip(classes, iou(boxes, truth["boxes"]), strict=True):
+                free = np.where(left, overlaps, 0.0)
+                if np.any(free >= 0.5):
+                    nearest = int(np.argmax(free))
+                    pairs.append((truth["classes"][nearest], label))
+                    left[nearest] = False
+                elif not np.any((overlaps >= 0.5) & ~_counts(truth)):
+                    pairs.append((background, label))
+            pairs += [(label, background) for label in truth["classes"][left]]
+        labels, predictions = np.array(pairs, int).reshape(-1, 2).T
+        return Confusion(labels, predictions)
+
+    @cached_property
+    def proposal_recalls(self) -> dict[int, list[float]]:
+        """The recall of the best proposals of each image, by their number; empty without any.
+
+        The values are those at an IoU of 0.5 and of 0.7, and COCO's average over IoU of 0.5 to
+        0.95. Each proposal finds one object: the pairs are those of highest IoU.
+        """
+        if not self.found or "proposals" not in self.found[0]:
+            return {}
+        recalls = {}
+        for number in PROPOSALS:
+            best = [
+                _paired(iou(found["proposals"][:number], truth["boxes"][_counts(truth)]))
+                for truth, found in zip(self.truths, self.found, strict=True)
+            ]
+            reached = np.concatenate(best)[:, None] >= [0.5, 0.7, *IOUS]
+            shares = reached.mean(axis=0) if len(reached) else np.zeros(reached.shape[1])
+            recalls[number] = [float(x) for x in (*shares[:2], shares[2:].mean())]
+        return recalls
+
+
+def _paired(overlaps: np.ndarray) -> np.ndarray:
+    """Returns the IoU of each column with its row, 0 without one; the highest are paired first."""
+    left, best = overlaps.copy(), np.zeros(overlaps.shape[1])
+    for _ in range(min(left.shape)):
+        row, column = np.unravel_index(np.argmax(left), left.shape)
+        if left[row, column] <= 0:
+            break
+        best[column] = left[row, column]
+        left[row], left[:, column] = 0, 0
+    return best
+
+
+def _hits(truth: Mapping[str, Any], found: Mapping[str, Any], kind: str) -> dict[str, np.ndarray]:
     """Compares the objects of one image by the rule of VOC."""
-    overlaps = iou(found["boxes"], truth["boxes"])
+    compare, name = (iou, "boxes") if kind == "bbox" else (mask_iou, "masks")
+    overlaps = compare(found[name], truth[name])
     overlaps = np.where(found["classes"][:, None] == truth["classes"][None], overlaps, 0.0)
     right, counted, taken = [], [], set()
     for row in overlaps:
@@ -256,6 +407,15 @@ def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.asarray(mask.iou(first, second, [0] * shape[1])).reshape(shape)
 
 
+def mask_iou(masks: Sequence[Any], others: Sequence[Any]) -> np.ndarray:
+    """Returns the intersection over union of masks, COCO's run lengths, `(n, m)`."""
+    if not masks or not others:
+        return np.zeros((len(masks), len(others)))
+    from pycocotools import mask
+
+    return np.asarray(mask.iou([*masks], [*others], [0] * len(others)))
+
+
 def _counts(truth: Mapping[str, Any]) -> np.ndarray:
     return np.asarray(truth["kind"]) == 1
 
@@ -269,6 +429,10 @@ def _for_kind(results: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """Keeps what pycocotools is to compare: it reads boxes where there are some."""
     left_out = "bbox" if kind == "segm" else "segmentation"
     return [{name: value for name, value in one.items() if name != left_out} for one in results]
+
+
+def _shown(value: float) -> str:
+    return f"{value:.3f}" if value >= 0 else ""
 
 
 def _mean(values: np.ndarray) -> float:

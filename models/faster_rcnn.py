@@ -149,18 +149,25 @@ class FasterRCNN(keras.Model):
     def call(self, inputs, training=False):
         return self.detect(inputs)
 
-    def detect(self, inputs: dict[str, Any], compilable: bool = False) -> dict[str, Any]:
+    def detect(
+        self, inputs: dict[str, Any], compilable: bool = False, proposals: bool = False
+    ) -> dict[str, Any]:
         """Finds the objects in images, as the class says.
 
         Args:
             inputs: As the class takes them, and perhaps `score_threshold` and `iou_threshold` of
                 each image, `(batch,)`, in place of the network's.
             compilable: Whether XLA can compile it. What it cannot compile is faster on CPUs.
+            proposals: Whether to return the `proposals`, too, `(batch, proposed, 4)`, best first;
+                what is beyond their number is 0.
         """
         maps = self._maps(inputs, training=False)
         sizes = ops.cast(inputs["true_size"], "float32")
         found = self._proposed(maps, sizes, training=False, compilable=compilable)
-        return self._detected(maps, found, inputs, compilable)
+        detected = self._detected(maps, found, inputs, compilable)
+        if proposals:
+            detected["proposals"] = ops.where(found["valid"][..., None], found["boxes"], 0.0)
+        return detected
 
     def _maps(self, inputs, training: bool) -> list:
         pixels = inputs["pixels"]

@@ -12,6 +12,8 @@ from matplotlib.patches import Rectangle
 
 NOT_DRAWN = ("examples_per_second", "kept_epoch")
 """What callbacks log that is no metric of a network."""
+LARGEST_PNG = 500_000
+"""Maximum size in bytes of a PNG file; larger figures, those of photographs, are JPEG files."""
 CAPTION_WIDTH = 24
 """Number of letters that fit above a picture in a grid."""
 
@@ -257,7 +259,7 @@ def boxes_on_images(
     found: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
     captions: Sequence[str],
-    threshold: float = 0.5,
+    thresholds: Sequence[float],
 ) -> Figure | None:
     """Draws found objects on images, each class in its color, the true ones dashed and white.
 
@@ -268,7 +270,7 @@ def boxes_on_images(
             bool `(n, height, width)`, whose outlines are drawn.
         classes: Names of the classes.
         captions: One line for each image.
-        threshold: Objects with a lower score are not drawn.
+        thresholds: Objects with a lower score than that of their class are not drawn.
     """
     if not len(images):
         return None
@@ -293,7 +295,7 @@ def boxes_on_images(
                     linewidth=1,
                 )
             )
-        shown = np.flatnonzero(np.asarray(one["scores"]) >= threshold)
+        shown = np.flatnonzero(one["scores"] >= np.asarray(thresholds)[one["classes"]])
         for i in shown:
             xmin, ymin, xmax, ymax = one["boxes"][i]
             color = f"C{int(one['classes'][i]) % 10}"
@@ -310,6 +312,26 @@ def boxes_on_images(
             )
             name = f"{classes[int(one['classes'][i])]} {one['scores'][i]:.2f}"
             axes.text(xmin, ymin - 1, _plain(name), color=color, fontsize=6)
+    return figure
+
+
+def fit_of_anchors(ious: np.ndarray, positives: Sequence[float], strides: Sequence[int]) -> Figure:
+    """Draws how well anchors fit the training boxes, and how many of each level are positive.
+
+    Args:
+        ious: The IoU of each box with its best anchor.
+        positives: Number of positive anchors of a box, by level.
+        strides: Pixels of an image per pixel of each level.
+    """
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    best, levels = figure.subplots(1, 2)
+    best.hist(ious, bins=20, range=(0, 1))
+    best.set(xlabel="IoU of a training box with its best anchor", ylabel="training boxes")
+    levels.bar(range(len(strides)), positives)
+    levels.set_xticks(range(len(strides)), [f"stride {stride}" for stride in strides])
+    levels.set(ylabel="positive anchors per training box")
+    for axes in (best, levels):
+        axes.grid(alpha=0.3)
     return figure
 
 
@@ -373,13 +395,29 @@ def attention_maps(answers: Mapping[str, np.ndarray]) -> list[Figure]:
     return figures
 
 
+def as_picture(figure: Figure) -> tuple[str, bytes]:
+    """Returns a figure as the content of a PNG file, or of a JPEG file if that is much smaller.
+
+    Returns:
+        The format, as in the type of the content, and the content.
+    """
+    content = as_png(figure)
+    if len(content) <= LARGEST_PNG:
+        return "png", content
+    return "jpeg", _drawn(figure, "jpeg", pil_kwargs={"quality": 85})
+
+
 def as_png(figure: Figure) -> bytes:
     """Returns a figure as the content of a PNG file."""
+    return _drawn(figure, "png")
+
+
+def _drawn(figure: Figure, kind: str, **options: Any) -> bytes:
     picture = io.BytesIO()
     with warnings.catch_warnings():
         # Letters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        figure.savefig(picture, format="png", dpi=110)
+        figure.savefig(picture, format=kind, dpi=110, **options)
     return picture.getvalue()
 
 

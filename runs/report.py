@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from runs.pictures import as_png, learning_curves
+from runs.pictures import as_picture, learning_curves
 from training.checkpoint import sync_folder
 
 _STYLE = """
@@ -371,5 +371,6 @@ def _shaded(text: Sequence[tuple[str, float]]) -> str:
 
 
 def _figure(caption: str, figure: Figure) -> str:
-    data = base64.b64encode(as_png(figure)).decode()
-    return f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}"></figure>'
+    kind, content = as_picture(figure)
+    data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return f'<figure><img alt="{html.escape(caption)}" src="{data}"></figure>'

@@ -13,14 +13,30 @@ from serving.examples import Example
 COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
 """Colors of the classes, in the order in which they are met."""
 LEAST_SCORE = 0.5
-"""Objects with a lower score are not drawn."""
+"""Objects with a lower score are not drawn, unless the model card knows a threshold."""
+THRESHOLDS = "Score thresholds, by the F1 on validation images"
+"""Table of the model card with the `threshold` of each `class`."""
 Row = Mapping[str, Any]
+
+
+def thresholds_of(card: Any) -> Callable[[str], float]:
+    """Returns a function from the name of a class to the lowest score with which it is drawn.
+
+    Args:
+        card: The model card; may have any content.
+    """
+    try:
+        known = {str(row["class"]): float(row["threshold"]) for row in card[THRESHOLDS]}
+    except (KeyError, TypeError, ValueError):
+        known = {}
+    return lambda name: known.get(name, LEAST_SCORE)
 
 
 def drawn(
     outcomes: Iterable[tuple[Example, Outcome]],
     folder: Path,
     rows_of: Callable[[Mapping[str, Any]], Sequence[Row] | None],
+    card: Any = None,
 ) -> Iterator[tuple[Example, Outcome]]:
     """Passes outcomes on, and writes a PNG file for each image that has an answer.
 
@@ -31,10 +47,12 @@ def drawn(
         folder: Where to write; it is made.
         rows_of: From an answer to a row for each object, with `boxes`, and perhaps `classes`,
             `scores` and `mask_bytes`; None if the answer has no objects.
+        card: The model card, for `thresholds_of`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     colors: dict[str, str] = {}
     names: dict[str, int] = {}
+    least_score = thresholds_of(card)
     for example, outcome in outcomes:
         rows = None if isinstance(outcome, str) else rows_of(outcome)
         if rows is None and not isinstance(outcome, str):
@@ -43,18 +61,26 @@ def drawn(
         if rows is not None and image is not None:
             name = Path(example.file).stem
             count = names[name] = names.get(name, 0) + 1
-            draw(image, rows, folder / f"{name}{f'_{count}' if count > 1 else ''}.png", colors)
+            path = folder / f"{name}{f'_{count}' if count > 1 else ''}.png"
+            draw(image, rows, path, colors, least_score)
         yield example, outcome
 
 
-def draw(image_bytes: bytes, rows: Sequence[Row], path: Path, colors: dict[str, str]) -> None:
+def draw(
+    image_bytes: bytes,
+    rows: Sequence[Row],
+    path: Path,
+    colors: dict[str, str],
+    least_score: Callable[[str], float],
+) -> None:
     """Writes an image with boxes, and the outlines of masks if there are some.
 
     Args:
         image_bytes: The encoded image; it is turned upright.
-        rows: The objects; those with a score below `LEAST_SCORE` are left out.
+        rows: The objects; those with a score below that of their class are left out.
         path: The PNG file to write.
         colors: The color of each class so far, by its name; new ones are added.
+        least_score: From `thresholds_of`.
     """
     from PIL import Image, ImageDraw, ImageOps
 
@@ -63,10 +89,10 @@ def draw(image_bytes: bytes, rows: Sequence[Row], path: Path, colors: dict[str, 
     canvas = ImageDraw.Draw(image)
     width = max(1, round(max(image.size) / 400))
     for row in rows:
-        if float(row.get("scores", 1.0)) < LEAST_SCORE:
-            continue
         label = row.get("classes", b"")
         label = label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+        if float(row.get("scores", 1.0)) < least_score(label):
+            continue
         color = colors.setdefault(label, COLORS[len(colors) % len(COLORS)])
         if row.get("mask_bytes"):
             with Image.open(io.BytesIO(row["mask_bytes"])) as opened:

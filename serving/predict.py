@@ -88,7 +88,7 @@ def main(
             ask = partial(client.predict, name, signature=signature, version=found.version)
             outcomes = answered(ask, reading.examples(files, part))
             if pictures:
-                outcomes = drawn(outcomes, pictures, counted_rows)
+                outcomes = drawn(outcomes, pictures, counted_rows, found.card)
             if output:
                 failures = _write(output, queried, top_k or 1, outcomes, Progress(terminal))
             else:

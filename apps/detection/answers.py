@@ -1,23 +1,18 @@
-"""How networks that find objects answer, and how good the answers are."""
+"""How networks that find objects answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from data import object_masks, objects
+from data import objects
 from data.images import suffix
 from layers import boxes
-from metrics.detections import Evaluation
 from preprocessing import objects as pixels
-from preprocessing.images import decoded, with_channels
-from runs import pictures
-from runs.report import Picture, Section, Table
 from runs.run import Example
-from serving.signature import Prepared, Signature, ask, within
+from serving.signature import Prepared, Signature, within
 
 
 def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str, Signature]:
@@ -135,43 +130,6 @@ MEANINGS = {
 }
 
 
-def evaluated(model: keras.Model, data: objects.Objects) -> Evaluation:
-    """Queries the network about the test images, as it will be served."""
-    examples = [*data.test.as_numpy_iterator()]
-    images = np.array([image for image, _ in examples], object)
-    answers = ask(signatures(data)["serving_default"], model, {"image_bytes": images}, 8)
-    return Evaluation(
-        truths=[_true(image, one) for image, one in examples],
-        found=[_found(answers, i) for i in range(len(examples))],
-        classes=data.classes,
-        most=answers["scores"].shape[1],
-    )
-
-
-def _true(image: bytes, one: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    there = one["kind"] > 0
-    true: dict[str, Any] = {name: one[name][there] for name in ("boxes", "classes", "kind")}
-    if "masks" in one:
-        height, width, _ = decoded(image).shape
-        true["masks"] = [
-            object_masks.encoded(object_masks.pasted(mask, box, height, width))
-            for mask, box in zip(one["masks"][there], true["boxes"], strict=True)
-        ]
-    return true
-
-
-def _found(answers: Mapping[str, np.ndarray], row: int) -> dict[str, Any]:
-    count = answers["num_detections"][row]
-    names = {"boxes": "boxes", "classes": "class_ids", "scores": "scores"}
-    found: dict[str, Any] = {name: answers[column][row, :count] for name, column in names.items()}
-    if "mask_bytes" in answers:
-        found["masks"] = [
-            object_masks.encoded(tf.io.decode_png(file)[..., 0].numpy() > 0)
-            for file in answers["mask_bytes"][row, :count]
-        ]
-    return found
-
-
 def facts(data: objects.Objects) -> dict[str, Any]:
     return {
         "classes": data.classes,
@@ -181,34 +139,8 @@ def facts(data: objects.Objects) -> dict[str, Any]:
     }
 
 
-def report(data: objects.Objects, test: Evaluation) -> list[Section]:
-    quality = test.f1_of_images()
-    worst = [int(i) for i in np.argsort(quality, kind="stable")[:6]]
-    others = np.random.default_rng(0).permutation(len(quality))[:6].tolist()
-
-    def shown(title: str, indices: list[int]) -> Section:
-        examples = data.picked("test", indices)
-        images = [with_channels(decoded(image), 3).numpy() for image, _ in examples]
-        truths = [test.truths[i] for i in indices]
-        found = [with_masks(test.found[i]) for i in indices]
-        names = [data.origin("test", i) for i in indices]
-        return Picture(title, pictures.boxes_on_images(images, truths, found, data.classes, names))
-
-    return [
-        Table("Scores by class", *test.by_class()),
-        Picture("Precision and recall", pictures.precision_recall(test.curves())),
-        shown("Test images with the objects found, the true ones dashed", others),
-        shown("The worst test images", worst),
-    ]
-
-
-def with_masks(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns found objects with their masks as arrays, if there are some."""
-    masks = found.get("masks")
-    return dict(found) if not masks else {**found, "masks": object_masks.all_decoded(masks)}
-
-
 def example(data: objects.Objects) -> Example:
     ((image, one),) = data.first("test", 1)
     count = int(np.sum(one["kind"] > 0))
-    return Example(f"a test image with {count} objects", {"image_bytes": image}, suffix(image))
+    what = f"a test image with {count} object{'' if count == 1 else 's'}"
+    return Example(what, {"image_bytes": image}, suffix(image))

@@ -58,7 +58,7 @@ class FolderTarget:
 
     def metadata(self, which: Which, seconds: float) -> Metadata:
         servable, signatures = self._servable(which)
-        return Metadata(which.model, servable.version, signatures)
+        return Metadata(which.model, servable.version, signatures, servable.card())
 
     def status(self, which: Which, seconds: float) -> list[VersionStatus]:
         versions = self._versions(which)

@@ -65,11 +65,19 @@ class Signature:
 
 @dataclass(frozen=True)
 class Metadata:
-    """The signatures of one version by name."""
+    """The signatures of one version by name.
+
+    Args:
+        model: Name of the model.
+        version: Number of the version.
+        signatures: The signatures.
+        card: The model card, which servers do not send.
+    """
 
     model: str
     version: int
     signatures: Mapping[str, Signature]
+    card: Any = None
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,14 @@ SMALL = Small(
     beats=("map50", 0.3),
     sections=[
         "Scores by class",
+        "Score thresholds, by the F1 on validation images",
+        "Confusion matrix",
+        "Scores by size of the objects",
         "Precision and recall",
+        "Recall of the proposals",
         "Test images with the objects found, the true ones dashed",
         "The worst test images",
+        "Training boxes and anchors",
     ],
     few=lambda folder: squares(folder, 1),
     odd=[

@@ -25,18 +25,34 @@ def anchors_of(sizes, ratios, strides, image_size):
     return np.array(found)
 
 
-def test_the_best_iou_is_that_with_all_anchors():
-    sizes, ratios, strides, image_size = ((9, 14), (40,)), (0.5, 1, 2), (8, 16), (60, 100)
-    boxes = boxes_of(np.random.default_rng(1).uniform(3, 55, (200, 2)), image_size)
-    anchors = anchors_of(sizes, ratios, strides, image_size)
+def ious_of(boxes, anchors):
     common = np.minimum(boxes[:, None, 2:], anchors[:, 2:]) - np.maximum(
         boxes[:, None, :2], anchors[:, :2]
     )
     overlap = np.maximum(common, 0).prod(axis=2)
     areas = [(some[:, 2:] - some[:, :2]).prod(axis=1) for some in (boxes, anchors)]
-    ious = overlap / (areas[0][:, None] + areas[1] - overlap)
+    return overlap / (areas[0][:, None] + areas[1] - overlap)
+
+
+def test_the_best_iou_is_that_with_all_anchors():
+    sizes, ratios, strides, image_size = ((9, 14), (40,)), (0.5, 1, 2), (8, 16), (60, 100)
+    boxes = boxes_of(np.random.default_rng(1).uniform(3, 55, (200, 2)), image_size)
+    ious = ious_of(boxes, anchors_of(sizes, ratios, strides, image_size))
     found = anchor_sizes.best_ious(boxes, sizes, ratios, strides, image_size)
     np.testing.assert_allclose(found, ious.max(axis=1), rtol=1e-9)
+
+
+def test_the_positives_of_a_level_are_those_among_all_anchors():
+    sizes, ratios, strides, image_size = ((9, 14), (40,)), (0.5, 1, 2), (8, 16), (60, 100)
+    boxes = boxes_of(np.random.default_rng(1).uniform(3, 55, (150, 2)), image_size)
+    ious = ious_of(boxes, anchors_of(sizes, ratios, strides, image_size))
+    best = ious.max(axis=1, keepdims=True)
+    is_positive = np.where(best >= 0.7, ious >= 0.7, ious >= best - 1e-9)
+    first = 8 * 13 * 2 * 3  # Anchors of the first level.
+    expected = [is_positive[:, :first].sum(), is_positive[:, first:].sum()]
+    found = anchor_sizes.positives_of_levels(boxes, sizes, ratios, strides, image_size)
+    np.testing.assert_allclose(150 * found, expected)
+    assert min(expected) > 50
 
 
 def test_clusters_of_sizes_and_ratios_are_found():

@@ -118,6 +118,9 @@ def test_boxes_are_padded_and_numbered(loaded):
 def test_classes_of_a_finished_network_keep_their_numbers(loaded):
     found = loaded[1].renumbered(["dog", "ant"])
     assert [*found.classes] == ["dog", "ant", "cat"]
+    names = np.array(loaded[1].classes)[loaded[1].train_classes]
+    np.testing.assert_array_equal(np.array(found.classes)[found.train_classes], names)
+    assert len(names) == len(found.train_boxes)
     for _, things in found.train.as_numpy_iterator():
         count = int(np.sum(things["kind"] > 0))
         assert things["classes"].tolist() == [2, 0][:count] + [0] * (8 - count)

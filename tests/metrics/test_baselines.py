@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from pycocotools import mask
 
 from metrics import baselines
 from metrics.classification import Evaluation
+from metrics.detections import Evaluation as Detections
 from metrics.tagging import Tagging
 
 
@@ -142,3 +144,25 @@ def test_words_get_their_most_frequent_tag_and_unknown_words_that_of_all():
     # Rome and New York are found, Oslo is not.
     assert scores(found) == {"majority": 0.0, "dictionary": pytest.approx(2 * 2 / (3 + 2))}
     assert found["dictionary"].description.endswith("each word in 4 training sentences")
+
+
+def test_the_same_boxes_are_found_in_every_image():
+    # Cats are near one corner and dogs near another, twice as often; a test image is twice as large
+    # as the network's.
+    near = np.random.default_rng(0).normal(0, 0.5, (30, 4))
+    centers = np.array([[0, 0, 40, 40], [50, 50, 90, 90], [50, 50, 90, 90]] * 10)
+    data = SimpleNamespace(train_boxes=centers + near, train_classes=np.array([0, 1, 1] * 10))
+
+    def score(**changes) -> float:
+        truth = {"boxes": 2.0 * centers[:2], "classes": np.array([0, 1]), "kind": np.array([1, 1])}
+        truths = [{**truth, "size": (200, 200), "scale": 0.5, **changes}]
+        return baselines.of_boxes(data, Detections(truths, [], ["cat", "dog"], 2))["majority"].score
+
+    assert score() == pytest.approx(1)
+    assert score(classes=np.array([0, 0])) == pytest.approx(0.5, abs=0.01)
+    assert score(classes=np.array([1, 0])) == 0
+    masks = np.zeros((200, 200, 2), np.uint8, order="F")
+    masks[:80, :80, 0] = masks[100:180, 100:180, 1] = 1
+    assert score(masks=mask.encode(masks)) == pytest.approx(1)
+    masks[:, :60] = 0
+    assert score(masks=mask.encode(masks)) == pytest.approx(0.5, abs=0.01)

@@ -157,3 +157,116 @@ def test_masks_count_by_their_pixels():
     found[0]["masks"] = [encoded(left)]
     right = Evaluation(truths, found, ["cat"], 100).scores
     assert right["mask_map"] == pytest.approx(1)
+    assert [*right][:3] == ["mask_map50", "mask_map50_low", "mask_map50_high"]
+
+
+def test_filled_masks_are_as_good_as_their_boxes():
+    from data.object_masks import encoded
+
+    truths, found = images(20, crowds=True)
+    for one in (*truths, *found):
+        one["boxes"] = np.clip(np.round(one["boxes"]), 0, 320)
+        masks = np.zeros((len(one["boxes"]), 320, 320), bool)
+        for mask, (xmin, ymin, xmax, ymax) in zip(masks, one["boxes"].astype(int), strict=True):
+            mask[ymin:ymax, xmin:xmax] = True
+        one["masks"] = [encoded(mask) for mask in masks]
+    evaluation = Evaluation(truths, found, CLASSES, 100)
+    np.testing.assert_allclose(evaluation.voc(kind="segm"), evaluation.voc())
+    scores = evaluation.scores
+    for name in ("map50", "map50_low", "map50_high", "map75", "recall_small"):
+        assert scores[f"mask_{name}"] == pytest.approx(scores[name])
+    assert scores["mask_map50"] == evaluation.map50
+
+
+def test_the_threshold_of_a_class_has_the_best_f1():
+    truths, found = images(20, crowds=True)
+    evaluation = Evaluation(truths, found, CLASSES, 100)
+    thresholds = evaluation.best_thresholds()
+
+    def f1(number: int, threshold: float) -> float:
+        right = shown = objects = 0
+        for truth, hits in zip(truths, evaluation.hits["bbox"], strict=True):
+            chosen = (hits["scores"] >= threshold) & (hits["classes"] == number)
+            right, shown = right + np.sum(hits["right"][chosen]), shown + np.sum(chosen)
+            objects += np.sum((truth["classes"] == number) & (truth["kind"] == 1))
+        return 2 * right / (shown + objects)
+
+    for number, threshold in enumerate(thresholds):
+        best = max(f1(number, other) for other in np.arange(5, 1000, 5) / 1000)
+        assert f1(number, threshold) >= best > 0.4
+    heading, rows = Evaluation(truths, found, CLASSES, 100, thresholds).at_thresholds()
+    assert [row[heading.index("threshold")] for row in rows] == [f"{t:.3f}" for t in thresholds]
+    expected = [f"{f1(number, threshold):.3f}" for number, threshold in enumerate(thresholds)]
+    assert [row[-1] for row in rows] == expected
+    empty = Evaluation(truths[:1], [{name: found[0][name][:0] for name in found[0]}], CLASSES, 100)
+    assert empty.best_thresholds() == [0.5, 0.5, 0.5]
+
+
+def test_objects_are_paired_with_what_was_found_there():
+    place = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]], float)
+    # A cat, a dog that is missed, a difficult eel and an eel.
+    truth = {"boxes": place, "classes": np.array([0, 1, 2, 2]), "kind": np.array([1, 1, 2, 1])}
+    found = {
+        # Right; again; on the difficult one; a wrong class; nothing there; below the threshold.
+        "boxes": np.concatenate([place[[0, 0, 2, 3]], [[80, 0, 90, 10]], place[[1]]]),
+        "classes": np.array([0, 1, 2, 0, 2, 1]),
+        "scores": np.array([0.9, 0.8, 0.7, 0.6, 0.55, 0.4]),
+    }
+    labels, predictions = Evaluation([truth], [found], CLASSES, 100).confusion()
+    background = 3
+    expected = [(0, 0), (background, 1), (2, 0), (background, 2), (1, background)]
+    assert list(zip(labels.tolist(), predictions.tolist(), strict=True)) == expected
+    seen = Evaluation([truth], [found], CLASSES, 100, [0.5, 0.4, 0.5]).confusion()
+    assert (1, 1) in set(zip(*(one.tolist() for one in seen), strict=True))
+
+
+def test_the_recall_of_proposals_is_cocos():
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    random = np.random.default_rng(0)
+    truths, found, annotations, results = [], [], [], []
+    for image in range(1, 6):
+        # Objects that are apart, so that no protocol can pair them in another way.
+        corners = 200.0 * np.argwhere(np.ones((3, 3)))
+        true = np.concatenate([corners, corners + random.uniform(20, 90, (9, 2))], axis=1)
+        proposals = true[random.integers(0, 9, 400)] + random.normal(0, 10, (400, 4))
+        truths.append({"boxes": true, "classes": np.zeros(9, int), "kind": np.ones(9, int)})
+        nothing = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0, int), "scores": np.zeros(0)}
+        found.append({**nothing, "proposals": proposals})
+        for box in true:
+            row = {"id": len(annotations) + 1, "image_id": image, "category_id": 1, "iscrowd": 0}
+            sides = (box[2:] - box[:2]).tolist()
+            annotations.append({**row, "bbox": [*box[:2], *sides], "area": np.prod(sides)})
+        for rank, box in enumerate(proposals):
+            row = {"image_id": image, "category_id": 1, "score": 1 - rank / 1000}
+            results.append({**row, "bbox": [*box[:2], *(box[2:] - box[:2])]})
+    truth = COCO()
+    ids = [{"id": image} for image in range(1, 6)]
+    truth.dataset = {"images": ids, "annotations": annotations, "categories": [{"id": 1}]}
+    truth.dataset["info"] = {}
+    truth.createIndex()
+    evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+    evaluation.params.maxDets = [100, 300, 1000]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    recalls = Evaluation(truths, found, ["cat"], 100).proposal_recalls
+    for number, (at, high, average) in zip((100, 300, 1000), recalls.values(), strict=True):
+        theirs = evaluation.eval["recall"][:, 0, 0, (100, 300, 1000).index(number)]
+        assert (at, high, average) == pytest.approx((theirs[0], theirs[4], theirs.mean()))
+    assert 0.2 < recalls[100][-1] < recalls[1000][-1] < 0.9
+
+
+def test_the_table_of_sizes_has_the_scores_of_each():
+    truths, found = images()
+    evaluation = Evaluation(truths, found, CLASSES, 100)
+    heading, rows = evaluation.by_size()
+    assert heading == ["size", "box AP", "box recall", "objects"]
+    for size, row in zip(("small", "medium", "large"), rows, strict=True):
+        # No object is large.
+        names = (f"map_{size}", f"recall_{size}")
+        shown = [f"{evaluation.scores[one]:.3f}" if size != "large" else "" for one in names]
+        assert row[1:3] == shown
+    areas = np.concatenate([np.prod(t["boxes"][:, 2:] - t["boxes"][:, :2], axis=1) for t in truths])
+    small = np.sum(areas < 32**2)
+    assert [row[3] for row in rows] == [small, len(areas) - small, 0]

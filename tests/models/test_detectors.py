@@ -208,6 +208,18 @@ def test_each_image_may_have_its_own_thresholds(model):
     assert gain.min() >= -1e-6 and gain.max() > 1e-4
 
 
+def test_proposals_are_inside_the_image_and_overlap_by_at_most_their_limit(model):
+    inputs, _ = batch()
+    found = model.detect(inputs, proposals=True)
+    for i, (height, width) in enumerate(inputs["true_size"].numpy()):
+        boxes = found["proposals"][i].numpy()
+        number = np.sum(boxes.any(axis=1))
+        assert 10 < number <= model.proposed and not boxes[number:].any()
+        boxes = boxes[:number]
+        assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()
+    np.testing.assert_array_equal(found["scores"], model.detect(inputs)["scores"])
+
+
 def test_a_saved_network_answers_alike(model, tmp_path):
     inputs, _ = batch()
     model.save(tmp_path / "model.keras")

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from matplotlib.figure import Figure
 
-from runs.pictures import heat_map
+from runs.pictures import boxes_on_images, heat_map
 from runs.report import (
     Code,
     Marked,
@@ -191,6 +191,16 @@ def test_texts_are_highlighted_where_they_have_a_label(tmp_path):
     assert "Mr <mark" in text and "</mark> of <mark" in text
     assert "&lt;Kant&gt; <small>person</small>" in text
     assert text.count("hsl(0 ") == text.count("hsl(180 ") == 1
+
+
+def test_six_photographs_take_at_most_half_of_6_mb(tmp_path):
+    # Noise is what no format makes small.
+    noise = np.random.default_rng(0).integers(0, 256, (6, 480, 640, 3)).astype(np.uint8)
+    nothing = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0, int), "scores": np.zeros(0)}
+    drawn = boxes_on_images(noise, [nothing] * 6, [nothing] * 6, ["cat"], [""] * 6, [0.5])
+    path = write_report(tmp_path, report(sections=[Picture("worst", drawn)]))
+    assert path.read_text().count('src="data:image/jpeg;base64,') == 1
+    assert path.stat().st_size < 3e6
 
 
 def test_a_picture_with_letters_that_no_font_has_is_drawn(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.drawings import COLORS, drawn
+from serving.drawings import COLORS, THRESHOLDS, drawn, thresholds_of
 from serving.examples import Example
 from serving.predict import counted_rows
 
@@ -48,6 +48,18 @@ def test_boxes_and_masks_are_drawn_on_the_upright_image(tmp_path):
     assert (picture[10, 20] == 90).all() and (picture[45, 25] != 90).any()  # outside, in the mask
     # Objects of a low score are left out.
     assert (np.asarray(Image.open(tmp_path / "out/a_2.png")) == 90).all()
+
+
+def test_the_threshold_of_a_class_is_that_of_the_model_card(tmp_path):
+    image = png(np.full((40, 60, 3), 90, np.uint8))
+    card = {THRESHOLDS: [{"class": "cat", "threshold": "0.250"}]}
+    outcomes = [(Example("a", {"image_bytes": image}, file="a.png"), found([1, 1, 9, 9], 0.3))]
+    list(drawn(outcomes, tmp_path, counted_rows, card))
+    assert (np.asarray(Image.open(tmp_path / "a.png")) != 90).any()
+    least = thresholds_of(card)
+    assert (least("cat"), least("dog")) == (0.25, 0.5)
+    for odd in (None, {}, {THRESHOLDS: 3}, {THRESHOLDS: [{"class": "cat"}]}):
+        assert thresholds_of(odd)("cat") == 0.5
 
 
 def test_models_that_find_no_objects_are_refused(tmp_path):
