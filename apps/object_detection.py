@@ -15,7 +15,7 @@ import tensorflow as tf
 from apps.detection.answers import example, facts, signatures
 from apps.detection.report import evaluated, report
 from data import objects
-from data.anchor_sizes import Sizes, chosen_anchors
+from data.anchor_sizes import Sizes, best_ious, chosen_anchors, described
 from data.feed import Feed
 from layers import boxes
 from metrics import baselines
@@ -105,16 +105,18 @@ def with_anchors(
     if config.continued:
         return data, ((), ())  # The network has its own.
     strides = strides_of(config.model, config.levels)
+    published = published_sizes(config.model, strides)
+    boxes, image_size = data.train_boxes, data.image_size
+    sizes: Sizes = tuple(published)
+    ratios: Ratios = RATIOS
     if config.anchors:
         given = tuple(map(float, config.anchors))
-        is_pyramid = config.model in PYRAMIDS
-        return data, (tuple((size,) for size in given) if is_pyramid else (given,), RATIOS)
-    published = published_sizes(config.model, strides)
-    if is_whole(config):  # The proposal network is pretrained for these.
-        return data, (tuple(published), RATIOS)
-    sizes, ratios, remarks = chosen_anchors(
-        data.train_boxes, published, RATIOS, strides, data.image_size
-    )
+        sizes = tuple((size,) for size in given) if config.model in PYRAMIDS else (given,)
+    if config.anchors or is_whole(config):  # A proposal network is pretrained for its own.
+        ious = best_ious(boxes, sizes, ratios, strides, image_size)
+        remarks = [described("Anchors", sizes, ratios, ious)]
+    else:
+        sizes, ratios, remarks = chosen_anchors(boxes, sizes, ratios, strides, image_size)
     return replace(data, remarks=(*data.remarks, *remarks)), (sizes, ratios)
 
 

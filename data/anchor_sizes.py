@@ -185,7 +185,7 @@ def chosen_anchors(
     if not len(boxes):
         return *given, []
     ious = best_ious(boxes, *given, strides, image_size)
-    remarks = [_share("the paper's anchors", ious)]
+    remarks = [described("Anchors of the paper", *given, ious)]
     if np.mean(ious < SCORED[0]) <= MOST_UNFIT:
         return *given, remarks
     clusters = fitted_anchors(boxes, [len(level) for level in sizes], len(ratios))
@@ -208,18 +208,26 @@ def chosen_anchors(
     better = best_ious(boxes, *fitted, strides, image_size)
     if np.mean(better < SCORED[0]) >= np.mean(ious < SCORED[0]):
         return *given, remarks
-    levels = "; ".join(", ".join(f"{size:g}" for size in level) for level in fitted[0])
-    shown = ", ".join(f"{ratio:g}" for ratio in fitted[1])
-    remarks.append(
-        f"Anchors were chosen from the training boxes: sizes {levels} pixels by level, ratios "
-        f"{shown} (height by width)."
-    )
-    return *fitted, [*remarks, _share("the chosen anchors", better)]
+    chosen = described("They do not fit. Anchors chosen from the training boxes", *fitted, better)
+    return *fitted, [*remarks, chosen]
 
 
-def _share(anchors: str, ious: np.ndarray) -> str:
+def described(
+    title: str, sizes: Sequence[Sequence[float]], ratios: Sequence[float], ious: np.ndarray
+) -> str:
+    """Describes anchors, and how well they fit boxes.
+
+    Args:
+        title: What precedes their sizes.
+        sizes: As in `best_ious`.
+        ratios: As in `best_ious`.
+        ious: What `best_ious` returned, for at least one box.
+    """
+    levels = "; ".join(", ".join(f"{size:g}" for size in level) for level in sizes)
+    shown = ", ".join(f"{ratio:g}" for ratio in ratios)
     low, high = (100 * np.mean(ious >= score) for score in SCORED)
     return (
-        f"Of the training boxes, {low:.1f} % have an IoU of at least {SCORED[0]} with the best of "
-        f"{anchors}, {high:.1f} % of at least {SCORED[1]}."
+        f"{title}: sizes {levels} pixels by level, ratios {shown} (height by width). Of the "
+        f"training boxes, {low:.1f} % have an IoU of at least {SCORED[0]} with the best one, "
+        f"{high:.1f} % of at least {SCORED[1]}."
     )

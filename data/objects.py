@@ -34,6 +34,8 @@ LARGEST_SIDE = 640
 """Maximum height and width of the size that is chosen for a network, in pixels."""
 SIDES_OF = 32
 """The height and width that are chosen are divisible by this."""
+MOST_CLASSES = 100
+"""Maximum number of classes whose objects a remark counts: those of COCO fit."""
 LEAST_DETECTIONS = 100
 """Minimum number of detections that a network may return per image."""
 
@@ -279,7 +281,7 @@ def _known_classes(
     }
     counts = {split: Counter(one.label for one in _objects(some)) for split, some in kept.items()}
     by_name = {split: {name: count[name] for name in classes} for split, count in counts.items()}
-    return classes, kept, findings + by_class(by_name)
+    return classes, kept, findings + by_class(by_name, MOST_CLASSES)
 
 
 def _objects(images: Iterable[CheckedImage]) -> list[Object]:
@@ -334,8 +336,8 @@ def _made(
     remarks = [
         f"Size for the network: {height} x {width} pixels (height x width); the images have "
         f"{_range(sizes[:, 0])} x {_range(sizes[:, 1])}.",
-        f"Objects per image: {_range(counts)}; {np.sum(counts == 0):,} of {len(counts):,} images "
-        f"have none. At most {max_detections} detections are returned.",
+        f"Objects per image: {_range(counts)}, padded to {max_objects}; {np.sum(counts == 0):,} of "
+        f"{len(counts):,} images have none. At most {max_detections} detections are returned.",
     ]
     if len(boxes):
         roots = np.sqrt(np.prod(train_boxes[:, 2:] - train_boxes[:, :2], axis=1))

@@ -24,7 +24,7 @@ HELD_OUT = 0.1
 MOST_BORROWED = 10
 """Maximum number of examples of a class to which a held-out split is filled up."""
 MOST_CLASSES = 20
-"""Maximum number of classes whose examples are counted in a remark."""
+"""Maximum number of classes whose examples a remark usually counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,11 +288,12 @@ def shared(contents: Mapping[str, Mapping[str, str]], what: str) -> list[Finding
     return remarks
 
 
-def by_class(labels: Mapping[str, Mapping[str, int]]) -> list[Finding]:
+def by_class(labels: Mapping[str, Mapping[str, int]], most: int = MOST_CLASSES) -> list[Finding]:
     """Counts the examples of each class, and names the classes without test examples.
 
     Args:
         labels: For each split, the number of examples of each class.
+        most: Maximum number of classes whose examples are counted.
 
     Example:
         >>> by_class({"train": {"a": 1200, "b": 9}, "test": {"b": 2}})
@@ -304,7 +305,7 @@ def by_class(labels: Mapping[str, Mapping[str, int]]) -> list[Finding]:
         for label in classes
     ]
     few = f"Classes ({', '.join(labels)}): {', '.join(rows)}."
-    remarks: list[Finding] = [few if len(rows) <= MOST_CLASSES else f"{len(rows):,} classes."]
+    remarks: list[Finding] = [few if len(rows) <= most else f"{len(rows):,} classes."]
     untested = [label for label in classes if "test" in labels and not labels["test"].get(label)]
     if untested:
         remarks.append(f"Classes without test examples: {listed(untested)}.")

@@ -16,7 +16,7 @@ import tyro
 
 from callbacks.policy_guard import PolicyLost
 from runs.help import help_text
-from runs.settings import Listing, Settings
+from runs.settings import Checked, Listing, Settings
 from training.loop import Interrupted, NotFinite
 
 EVALUATE = (
@@ -113,8 +113,8 @@ def _taken(arguments: list[str], option: str) -> str | None:
 def run(main: Callable[[Any], dict[str, float]], config: Any) -> None:
     """Runs `main` and turns errors into one message.
 
-    Exit status: 0 after a finished run; 1 after an error in data, settings or training; 130 after
-    Ctrl-C or SIGTERM, with the checkpoint written.
+    Exit status: 0 after a finished run or a check of the data; 1 after an error in data, settings
+    or training; 130 after Ctrl-C or SIGTERM, with the checkpoint written.
 
     Args:
         main: From the config to the scores.
@@ -123,6 +123,8 @@ def run(main: Callable[[Any], dict[str, float]], config: Any) -> None:
     try:
         with _owned(config):
             main(config)
+    except Checked as done:
+        print(done)
     except Interrupted as stop:
         print(f"\n{stop}", file=sys.stderr)
         sys.exit(130)

@@ -36,7 +36,7 @@ from runs.report import (
     write_report,
     write_text,
 )
-from runs.settings import Rates, Settings
+from runs.settings import Checked, Rates, Settings
 from runs.usage import command_line, commits, snippets
 from serving.export import export
 from serving.signature import Signature
@@ -47,7 +47,7 @@ from training.optimizers import learning_rate_schedule, optimizer
 
 FEW = 1000
 """Number of training examples below which a run prints `Settings.advice`."""
-NOT_TRAINED = ("out", "resume", "checkpoint_every", "tensorboard")
+NOT_TRAINED = ("out", "resume", "checkpoint_every", "check", "tensorboard")
 """Settings that may change when a run is resumed."""
 
 Data = TypeVar("Data", bound=Splits)
@@ -235,8 +235,13 @@ def train(
 
     Returns:
         The finished training, or None in a process that does not write files.
+
+    Raises:
+        Checked: If the settings ask for a check of the data alone.
     """
     config = run.config
+    if config.check:
+        raise Checked("The data is checked. Leave out --check to train.")
     if stage in run.stages:
         raise ValueError(f"Each stage must have a name of its own. Received twice: {stage!r}")
     checkpoint = Checkpoint(config.out / "checkpoint", stage)

@@ -74,6 +74,10 @@ class Listing(Exception):
     """Raised for `--model help`; its text is the list to show."""
 
 
+class Checked(Exception):
+    """Raised instead of training if only the data is to be checked; its text says so."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What every app has; an app's config gives the defaults and adds what its task needs.
@@ -154,6 +158,8 @@ class Settings:
     """Number of steps between checkpoints, in addition to those written by time. A killed run
     loses its last 10 s and up to 10 steps, or more where writing takes longer than half a second;
     a run that is stopped with Ctrl-C loses nothing."""
+    check: Running[bool] = False
+    """Read and check the data, print what was found, and stop before training."""
     tensorboard: Running[bool] = False
     """Write logs for TensorBoard into the sub-folder `tensorboard` of `out`: the metrics of each
     epoch, and the pictures of the report."""

@@ -42,7 +42,7 @@ BAD: dict[str, Any] = {
 ANY: tuple[str, ...] = (
     *("data", "out", "skip_bad", "monitor", "jit_compile", "resume", "preset", "lowercase"),
     *("bidirectional", "layer_normalization", "freeze", "embeddings", "tensorboard"),
-    *("group", "compile_export"),
+    *("group", "compile_export", "check"),
 )
 """Settings of several apps that are free, such as flags and names; the network may ignore them."""
 

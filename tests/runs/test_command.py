@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from callbacks.policy_guard import PolicyLost
 from runs.command import command, read, run
-from runs.settings import AUTO, Auto, Settings
+from runs.settings import AUTO, Auto, Checked, Settings
 from training.loop import Interrupted, NotFinite
 
 
@@ -99,6 +99,11 @@ def test_a_folder_has_one_run_at_a_time(folder, capsys):
         assert "Another run is writing to run." in capsys.readouterr().err
         run(lambda config: {}, Config(strategy="multi_worker"))
     run(lambda config: {"accuracy": 1.0}, Config())
+
+
+def test_a_check_ends_well_and_leaves_no_folder(folder, capsys):
+    run(raising(Checked("The data is checked.")), Config())
+    assert capsys.readouterr().out == "The data is checked.\n" and not folder.exists()
 
 
 def test_a_run_that_wrote_nothing_leaves_no_folder(folder):

@@ -21,7 +21,7 @@ from runs.pictures import learning_curves
 from runs.presets import network
 from runs.report import Picture, Table
 from runs.run import Example, configured_optimizer, counted, finish, start, train
-from runs.settings import Settings
+from runs.settings import Checked, Settings
 from serving.signature import tensors
 from training.loop import Interrupted
 
@@ -168,6 +168,15 @@ def test_what_the_run_cannot_do_is_refused_before_the_first_step(changes, messag
     with pytest.raises(ValueError, match=message):
         trained(Config(out=tmp_path, **changes))
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_check_of_the_data_builds_no_network_and_leaves_a_checkpoint_alone(tmp_path):
+    trained(Config(out=tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    run = start(Config(out=tmp_path, check=True))
+    with pytest.raises(Checked):
+        train(run, lambda: pytest.fail("built"), Feed(DATA))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_a_file_is_no_folder_for_a_run(tmp_path):
