@@ -64,6 +64,7 @@ def main(config: Config) -> dict[str, float]:
         fed,
         weighted_metrics=lambda: [MeanAveragePrecision(len(data.classes), boxes.iou)],
         monitor="val_map50",
+        evaluate_every=config.evaluate_every,
     )
     if trained is None:  # Another process evaluates and writes.
         return {}

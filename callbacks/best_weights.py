@@ -43,8 +43,8 @@ class BestWeights(Resumable):
     Attributes:
         kept, kept_epoch: The value and the epoch whose weights are kept.
         best, best_epoch: The best value and its epoch.
-        last, last_epoch: The value of the last epoch that had one, and that epoch. All epochs are
-            counted from 0, and all attributes are None before the first.
+        last, last_epoch: The value of the last epoch whose value is no NaN, and that epoch. All
+            epochs are counted from 0, and all attributes are None before the first.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class BestWeights(Resumable):
         value = self.monitor.read(logs)
         if value is None:
             return
-        self.last, self.last_epoch = value, epoch
+        if not math.isnan(value):
+            self.last, self.last_epoch = value, epoch
         tie = (logs or {}).get(self.tie)
         if self._is_better(value, tie):
             self.best, self.best_epoch, self.best_tie = value, epoch, tie

@@ -1,5 +1,6 @@
 """Shows the progress of training, one line per epoch."""
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ class Progress(Resumable):
     0:12 left`
 
     On a terminal, a line for the current epoch is rewritten in place during the epoch. A file has
-    no control codes. Put this callback after those that write into `logs`. A model may name other
-    logs than the losses in its attribute `shown_logs`.
+    no control codes. Put this callback after those that write into `logs`. A metric that was not
+    measured, NaN, is left out. A model may name other logs than the losses in its attribute
+    `shown_logs`.
 
     Args:
         monitor: Name of the metric in `logs` that is shown with its best value, or several, whose
@@ -66,10 +68,10 @@ class Progress(Resumable):
         parts += [
             f"{name} {logs[name]:.4g}"
             for name in getattr(self.model, "shown_logs", ("loss", "val_loss"))
-            if name in logs and monitored != (name,)
+            if not math.isnan(logs.get(name, math.nan)) and monitored != (name,)
         ]
         value = self.monitor.read(logs) if self.monitor else None
-        if value is not None:
+        if value is not None and not math.isnan(value):
             if self.monitor.is_better(value, self.best):
                 self.best, self.best_epoch = value, epoch
             title = monitored[0] if len(monitored) == 1 else f"mean of {', '.join(monitored)}"

@@ -1,5 +1,6 @@
 """Logs for TensorBoard, written by TensorFlow; only viewing needs the package tensorboard."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ class TensorBoardLogs(keras.callbacks.Callback):
 
     The curves are named as in `logs`; step n is the end of epoch n. What an earlier run left in the
     folder is removed when training begins. The epochs before a resumption are then written again,
-    so that each is there once, wherever the run was interrupted.
+    so that each is there once, wherever the run was interrupted. Values that were not measured,
+    NaN, are left out.
 
     Keras' own `TensorBoard` needs the package tensorboard and repeats epochs after a resumption.
 
@@ -39,7 +41,7 @@ class TensorBoardLogs(keras.callbacks.Callback):
             values = [
                 Summary.Value(tag=name.removeprefix("val_"), simple_value=float(value))
                 for name, value in logs.items()
-                if name.startswith("val_") == bool(prefix)
+                if name.startswith("val_") == bool(prefix) and not math.isnan(value)
             ]
             if values:
                 self._logs[part].write(values, epoch + 1)

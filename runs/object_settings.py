@@ -61,6 +61,9 @@ class ObjectSettings(WeightSettings):
     max_detections: int | None = None
     """Maximum number of objects found in an image. Default: twice the number in most training
     images, at least 100."""
+    evaluate_every: Training[int] = 1
+    """Epochs from one validation to the next; the last epoch always has one. With `keep` best, the
+    weights are those of the best of these epochs."""
     augment: Training[Literal["none", "light", "large"]] = "light"
     """Augmentation of the training images: `light`: mirror, scale by 0.8 to 1.25, colors; `large`:
     scale by 0.1 to 2."""
@@ -70,7 +73,9 @@ class ObjectSettings(WeightSettings):
     def __post_init__(self):
         super().__post_init__()
         self.require_least(1, "pyramid_channels", "head_units", "regions", "max_detections")
-        self.require_least(1, "canonical_size", "anchors")
+        self.require_least(1, "canonical_size", "anchors", "evaluate_every")
+        if 0 < self.patience < self.evaluate_every:
+            self._refuse("patience", "0 or at least evaluate_every")
         if not 0 <= self.freeze_stages <= 5:
             self._refuse("freeze_stages", "0 to 5")
         if self.preset == "none" and self.freeze_stages != type(self).freeze_stages:

@@ -26,8 +26,8 @@ def learning_curves(
     """Draws each metric over the epochs, training and validation in one panel.
 
     Args:
-        history: Values of each metric after each epoch, by its name; those of `NOT_DRAWN` are left
-            out.
+        history: Values of each metric after each epoch, by its name, NaN where it was not
+            measured; those of `NOT_DRAWN` are left out.
         rates: Learning rates by the number of the step, for one more panel.
         baselines: Horizontal lines in the panel of a metric: by its name, the values of simpler
             predictors on the test examples by their description.
@@ -47,8 +47,7 @@ def learning_curves(
             values = history.get(f"{prefix}{name}", ())
             most = max(most, len(values))
             if len(values):
-                epochs = range(1, len(values) + 1)
-                axes.plot(epochs, values, marker=".", label=label, color=f"C{color}")
+                axes.plot(*_measured(values), marker=".", label=label, color=f"C{color}")
         for color, (what, value) in enumerate((baselines or {}).get(name, {}).items(), start=2):
             label = f"{_plain(shortened(what))} (test)"
             axes.axhline(value, color=f"C{color}", linestyle="--", label=label)
@@ -90,10 +89,8 @@ def compared_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
                 (f"val_{name}", "-", run),
             ):
                 if metric in history:
-                    epochs = range(1, len(history[metric]) + 1)
                     axes.plot(
-                        epochs,
-                        history[metric],
+                        *_measured(history[metric]),
                         style,
                         color=color,
                         marker=".",
@@ -104,6 +101,12 @@ def compared_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return figure
+
+
+def _measured(values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the epochs, from 1, in which a metric was measured, and its values."""
+    epochs = np.flatnonzero(~np.isnan(values))
+    return epochs + 1, np.asarray(values)[epochs]
 
 
 def confusion_matrix(evaluation: Any, classes: Sequence[str], most: int = 20) -> Figure:

@@ -213,6 +213,7 @@ def train(
     loss_weights: dict[str, float] | None = None,
     rates: Rates | None = None,
     monitor: str | tuple[str, ...] = "val_loss",
+    evaluate_every: int = 1,
     callbacks: Callable[[Checkpoint], Sequence[keras.callbacks.Callback]] = lambda _: (),
     stage: str = "",
 ) -> Trained | None:
@@ -230,6 +231,7 @@ def train(
         rates: The learning rates. Default: that of the settings for all layers.
         monitor: Validation metric that decides on the best epoch, unless the settings name one.
             Several names: their mean.
+        evaluate_every: Epochs from one validation to the next; the last epoch always has one.
         callbacks: From the checkpoint of the run to further callbacks.
         stage: Name of the stage, in runs that train several networks in sequence.
 
@@ -305,6 +307,7 @@ def train(
         steps_per_epoch=steps_per_epoch,
         jit_compile=config.jit_compile,
         validation=validation,
+        validate_every=evaluate_every,
         callbacks=[
             *_callbacks(run, feed, monitor if validation else None, best),
             *_logs(run, checkpoint, stage),
@@ -364,7 +367,7 @@ def _choice(best: BestWeights | None, history: dict[str, list[float]]) -> str:
         )
     if best.kept_epoch == best.last_epoch:
         return text if epochs > best.kept_epoch + 1 else f"{text}; it is the last"
-    return f"{text}; the last, {epochs}, had {best.last:.4g}"
+    return f"{text}; the last, {best.last_epoch + 1}, had {best.last:.4g}"
 
 
 def _epochs(history: dict[str, list[float]]) -> int:

@@ -37,6 +37,7 @@ def fit(
     epochs: int,
     steps_per_epoch: int,
     validation: tf.data.Dataset | None = None,
+    validate_every: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: Checkpoint | None = None,
     checkpoint_every: int | None = None,
@@ -70,6 +71,8 @@ def fit(
         steps_per_epoch: Steps (global batches) of an epoch.
         validation: Batches for the `val_*` logs of each epoch; each replica evaluates all of them.
             None for no validation.
+        validate_every: Epochs from one validation to the next; the last epoch always has one. The
+            `val_*` logs of the others are NaN.
         callbacks: Keras callbacks. Those with `get_state` and `set_state` are saved and restored.
         checkpoint: Where the state of the run is kept; None keeps none. It is written at the end,
             on a stop, and in between when `training.checkpoint.Pace` says so.
@@ -111,7 +114,7 @@ def fit(
         run.stop_requested = stop_requested
         iterator = iter(run.strategy.experimental_distribute_dataset(_by_data(remaining)))
         while not run.is_over():
-            _epoch(run, iterator, validation)
+            _epoch(run, iterator, validation, validate_every)
         run.finish()
     return run.recorder.history
 
@@ -181,9 +184,11 @@ class _Run:
         return logs
 
     def validate(self, batches) -> dict[str, float]:
+        self.callbacks.on_test_begin()
         self.steps.test(batches)
-        logs = {f"val_{name}": value for name, value in self.steps.test_logs().items()}
+        logs = _of_validation(self.steps.test_logs())
         self._require_finite(logs)
+        self.callbacks.on_test_end(logs)
         return logs
 
     def _require_finite(self, logs: dict[str, float]):
@@ -266,7 +271,7 @@ class _Run:
         )
 
 
-def _epoch(run: _Run, iterator, validation) -> None:
+def _epoch(run: _Run, iterator, validation, validate_every: int) -> None:
     """Runs one epoch, or the rest of it in a resumed run."""
     epoch, done = divmod(run.step, run.steps_per_epoch)
     if done == 0:
@@ -284,13 +289,16 @@ def _epoch(run: _Run, iterator, validation) -> None:
     run.require_finite_weights()
     with run.state.averaged():
         if validation is not None:
-            run.callbacks.on_test_begin()
-            validation_logs = run.validate(validation)
-            run.callbacks.on_test_end(validation_logs)
-            logs = {**logs, **validation_logs}
+            is_due = (epoch + 1) % validate_every == 0 or run.step >= run.total_steps
+            unknown = _of_validation(run.steps.untested_logs())
+            logs = {**logs, **(run.validate(validation) if is_due else unknown)}
         run.callbacks.on_epoch_end(epoch, logs)
     if not run.is_over():
         run.save_if_due()
+
+
+def _of_validation(logs: dict[str, float]) -> dict[str, float]:
+    return {f"val_{name}": value for name, value in logs.items()}
 
 
 def _by_data(batches: tf.data.Dataset) -> tf.data.Dataset:

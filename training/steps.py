@@ -1,5 +1,6 @@
 """The traced steps of training and testing, and their logs."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -104,6 +105,10 @@ class Steps:
     def test_logs(self) -> dict[str, float]:
         """Returns the metrics of the last test."""
         return self._results("test_step", self._tested_names)
+
+    def untested_logs(self) -> dict[str, float]:
+        """Returns NaN in place of the metrics of a test that did not take place."""
+        return dict.fromkeys(self._tested_names, math.nan)
 
     def _results(self, step: str, names: Sequence[str]) -> dict[str, float]:
         results = self.model.get_metrics_result()

@@ -95,6 +95,7 @@ SMALL = Small(
         "regions": 0,
         "canonical_size": 0,
         "max_detections": 0,
+        "evaluate_every": 0,
         "augment": "no_such_augmentation",
         "preset": "no_such_preset",
     },

@@ -56,10 +56,16 @@ def test_the_mean_of_several_metrics_decides():
     assert (callback.best, callback.best_epoch) == (pytest.approx(0.55), 1)
 
 
+def test_an_epoch_that_was_not_measured_is_no_last_one():
+    callback = BestWeights("val_accuracy")
+    play(callback, [(float("nan"), 1.0), (0.5, 1.0), (0.4, 1.0), (float("nan"), 1.0)])
+    assert (callback.best_epoch, callback.last_epoch, callback.last) == (1, 2, 0.4)
+
+
 def test_the_last_weights_stay_where_no_epoch_has_a_value():
     callback = BestWeights("val_accuracy")
     model = play(callback, [(float("nan"), 1.0)] * 2)
-    assert (callback.best_epoch, callback.last_epoch) == (None, 1)
+    assert (callback.best_epoch, callback.last_epoch) == (None, None)
     assert final_weight(callback, model) == 1.0
     with pytest.warns(UserWarning, match="'accuracy' is not in the logs"):
         play(BestWeights("accuracy"), [(0.5, 0.5)])

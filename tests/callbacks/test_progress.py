@@ -55,6 +55,17 @@ def test_a_file_gets_a_line_an_epoch(clock, capsys):
     ]
 
 
+def test_what_was_not_measured_is_left_out(clock, capsys):
+    nothing = {"val_loss": np.nan, "val_accuracy": np.nan}
+    play(Progress("val_accuracy"), clock, [{"loss": 0.5} | nothing, EPOCHS[1], EPOCHS[2] | nothing])
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 1/3  loss 0.5  rate 0.25  01:20 left",
+        "epoch 2/3  loss 0.25  val_loss 0.5  val_accuracy 0.5, best 0.5 in 2  rate 0.25"
+        "  00:40 left",
+        "epoch 3/3  loss 0.125  rate 0.25",
+    ]
+
+
 def test_a_model_may_name_other_logs(clock, capsys, monkeypatch):
     monkeypatch.setattr(keras.Sequential, "shown_logs", ("reward", "kl"), raising=False)
     play(Progress(), clock, [{"reward": 0.5, "kl": 2.0, "loss": 1.0}])

@@ -23,6 +23,12 @@ def test_networks_for_small_images_are_narrow():
     }
 
 
+def test_patience_lasts_until_the_next_validation():
+    Config(evaluate_every=3, patience=3)
+    with pytest.raises(ValueError, match="`patience` must be 0 or at least evaluate_every"):
+        Config(evaluate_every=3, patience=2)
+
+
 @pytest.mark.parametrize("config", [Classification, Config])
 def test_weights_may_come_from_a_file(config, tmp_path):
     file = tmp_path / "lite0.safetensors"

@@ -42,6 +42,14 @@ def test_runs_are_drawn_over_each_other():
     assert [axes.get_title() for axes in without_validation.axes] == ["loss", "reward"]
 
 
+def test_curves_have_the_epochs_in_which_a_metric_was_measured():
+    history = {"loss": [3.0, 2.0, 1.0], "val_loss": [float("nan"), 4.0, 5.0]}
+    for figure in (learning_curves(history), compared_curves({"a": history})):
+        (axes,) = figure.axes
+        drawn = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]
+        assert drawn == [([1, 2, 3], [3.0, 2.0, 1.0]), ([2, 3], [4.0, 5.0])]
+
+
 def test_heat_map_names_rows_and_columns():
     figure = heat_map(np.array([[0.2, 0.8]]), ["lstm"], ["$5", "\U0001f600"])
     axes = figure.axes[0]

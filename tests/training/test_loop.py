@@ -235,6 +235,23 @@ def test_trains_without_a_validation_set(unbroken):
     assert_same_weights(model, unbroken[0])
 
 
+def test_epochs_between_validations_log_nan():
+    class Tests(keras.callbacks.Callback):
+        number = 0
+
+        def on_test_end(self, logs=None):
+            self.number += 1
+
+    counted = Tests()
+    _, history = train(epochs=5, validate_every=2, callbacks=[counted])
+    _, always = train(epochs=5)
+    measured = np.array([False, True, False, True, True])  # The last epoch always is.
+    assert counted.number == 3 and history.keys() == always.keys()
+    for name, values in history.items():
+        expected = np.where(measured | (not name.startswith("val_")), always[name], np.nan)
+        np.testing.assert_array_equal(values, expected)
+
+
 def test_validation_loss_that_is_lost_stops_the_run():
     broken = examples(20).batch(10).map(lambda x, y: (x * np.inf, y))
     with pytest.raises(
