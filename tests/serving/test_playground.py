@@ -65,7 +65,7 @@ def texts(*names: str) -> list[tf.TensorSpec]:
 
 def repeated(batch: tf.Tensor, value: Any) -> tf.Tensor:
     """The same answer to every example of a batch."""
-    value = tf.constant(value)
+    value = tf.convert_to_tensor(value)
     return tf.tile(value[None], [tf.shape(batch)[0], *[1] * value.shape.rank])
 
 
@@ -84,6 +84,18 @@ def detect(image_bytes):
         "classes": repeated(image_bytes, ["cat", "dog", ""]),
         "scores": repeated(image_bytes, [0.9, 0.2, 0.0]),
         "masks": repeated(image_bytes, np.stack([np.tri(4), np.ones((4, 4)), np.zeros((4, 4))])),
+    }
+
+
+def segment(image_bytes):
+    """An object in an image of 20 x 40 pixels; the mask fills the upper half of its box."""
+    inside = np.zeros((40, 20, 1), np.uint8)
+    inside[10:20, 4:16] = 255
+    return {
+        "boxes": repeated(image_bytes, [[4.0, 10, 16, 30], [0, 0, 0, 0]]),
+        "classes": repeated(image_bytes, ["cat", ""]),
+        "scores": repeated(image_bytes, [0.9, 0.0]),
+        "mask_bytes": repeated(image_bytes, tf.stack([tf.io.encode_png(inside), ""])),
     }
 
 
@@ -266,6 +278,7 @@ def save_models(base: Path) -> None:
             masks="of each object within its box, from 0 to 1",
         ),
     )
+    save(base / "segmenter" / "1", {"serving_default": (segment, texts("image_bytes"))})
     save(base / "tagger" / "1", {"serving_default": (tag, texts("text"))})
     save(base / "reader" / "1", {"serving_default": (read, texts("question", "document"))})
     save(base / "rater" / "1", {"serving_default": (rate, texts("inputs"))})
@@ -437,7 +450,7 @@ def words(element: WebElement, selector: str) -> list[str]:
 def test_models_are_listed_with_versions_and_card(page):
     page.open("classifier")
     names = ["classifier", "detector", "painter", "rater", "reader", "scaler"]
-    names += ["speaker", "tagger", "translator", "writer"]
+    names += ["segmenter", "speaker", "tagger", "translator", "writer"]
     assert [text.split("\n") for text in words(page.one("nav"), "a")] == [
         [name, "version 1"] for name in names
     ]
@@ -525,6 +538,25 @@ def test_image_is_drawn_upright_as_models_see_it(page, tmp_path):
     page.ask(image_bytes=path)
     size = page.run("const c = document.querySelector('canvas'); return c.width / c.height")
     assert size == 0.5
+
+
+def test_masks_in_files_are_drawn_on_the_upright_image_in_the_color_of_the_class(page, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.jpg"
+    Image.new("RGB", (40, 20), "white").save(path, exif=exif)
+    page.open("segmenter")
+    answer = page.ask(image_bytes=path)
+    white = (255, 255, 255)
+    page.wait(lambda: page.pixel(10, 15) != white, "mask")
+    assert page.pixel(10, 25) == page.pixel(10, 5) == page.pixel(2, 15) == white
+    edge = np.array(page.pixel(4, 25))
+    # 0.55 of the color on white.
+    np.testing.assert_allclose(page.pixel(10, 15), 255 - 0.55 * (255 - edge), atol=2)
+    # They are no pictures of their own.
+    assert answer.find_elements("css selector", "img") == []
+    answer.find_element("css selector", "input[type=range]").send_keys(Keys.END)
+    assert page.pixel(10, 15) == white
 
 
 @pytest.mark.parametrize(
