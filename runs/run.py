@@ -42,7 +42,7 @@ from serving.export import export
 from serving.signature import Signature
 from training import setup
 from training.checkpoint import Checkpoint, check_resume, save_model
-from training.loop import fit
+from training.loop import fit, validation_logs
 from training.optimizers import learning_rate_schedule, optimizer
 
 FEW = 1000
@@ -287,8 +287,13 @@ def train(
     if setup.is_chief(run.strategy) and step < steps_per_epoch * config.epochs:
         print(f"Training {run.facts['training']}", flush=True)
     if config.monitor:
-        _require_monitor(config.monitor, loss, watched if validation else ())
         monitor = config.monitor
+        known = validation_logs(model, validation) if validation else []
+        if monitor not in known:
+            raise ValueError(
+                f"`monitor` must be one of {', '.join(known) or 'none, without a validation set'}. "
+                f"Received: monitor={monitor!r}"
+            )
     best = None
     if validation and config.keep == "best":
         # Weighted metrics count predictions, and a row has many of them; a model with a training
@@ -379,24 +384,6 @@ def _identity(feed: Feed) -> dict[str, int]:
     splits = ["train"] if feed.data.validation is None else ["train", "validation"]
     counts = {f"rows of {split}": feed.count(split) for split in splits}
     return counts | {f"checksum of {split}": feed.checksum(split) for split in splits}
-
-
-def _require_monitor(monitor: str, loss: Losses, watched: Sequence[Metrics]) -> None:
-    """Raises `ValueError` unless a metric with the name is measured in validation."""
-    known = ["val_loss"] if watched else []
-    known += [f"val_{output}_loss" for output in loss] if isinstance(loss, dict) and watched else []
-    for metrics in watched:
-        outputs = metrics.items() if isinstance(metrics, dict) else [("", metrics)]
-        known += [
-            f"val_{f'{output}_' if output else ''}{metric.name}"
-            for output, some in outputs
-            for metric in some
-        ]
-    if monitor not in known:
-        raise ValueError(
-            f"`monitor` must be one of {', '.join(known) or 'none, without a validation set'}. "
-            f"Received: monitor={monitor!r}"
-        )
 
 
 def configured_optimizer(

@@ -119,6 +119,20 @@ def fit(
     return run.recorder.history
 
 
+def validation_logs(model: keras.Model, validation: tf.data.Dataset) -> list[str]:
+    """Returns the names of the `val_*` logs of `fit`, without testing the model.
+
+    Args:
+        model: As in `fit`.
+        validation: As in `fit`.
+    """
+    strategy = model.distribute_strategy
+    steps = Steps(model, strategy)
+    with strategy.scope():
+        steps.build_metrics(validation, validation)
+    return [*_of_validation(steps.untested_logs())]
+
+
 class _Run:
     """The state of a run in progress."""
 

@@ -170,6 +170,34 @@ def test_what_the_run_cannot_do_is_refused_before_the_first_step(changes, messag
     assert not (tmp_path / "checkpoint").exists()
 
 
+def test_a_metric_to_watch_must_be_one_that_the_validation_logs(tmp_path):
+    """A model with its own test step logs what that returns, whatever its metrics are."""
+
+    class Own(keras.Model):
+        def test_step(self, batch):
+            return {"accuracy": super().test_step(batch)["accuracy"]}
+
+    def own() -> keras.Model:
+        plain = build()
+        return Own(plain.inputs, plain.outputs)
+
+    config = Config(out=tmp_path, monitor="val_accuracy")
+    _, made = trained(config)
+    assert "val_accuracy" in made.choice
+    run = start(replace(config, out=tmp_path / "own", monitor="val_loss"))
+    with pytest.raises(ValueError, match=r"`monitor` must be one of val_accuracy\. Received"):
+        train(
+            run,
+            own,
+            Feed(DATA),
+            loss=keras.losses.SparseCategoricalCrossentropy(True),
+            metrics=lambda: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+    nothing = Splits(train=DATA.train)
+    with pytest.raises(ValueError, match="`monitor` must be one of none, without a validation"):
+        trained(replace(config, out=tmp_path / "nothing"), nothing)
+
+
 def test_a_check_of_the_data_builds_no_network_and_leaves_a_checkpoint_alone(tmp_path):
     trained(Config(out=tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
