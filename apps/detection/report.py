@@ -11,6 +11,7 @@ import tensorflow as tf
 from apps.detection.answers import signatures
 from data import object_masks, objects
 from data.anchor_sizes import best_ious, positives_of_levels
+from metrics.detection_errors import by_error
 from metrics.detections import Evaluation
 from models.faster_rcnn import FasterRCNN
 from preprocessing import objects as pixels
@@ -118,6 +119,7 @@ def report(model: FasterRCNN, data: objects.Objects, test: Evaluation) -> list[S
         Table("Scores by class", *test.by_class()),
         Table(THRESHOLDS, *test.at_thresholds(), in_card=True),
         Picture("Confusion matrix", matrix),
+        Table("Errors by type, and what fixing each would give", *by_error(test)),
         Table("Scores by size of the objects", *test.by_size()),
         Picture("Precision and recall", pictures.precision_recall(test.curves())),
         Table("Recall of the proposals", *_recalls(test)),

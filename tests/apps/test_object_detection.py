@@ -69,6 +69,7 @@ SMALL = Small(
         "Scores by class",
         "Score thresholds, by the F1 on validation images",
         "Confusion matrix",
+        "Errors by type, and what fixing each would give",
         "Scores by size of the objects",
         "Precision and recall",
         "Recall of the proposals",

@@ -171,7 +171,7 @@ def test_what_the_run_cannot_do_is_refused_before_the_first_step(changes, messag
 
 
 def test_a_metric_to_watch_must_be_one_that_the_validation_logs(tmp_path):
-    """A model with its own test step logs what that returns, whatever its metrics are."""
+    """A model with its own test step logs what that returns, not all of its metrics."""
 
     class Own(keras.Model):
         def test_step(self, batch):
