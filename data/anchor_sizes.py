@@ -168,8 +168,8 @@ def chosen_anchors(
 ) -> tuple[Sizes, tuple[float, ...], list[str]]:
     """Keeps anchors, unless more than 5 % of the boxes have an IoU under 0.5 with their best one.
 
-    Otherwise clusters are tried, then the given sizes times a factor, one or three of each level,
-    with the ratios of the clusters and those given.
+    Otherwise the given sizes times a factor are tried, with the given ratios and with those of the
+    clusters, then the clusters, then three sizes of each level.
 
     Args:
         boxes: The training boxes, as in `best_ious`.
@@ -189,22 +189,29 @@ def chosen_anchors(
     if np.mean(ious < SCORED[0]) <= MOST_UNFIT:
         return *given, remarks
     clusters = fitted_anchors(boxes, [len(level) for level in sizes], len(ratios))
-    candidates = [clusters]
-    for octaves in (SINGLE, THIRDS):
-        for factor in SCALES:
-            scaled = tuple(
+
+    def scaled(octaves: Sequence[float]) -> list[tuple[Sizes, tuple[float, ...]]]:
+        """Returns the given sizes times each factor, with the given ratios and the clusters'."""
+        return [
+            (
                 tuple(
-                    float(f"{size * factor * octave:.3g}") for size in level for octave in octaves
-                )
-                for level in sizes
+                    tuple(float(f"{size * factor * one:.3g}") for size in level for one in octaves)
+                    for level in sizes
+                ),
+                chosen,
             )
-            candidates += [(scaled, clusters[1]), (scaled, given[1])]
-    # The first that fits is kept: the fewest anchors.
-    shares = [
-        np.mean(best_ious(boxes, *one, strides, image_size) < SCORED[0]) for one in candidates
-    ]
-    fits = [number for number, share in enumerate(shares) if share <= MOST_UNFIT]
-    fitted = candidates[fits[0] if fits else int(np.argmin(shares))]
+            for factor in SCALES
+            for chosen in (given[1], clusters[1])
+        ]
+
+    def unfit(anchors: tuple[Sizes, tuple[float, ...]]) -> float:
+        return float(np.mean(best_ious(boxes, *anchors, strides, image_size) < SCORED[0]))
+
+    # Sizes that double from level to level are learned better than clusters with the same share
+    # of fitting boxes, of which several may be as large as an object. Fewer anchors come first.
+    kinds = (scaled(SINGLE), [clusters], scaled(THIRDS))
+    best = [min(kind, key=unfit) for kind in kinds]
+    fitted = next((one for one in best if unfit(one) <= MOST_UNFIT), min(best, key=unfit))
     better = best_ious(boxes, *fitted, strides, image_size)
     if np.mean(better < SCORED[0]) >= np.mean(ious < SCORED[0]):
         return *given, remarks

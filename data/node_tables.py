@@ -96,8 +96,8 @@ def read(
     findings += said
     others = [column for column in range(len(header)) if column not in place.values()]
     columns = [(header[column], [cells[column] for _, cells in kept]) for column in others]
-    places = [where for where, _ in kept]
-    features, feature_names, said = features_of(columns, places)
+    wheres = [where for where, _ in kept]
+    features, feature_names, said = features_of(columns, wheres)
     findings += said
     findings += columns_read({kind: header[place[kind]] for kind in place}, [])
     number = {name: i for i, name in enumerate(seen)}
@@ -111,7 +111,7 @@ def read(
         features=features,
         feature_names=feature_names,
         links=links,
-        wheres=places,
+        wheres=wheres,
     )
     return read, findings
 
@@ -224,10 +224,10 @@ def _links(
 ) -> tuple[Triple, list[Finding]]:
     """Reads the links between known nodes."""
     header, rows, findings = _rows(data, path, [*ends, *(["weight"] if weights else [])])
-    places = [header.index(name) for name in ends]
+    positions = [header.index(name) for name in ends]
     links = []
     for where, cells in rows:
-        unknown = [cells[place] for place in places if cells[place] not in number]
+        unknown = [cells[place] for place in positions if cells[place] not in number]
         if unknown:
             findings.append(
                 Fault(where, repr(unknown[0]), "the id of a node in the table of nodes")
@@ -238,7 +238,7 @@ def _links(
             received = repr(cells[header.index("weight")])
             findings.append(Fault(where, received, "a weight above 0"))
             continue
-        source, target = (number[cells[place]] for place in places)
+        source, target = (number[cells[place]] for place in positions)
         links.append((source, target, weight))
     if not links:
         expected = "at least one link between two nodes"

@@ -108,7 +108,7 @@ class GraphNetwork(keras.Model):
 class NodeClassifier(keras.Model):
     """A network together with the graph that it classifies the nodes of.
 
-    It computes the logits of all nodes in each call and returns those that are asked for.
+    It computes the logits of all nodes in each call and returns those of the given nodes.
 
     Args:
         network: From `graph_network`.
