@@ -35,8 +35,8 @@ class Config(Settings):
     EPOCHS = 200
     NETWORK = (*Settings.NETWORK, "layers", "units")
     data: str = "digits"
-    """`digits` (built in), or a folder with two tables: `nodes` (id, label and features) and
-    `edges` (source, target)."""
+    """`digits` (built in), a folder with two tables, `nodes` (id, label and features) and `edges`
+    (source, target), or the files of Planetoid, such as `folder/ind.cora`."""
     model: str = "gcn"
     out: Path = Path("saved_models/node_classification")
     optimizer: Training[OptimizerName] = "adam"

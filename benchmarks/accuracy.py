@@ -29,6 +29,7 @@ import tyro
 from apps import bert_pretraining as bert
 from apps import elmo_pretraining as elmo
 from apps import image_classification as images
+from apps import node_classification as nodes
 from apps import question_answering as questions
 from apps import text_classification as texts
 from apps import token_classification as tags
@@ -65,6 +66,7 @@ EXPERIMENTS: dict[str, Settings] = {
         warmup_epochs=0.5,
         augment="light",
     ),
+    "cora_gcn": nodes.Config(data="DATA/planetoid", keep="last"),
     "python_docs_gru": texts.Config(),
     "sst2_minilm": replace(MINILM, data="DATA/sst2", epochs=2, length=48),
     "sst2_lstm": replace(GRU, data="DATA/sst2", model="lstm", epochs=6),
@@ -137,6 +139,8 @@ DEFAULTS: dict[str, Settings] = {
     "sst2_by_default": texts.Config(data="DATA/sst2", model="bert", preset="MINILM"),
     "trec_by_default": texts.Config(data="tfds:trec", model="bert", preset="MINILM"),
     "msrp_by_default": texts.Config(data="DATA/msrp", model="bert", preset="MINILM"),
+    "cora_by_default": nodes.Config(data="DATA/planetoid"),
+    "cora_mlp_by_default": nodes.Config(data="DATA/planetoid", model="mlp"),
     "wnut17_by_default": tags.Config(data="DATA/wnut17", model="bert", preset="MINILM"),
     "squad_by_default": questions.Config(data="SQUAD", model="bert", preset="MINILM"),
     **{
@@ -162,6 +166,7 @@ SQUAD = "squad_v1.1_dev/dev*.json"
 WITH_PRESET = (texts.Config, tags.Config, questions.Config)
 APPS = {
     images.Config: images,
+    nodes.Config: nodes,
     texts.Config: texts,
     tags.Config: tags,
     questions.Config: questions,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data import node_tables
+from data import node_tables, planetoid
 from data.sources import (
     SPLITS,
     Evaluated,
@@ -100,8 +100,9 @@ def load(
     the rest is for the test.
 
     Args:
-        data: `digits` (`./digits` for a folder of that name), or the path of a folder with a table
-            of nodes and one of links, as `data.node_tables` reads them.
+        data: `digits` (`./digits` for a folder of that name); the path of a folder with a table of
+            nodes and one of links, as `data.node_tables` reads them; or of the files of Planetoid,
+            as in `data.planetoid`.
         labels_per_class: Training nodes of each class. None: 20, in `digits` 5.
         scale: `columns` standardizes each feature, `rows` divides those of a node by their sum,
             `none` leaves them. None: `rows` if all are 0, 1 or other counts, else `columns`;
@@ -117,8 +118,15 @@ def load(
     if data == "digits":
         read = _digits()
         scale = scale or "none"
+    elif prefix := planetoid.prefix_of(data):
+        read = planetoid.read(prefix)
     else:
-        existing(data, "a folder with tables `nodes` and `edges`", BUILT_IN, tfds=False)
+        existing(
+            data,
+            "a folder with tables `nodes` and `edges`, or with Planetoid's files",
+            BUILT_IN,
+            tfds=False,
+        )
         read, findings = node_tables.read(Path(data), weights, **columns)
     features, remark = scaled(read.features, scale)
     findings += remark
@@ -216,8 +224,8 @@ def merged(links: Triple, directed: bool) -> tuple[Triple, list[Finding]]:
     if loops:
         remarks.append(f"{loops:,} links of a node to itself were left out.")
     if different < given:
-        what = "" if directed else ", in one direction or the other"
-        remarks.append(f"{given - different:,} links were there before{what}, and count once.")
+        both = "" if directed else " or in both directions"
+        remarks.append(f"Links that are listed more than once{both} count once.")
     kind = "directed" if directed else "undirected"
     remarks.append(f"{different:,} {kind} links.")
     return found, remarks
