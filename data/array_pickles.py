@@ -188,4 +188,8 @@ GLOBALS: dict[str, Callable[..., _Made]] = {
     "__builtin__ list": _nothing,
 }
 """The names that a pickle may use, and what stands for them here."""
-BUILDERS = {"dtype": _build_dtype, "array": _build_array, "matrix": _build_matrix}
+BUILDERS: dict[str, Callable[[_Made, Any], None]] = {
+    "dtype": _build_dtype,
+    "array": _build_array,
+    "matrix": _build_matrix,
+}

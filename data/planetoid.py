@@ -1,6 +1,7 @@
 """Citation graphs in the eight files of Planetoid: Cora, Citeseer and Pubmed with public splits."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -54,7 +55,7 @@ def read(prefix: Path) -> Nodes:
         raise BadData(str(prefix), [fault]) from error
 
 
-def _joined(parts: dict[str, np.ndarray], order: np.ndarray, name: str) -> Nodes:
+def _joined(parts: dict[str, Any], order: np.ndarray, name: str) -> Nodes:
     """Puts the nodes of all parts into the order of the graph."""
     known, channels = parts["allx"].shape
     nodes = max(known + parts["tx"].shape[0], int(order.max()) + 1)
