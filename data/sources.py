@@ -353,7 +353,8 @@ def watched(items: Iterable[Any], total: int, doing: str) -> Iterator[Any]:
         if now - shown > 1:
             shown, rate = now, done / (now - begin)
             left = (total - done) / rate
-            line = f"\r{doing}: {done} of {total}, {rate:.0f}/s, {left:.0f} s left "
+            speed = f"{rate:.0f}" if rate > 10 else f"{rate:.1f}"
+            line = f"\r{doing}: {done} of {total}, {speed}/s, {left:.0f} s left "
             print(line, end="", file=sys.stderr, flush=True)
     if shown != begin:
         print(f"\r{doing}: {done} of {total} in {time.monotonic() - begin:.0f} s", file=sys.stderr)
