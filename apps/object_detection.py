@@ -8,11 +8,13 @@ Example:
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 from apps.detection.answers import example, facts, signatures
+from apps.detection.given import searched, window_scores, with_windows
 from apps.detection.report import evaluated, report
 from data import objects
 from data.anchor_sizes import Sizes, best_ious, chosen_anchors, described
@@ -21,7 +23,15 @@ from layers import boxes
 from metrics import baselines
 from metrics.average_precision import MeanAveragePrecision
 from models import torchvision_weights
-from models.detectors import BOXES, PYRAMIDS, RATIOS, detector, published_sizes, strides_of
+from models.detectors import (
+    BOXES,
+    GIVEN,
+    PYRAMIDS,
+    RATIOS,
+    detector,
+    published_sizes,
+    strides_of,
+)
 from models.imagenet import PRESETS
 from models.timm_weights import NETWORKS
 from models.trunks import FEATURES, load_dense, trunk
@@ -31,25 +41,43 @@ from runs.command import command
 from runs.object_settings import ObjectSettings
 from runs.run import counted, finish, start, train
 
-Ratios = tuple[float, ...]
-
 
 @dataclass(frozen=True)
 class Config(ObjectSettings):
+    NETWORK = (*ObjectSettings.NETWORK, "windows")
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, or a folder in the format of VOC, COCO, YOLO or CSV."""
     model: str = "faster_rcnn_fpn"
     out: Path = Path("saved_models/object_detection")
+    selective_search: Literal["single", "fast", "quality"] = "fast"
+    """Selective search that proposes the regions of fast_rcnn: 1, 8 or 80 groupings."""
+    proposals: int = 2000
+    """Maximum number of proposals of an image for fast_rcnn."""
+    smallest_proposal: int | None = None
+    """Minimum width and height of a proposal in pixels of the resized image. Default: 20, or 6 for
+    images of at most 400 pixels a side."""
+    windows: int = 2000
+    """Maximum number of fixed windows that fast_rcnn reads if a request has no proposals. `anchors`
+    are their sizes; by default sizes and ratios are clusters of the training boxes."""
 
     def __post_init__(self):
         super().__post_init__()
         self.require_one_of(BOXES, "model")
-        self.require_pyramid({*BOXES} & {*PYRAMIDS})
+        self.require_pyramid({*BOXES} & {*PYRAMIDS}, GIVEN)
         self.require_backbone(
             FEATURES,
             PRESETS,
             (*NETWORKS, *(torchvision_weights.TRUNKS if self.model in PYRAMIDS else ())),
         )
+        self.require_least(1, "proposals", "smallest_proposal", "windows")
+        names = "selective_search", "proposals", "smallest_proposal", "windows"
+        self.require_only(GIVEN, *names)
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        # Girshick (2015), section 2.3.
+        given = {"batch_size": 2, "regions": 64} if self.model in GIVEN else {}
+        return super().usual | given
 
 
 def main(config: Config) -> dict[str, float]:
@@ -57,6 +85,8 @@ def main(config: Config) -> dict[str, float]:
     run = start(config)
     data, anchors = with_anchors(config, load(config))
     data = counted(run, data, "images")
+    if config.model in GIVEN:
+        data = searched(config, data)
     fed = feed(config, data)
     trained = train(
         run,
@@ -69,6 +99,9 @@ def main(config: Config) -> dict[str, float]:
     if trained is None:  # Another process evaluates and writes.
         return {}
     test = evaluated(run, trained.model, data)
+    scores = test.scores
+    if config.model in GIVEN:
+        scores |= window_scores(trained.model, data)
     images = [image for image, _ in data.first("validation", 4)]
     return finish(
         run,
@@ -77,7 +110,7 @@ def main(config: Config) -> dict[str, float]:
         signatures=signatures(data, images),
         warmup={"image_bytes": images},
         example=example(data),
-        scores=test.scores,
+        scores=scores,
         num_test=len(data.test),
         examples="images",
         facts=facts(data),
@@ -101,15 +134,17 @@ def load(config: ObjectSettings, masks: bool = False) -> objects.Objects:
 
 def with_anchors(
     config: ObjectSettings, data: objects.Objects
-) -> tuple[objects.Objects, tuple[Sizes, Ratios]]:
-    """Returns the data with remarks on the anchors, and these: sizes of each level, and ratios."""
+) -> tuple[objects.Objects, dict[str, Any]]:
+    """Returns the data with remarks on the anchors or windows, and these as `detector` has them."""
     if config.continued:
-        return data, ((), ())  # The network has its own.
+        return data, {}  # The network has its own.
+    if isinstance(config, Config) and config.model in GIVEN:
+        return with_windows(config, data)
     strides = strides_of(config.model, config.levels)
     published = published_sizes(config.model, strides)
     boxes, image_size = data.train_boxes, data.image_size
     sizes: Sizes = tuple(published)
-    ratios: Ratios = RATIOS
+    ratios: tuple[float, ...] = RATIOS
     if config.anchors:
         given = tuple(map(float, config.anchors))
         sizes = tuple((size,) for size in given) if config.model in PYRAMIDS else (given,)
@@ -118,7 +153,8 @@ def with_anchors(
         remarks = [described("Anchors", sizes, ratios, ious)]
     else:
         sizes, ratios, remarks = chosen_anchors(boxes, sizes, ratios, strides, image_size)
-    return replace(data, remarks=(*data.remarks, *remarks)), (sizes, ratios)
+    anchors = {"anchor_sizes": sizes, "anchor_ratios": ratios}
+    return replace(data, remarks=(*data.remarks, *remarks)), anchors
 
 
 def is_whole(config: ObjectSettings) -> bool:
@@ -144,9 +180,7 @@ def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
     )
 
 
-def build(
-    config: ObjectSettings, data: objects.Objects, anchors: tuple[Sizes, Ratios]
-) -> keras.Model:
+def build(config: ObjectSettings, data: objects.Objects, anchors: dict[str, Any]) -> keras.Model:
     if config.continued:
         network = presets.network(config.continued)
         if len(data.classes) == network.num_classes:
@@ -164,13 +198,11 @@ def build(
         features,
         len(data.classes),
         levels=config.levels,
-        anchor_sizes=anchors[0],
-        anchor_ratios=anchors[1],
         max_detections=data.max_detections,
         norm="none" if config.preset != "none" else "group",
         aligned=not is_whole(config),
         rounded=is_whole(config),
-        **config.widths(None if is_whole(config) else data.image_size),
+        **config.widths(None if is_whole(config) else data.image_size) | anchors,
     )
     if is_whole(config):
         ids = torchvision_weights.coco_ids(data.classes)

@@ -62,6 +62,8 @@ class Objects(Splits):
         max_objects: Number of objects to which an image is padded.
         has_masks: Whether objects have masks.
         max_detections: Number of detections that a network should return per image.
+        num_proposals: Number of the boxes `proposals` `(num_proposals, 4)` that
+            `data.proposals.with_proposals` adds to the objects of an image; 0 without them.
         train_boxes: float32 `(boxes, 4)`: those of the training objects without crowds, in pixels
             of the image after it was resized to fit `image_size`.
         train_classes: int32 `(boxes,)`, the class of each of these.
@@ -74,6 +76,7 @@ class Objects(Splits):
     has_masks: bool
     max_detections: int
     sides: tuple[int, int] | None = None
+    num_proposals: int = 0
     train_boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     train_classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 

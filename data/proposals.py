@@ -19,6 +19,7 @@ from preprocessing.objects import fitted
 
 EDITION = 1
 """Changes when the same image and settings give other boxes than before."""
+BYTES_OF_BOX = 16
 WORTH_PROCESSES = 64
 """With fewer images, one process takes less time than others take to start."""
 
@@ -32,8 +33,8 @@ def cache_folder() -> Path:
 def with_proposals(data: Objects, *, mode: str, smallest: int, most: int) -> Objects:
     """Adds `proposals` to the objects of each image: the boxes that selective search finds.
 
-    They are float32 `(most, 4)`, best first, in pixels of the upright image, and padded with zeros.
-    The search sees the image as it is resized for the network. A file in `cache_folder` keeps the
+    They are float32 boxes, best first, in pixels of the upright image, and padded with zeros. The
+    search sees the image as it is resized for the network. A file in `cache_folder` keeps the
     boxes of each image, so that a search that was stopped continues.
 
     Args:
@@ -43,7 +44,7 @@ def with_proposals(data: Objects, *, mode: str, smallest: int, most: int) -> Obj
         most: Maximum number of boxes of an image.
     """
     examples = {split: data.split(split) for split in SPLITS if getattr(data, split) is not None}
-    settings = f"{EDITION} {mode} {smallest} {data.image_size}".encode()
+    settings = f"{EDITION} {mode} {smallest} {data.image_size} {data.sides}".encode()
     files = {
         split: [_file(settings + image) for image, _ in rows.as_numpy_iterator()]
         for split, rows in examples.items()
@@ -57,16 +58,17 @@ def with_proposals(data: Objects, *, mode: str, smallest: int, most: int) -> Obj
                     return
                 if file in missing:
                     missing.remove(file)  # Two equal images have the same file.
-                    one = fitted(image, data.image_size)
+                    one = fitted(image, data.image_size, data.sides)
                     height, width = one["true_size"].numpy()
                     pixels = one["pixels"][:height, :width].numpy()
                     yield file, pixels, float(one["scale"]), mode, smallest
 
     for _ in watched(_done(search_into, tasks(), len(missing)), len(missing), "Selective search"):
         pass
-    return replace(
-        data, **{split: _joined(rows, files[split], most) for split, rows in examples.items()}
-    )
+    sizes = [file.stat().st_size // BYTES_OF_BOX for some in files.values() for file in some]
+    most = max(1, min(most, max(sizes)))
+    joined = {split: _joined(rows, files[split], most) for split, rows in examples.items()}
+    return replace(data, **joined, num_proposals=most)
 
 
 def _file(content: bytes) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from models.fast_rcnn import FastRCNN
 from models.faster_rcnn import FasterRCNN
 from models.mask_rcnn import MaskRCNN
 from models.region_heads import (
@@ -16,7 +17,9 @@ from models.region_heads import (
 )
 from models.trunks import STRIDES
 
-BOXES = ("faster_rcnn", "faster_rcnn_fpn")
+GIVEN = ("fast_rcnn",)
+"""Networks whose proposals come with the image."""
+BOXES = (*GIVEN, "faster_rcnn", "faster_rcnn_fpn")
 MASKS = ("mask_rcnn",)
 """Networks that find boxes, and those that find masks, too."""
 PYRAMIDS = ("faster_rcnn_fpn", *MASKS)
@@ -33,7 +36,7 @@ FC_UNITS = 4096
 
 
 def strides_of(name: str, levels: Sequence[int]) -> tuple[int, ...]:
-    """Returns the strides in pixels of the maps of a network.
+    """Returns the strides in pixels of the maps that a network proposes regions from.
 
     With a pyramid these are the levels and one more for the proposals.
 
@@ -74,6 +77,9 @@ def detector(
     norm: str = "none",
     aligned: bool = True,
     rounded: bool = False,
+    proposed: int = 1000,
+    windows: Sequence[Sequence[float]] = (),
+    read_level: int = 4,
 ) -> FasterRCNN:
     """Builds a network that finds objects.
 
@@ -92,13 +98,30 @@ def detector(
             `published_sizes`.
         anchor_ratios: Height over width of the anchors.
         pyramid_channels: Channels of the pyramid, of the proposal network and of the mask head.
-        head_units: Units of the dense layers of the head above a pyramid.
+        head_units: Units of the dense layers of the head above a pyramid or on given proposals.
+            Those of VGG without a pyramid have 4096.
         region_size: Height and width of the features of a region that the trunk's last stage reads,
             without a pyramid. The fc6 of VGG reads 7.
-        regions, canonical_size, max_detections, aligned, rounded: As in
+        regions, canonical_size, max_detections, proposed, aligned, rounded: As in
             `models.faster_rcnn.FasterRCNN`.
         norm: Normalization in pyramid and mask head, as in `models.parts.normalization`.
+        windows: As in `models.fast_rcnn.FastRCNN`.
+        read_level: The level of the trunk that given proposals are read from: 2 has a stride of 4
+            pixels, 5 of 32.
     """
+    if name in GIVEN:
+        features = keras.Model(trunk.input, [trunk.outputs[read_level - 2]], name="features")
+        units = FC_UNITS if trunk.name.startswith("vgg") else head_units
+        return FastRCNN(
+            features,
+            box_head(7, features.outputs[0].shape[-1], num_classes, units),
+            windows=windows,
+            strides=(STRIDES[read_level - 2],),
+            regions=regions,
+            proposed=proposed,
+            max_detections=max_detections,
+            name=name,
+        )
     strides = strides_of(name, levels)
     sizes = anchor_sizes or published_sizes(name, strides)
     if name in PYRAMIDS:
@@ -130,6 +153,7 @@ def detector(
         anchor_ratios=anchor_ratios,
         strides=strides,
         regions=regions,
+        proposed=proposed,
         canonical_size=canonical_size,
         max_detections=max_detections,
         aligned=aligned,

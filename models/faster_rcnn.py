@@ -40,7 +40,7 @@ class FasterRCNN(keras.Model):
     Args:
         features: From images `(batch, height, width, channels)` in [0, 1] to a list of maps.
             Regions are pooled from the only one, or from the pyramid of all but the last.
-        proposals: From `models.region_heads.region_proposals`.
+        proposals: From `models.region_heads.region_proposals`; None if they come with the image.
         head: From regions to logits and deltas, as `models.region_heads.box_head` or
             `last_stage_head`.
         anchor_sizes: Sizes of the anchors of each map, in pixels.
@@ -67,14 +67,22 @@ class FasterRCNN(keras.Model):
     """
 
     PARTS: tuple[str, ...] = ("features", "proposals", "head")
+    LOGGED: tuple[str, ...] = (
+        *("proposal_loss", "proposal_box_loss", "class_loss", "box_loss"),
+        *("positive_anchors", "positive_regions"),
+    )
+    BACKGROUND = (0.0, 0.5)
+    """IoU with the best object from which and below which a region of the head is background."""
+    BETA = 1 / 9
+    """Error of the head from which smooth L1 is linear."""
 
     def __init__(
         self,
         features: keras.Model,
-        proposals: keras.Model,
+        proposals: keras.Model | None,
         head: keras.Model,
         *,
-        anchor_sizes: Sequence[Sequence[float]],
+        anchor_sizes: Sequence[Sequence[float]] = (),
         anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         strides: Sequence[int] = (4, 8, 16, 32, 64),
         regions: int = 512,
@@ -89,7 +97,8 @@ class FasterRCNN(keras.Model):
         name: str | None = None,
     ):
         super().__init__(name=name)
-        self.features, self.proposals, self.head = features, proposals, head
+        self.features, self.head = features, head
+        self.proposals: Any = proposals
         self._numbers: dict[str, Any] = {
             "anchor_sizes": [list(sizes) for sizes in anchor_sizes],
             "anchor_ratios": list(anchor_ratios),
@@ -107,15 +116,9 @@ class FasterRCNN(keras.Model):
         self.regions, self.proposed = regions, proposed
         self.max_detections = max_detections
         self.num_classes = head.output_shape[1][1]
-        self.anchors = Anchors(anchor_sizes, anchor_ratios, strides, rounded=rounded)
-        self.logged = {
-            name: keras.metrics.Mean(name)
-            for name in (
-                "loss",
-                *("proposal_loss", "proposal_box_loss", "class_loss", "box_loss"),
-                *("positive_anchors", "positive_regions"),
-            )
-        }
+        if proposals:
+            self.anchors = Anchors(anchor_sizes, anchor_ratios, strides, rounded=rounded)
+        self.logged = {name: keras.metrics.Mean(name) for name in ("loss", *self.LOGGED)}
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -208,15 +211,7 @@ class FasterRCNN(keras.Model):
 
     def _read(self, head, maps, boxes, compilable=False, training=False) -> list:
         """Reads the features in boxes `(batch, n, 4)`, and returns what a head says of each."""
-        size, numbers = head.input_shape[1], self._numbers
-        how = {"aligned": numbers["aligned"], "compilable": compilable}
-        if len(maps) == 1:
-            pooled = ROIAlign(size, numbers["strides"][0], **how)([maps[0], boxes])
-        else:
-            pool = PyramidROIAlign(
-                size, numbers["strides"][:-1], canonical_size=numbers["canonical_size"], **how
-            )
-            pooled = pool([maps[:-1], boxes])
+        pooled = self._pooled(head.input_shape[1], maps, boxes, compilable)
         rows = ops.reshape(pooled, (-1, *pooled.shape[2:]))
         outputs = head(rows, training=training)
         shape = ops.shape(boxes)[:2]
@@ -224,6 +219,17 @@ class FasterRCNN(keras.Model):
             ops.reshape(ops.cast(one, "float32"), (*shape, *one.shape[1:]))
             for one in (outputs if isinstance(outputs, list) else [outputs])
         ]
+
+    def _pooled(self, size: int, maps, boxes, compilable: bool):
+        """Returns what boxes show, `(batch, n, size, size, channels)`."""
+        numbers = self._numbers
+        how = {"aligned": numbers["aligned"], "compilable": compilable}
+        if len(maps) == 1:
+            return ROIAlign(size, numbers["strides"][0], **how)([maps[0], boxes])
+        pool = PyramidROIAlign(
+            size, numbers["strides"][:-1], canonical_size=numbers["canonical_size"], **how
+        )
+        return pool([maps[:-1], boxes])
 
     def _proposed(self, maps, sizes, training: bool, compilable=False) -> dict[str, Any]:
         """Returns the outputs of the proposal network, and its best boxes with their validity."""
@@ -327,6 +333,7 @@ class FasterRCNN(keras.Model):
         labels, matched = match(
             iou(boxes, objects["boxes"]),
             is_object,
+            negative=self.BACKGROUND,
             excluded=ops.logical_or(ops.logical_not(valid), crowded),
         )
         rows, is_drawn = sample(
@@ -351,7 +358,7 @@ class FasterRCNN(keras.Model):
         wrong = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         of_class = tf.gather(deltas, drawn["classes"], axis=2, batch_dims=2)
         targets = encode(drawn["targets"], drawn["boxes"], BOX_WEIGHTS)
-        off = smooth_l1(targets - of_class, 1 / 9)
+        off = smooth_l1(targets - of_class, self.BETA)
         return {
             "class_loss": mean_over(wrong, is_drawn, is_drawn),
             "box_loss": mean_over(off, is_positive, is_drawn),

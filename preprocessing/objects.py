@@ -86,14 +86,17 @@ def prepared(
 
     Args:
         image_bytes: The encoded image, string `()`.
-        objects: Its objects, boxes in pixels of the upright image.
+        objects: Its objects, boxes in pixels of the upright image, and `proposals`, if there are.
         image_size: `(height, width)` in pixels.
         sides: As in `fitted`.
 
     Returns:
-        What `fitted` returns, and the objects with their boxes in its pixels.
+        What `fitted` returns and the proposals, and the objects with their boxes in its pixels.
     """
     image = fitted(image_bytes, image_size, sides)
+    if "proposals" in objects:
+        image["proposals"] = objects["proposals"] * image["scale"]
+        objects = {name: rows for name, rows in objects.items() if name != "proposals"}
     limit = _sides(image["true_size"])
     boxes = tf.clip_by_value(objects["boxes"] * image["scale"], 0.0, limit)
     return image, {**objects, "boxes": boxes}
@@ -155,9 +158,9 @@ def augmentation(
       brightness, contrast and saturation by up to 20 %.
     - `large` does the same, enlarging by 0.1 to 2, as in large-scale jittering.
 
-    Images that become larger are cropped at random, others are padded right and below. Boxes, masks
-    and crowds follow. An object less than 20 % visible becomes a crowd, which is ignored; one
-    outside the crop becomes padding.
+    Images that become larger are cropped at random, others are padded right and below. Boxes,
+    masks, crowds and proposals follow. An object less than 20 % visible becomes a crowd, which is
+    ignored; one outside the crop becomes padding.
 
     Reference:
         Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation Method for Instance
@@ -221,6 +224,9 @@ def _augmented(
         "scale": image["scale"] * factor,
         "true_size": true_size,
     }
+    if "proposals" in image:
+        boxes = image["proposals"] * factor - _sides(offset)
+        moved["proposals"] = tf.clip_by_value(boxes, 0.0, _sides(true_size))
     return moved, _cropped(objects, factor, offset, true_size)
 
 
@@ -235,22 +241,29 @@ def _mirrored(
         does_mirror: Whether to exchange top and bottom, and left and right; bool `()`.
     """
     pixels, boxes = image["pixels"], objects["boxes"]
-    masks = objects.get("masks")
+    masks, proposals = objects.get("masks"), image.get("proposals")
     for axis, does in enumerate(does_mirror):
         length = image["true_size"][axis]
         # The padding remains at the end.
         reversed_ = tf.roll(tf.reverse(pixels, [axis]), length - tf.shape(pixels)[axis], axis)
         pixels = tf.where(does, reversed_, pixels)
-        low, high = (1, 3) if axis == 0 else (0, 2)
-        sides = tf.unstack(boxes, axis=-1)
-        side = tf.cast(length, tf.float32)
-        sides[low], sides[high] = side - sides[high], side - sides[low]
-        boxes = tf.where(does, tf.stack(sides, axis=-1), boxes)
+        boxes = tf.where(does, _mirrored_boxes(boxes, axis, length), boxes)
+        if proposals is not None:
+            proposals = tf.where(does, _mirrored_boxes(proposals, axis, length), proposals)
         if masks is not None:
             masks = tf.where(does, tf.reverse(masks, [axis + 1]), masks)
     boxes = tf.where(objects["kind"][:, None] > 0, boxes, 0.0)
     objects = {**objects, "boxes": boxes} | ({} if masks is None else {"masks": masks})
-    return {**image, "pixels": pixels}, objects
+    image = {**image, "pixels": pixels} | ({} if proposals is None else {"proposals": proposals})
+    return image, objects
+
+
+def _mirrored_boxes(boxes: tf.Tensor, axis: int, length: tf.Tensor) -> tf.Tensor:
+    """Exchanges top and bottom (axis 0), or left and right, of an image of this length."""
+    low, high = (1, 3) if axis == 0 else (0, 2)
+    sides, side = tf.unstack(boxes, axis=-1), tf.cast(length, tf.float32)
+    sides[low], sides[high] = side - sides[high], side - sides[low]
+    return tf.stack(sides, axis=-1)
 
 
 def _cropped(

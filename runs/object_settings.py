@@ -54,7 +54,8 @@ class ObjectSettings(WeightSettings):
     head_units: int | None = None
     """Units of the dense layers of the head. Default: 1024, or 256 for such small images."""
     regions: Training[int | None] = None
-    """Regions of each image that the head learns from. Default: 512, or 128 for small images."""
+    """Regions of each image that the head learns from. Default: 512, or 128 for small images; 64
+    for given proposals."""
     canonical_size: int | None = None
     """Side in pixels of the objects that are read from level 4 of the pyramid. Default: 224, or
     112 for small images."""
@@ -88,9 +89,15 @@ class ObjectSettings(WeightSettings):
         if low < 2 or high > 5 or self.levels != tuple(range(low, high + 1)):
             self._refuse("levels", "rising without gaps, from 2 to 5")
 
-    def require_pyramid(self, models: Collection[str]) -> None:
-        """Requires the models with a pyramid for its settings, and for them a size per level."""
-        self.require_only(models, "levels", "pyramid_channels", "head_units", "canonical_size")
+    def require_pyramid(self, models: Collection[str], dense: Collection[str] = ()) -> None:
+        """Requires the models with a pyramid for its settings, and for them a size per level.
+
+        Args:
+            models: Names of these models.
+            dense: Other models with a head of dense layers.
+        """
+        self.require_only(models, "levels", "pyramid_channels", "canonical_size")
+        self.require_only((*models, *dense), "head_units")
         sizes = len(self.levels) + 1
         if self.model in models and self.anchors and len(self.anchors) != sizes:
             self._refuse("anchors", f"{sizes} sizes, one more than there are levels")
@@ -118,7 +125,7 @@ class ObjectSettings(WeightSettings):
     def usual(self) -> dict[str, Any]:
         return super().usual | {"warmup_epochs": 0.5}
 
-    def widths(self, image_size: tuple[int, int] | None) -> dict[str, int]:
+    def widths(self, image_size: tuple[int, int] | None) -> dict[str, Any]:
         """Returns the widths of a network, which depend on the size of the images.
 
         Args:

@@ -54,6 +54,11 @@ def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str,
         sizes = tf.tile([data.image_size], (tf.shape(images)[0], 1))
         return {"pixels": images, "true_size": sizes}
 
+    def with_proposals(image_bytes, proposals):
+        prepared = prepare(image_bytes)
+        boxes = proposals * prepared.context["scale"][:, None, None]
+        return Prepared({**prepared.features, "proposals": boxes}, prepared.context)
+
     def with_thresholds(image_bytes, **thresholds):
         thresholds = within(thresholds, {name: SHARE for name in thresholds})
         prepared = prepare(image_bytes)
@@ -72,8 +77,19 @@ def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str,
         no_xla="It uses CropAndResize and CombinedNonMaxSuppression; from_pixels compiles.",
     )
     chosen = np.linspace(0.1, 0.5, len(images), dtype=np.float32)
+    given = {}
+    if data.num_proposals:
+        examples = [one["proposals"][:100] for _, one in data.first("validation", len(images))]
+        given["with_proposals"] = replace(
+            default,
+            inputs={**default.inputs, "proposals": tf.TensorSpec((None, None, 4), tf.float32)},
+            preprocess=with_proposals,
+            meanings={**PROPOSALS, **default.meanings},
+            examples={"image_bytes": np.array(images, object), "proposals": np.array(examples)},
+        )
     return {
         "serving_default": default,
+        **given,
         "with_thresholds": replace(
             default,
             inputs={
@@ -108,6 +124,10 @@ def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str,
 
 
 SHARE = ("in 0 to 1", lambda values: (values >= 0) & (values <= 1))
+PROPOSALS = {
+    "proposals": "boxes that may have an object in them, such as those of selective search: xmin, "
+    "ymin, xmax, ymax in pixels of the upright image; boxes without area are padding",
+}
 THRESHOLDS = {
     "score_threshold": "objects with a score above this are found, in [0, 1]",
     "iou_threshold": "of two objects of a class whose intersection over union is above this, in "

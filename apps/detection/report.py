@@ -13,6 +13,7 @@ from data import object_masks, objects
 from data.anchor_sizes import best_ious, positives_of_levels
 from metrics.detection_errors import by_error
 from metrics.detections import Evaluation
+from models.fast_rcnn import FastRCNN
 from models.faster_rcnn import FasterRCNN
 from preprocessing import objects as pixels
 from preprocessing.images import decoded, with_channels
@@ -45,10 +46,15 @@ def queried(model: keras.Model, data: objects.Objects, split: str = "test") -> E
 
     A few images and their masks are in memory at a time; what is kept of masks are run lengths.
     """
-    signature = _with_details(signatures(data)["serving_default"])
+    is_given = data.num_proposals > 0
+    name = "with_proposals" if is_given else "serving_default"
+    signature = _with_details(signatures(data)[name])
     truths, found = [], []
     for images, many in data.split(split).batch(READ_TOGETHER).as_numpy_iterator():
-        answers = ask(signature, model, {"image_bytes": images}, READ_TOGETHER)
+        columns = {"image_bytes": images}
+        if is_given:
+            columns["proposals"] = many["proposals"]
+        answers = ask(signature, model, columns, READ_TOGETHER)
         for row, image in enumerate(images):
             one = {name: values[row] for name, values in many.items()}
             truths.append({**_true(image, one, data.has_masks), "scale": answers["scale"][row]})
@@ -125,7 +131,7 @@ def report(model: FasterRCNN, data: objects.Objects, test: Evaluation) -> list[S
         Table("Recall of the proposals", *_recalls(test)),
         shown("Test images with the objects found, the true ones dashed", others),
         shown("The worst test images", worst),
-        _fit(model, data),
+        *([] if isinstance(model, FastRCNN) else [_fit(model, data)]),
     ]
 
 

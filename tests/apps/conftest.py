@@ -20,6 +20,12 @@ def small_networks():
 
 
 @pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Keeps what tests compute out of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def plain_graphs(request):
     """Leaves graphs as they are in fast tests: to optimize them takes longer than they run."""
     slow = request.node.get_closest_marker("slow") is not None

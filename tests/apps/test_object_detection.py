@@ -7,6 +7,7 @@ import tensorflow as tf
 from apps.detection.answers import signatures
 from apps.object_detection import Config, build, load, with_anchors
 from data import objects
+from data.proposals import with_proposals
 from models import torchvision_weights
 from tests.apps.every_app import Small
 from tests.models.blueprint import blueprint
@@ -98,6 +99,10 @@ SMALL = Small(
         "max_detections": 0,
         "evaluate_every": 0,
         "augment": "no_such_augmentation",
+        "selective_search": "no_such_mode",
+        "proposals": 0,
+        "smallest_proposal": 0,
+        "windows": 0,
         "preset": "no_such_preset",
     },
     free=("vertical_flip",),
@@ -107,6 +112,11 @@ SMALL = Small(
         {"model": "faster_rcnn", "pyramid_channels": 8},
         {"model": "faster_rcnn", "head_units": 8},
         {"model": "faster_rcnn", "canonical_size": 8},
+        {"model": "fast_rcnn", "levels": (2, 3)},
+        {"model": "faster_rcnn", "selective_search": "single"},
+        {"model": "faster_rcnn", "proposals": 8},
+        {"model": "faster_rcnn", "smallest_proposal": 8},
+        {"model": "faster_rcnn", "windows": 8},
     ],
 )
 
@@ -128,6 +138,22 @@ def test_weights_of_a_whole_network_bring_their_anchors_sizes_and_classes(tmp_pa
     np.testing.assert_allclose(numbers["padding"], [0.485, 0.456, 0.406])
     with pytest.raises(ValueError, match="`preset` must be none, or `backbone` one of effic"):
         Config(model="faster_rcnn", preset=str(file), backbone="resnet50")
+
+
+def test_proposals_are_read_in_pixels_of_the_upright_image(tmp_path):
+    found = with_proposals(
+        objects.load(squares(tmp_path / "voc", 10), image_size=(32, 32)),
+        mode="single",
+        smallest=4,
+        most=5,
+    )
+    examples = found.first("validation", 2)
+    images = [image for image, _ in examples]
+    signature = signatures(found, images)["with_proposals"]
+    given = tf.constant([one["proposals"] for _, one in examples])
+    np.testing.assert_array_equal(signature.examples["proposals"], given)
+    read = signature.prepared({"image_bytes": tf.constant(images), "proposals": given})
+    np.testing.assert_array_equal(read.features["proposals"], given / 2)
 
 
 def test_a_client_may_choose_thresholds_for_each_image(tmp_path):

@@ -105,9 +105,13 @@ def padded(boxes, kinds=None, masks=None):
 
 
 def test_boxes_follow_the_image_and_return():
-    things = padded([[10, 20, 50, 80], [0, 0, 90, 120]])
+    things = {
+        **padded([[10, 20, 50, 80], [0, 0, 90, 120]]),
+        "proposals": tf.constant([[2.0, 4.0, 6.0, 8.0]]),
+    }
     image, fitted = objects.prepared(png(smooth(120, 90)), things, (60, 60))
     assert fitted["boxes"].numpy().tolist()[:2] == [[5, 10, 25, 40], [0, 0, 45, 60]]
+    assert image["proposals"].numpy().tolist() == [[1, 2, 3, 4]] and "proposals" not in fitted
     back = objects.in_upright_image(fitted["boxes"][None], image["scale"][None])
     np.testing.assert_allclose(back[0], things["boxes"], atol=1e-4)
     assert fitted["kind"].numpy().tolist() == [1, 1, 0, 0]
@@ -122,6 +126,7 @@ def painted(box, size=(96, 128), true_size=(96, 112)):
         "pixels": tf.constant(pixels),
         "scale": tf.constant(0.5),
         "true_size": tf.constant(true_size),
+        "proposals": tf.constant([box, (0, 0, 0, 0)], tf.float32),
     }
     mask = np.zeros((1, SIDE, SIDE))
     mask[0, : SIDE // 2, : SIDE // 4] = 1  # The left quarter of the upper half.
@@ -148,6 +153,8 @@ def test_the_augmented_box_is_that_of_the_painted_pixels(name):
         assert not pixels[height:].any() and not pixels[:, width:].any()
         assert np.all(box <= [width, height] * 2)
         assert things["kind"][0, 1:].numpy().tolist() == [0, 0, 0]
+        proposal, padding = image["proposals"][0].numpy()
+        assert np.all(padding[2:] == padding[:2])
         if kind == 0:
             assert pixels.max() < 100 and not box.any()
             continue
@@ -157,6 +164,7 @@ def test_the_augmented_box_is_that_of_the_painted_pixels(name):
             continue
         seen += 1
         assert np.abs(bounds(pixels) - box).max() <= 1
+        np.testing.assert_array_equal(proposal, box)
         if share > 0.999:
             mask = things["masks"][0, 0].numpy()
             is_right, is_low = mask[:, SIDE // 2 :].any(), mask[SIDE // 2 :].any()

@@ -1,0 +1,72 @@
+"""What networks need whose proposals come with the image: selective search and fixed windows."""
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from apps.detection.report import queried
+from data.anchor_sizes import fitted_anchors
+from data.objects import Objects
+from data.proposals import with_proposals
+from data.windows import best_ious, sliding_windows
+from models.detectors import RATIOS
+from runs.object_settings import SMALL
+
+SIZES = 4
+"""Number of sizes of windows, unless they are chosen."""
+
+
+class GivenSettings(Protocol):
+    """The settings of such networks."""
+
+    @property
+    def selective_search(self) -> str: ...
+    @property
+    def proposals(self) -> int: ...
+    @property
+    def smallest_proposal(self) -> int | None: ...
+    @property
+    def windows(self) -> int: ...
+    @property
+    def anchors(self) -> tuple[float, ...] | None: ...
+
+
+def with_windows(config: GivenSettings, data: Objects) -> tuple[Objects, dict[str, Any]]:
+    """Returns the data with a remark on the windows, and what `detector` needs of these networks.
+
+    Small images are read from features with a stride of 8 pixels, others from those of 16.
+    """
+    (sizes,), ratios = fitted_anchors(data.train_boxes, [SIZES], len(RATIOS))
+    if config.anchors:
+        sizes, ratios = config.anchors, RATIOS
+    # Those of equal boxes are equal.
+    sizes, ratios = tuple(sorted({*sizes})), tuple(sorted({*ratios}))
+    windows = sliding_windows(sizes, ratios, data.image_size, config.windows)
+    ious = best_ious(data.train_boxes, windows)
+    remark = (
+        f"Windows for images without proposals: {len(windows):,}, with sizes of "
+        f"{', '.join(map(str, sizes))} pixels and ratios of {', '.join(map(str, ratios))}; "
+        f"{np.mean(ious >= 0.5):.1%} of the boxes have an IoU of at least 0.5 with one."
+    )
+    level = 3 if max(data.image_size) <= SMALL else 4
+    options = {"windows": windows, "read_level": level, "proposed": config.proposals}
+    return replace(data, remarks=(*data.remarks, remark)), options
+
+
+def searched(config: GivenSettings, data: Objects) -> Objects:
+    """Adds the boxes of selective search to the images."""
+    usual = 6 if max(data.image_size) <= SMALL else 20
+    return with_proposals(
+        data,
+        mode=config.selective_search,
+        smallest=config.smallest_proposal or usual,
+        most=config.proposals,
+    )
+
+
+def window_scores(model: keras.Model, data: Objects) -> dict[str, float]:
+    """Returns the scores of what clients get that send no proposals."""
+    scores = queried(model, replace(data, num_proposals=0)).scores
+    return {f"windows_{name}": scores[name] for name in ("map50", "map")}
