@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from apps.detection.answers import example, facts, signatures
 from apps.detection.given import searched, window_scores, with_windows
+from apps.detection.linear import fit_linear
 from apps.detection.report import evaluated, report
 from data import objects
 from data.anchor_sizes import Sizes, best_ious, chosen_anchors, described
@@ -34,44 +35,53 @@ from models.detectors import (
 )
 from models.imagenet import PRESETS
 from models.timm_weights import NETWORKS
-from models.trunks import FEATURES, load_dense, trunk
+from models.trunks import FEATURES, VECTORS, load_dense, trunk
 from preprocessing import objects as pixels
 from runs import presets
 from runs.command import command
 from runs.object_settings import ObjectSettings
 from runs.run import counted, finish, start, train
+from runs.settings import Training
 
 
 @dataclass(frozen=True)
 class Config(ObjectSettings):
-    NETWORK = (*ObjectSettings.NETWORK, "windows")
+    NETWORK = (*ObjectSettings.NETWORK, "windows", "crop_size")
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, or a folder in the format of VOC, COCO, YOLO or CSV."""
     model: str = "faster_rcnn_fpn"
     out: Path = Path("saved_models/object_detection")
     selective_search: Literal["single", "fast", "quality"] = "fast"
-    """Selective search that proposes the regions of fast_rcnn: 1, 8 or 80 groupings."""
+    """Selective search that proposes regions to rcnn and fast_rcnn: 1, 8 or 80 groupings."""
     proposals: int = 2000
-    """Maximum number of proposals of an image for fast_rcnn."""
+    """Maximum number of proposals of an image for rcnn and fast_rcnn."""
     smallest_proposal: int | None = None
     """Minimum width and height of a proposal in pixels of the resized image. Default: 20, or 6 for
     images of at most 400 pixels a side."""
     windows: int = 2000
-    """Maximum number of fixed windows that fast_rcnn reads if a request has no proposals. `anchors`
-    are their sizes; by default sizes and ratios are clusters of the training boxes."""
+    """Maximum number of fixed windows that rcnn and fast_rcnn read if a request has no proposals.
+    `anchors` are their sizes; by default sizes and ratios are clusters of the training boxes."""
+    crop_size: int | None = None
+    """Height and width in pixels to which rcnn warps regions. Default: 224, or 64 for images of at
+    most 400 pixels a side."""
+    classifier: Training[Literal["svm", "softmax"]] = "svm"
+    """What classifies the last features of rcnn: a support vector machine for each class, or the
+    network's own last layer."""
 
     def __post_init__(self):
         super().__post_init__()
         self.require_one_of(BOXES, "model")
-        self.require_pyramid({*BOXES} & {*PYRAMIDS}, GIVEN)
+        self.require_pyramid({*BOXES} & {*PYRAMIDS}, ["fast_rcnn"])
         self.require_backbone(
-            FEATURES,
+            FEATURES | VECTORS if self.model == "rcnn" else FEATURES,
             PRESETS,
             (*NETWORKS, *(torchvision_weights.TRUNKS if self.model in PYRAMIDS else ())),
         )
         self.require_least(1, "proposals", "smallest_proposal", "windows")
+        self.require_least(32, "crop_size")
         names = "selective_search", "proposals", "smallest_proposal", "windows"
         self.require_only(GIVEN, *names)
+        self.require_only(["rcnn"], "crop_size", "classifier")
 
     @property
     def usual(self) -> dict[str, Any]:
@@ -98,6 +108,10 @@ def main(config: Config) -> dict[str, float]:
     )
     if trained is None:  # Another process evaluates and writes.
         return {}
+    if config.model == "rcnn" and not config.EVALUATES:
+        learned = fed.evaluation("train", config.batch_size)
+        svm = config.classifier == "svm"
+        fit_linear(trained.model, learned, len(data.train), svm=svm, seed=config.seed)
     test = evaluated(run, trained.model, data)
     scores = test.scores
     if config.model in GIVEN:
@@ -187,9 +201,11 @@ def build(config: ObjectSettings, data: objects.Objects, anchors: dict[str, Any]
             return network
         # The known classes come first.
         return presets.with_first_of(network.with_classes(len(data.classes)), network)
+    widths = config.widths(None if is_whole(config) else data.image_size)
+    options = {"input_shape": (*data.image_size, 3), **widths, **anchors}
     features = trunk(
         config.backbone,
-        (*data.image_size, 3),
+        options.pop("input_shape"),
         preset=config.preset,
         freeze_stages=config.freeze_stages,
     )
@@ -202,12 +218,14 @@ def build(config: ObjectSettings, data: objects.Objects, anchors: dict[str, Any]
         norm="none" if config.preset != "none" else "group",
         aligned=not is_whole(config),
         rounded=is_whole(config),
-        **config.widths(None if is_whole(config) else data.image_size) | anchors,
+        **options,
     )
     if is_whole(config):
         ids = torchvision_weights.coco_ids(data.classes)
         torchvision_weights.load_torchvision(network, config.preset, ids)
-    if config.preset == "imagenet" and config.backbone == "vgg16" and config.model not in PYRAMIDS:
+    # The fc6 of VGG reads 7 x 7 features, which crops of 224 x 224 pixels give.
+    has_dense = config.model not in PYRAMIDS and network.head.input_shape[1] in (7, 224)
+    if config.preset == "imagenet" and config.backbone == "vgg16" and has_dense:
         load_dense(network.head, config.backbone)
     return network
 

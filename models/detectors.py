@@ -1,6 +1,7 @@
 """The networks that find objects in images, by name."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,8 +9,10 @@ import numpy as np
 from models.fast_rcnn import FastRCNN
 from models.faster_rcnn import FasterRCNN
 from models.mask_rcnn import MaskRCNN
+from models.rcnn import RCNN
 from models.region_heads import (
     box_head,
+    crop_head,
     feature_pyramid,
     last_stage_head,
     mask_head,
@@ -17,7 +20,7 @@ from models.region_heads import (
 )
 from models.trunks import STRIDES
 
-GIVEN = ("fast_rcnn",)
+GIVEN = ("rcnn", "fast_rcnn")
 """Networks whose proposals come with the image."""
 BOXES = (*GIVEN, "faster_rcnn", "faster_rcnn_fpn")
 MASKS = ("mask_rcnn",)
@@ -91,7 +94,7 @@ def detector(
 
     Args:
         name: One of `BOXES` or `MASKS`.
-        trunk: From `models.trunks.trunk`.
+        trunk: From `models.trunks.trunk`; that of `rcnn` takes images of the size of a crop.
         num_classes: Number of classes; at least 1.
         levels: Levels of the pyramid, rising.
         anchor_sizes: Sizes of the anchors of each of `strides_of`, in pixels. None:
@@ -110,18 +113,20 @@ def detector(
             pixels, 5 of 32.
     """
     if name in GIVEN:
+        options: dict[str, Any] = {
+            "windows": windows,
+            "regions": regions,
+            "proposed": proposed,
+            "max_detections": max_detections,
+            "name": name,
+        }
+        if name == "rcnn":
+            head = crop_head(trunk, num_classes, FC_UNITS)
+            return RCNN(head, iou_threshold=0.3, **options)
         features = keras.Model(trunk.input, [trunk.outputs[read_level - 2]], name="features")
         units = FC_UNITS if trunk.name.startswith("vgg") else head_units
-        return FastRCNN(
-            features,
-            box_head(7, features.outputs[0].shape[-1], num_classes, units),
-            windows=windows,
-            strides=(STRIDES[read_level - 2],),
-            regions=regions,
-            proposed=proposed,
-            max_detections=max_detections,
-            name=name,
-        )
+        head = box_head(7, features.outputs[0].shape[-1], num_classes, units)
+        return FastRCNN(features, head, strides=(STRIDES[read_level - 2],), **options)
     strides = strides_of(name, levels)
     sizes = anchor_sizes or published_sizes(name, strides)
     if name in PYRAMIDS:

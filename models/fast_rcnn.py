@@ -36,8 +36,8 @@ class FastRCNN(FasterRCNN):
         of which the first `proposed` are read. Boxes without area are padding.
     """
 
-    PARTS = ("features", "head")
-    LOGGED = ("class_loss", "box_loss", "positive_regions")
+    PARTS: tuple[str, ...] = ("features", "head")
+    LOGGED: tuple[str, ...] = ("class_loss", "box_loss", "positive_regions")
     BACKGROUND = (0.1, 0.5)
     BETA = 1.0
     BLOCK = 256
@@ -61,16 +61,18 @@ class FastRCNN(FasterRCNN):
     def detect(
         self, inputs: dict[str, Any], compilable: bool = False, proposals: bool = False
     ) -> dict[str, Any]:
-        given = self._given(inputs)
+        given = self.given(inputs)
         maps = self._maps(inputs, training=False)
         found = self._detected(maps, given, inputs, compilable)
-        return found | ({"proposals": given["boxes"]} if proposals else {})
+        if proposals:
+            found["proposals"] = ops.where(given["valid"][..., None], given["boxes"], 0.0)
+        return found
 
     def losses_of(self, inputs: dict[str, Any], objects: dict[str, Any]) -> dict[str, Any]:
-        drawn = self._drawn(self._given(inputs), objects, inputs["seeds"])
+        drawn = self._drawn(self.given(inputs), objects, inputs["seeds"])
         return self._head_losses(self._maps(inputs, training=True), drawn)
 
-    def _given(self, inputs) -> dict[str, Any]:
+    def given(self, inputs) -> dict[str, Any]:
         """Returns the proposals of images with their validity."""
         sizes = ops.cast(inputs["true_size"], "float32")
         boxes = inputs.get("proposals")

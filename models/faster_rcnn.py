@@ -188,7 +188,7 @@ class FasterRCNN(keras.Model):
         """Classifies and moves proposals, and suppresses what overlaps a better object."""
         boxes, sizes = proposed["boxes"], ops.cast(inputs["true_size"], "float32")
         logits, deltas = self._read(self.head, maps, boxes, compilable)
-        scores = ops.softmax(logits, axis=-1)[..., 1:]
+        scores = self._scores(logits)
         least = inputs.get("score_threshold", self._numbers["score_threshold"])
         is_open = scores > ops.reshape(ops.cast(least, "float32"), (-1, 1, 1))
         is_open = ops.logical_and(is_open, proposed["valid"][..., None])
@@ -208,6 +208,9 @@ class FasterRCNN(keras.Model):
             "scores": found["scores"],
             "num_detections": found["count"],
         }
+
+    def _scores(self, logits):
+        return ops.softmax(logits, axis=-1)[..., 1:]
 
     def _read(self, head, maps, boxes, compilable=False, training=False) -> list:
         """Reads the features in boxes `(batch, n, 4)`, and returns what a head says of each."""

@@ -132,6 +132,29 @@ def last_stage_head(stage: keras.Model, side: int, num_classes: int) -> keras.Mo
     return keras.Model(regions, outputs_of_regions(x, num_classes), name="box_head")
 
 
+def crop_head(trunk: keras.Model, num_classes: int, units: int = 4096) -> keras.Model:
+    """Builds a classifier of crops of an image.
+
+    The last map of features is averaged; that of VGG is read by fc6 and fc7.
+
+    Args:
+        trunk: From `models.trunks.trunk`, for images of the size of a crop.
+        num_classes: Number of classes without background.
+        units: Units of fc6 and fc7.
+
+    Returns:
+        As `box_head`, from crops `(n, side, side, 3)`.
+    """
+    x = trunk.outputs[-1]
+    if trunk.name.startswith("vgg"):
+        x = keras.layers.Flatten(name="flatten")(x)
+        for name in ("fc6", "fc7"):
+            x = keras.layers.Dense(units, "relu", kernel_initializer="he_uniform", name=name)(x)
+    elif len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name="mean")(x)
+    return keras.Model(trunk.input, outputs_of_regions(x, num_classes), name="crop_head")
+
+
 def outputs_of_regions(x, num_classes: int) -> list:
     """Returns logits and deltas from the last features of a region `(n, units)`."""
     logits = keras.layers.Dense(

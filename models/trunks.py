@@ -30,6 +30,9 @@ FEATURES = {
 }
 """For each trunk the layer with the last features of each stride in `STRIDES`."""
 
+VECTORS = {"alexnet": ("fc7_dropout",)}
+"""Networks that R-CNN alone reads: the layer with their last features, `(batch, units)`."""
+
 
 def trunk(
     name: str,
@@ -43,7 +46,7 @@ def trunk(
     A pretrained trunk normalizes by its moving statistics, and its first stages are not trained.
 
     Args:
-        name: A key of `FEATURES`.
+        name: A key of `FEATURES` or `VECTORS`.
         input_shape: Height and width (multiples of 32 pixels) and channels of an image.
         norm: As in `models.parts.normalization`. None: group normalization, because batches of
             few large images have no useful statistics. VGG has no normalization by default.
@@ -55,11 +58,15 @@ def trunk(
 
     Returns:
         A model from images `(batch, height, width, channels)` in [0, 1] to a list of features
-        `(batch, height / stride, width / stride, channels)`, one for each of `STRIDES`.
+        `(batch, height / stride, width / stride, channels)`, one for each of `STRIDES`; those of
+        `VECTORS` are one vector.
     """
-    if name not in FEATURES:
-        raise ValueError(f"`name` must be one of {', '.join(FEATURES)}. Received: name={name!r}")
-    if preset == "none":
+    layers = FEATURES | VECTORS
+    if name not in layers:
+        raise ValueError(f"`name` must be one of {', '.join(layers)}. Received: name={name!r}")
+    if name in VECTORS:
+        network = MODELS[name](input_shape=input_shape, num_classes=1)
+    elif preset == "none":
         kind = norm or ("none" if name.startswith("vgg") else "group")
         network = MODELS[name](input_shape=input_shape, num_classes=1, norm=kind)
     elif name in torchvision_weights.TRUNKS and preset != "imagenet":
@@ -68,7 +75,7 @@ def trunk(
     else:
         file = None if preset == "imagenet" else Path(preset)
         network = imagenet.pretrained(name, input_shape, num_classes=2, file=file)
-    features = [network.get_layer(layer).output for layer in FEATURES[name]]
+    features = [network.get_layer(layer).output for layer in layers[name]]
     model = keras.Model(network.input, features, name=name)
     if preset != "none":
         freeze(model, freeze_stages)

@@ -22,6 +22,10 @@ class GivenSettings(Protocol):
     """The settings of such networks."""
 
     @property
+    def model(self) -> str: ...
+    @property
+    def crop_size(self) -> int | None: ...
+    @property
     def selective_search(self) -> str: ...
     @property
     def proposals(self) -> int: ...
@@ -34,9 +38,13 @@ class GivenSettings(Protocol):
 
 
 def with_windows(config: GivenSettings, data: Objects) -> tuple[Objects, dict[str, Any]]:
-    """Returns the data with a remark on the windows, and what `detector` needs of these networks.
+    """Returns the data with a remark on the windows, and the options of such a network.
 
     Small images are read from features with a stride of 8 pixels, others from those of 16.
+
+    Returns:
+        The data, and the options of `models.detectors.detector`; for `rcnn` also the `input_shape`
+        of its trunk.
     """
     (sizes,), ratios = fitted_anchors(data.train_boxes, [SIZES], len(RATIOS))
     if config.anchors:
@@ -50,8 +58,13 @@ def with_windows(config: GivenSettings, data: Objects) -> tuple[Objects, dict[st
         f"{', '.join(map(str, sizes))} pixels and ratios of {', '.join(map(str, ratios))}; "
         f"{np.mean(ious >= 0.5):.1%} of the boxes have an IoU of at least 0.5 with one."
     )
-    level = 3 if max(data.image_size) <= SMALL else 4
-    options = {"windows": windows, "read_level": level, "proposed": config.proposals}
+    is_small = max(data.image_size) <= SMALL
+    options: dict[str, Any] = {"windows": windows, "proposed": config.proposals}
+    if config.model == "rcnn":
+        side = config.crop_size or (64 if is_small else 224)
+        options["input_shape"] = (side, side, 3)
+    else:
+        options["read_level"] = 3 if is_small else 4
     return replace(data, remarks=(*data.remarks, remark)), options
 
 

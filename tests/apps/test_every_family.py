@@ -19,7 +19,7 @@ NO_PYRAMID = {
     **{"levels": (2, 3, 4, 5), "pyramid_channels": None, "head_units": None},
     "anchors": (16.0, 24.0),
 }
-GIVEN = {**NO_PYRAMID, "head_units": 32, "selective_search": "single", "windows": 100}
+GIVEN = {**NO_PYRAMID, "selective_search": "single", "windows": 100}
 FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("image_classification", {"model": "mlp"}),
     ("image_classification", {"model": "cifar_resnet20", "norm": "group"}),
@@ -27,7 +27,8 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("image_classification", {"model": "mobilenet", "image_size": (32, 32)}),
     ("image_classification", {"model": "vit_tiny", "image_size": (32, 32)}),
     ("object_detection", {"model": "faster_rcnn", **NO_PYRAMID}),
-    ("object_detection", {"model": "fast_rcnn", **GIVEN}),
+    ("object_detection", {"model": "fast_rcnn", **GIVEN, "head_units": 32}),
+    ("object_detection", {"model": "rcnn", **GIVEN, "crop_size": 32}),
     ("text_classification", {"model": "lstm", "pooling": "last", **RECURRENT}),
     ("text_classification", {"model": "rnn", "pooling": "max"}),
     ("text_classification", {"model": "bert_tiny", "pooling": "mean", **TRANSFORMER}),

@@ -103,6 +103,8 @@ SMALL = Small(
         "proposals": 0,
         "smallest_proposal": 0,
         "windows": 0,
+        "crop_size": 31,
+        "classifier": "no_such_classifier",
         "preset": "no_such_preset",
     },
     free=("vertical_flip",),
@@ -117,6 +119,9 @@ SMALL = Small(
         {"model": "faster_rcnn", "proposals": 8},
         {"model": "faster_rcnn", "smallest_proposal": 8},
         {"model": "faster_rcnn", "windows": 8},
+        {"model": "rcnn", "head_units": 8},
+        {"model": "fast_rcnn", "crop_size": 64},
+        {"model": "fast_rcnn", "classifier": "softmax"},
     ],
 )
 

@@ -98,7 +98,7 @@ def test_a_saved_network_gives_the_same_answers(model, tmp_path):
 def test_background_overlaps_an_object_by_a_tenth(model):
     inputs, objects = batch()
     drawn = model._drawn(
-        model._given({**inputs, "proposals": proposals()}), objects, inputs["seeds"]
+        model.given({**inputs, "proposals": proposals()}), objects, inputs["seeds"]
     )
     overlaps = np.max(iou(drawn["boxes"], objects["boxes"]), axis=-1)
     is_drawn, is_positive = drawn["is_drawn"].numpy(), drawn["is_positive"].numpy()
