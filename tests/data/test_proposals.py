@@ -16,7 +16,7 @@ def data(tmp_path, monkeypatch):
 
 
 def found(data, **settings):
-    return with_proposals(data, **{"mode": "single", "smallest": 4, "most": 9} | settings)
+    return with_proposals(data, **{"mode": "single", "smallest": 4, "most": 5} | settings)
 
 
 def test_boxes_are_in_pixels_of_the_upright_image_and_padded(data):
