@@ -177,3 +177,37 @@ def test_a_client_may_choose_thresholds_for_each_image(tmp_path):
         error = rf"`{name}` must be in 0 to 1. Rows, and what was received:'\n1\n"
         with pytest.raises(tf.errors.InvalidArgumentError, match=error):
             read(**{"score_threshold": good, "iou_threshold": good, name: tf.constant([0.5, bad])})
+
+
+@pytest.mark.parametrize("backbone", ["alexnet", "vgg16", "resnet18"])
+def test_a_network_of_crops_has_its_own_size_and_windows_of_the_training_boxes(tmp_path, backbone):
+    config = Config(data=squares(tmp_path, 10), model="rcnn", backbone=backbone, windows=50)
+    assert (config.batch_size, config.regions) == (2, 64)
+    data, options = with_anchors(config, load(config))
+    assert options["input_shape"] == (64, 64, 3) and 40 <= len(options["windows"]) <= 50
+    assert "of the boxes have an IoU of at least 0.5 with one." in data.remarks[-1]
+    network = blueprint(build, config, data, options)
+    assert network.head.input_shape == (None, 64, 64, 3)
+    units = 512 if backbone == "resnet18" else 4096
+    assert network.head.get_layer("classes").input.shape == (None, units)
+    numbers = network.get_config()
+    assert numbers["iou_threshold"] == 0.3 and numbers["proposed"] == 2000
+    np.testing.assert_array_equal(numbers["windows"], options["windows"])
+
+
+def test_windows_may_have_chosen_sizes(tmp_path):
+    settings = {"data": squares(tmp_path, 10), "model": "fast_rcnn", "windows": 50}
+    config = Config(**settings, anchors=(16.0, 32.0), backbone="vgg16")
+    data, options = with_anchors(config, load(config))
+    sides = options["windows"][:, 2:] - options["windows"][:, :2]
+    areas = np.unique(np.round(np.sqrt(sides.prod(axis=1)), 1))
+    np.testing.assert_allclose(areas, [16, 32])
+    network = blueprint(build, config, data, options)
+    assert network.get_config()["strides"] == [8]
+    assert network.head.get_layer("fc7").units == 4096
+
+
+def test_alexnet_is_for_crops_alone():
+    assert Config(model="rcnn", backbone="alexnet").backbone == "alexnet"
+    with pytest.raises(ValueError, match="`backbone` must be one of vgg16, "):
+        Config(model="fast_rcnn", backbone="alexnet")
