@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from data import graphs
 from data.feed import Feed
+from data.sources import listed
 from metrics import baselines, classification
 from models import node_classifiers
 from runs import presets
@@ -33,7 +34,7 @@ from training.optimizers import OptimizerName, Schedule
 @dataclass(frozen=True)
 class Config(Settings):
     EPOCHS = 200
-    NETWORK = (*Settings.NETWORK, "layers", "units")
+    NETWORK = (*Settings.NETWORK, "layers", "units", "dropout")
     data: str = "digits"
     """`digits` (built in), a folder with two tables, `nodes` (id, label and features) and `edges`
     (source, target), or the files of Planetoid, such as `folder/ind.cora`."""
@@ -47,9 +48,11 @@ class Config(Settings):
     """Course of the learning rate after the warm-up."""
     labels_per_class: Data[int | None] = None
     """Nodes of each class to train on, if no column `split` says it. Default: 20, in `digits` 5."""
+    split_seed: Data[int] = 0
+    """Decides which nodes are drawn, if no column `split` says it."""
     scale: Data[Literal["columns", "rows", "none"] | None] = None
     """`columns` standardizes each feature, `rows` divides the features of a node by their sum.
-    Default: rows if all are counts, else columns."""
+    Default: rows if all are counts and most of them 0, as of words in texts, else columns."""
     directed: Data[bool] = False
     """Links have one direction, from source to target."""
     weights: Data[bool] = False
@@ -73,6 +76,7 @@ class Config(Settings):
         super().__post_init__()
         self.require_one_of(node_classifiers.NAMES, "model")
         self.require_least(1, "labels_per_class", "layers", "units")
+        self.require_least(0, "split_seed")
         self.require_share("dropout")
         self.require_preset()
         self.require_only(("gcn",), "directed", "weights")
@@ -120,7 +124,26 @@ def main(config: Config) -> dict[str, float]:
 
 
 def load(config: Config) -> graphs.Graph:
-    return graphs.load(**config.loading, seed=config.seed)
+    data = graphs.load(**config.loading)
+    if not config.continued:
+        return data
+    then = presets.card(config.continued)
+    if then["features"] != list(data.feature_names):
+        raise ValueError(
+            f"`data` must have the features of {config.continued}: {listed(then['features'])}. "
+            f"Received: {listed(data.feature_names)}"
+        )
+    drawn = any(remark.startswith(graphs.DRAWN) for remark in data.remarks)
+    if (
+        drawn
+        and then["nodes"] != len(data.ids)
+        and str(config.source_of(config.data)) in config.sources_of(config.continued)
+    ):
+        raise ValueError(
+            f"`data` must have a column split: {config.continued} knew {then['nodes']:,} of its "
+            f"{len(data.ids):,} nodes, and nodes that it learned from could now be in the test."
+        )
+    return data
 
 
 def feed(data: graphs.Graph) -> Feed:
@@ -130,6 +153,11 @@ def feed(data: graphs.Graph) -> Feed:
 def build(config: Config, data: graphs.Graph) -> keras.Model:
     if config.continued:
         network = presets.network(config.continued).network
+        if network.widths[-1] != len(data.classes):
+            raise ValueError(
+                f"`data` must have the {network.widths[-1]} classes of {config.continued}. "
+                f"Received: {listed(data.classes)}. Fix: train a new network."
+            )
     else:
         network = node_classifiers.graph_network(
             config.model,

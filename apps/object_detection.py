@@ -95,7 +95,7 @@ def main(config: Config) -> dict[str, float]:
     run = start(config)
     data, anchors = with_anchors(config, load(config))
     data = counted(run, data, "images")
-    if config.model in GIVEN:
+    if config.model in GIVEN and not config.check:
         data = searched(config, data)
     fed = feed(config, data)
     trained = train(

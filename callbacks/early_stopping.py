@@ -41,6 +41,7 @@ class EarlyStopping(Resumable):
         criterion: `"patience"`, `"gl"` or `"pq"`.
         alpha: Threshold of `"gl"` in percent and of `"pq"` as a ratio; above 0. Larger stops later.
         strip: Epochs of a strip (k in the paper); at least 2.
+        every: Validation takes place in each so-many-th epoch, which alone may stop the run.
 
     Attributes:
         stopped_epoch: The epoch that stopped the run, counted from 0; None if none did.
@@ -58,6 +59,7 @@ class EarlyStopping(Resumable):
         criterion: str = "patience",
         alpha: float = 2.0,
         strip: int = 5,
+        every: int = 1,
     ):
         super().__init__(
             best=None,
@@ -83,7 +85,7 @@ class EarlyStopping(Resumable):
             )
         training_names = [name.removeprefix("val_") for name in self.monitor.names]
         self.training_monitor = Monitor(training_names, self.monitor.mode)
-        self.patience = patience
+        self.patience, self.every = patience, every
         self.restore_best_weights = restore_best_weights
         self.criterion = criterion
         self.alpha = alpha
@@ -95,7 +97,7 @@ class EarlyStopping(Resumable):
             if training_value is not None:
                 self.training_values = [*self.training_values, training_value][-self.strip :]
         value = self.monitor.read(logs)
-        if value is None:
+        if value is None or (epoch + 1) % self.every:
             return
         if self.monitor.is_better(value, self.best):
             self.best, self.best_epoch, self.epochs_since_best = value, epoch, 0
@@ -103,7 +105,7 @@ class EarlyStopping(Resumable):
                 # A checkpoint would turn a weight without axes into a number.
                 self.best_weights = [np.asarray(weight) for weight in self.model.get_weights()]
         else:
-            self.epochs_since_best += 1
+            self.epochs_since_best += self.every
         if self._must_stop(epoch, value):
             self.stopped_epoch = epoch
             self.model.stop_training = True

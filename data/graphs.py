@@ -13,6 +13,7 @@ from data import node_tables, planetoid
 from data.sources import (
     SPLITS,
     Evaluated,
+    Fault,
     Finding,
     empty_splits,
     existing,
@@ -32,6 +33,11 @@ USUAL_LABELS = 20
 MOST_VALIDATION = 500
 """Number of validation nodes, if there are at least twice as many."""
 SCALES = ("columns", "rows", "none")
+MOSTLY_ZERO = 0.75
+"""Minimum share of zeros among counts that are taken as those of the words of a text."""
+
+DRAWN = "Drawn by --split-seed"
+"""Beginning of a remark on splits that the data does not have."""
 
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Senders, receivers and weights of links, `(links,)` each: int32, int32 and float32."""
@@ -65,9 +71,10 @@ class Graph(ClassSplits):
 
     def __post_init__(self):
         # A checksum of the splits alone would not see other links or features.
-        known = [*self.links, self.features]
-        number = hash_of(*known)
-        object.__setattr__(self, "checksums", dict.fromkeys(SPLITS, number))
+        there = [name for name in SPLITS if getattr(self, name) is not None]
+        splits = [self.indices(name) for name in there]
+        number = hash_of(*self.links, self.features, self.labels, *splits)
+        object.__setattr__(self, "checksums", dict.fromkeys(there, number))
 
 
 def hash_of(*arrays: np.ndarray) -> int:
@@ -87,7 +94,7 @@ def load(
     scale: str | None = None,
     directed: bool = False,
     weights: bool = False,
-    seed: int = 0,
+    split_seed: int = 0,
     skip_bad: bool = False,
     evaluated: Evaluated | None = None,
     **columns: str | None,
@@ -105,11 +112,11 @@ def load(
             as in `data.planetoid`.
         labels_per_class: Training nodes of each class. None: 20, in `digits` 5.
         scale: `columns` standardizes each feature, `rows` divides those of a node by their sum,
-            `none` leaves them. None: `rows` if all are 0, 1 or other counts, else `columns`;
-            `none` for `digits`.
+            `none` leaves them. None: `rows` if all are counts and at least three quarters are 0, as
+            of words in texts, else `columns`; `none` for `digits`.
         directed: Whether links have one direction, from source to target.
         weights: Whether to read the column `weight` of the links.
-        seed: Decides which nodes are drawn.
+        split_seed: Decides which nodes are drawn.
         skip_bad: Whether to leave out bad nodes and links instead of raising.
         evaluated: As in `data.splits.dealt`.
         columns: Names of the columns as `data.node_tables.read` takes them.
@@ -139,10 +146,15 @@ def load(
         labels,
         classes,
         labels_per_class or LABELS_PER_CLASS.get(data, USUAL_LABELS),
-        seed,
+        split_seed,
         evaluated,
     )
     findings += said
+    if not features.shape[1]:
+        received = "no column but those of names, classes and splits"
+        findings.append(
+            Fault("the nodes", received, "at least one column of features", skippable=False)
+        )
     findings += empty_splits({name: len(rows) for name, rows in splits.items()}, evaluated)
     findings += by_class(
         {
@@ -236,8 +248,10 @@ def scaled(features: np.ndarray, scale: str | None) -> tuple[np.ndarray, list[Fi
     if scale not in (None, *SCALES):
         raise ValueError(f"`scale` must be one of {', '.join(SCALES)}. Received: scale={scale!r}")
     are_counts = bool(((features >= 0) & (features == np.round(features))).all())
-    chosen = scale or ("rows" if are_counts else "columns")
-    if chosen == "none":
+    zeros = features.size - np.count_nonzero(features)
+    are_words = are_counts and zeros >= MOSTLY_ZERO * features.size
+    chosen = scale or ("rows" if are_words else "columns")
+    if chosen == "none" or not features.size:
         return features, []
     if chosen == "rows":
         if (features < 0).any():
@@ -293,9 +307,14 @@ def _divided(
     drawn = [order[labels[order] == label][:each] for label in range(len(classes))]
     train = np.concatenate([order[:0], *drawn])
     rest = order[~np.isin(order, train)]
+    if len(rest) < 5:
+        received = f"{len(known):,} nodes of known class"
+        expected = f"more than {each} of each class to train, and 5 others"
+        fix = "lower --labels-per-class"
+        return {"train": train}, [Fault("the nodes", received, expected, fix, skippable=False)]
     held_out = min(MOST_VALIDATION, len(rest) // 2) if len(rest) >= 1000 else len(rest) // 5
     remarks: list[Finding] = [
-        f"Drawn by the seed: {each} nodes of each class to train, {held_out} to validate; the "
+        f"{DRAWN}: {each} nodes of each class to train, {held_out} to validate; the "
         "others are for the test."
     ]
     few = [name for i, name in enumerate(classes) if (labels[train] == i).sum() < each]

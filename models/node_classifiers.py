@@ -161,6 +161,10 @@ class NodeClassifier(keras.Model):
         weights = tf.cast(self.link_weights.value, self.compute_dtype)
         return tf.SparseTensor(tf.cast(ends, tf.int64), weights, shape)
 
+    def count_params(self) -> int:
+        """Counts the weights of the network; the graph has none that are learned."""
+        return self.network.count_params()
+
     def get_config(self) -> dict[str, Any]:
         network = keras.saving.serialize_keras_object(self.network)
         numbers = {"nodes": self.nodes, "channels": self.channels, "links": self.links}

@@ -314,7 +314,7 @@ def train(
         validation=validation,
         validate_every=evaluate_every,
         callbacks=[
-            *_callbacks(run, feed, monitor if validation else None, best),
+            *_callbacks(run, feed, monitor if validation else None, best, evaluate_every),
             *_logs(run, checkpoint, stage),
             *callbacks(checkpoint),
         ],
@@ -447,7 +447,11 @@ def _rates(config: Settings, steps_per_epoch: int, peak: float, epochs: int) -> 
 
 
 def _callbacks(
-    run: Run, feed: Feed, monitor: str | tuple[str, ...] | None, best: BestWeights | None
+    run: Run,
+    feed: Feed,
+    monitor: str | tuple[str, ...] | None,
+    best: BestWeights | None,
+    evaluate_every: int,
 ) -> list[keras.callbacks.Callback]:
     config = run.config
     # A set that is smaller than a batch is the batch.
@@ -459,7 +463,11 @@ def _callbacks(
     if config.patience:
         if monitor is None:
             raise ValueError("`patience` needs a validation set. Received: none")
-        made.append(EarlyStopping(monitor, patience=config.patience, restore_best_weights=False))
+        made.append(
+            EarlyStopping(
+                monitor, patience=config.patience, restore_best_weights=False, every=evaluate_every
+            )
+        )
     # Every worker has it, since all restore the same checkpoint, but only one has a screen.
     made.append(Progress(monitor, None if setup.is_chief(run.strategy) else io.StringIO()))
     return made

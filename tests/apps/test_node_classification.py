@@ -46,7 +46,12 @@ SMALL = Small(
     few=few,
     odd=[{"node_ids": b"n119"}, {"node_ids": b"n0"}],
     ignored=[{"model": "mlp", "directed": True}, {"model": "mlp", "weights": True}],
-    bad={"labels_per_class": 0, "scale": "no_such_scale", "preset": "no_such_preset"},
+    bad={
+        "labels_per_class": 0,
+        "split_seed": -1,
+        "scale": "no_such_scale",
+        "preset": "no_such_preset",
+    },
     free=("directed", "weights", "id_column", "label_column", "source_column", "target_column"),
 )
 
@@ -68,6 +73,11 @@ def test_a_network_learns_from_a_few_steps_and_answers(digits):
     signature = app.signatures(data, model)["serving_default"]
     answer = ask(signature, model, {"node_ids": np.array([b"0", b"1796"], object)})
     assert answer["classes"].shape == (2, 5)
+
+
+def test_the_graph_is_no_part_of_the_number_of_parameters(digits):
+    config, data = digits
+    assert app.build(config, data).count_params() == 64 * 16 + 16 * 10
 
 
 def test_an_unknown_id_is_named_with_its_row(digits):

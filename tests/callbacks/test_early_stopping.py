@@ -61,6 +61,13 @@ def test_improvement_within_min_delta_does_not_count():
     assert (callback.stopped_epoch, callback.best_epoch) == (2, 0)
 
 
+def test_epochs_without_validation_never_stop_a_run():
+    callback = EarlyStopping(patience=4, every=3)
+    nothing = float("nan")
+    run(callback, [nothing, nothing, 0.4, nothing, nothing, 0.5, nothing, nothing, 0.6, 0.7])
+    assert (callback.stopped_epoch, callback.best_epoch) == (8, 2)
+
+
 def test_nan_counts_as_no_improvement():
     callback = EarlyStopping(patience=2)
     run(callback, [float("nan"), 2.0, float("nan"), float("nan"), 1.0])

@@ -11,6 +11,7 @@ from data.sources import BadData, Evaluated
 NODES = (
     "id,label,size,color,split\n007,cat,1,red,train\n7,dog,3,,test\nx,,5,red,\nv,dog,3,red,val\n"
 )
+MORE = "w,cat,0,red,train\n"
 EDGES = "source,target,weight\n007,7,2\n7,007,3\nx,x,1\n7,x,0.5\n"
 
 
@@ -76,9 +77,24 @@ def test_normalized_adjacency_is_that_of_the_formula(directed):
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+def test_other_labels_or_splits_have_another_checksum(tmp_path):
+    found = set()
+    for change in ("", ""), ("cat", "dog"), ("train", "test"):
+        data = graphs.load(written(tmp_path, NODES + MORE.replace(*change)))
+        found.add(data.checksums["train"])
+    assert len(found) == 3
+
+
+def test_whole_numbers_are_no_counts_of_words():
+    ages = np.array([[18, 20_000, 0], [80, 90_000, 1]], np.float32)
+    scaled, (said,) = graphs.scaled(ages, None)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-6)
+    assert "standardized" in said
+
+
 def test_scales():
     features = np.array([[1, 3], [0, 0], [3, 3]], np.float32)
-    rows, _ = graphs.scaled(features, None)
+    rows, _ = graphs.scaled(features, "rows")
     np.testing.assert_allclose(rows, [[0.25, 0.75], [0, 0], [0.5, 0.5]])
     columns, _ = graphs.scaled(features - 0.5, None)
     np.testing.assert_allclose(columns.mean(axis=0), 0, atol=1e-6)
@@ -88,7 +104,7 @@ def test_scales():
 
 
 def test_a_packed_table_with_other_names_is_read(tmp_path):
-    text = "paper\ttopic\n1\ta\n2\tb\n3\ta\n"
+    text = "paper\ttopic\tx\n1\ta\t1\n2\tb\t2\n3\ta\t3\n"
     (tmp_path / "nodes.tsv.gz").write_bytes(gzip.compress(text.encode()))
     (tmp_path / "edges.csv").write_text("from,to\n1,2\n2,3\n")
     columns = {"id_column": "paper", "label_column": "topic", "source_column": "from"}
@@ -118,6 +134,19 @@ def test_rare_values_share_a_feature():
 def test_faults_are_named(tmp_path, nodes, edges, message):
     with pytest.raises(BadData, match=message):
         graphs.load(written(tmp_path, nodes, edges))
+
+
+def test_too_many_labels_per_class_are_named(tmp_path):
+    nodes = "id,label,x\n" + "".join(f"{n},{'ab'[n % 2]},{n}\n" for n in range(40))
+    folder = written(tmp_path, nodes, "source,target\n1,2\n")
+    with pytest.raises(BadData, match="lower --labels-per-class"):
+        graphs.load(folder)
+    assert len(graphs.load(folder, labels_per_class=5).test) == 24
+
+
+def test_nodes_without_features_are_refused(tmp_path):
+    with pytest.raises(BadData, match="at least one column of features"):
+        graphs.load(written(tmp_path, "id,label\n1,a\n2,b\n", "source,target\n1,2\n"))
 
 
 @pytest.mark.parametrize("weight", ["0", "-1", "nan", "", "much"])
