@@ -8,6 +8,7 @@ import re
 import signal
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -113,7 +114,7 @@ def run_small(name: str, folder: Path, **changes: Any) -> Finished:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "export", export)
         patch.setattr(graph, "load", load)
-        patch.setattr(run_module.subprocess, "run", query)
+        patch.setattr(run_module, "subprocess", SimpleNamespace(run=query))
         scores = app.main(config)
     return Finished(folder / "out", config, scores, **exported)
 

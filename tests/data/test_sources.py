@@ -58,7 +58,7 @@ def test_long_work_shows_its_rate_on_stderr_and_short_work_nothing(capsys, monke
     seconds = iter([0.0, 2.0, 2.5, 3.0])
     assert list(sources.watched(["ab", "cd"], 4, "Checking")) == ["ab", "cd"]
     written = capsys.readouterr().err
-    assert "Checking: 2 of 4, 1/s, 2 s left" in written
+    assert "Checking: 2 of 4, 1.0/s, 2 s left" in written
     assert "Checking: 4 of 4 in 3 s" in written
 
 

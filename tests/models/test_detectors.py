@@ -167,6 +167,7 @@ def model(request) -> keras.Model:
     return decided(request.param())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", BOTH, indirect=True)
 def test_what_xla_compiles_answers_as_the_kernels_of_the_cpu(model):
     inputs, _ = batch()
@@ -247,6 +248,7 @@ def test_known_classes_keep_their_weights_when_others_are_added():
             assert more[0].shape[-1] == 6 and more[1].shape[2:] == (5, 4)
 
 
+@pytest.mark.slow
 def test_images_without_objects_train_as_background():
     model = tiny()
     inputs, objects = batch(kinds=((0, 0, 0), (0, 3, 0)))
@@ -275,6 +277,7 @@ def test_images_without_objects_train_as_background():
     assert float(losses["mask_loss"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", BOTH)
 def test_the_loss_of_a_batch_falls(build):
     model = build()

@@ -39,8 +39,8 @@ NOT_FOR_IMAGES = {
         "transformers",
         "translators",
     ),
-    *("detectors", "faster_rcnn", "mask_rcnn", "region_heads", "trunks"),
-    *("lora", "node_classifiers", "timm_weights", "writing"),
+    *("detectors", "fast_rcnn", "faster_rcnn", "mask_rcnn", "rcnn", "region_heads", "trunks"),
+    *("lora", "node_classifiers", "timm_weights", "torchvision_weights", "writing"),
 }
 MODULES = sorted({path.stem for path in Path(models.__file__).parent.glob("[a-z]*.py")})
 
