@@ -46,7 +46,7 @@ from runs.settings import Training
 
 @dataclass(frozen=True)
 class Config(ObjectSettings):
-    NETWORK = (*ObjectSettings.NETWORK, "windows", "crop_size")
+    NETWORK = (*ObjectSettings.NETWORK, "windows", "crop_size", "proposals")
     data: str = "digits"
     """`digits` (built in), `tfds:NAME`, or a folder in the format of VOC, COCO, YOLO or CSV."""
     model: str = "faster_rcnn_fpn"
@@ -82,6 +82,10 @@ class Config(ObjectSettings):
         names = "selective_search", "proposals", "smallest_proposal", "windows"
         self.require_only(GIVEN, *names)
         self.require_only(["rcnn"], "crop_size", "classifier")
+        if self.backbone == "alexnet" and self.crop_size and self.crop_size < 64:
+            self._refuse("crop_size", "at least 64 for alexnet")
+        if self.backbone.startswith("vgg") and self.model == "fast_rcnn" and self.head_units:
+            self._refuse("head_units", "left out for VGG, whose fc6 and fc7 have 4096 units")
 
     @property
     def usual(self) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def main(config: Config) -> dict[str, float]:
         run,
         trained,
         task="object detection",
-        signatures=signatures(data, images),
+        signatures=signatures(data, images, getattr(trained.model, "margins", False)),
         warmup={"image_bytes": images},
         example=example(data),
         scores=scores,
@@ -140,7 +144,8 @@ def load(config: ObjectSettings, masks: bool = False) -> objects.Objects:
     if config.continued:  # All are those of the network.
         card = presets.card(config.continued)
         height, width, _ = map(int, card["input"].split(" x "))
-        size, sides, most = (height, width), card.get("sides"), card["max detections"]
+        size, most = (height, width), card["max detections"]
+        sides = card.get("sides") and tuple(card["sides"])
     return objects.load(
         **config.loading, masks=masks, image_size=size, sides=sides, max_detections=most
     )
@@ -197,6 +202,8 @@ def feed(config: ObjectSettings, data: objects.Objects) -> Feed:
 def build(config: ObjectSettings, data: objects.Objects, anchors: dict[str, Any]) -> keras.Model:
     if config.continued:
         network = presets.network(config.continued)
+        if config.model == "rcnn" and not config.EVALUATES:
+            network.margins = False  # Its last layer is trained as a classifier again.
         if len(data.classes) == network.num_classes:
             return network
         # The known classes come first.

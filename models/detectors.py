@@ -118,6 +118,7 @@ def detector(
             "regions": regions,
             "proposed": proposed,
             "max_detections": max_detections,
+            "padding": _black_of(trunk),
             "name": name,
         }
         if name == "rcnn":

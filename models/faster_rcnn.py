@@ -173,6 +173,11 @@ class FasterRCNN(keras.Model):
         return detected
 
     def _maps(self, inputs, training: bool) -> list:
+        # Keras returns a single output without its list.
+        return keras.tree.flatten(self.features(self._padded(inputs), training=training))
+
+    def _padded(self, inputs):
+        """Returns the images with the color of the padding beyond their true size."""
         pixels = inputs["pixels"]
         is_inside = [
             ops.arange(side)[None] < ops.cast(inputs["true_size"][:, axis, None], "int32")
@@ -180,9 +185,7 @@ class FasterRCNN(keras.Model):
         ]
         is_inside = ops.logical_and(is_inside[0][:, :, None], is_inside[1][:, None])
         padding = ops.convert_to_tensor(self._numbers["padding"], pixels.dtype)
-        pixels = ops.where(is_inside[..., None], pixels, padding)
-        # Keras returns a single output without its list.
-        return keras.tree.flatten(self.features(pixels, training=training))
+        return ops.where(is_inside[..., None], pixels, padding)
 
     def _detected(self, maps, proposed, inputs, compilable) -> dict[str, Any]:
         """Classifies and moves proposals, and suppresses what overlaps a better object."""

@@ -76,7 +76,12 @@ class RCNN(FastRCNN):
             self.head.get_layer("classes").set_weights(padded)
 
     def _maps(self, inputs, training: bool) -> list:
-        return [inputs["pixels"]]
+        # Context outside of an image is read as 0, which is to be the color of the padding.
+        return [self._padded(inputs) - self._color]
+
+    @property
+    def _color(self):
+        return ops.convert_to_tensor(self._numbers["padding"], "float32")
 
     def _scores(self, logits):
         return ops.sigmoid(logits)[..., 1:] if self.margins else super()._scores(logits)
@@ -85,7 +90,7 @@ class RCNN(FastRCNN):
         centres = (boxes[..., :2] + boxes[..., 2:]) / 2
         halves = (boxes[..., 2:] - boxes[..., :2]) / 2 / (1 - 2 * CONTEXT)
         around = ops.concatenate([centres - halves, centres + halves], axis=-1)
-        return ROIAlign(size, 1, compilable=compilable)([maps[0], around])
+        return ROIAlign(size, 1, compilable=compilable)([maps[0], around]) + self._color
 
     def _head_losses(self, maps, drawn) -> dict[str, Any]:
         losses = super()._head_losses(maps, drawn)

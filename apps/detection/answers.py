@@ -15,13 +15,17 @@ from runs.run import Example
 from serving.signature import Prepared, Signature, within
 
 
-def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str, Signature]:
+def signatures(
+    data: objects.Objects, images: Sequence[bytes] = (), margins: bool = False
+) -> dict[str, Signature]:
     """Returns how a network answers.
 
     Args:
         data: What it was trained on.
         images: Examples for the export.
+        margins: Whether support vector machines rate the objects.
     """
+    meanings = {**MEANINGS, **({"scores": MARGINS} if margins else {})}
     names = tf.constant([*data.classes, ""])
 
     def prepare(image_bytes):
@@ -70,7 +74,7 @@ def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str,
         postprocess=answer,
         meanings={
             "image_bytes": "JPEG, PNG, BMP, GIF or WebP files of any size, turned as EXIF says",
-            **MEANINGS,
+            **meanings,
             **(MASK_FILES if data.has_masks else {}),
         },
         ties={name: "scores" for name in (*RANKED, *(MASK_FILES if data.has_masks else ()))},
@@ -111,7 +115,7 @@ def signatures(data: objects.Objects, images: Sequence[bytes] = ()) -> dict[str,
             postprocess=lambda found: found,
             meanings={
                 "images": "pixels in [0, 1], resized",
-                **{name: meaning for name, meaning in MEANINGS.items() if name != "classes"},
+                **{name: meaning for name, meaning in meanings.items() if name != "classes"},
                 "boxes": "xmin, ymin, xmax, ymax in these pixels; 0 beyond num_detections",
                 **(MASKS if data.has_masks else {}),
             },
@@ -148,6 +152,7 @@ MEANINGS = {
     "scores": "probability of the class, in [0, 1]",
     "num_detections": "number of objects found",
 }
+MARGINS = "sigmoid of the margin of a support vector machine, 0.5 on its boundary; no probability"
 
 
 def facts(data: objects.Objects) -> dict[str, Any]:

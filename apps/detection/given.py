@@ -24,6 +24,8 @@ class GivenSettings(Protocol):
     @property
     def model(self) -> str: ...
     @property
+    def backbone(self) -> str: ...
+    @property
     def crop_size(self) -> int | None: ...
     @property
     def selective_search(self) -> str: ...
@@ -64,7 +66,8 @@ def with_windows(config: GivenSettings, data: Objects) -> tuple[Objects, dict[st
         side = config.crop_size or (64 if is_small else 224)
         options["input_shape"] = (side, side, 3)
     else:
-        options["read_level"] = 3 if is_small else 4
+        # The fc6 of VGG reads the features with a stride of 16.
+        options["read_level"] = 3 if is_small and not config.backbone.startswith("vgg") else 4
     return replace(data, remarks=(*data.remarks, remark)), options
 
 

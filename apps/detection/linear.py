@@ -1,6 +1,7 @@
 """The last step of R-CNN: linear models of the features of the network that was trained."""
 
 import warnings
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,7 @@ def fit_linear(model: RCNN, batches: Any, num_images: int, *, svm: bool, seed: i
         seed: Decides which regions are drawn.
     """
     rows = int(np.clip(MOST_ROWS // num_images, *ROWS))
+    batches = islice(batches, 0, None, max(1, num_images * rows // MOST_ROWS))
     random = np.random.default_rng(seed)
     found = [_regions(model, images, objects, rows, random) for images, objects in batches]
     regions = Regions(*(np.concatenate(parts) for parts in zip(*found, strict=True)))

@@ -203,7 +203,7 @@ def test_windows_may_have_chosen_sizes(tmp_path):
     areas = np.unique(np.round(np.sqrt(sides.prod(axis=1)), 1))
     np.testing.assert_allclose(areas, [16, 32])
     network = blueprint(build, config, data, options)
-    assert network.get_config()["strides"] == [8]
+    assert network.get_config()["strides"] == [16]  # That of conv5_3, which fc6 reads.
     assert network.head.get_layer("fc7").units == 4096
 
 

@@ -33,7 +33,7 @@ def model() -> keras.Model:
 def test_a_crop_shows_the_box_with_16_of_224_pixels_of_context_on_each_side(model):
     # Each level is the position, so that a crop says where it is from.
     y, x = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5, indexing="ij")
-    image = np.stack([x, y], axis=-1)[None].astype("float32")
+    image = np.stack([x, y, x], axis=-1)[None].astype("float32")
     box = np.float32([[[16, 20, 40, 32]]])
     crop = model._pooled(28, [image], box, compilable=False)[0, 0].numpy()
     # 24 x 12 pixels become 24 of 28 pixels; 2 around them are 2 and 1 of the image.
