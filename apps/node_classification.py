@@ -161,7 +161,6 @@ def build(config: Config, data: graphs.Graph) -> keras.Model:
     else:
         network = node_classifiers.graph_network(
             config.model,
-            data.features.shape[1],
             len(data.classes),
             layers=config.layers,
             units=config.units,

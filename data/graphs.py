@@ -1,5 +1,6 @@
 """Graphs whose nodes have classes, some of them known: user files or a built-in sample."""
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,8 +80,6 @@ class Graph(ClassSplits):
 
 def hash_of(*arrays: np.ndarray) -> int:
     """Returns a number that changes with the contents of arrays."""
-    import zlib
-
     number = 0
     for array in arrays:
         number = zlib.crc32(np.ascontiguousarray(array).tobytes(), number)

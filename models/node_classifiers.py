@@ -16,7 +16,6 @@ PENALTY = 5e-4
 
 def graph_network(
     name: str,
-    channels: int,
     num_classes: int,
     *,
     layers: int = 2,
@@ -34,7 +33,6 @@ def graph_network(
 
     Args:
         name: One of `NAMES`.
-        channels: Features of a node.
         num_classes: Number of classes.
         layers: Number of layers; at least 1.
         units: Features of a node after each layer but the last.
